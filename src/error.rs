@@ -1,0 +1,55 @@
+//! The one error type, and the table that every door maps it with.
+
+use std::{io, path::PathBuf};
+
+/// What can go wrong, from the caller's point of view.
+///
+/// Messages name the thing, the limit and the value; [`Error::exit_code`] gives the process exit code.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file is missing or unreadable.  Check the path.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The model files are damaged, contradict each other, or are not JinaBERT.
+    #[error("bad model: {0}")]
+    Model(String),
+    /// The caller's input cannot be embedded as asked.
+    #[error("{0}")]
+    Input(String),
+    /// A text is longer than the limit, and truncation was not asked for.
+    #[error("text {index} has {tokens} tokens, over the limit of {limit}")]
+    TooLong {
+        /// Position of the text in the caller's list, from 0.
+        index: usize,
+        /// Its length in tokens, special ones included.
+        tokens: usize,
+        /// The limit in tokens.
+        limit: usize,
+    },
+    /// No adapter meets the requirements; `needs` says which one failed.
+    #[error("no suitable GPU: {needs}")]
+    NoGpu {
+        /// The requirement that failed and what was found.
+        needs: String,
+    },
+    /// The device was lost or ran out of memory.  Reopen, or lower the batch.
+    #[error("GPU failure: {0}")]
+    Gpu(String),
+}
+
+impl Error {
+    /// The process exit code, after `sysexits.h`: 65 bad data, 66 missing or bad model, 69 no device.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Input(_) | Self::TooLong { .. } => 65,
+            Self::Read { .. } | Self::Model(_) => 66,
+            Self::NoGpu { .. } | Self::Gpu(_) => 69,
+        }
+    }
+}
