@@ -1,0 +1,85 @@
+/// The heads of an attention layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// H
+    pub count: usize,
+    /// Factor of q·k: 1/√E.
+    pub scale: f32,
+}
+
+/// `context = softmax(q·kᵀ·scale - m_h·|i - j|)·v` within each sequence; the definition that
+/// `shaders/attention.wgsl` must match.
+///
+/// q, k, v, context: \[T, D\], D = H·E; slopes: \[H\]; cu_seqlens: \[B+1\].
+/// Scores of one query at a time: memory is linear in the longest sequence.
+pub fn attention(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    slopes: &[f32],
+    cu_seqlens: &[u32],
+    heads: Heads,
+    context: &mut [f32],
+) {
+    let tokens = cu_seqlens[cu_seqlens.len() - 1] as usize;
+    let d = q.len().checked_div(tokens).unwrap_or(0);
+    let e = d / heads.count;
+    for sequence in cu_seqlens.windows(2) {
+        let range = sequence[0] as usize..sequence[1] as usize;
+        for (h, &slope) in slopes.iter().enumerate() {
+            let at = |t: usize| t * d + h * e..t * d + h * e + e;
+            for i in range.clone() {
+                let scores: Vec<f64> = range
+                    .clone()
+                    .map(|j| {
+                        let dot = dot(&q[at(i)], &k[at(j)]);
+                        dot * f64::from(heads.scale) - f64::from(slope) * i.abs_diff(j) as f64
+                    })
+                    .collect();
+                let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let weights: Vec<f64> = scores.iter().map(|s| (s - most).exp()).collect();
+                let sum: f64 = weights.iter().sum();
+
+                let mut o = vec![0.0; e];
+                for (j, p) in range.clone().zip(&weights) {
+                    for (o, &v) in o.iter_mut().zip(&v[at(j)]) {
+                        *o += p / sum * f64::from(v);
+                    }
+                }
+                for (c, o) in context[at(i)].iter_mut().zip(o) {
+                    *c = o as f32;
+                }
+            }
+        }
+    }
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_hand() {
+        // One head of width 1.  Sequence 0: two tokens with equal scores but for the bias ln 3, so weights 3:1.
+        // Sequence 1: a single token, whose context is its own value.
+        let (q, k, v) = ([0.0; 3], [1.0; 3], [4.0, 8.0, 5.0]);
+        let mut context = [0.0; 3];
+        let heads = Heads { count: 1, scale: 1.0 };
+        attention(&q, &k, &v, &[3f32.ln()], &[0, 2, 3], heads, &mut context);
+        assert!((context[0] - 5.0).abs() < 1e-6 && (context[1] - 7.0).abs() < 1e-6);
+        assert_eq!(context[2], 5.0);
+    }
+
+    #[test]
+    fn weights_sum_to_one() {
+        let q: Vec<f32> = (0..40).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
+        let mut context = vec![0.0; 40];
+        let heads = Heads { count: 2, scale: 0.5 };
+        attention(&q, &q, &[1.0; 40], &[0.5, 0.25], &[0, 10], heads, &mut context);
+        assert!(context.iter().all(|c| (c - 1.0).abs() < 1e-6));
+    }
+}

@@ -1,0 +1,54 @@
+use super::layer_norm;
+
+/// A range of vocabulary rows: all of them, or as many as one binding holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// The vocabulary row that `word[0]` holds.
+    pub first: u32,
+    /// Vocabulary rows in `word`.
+    pub rows: u32,
+}
+
+/// `x_t = LN(word[ids_t] + kind[type_ids_t])`; the definition that `shaders/embed.wgsl` must match.
+///
+/// ids, type_ids: \[T\]; word: \[rows, D\]; kind: \[types, D\]; gamma, beta: \[D\]; x: \[T, D\].
+/// Tokens outside the part are left as they are.
+#[expect(clippy::too_many_arguments, reason = "the shader's bindings, in its order")]
+pub fn embed(
+    ids: &[u32],
+    type_ids: &[u32],
+    word: &[f32],
+    kind: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    part: Part,
+    eps: f32,
+    x: &mut [f32],
+) {
+    let d = gamma.len();
+    for (t, (&id, &type_id)) in ids.iter().zip(type_ids).enumerate() {
+        if id < part.first || id - part.first >= part.rows {
+            continue;
+        }
+        let word = &word[(id - part.first) as usize * d..][..d];
+        let kind = &kind[type_id as usize * d..][..d];
+        layer_norm(word, Some(kind), gamma, beta, eps, &mut x[t * d..][..d]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_hand() {
+        let word = [0.0, 0.0, 1.0, 5.0];
+        let kind = [9.0, 9.0, 0.0, -2.0];
+        let mut x = [f32::NAN; 4];
+        // token 0: row 11 is word[1] = (1, 5), plus kind[1] = (1, 3), normalised (-1, 1); token 1 is not in the part
+        let part = Part { first: 10, rows: 2 };
+        embed(&[11, 12], &[1, 0], &word, &kind, &[1.0; 2], &[0.0; 2], part, 0.0, &mut x);
+        assert_eq!(x[..2], [-1.0, 1.0]);
+        assert!(x[2].is_nan() && x[3].is_nan());
+    }
+}

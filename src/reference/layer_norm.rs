@@ -1,0 +1,45 @@
+/// `y = LN(x + r)`, or `LN(x)` without a residual; the definition that `shaders/layer_norm.wgsl` must match.
+///
+/// x, r, y: \[T, D\]; gamma, beta: \[D\].  The variance is biased, as in `torch.nn.LayerNorm`.
+pub fn layer_norm(
+    x: &[f32],
+    r: Option<&[f32]>,
+    gamma: &[f32],
+    beta: &[f32],
+    eps: f32,
+    y: &mut [f32],
+) {
+    let d = gamma.len();
+    for t in 0..x.len() / d {
+        let row = t * d..(t + 1) * d;
+        let z: Vec<f64> =
+            row.clone().map(|i| f64::from(x[i]) + r.map_or(0.0, |r| f64::from(r[i]))).collect();
+        let mean = z.iter().sum::<f64>() / d as f64;
+        let variance = z.iter().map(|z| (z - mean).powi(2)).sum::<f64>() / d as f64;
+        let scale = 1.0 / (variance + f64::from(eps)).sqrt();
+        for i in 0..d {
+            y[row.start + i] =
+                ((z[i] - mean) * scale * f64::from(gamma[i]) + f64::from(beta[i])) as f32;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_hand() {
+        // mean 2, variance 1: (1 - 2)/1 and (3 - 2)/1
+        let mut y = [0.0; 2];
+        layer_norm(&[0.0, 1.0], Some(&[1.0, 2.0]), &[2.0, 3.0], &[0.5, -1.0], 0.0, &mut y);
+        assert_eq!(y, [-1.5, 2.0]);
+    }
+
+    #[test]
+    fn a_constant_row_is_beta() {
+        let mut y = [0.0; 4];
+        layer_norm(&[7.0; 4], None, &[3.0; 4], &[1.0, 2.0, 3.0, 4.0], 1e-12, &mut y);
+        assert_eq!(y, [1.0, 2.0, 3.0, 4.0]);
+    }
+}

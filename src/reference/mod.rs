@@ -1,0 +1,18 @@
+//! CPU twins: one function per kernel, same word, same argument order, plain loops.
+//!
+//! A twin is the definition that its shader and the CPU engine are tested against, so it is written to be
+//! read, never to be fast.  Sums are taken in `f64`: a definition should add no rounding of its own.
+
+mod attention;
+mod embed;
+mod geglu;
+mod layer_norm;
+mod linear;
+mod pool;
+
+pub use attention::{Heads, attention};
+pub use embed::{Part, embed};
+pub use geglu::{Activation, geglu};
+pub use layer_norm::layer_norm;
+pub use linear::linear;
+pub use pool::pool;
