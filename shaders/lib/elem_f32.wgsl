@@ -1,0 +1,11 @@
+// elem: how activations and weights are stored.  f32: nothing to convert.
+
+alias Elem4 = vec4<f32>;
+
+fn load4(stored: Elem4) -> vec4<f32> {
+    return stored;
+}
+
+fn store4(value: vec4<f32>) -> Elem4 {
+    return value;
+}

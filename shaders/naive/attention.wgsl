@@ -1,0 +1,72 @@
+// attention: softmax(q·kᵀ/√E - m_h·|i - j|)·v, one (query, head) per invocation: the shortest correct version.
+//
+// Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   cu_seqlens: [B+1]   tiles: [n, 2]
+// Work        workgroup = (one tile of WG queries, one head); an invocation walks over all keys of its sequence
+// Numerics    online softmax as in shaders/attention.wgsl, one key at a time
+// Host        src/kernels/attention.rs        CPU twin  src/reference/attention.rs
+// Test        tests/kernels/attention.rs      Bench     benches/kernels.rs "attention"
+
+#import elem
+#import alibi
+
+// Spec: fixed when the pipeline is built (host may rewrite the values).
+const WG: u32 = 64u; // queries per workgroup
+const E: u32 = 64u;  // head width
+
+const E4: u32 = E / 4u;
+const_assert E % 4u == 0u;
+
+struct Params {
+    tiles: u32, // entries in the tile list
+    heads: u32, // H
+    scale: f32, // 1/sqrt(E)
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> q: array<Elem4>;               // [T, D]
+@group(0) @binding(2) var<storage, read> k: array<Elem4>;               // [T, D]
+@group(0) @binding(3) var<storage, read> v: array<Elem4>;               // [T, D]
+@group(0) @binding(4) var<storage, read> slopes: array<f32>;            // [H]
+@group(0) @binding(5) var<storage, read> cu_seqlens: array<u32>;        // [B+1]
+@group(0) @binding(6) var<storage, read> tiles: array<vec2<u32>>;       // [n, 2]: sequence, first query
+@group(0) @binding(7) var<storage, read_write> context: array<Elem4>;   // [T, D]
+
+@compute @workgroup_size(WG)
+fn attention(
+    @builtin(workgroup_id) wg: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let tile = wg.y * grid.x + wg.x;
+    let head = wg.z;
+    if tile >= params.tiles { return; }
+    let start = cu_seqlens[tiles[tile].x];
+    let end = cu_seqlens[tiles[tile].x + 1u];
+    let i = tiles[tile].y + lid;
+    if i >= end { return; }
+    let query = (i * params.heads + head) * E4;
+
+    var most = -3.4e38; // running maximum; not -inf, which fast-math drivers may drop
+    var sum = 0.0;
+    var o: array<vec4<f32>, E4>;
+    for (var j = start; j < end; j++) {
+        let key = (j * params.heads + head) * E4;
+        var s = 0.0;
+        for (var e = 0u; e < E4; e++) {
+            s += dot(load4(q[query + e]), load4(k[key + e]));
+        }
+        s = s * params.scale + alibi(slopes[head], i, j);
+
+        let grown = max(most, s);
+        let keep = exp(most - grown);
+        let p = exp(s - grown);
+        most = grown;
+        sum = sum * keep + p;
+        for (var e = 0u; e < E4; e++) {
+            o[e] = o[e] * keep + p * load4(v[key + e]);
+        }
+    }
+    for (var e = 0u; e < E4; e++) {
+        context[query + e] = store4(o[e] / sum);
+    }
+}

@@ -1,0 +1,92 @@
+//! Word row + token-type row, LayerNorm.  Shader: `shaders/embed.wgsl`.
+
+use super::{ELEM, WIDTHS, row_workgroup, specialise};
+use crate::recording::{Const, Kernel, Program, Recording, Tensor, grid};
+use bytemuck::{Pod, Zeroable};
+
+/// Constants fixed when the pipeline is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Spec {
+    /// Invocations per workgroup.
+    pub wg: u32,
+    /// D
+    pub d: u32,
+}
+
+impl Spec {
+    /// The usual constants for rows of `d` elements.
+    pub fn new(d: u32) -> Self {
+        Self { wg: row_workgroup(d), d }
+    }
+
+    fn constants(&self) -> Vec<(&'static str, Const)> {
+        vec![("WG", self.wg.into()), ("D", self.d.into())]
+    }
+}
+
+/// Values fixed per dispatch.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Params {
+    /// T
+    pub tokens: u32,
+    /// The vocabulary row that `word[0]` holds.
+    pub first: u32,
+    /// Vocabulary rows in `word`.
+    pub rows: u32,
+    /// Added to the variance.
+    pub eps: f32,
+}
+abi!(Params { tokens, first, rows, eps });
+
+/// Buffers, in binding order.
+pub struct Args<'a> {
+    /// \[T\], `u32`
+    pub ids: &'a Tensor,
+    /// \[T\], `u32`
+    pub type_ids: &'a Tensor,
+    /// \[rows, D\]: the vocabulary, or the part of it that starts at row `first`.
+    pub word: &'a Tensor,
+    /// \[types, D\]
+    pub kind: &'a Tensor,
+    /// \[D\]
+    pub gamma: &'a Tensor,
+    /// \[D\]
+    pub beta: &'a Tensor,
+    /// \[T, D\], written where the token's id lies in the part
+    pub x: &'a Tensor,
+}
+bindings!(Args {
+    ids: Read,
+    type_ids: Read,
+    word: Read,
+    kind: Read,
+    gamma: Read,
+    beta: Read,
+    x: Write
+});
+
+/// Makes a Spec runnable.
+pub fn kernel(spec: Spec) -> Kernel<Spec> {
+    let (file, constants) = (source!("embed.wgsl"), spec.constants());
+    specialise::<_, Params>("embed", file, ACCESS, spec, vec![ELEM], constants)
+}
+
+/// Programs of every width.
+pub fn programs() -> Vec<Program> {
+    WIDTHS.iter().map(|&d| (*kernel(Spec::new(d)).program).clone()).collect()
+}
+
+/// Appends one dispatch for one part of the vocabulary.  One workgroup per token.
+pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, first: u32, eps: f32) {
+    let d = kernel.spec.d;
+    let tokens = args.ids.shape1();
+    args.type_ids.expect([tokens]);
+    let [rows, _] = args.word.shape2();
+    args.word.expect([rows, d]);
+    args.kind.expect([args.kind.shape2()[0], d]);
+    args.gamma.expect([d]);
+    args.beta.expect([d]);
+    args.x.expect([tokens, d]);
+    rec.dispatch(kernel, Params { tokens, first, rows, eps }, &args.list(), grid(tokens));
+}

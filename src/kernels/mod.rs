@@ -1,0 +1,113 @@
+//! How one operation is launched: one file per shader, same word.
+//!
+//! Each file has the same parts: `Spec` (constants fixed when the pipeline is built), `Params` (values fixed
+//! per dispatch), `Args` (buffers, by name), [`kernel`](layer_norm::kernel) (a `Spec` made runnable) and
+//! [`record`](layer_norm::record) (appends one dispatch, shapes checked).  `tests/abi.rs` holds every file
+//! against its shader.
+
+mod tier;
+
+use crate::recording::{Access, Const, Kernel, Program};
+use std::sync::Arc;
+pub use tier::Tier;
+
+/// What a host file promises of its shader; compared with the shader's own reflection by `tests/abi.rs`.
+pub struct Interface {
+    /// The kernel's word.
+    pub word: &'static str,
+    /// Names and byte offsets of the fields of `Params`.
+    pub params: &'static [(&'static str, usize)],
+    /// Size of `Params` in bytes.
+    pub params_bytes: usize,
+    /// Names and access of the bindings after `params`.
+    pub bindings: &'static [(&'static str, Access)],
+    /// A program for each tier and for the widths that published models have.
+    pub programs: fn() -> Vec<Program>,
+}
+
+/// Declares the modules of all kernels, and the list of their interfaces.
+macro_rules! kernels {
+    ($($word:ident),+ $(,)?) => {
+        $(pub mod $word;)+
+
+        /// Every kernel.
+        pub const ALL: &[Interface] = &[$(Interface {
+            word: stringify!($word),
+            params: $word::FIELDS,
+            params_bytes: size_of::<$word::Params>(),
+            bindings: $word::BINDINGS,
+            programs: $word::programs,
+        }),+];
+    };
+}
+
+/// Lists the fields of `Params`, in the order of `struct Params` in the shader.
+macro_rules! abi {
+    ($name:ident { $($field:ident),+ $(,)? }) => {
+        /// Names and byte offsets of the fields.
+        pub const FIELDS: &[(&str, usize)] =
+            &[$((stringify!($field), std::mem::offset_of!($name, $field))),+];
+    };
+}
+
+/// Lists the buffers of `Args`, in binding order, and converts between names and positions.
+macro_rules! bindings {
+    ($args:ident { $($field:ident: $access:ident),+ $(,)? }) => {
+        /// Names and access of the bindings after `params`.
+        pub const BINDINGS: &[(&str, $crate::recording::Access)] =
+            &[$((stringify!($field), $crate::recording::Access::$access)),+];
+        const ACCESS: &[$crate::recording::Access] = &[$($crate::recording::Access::$access),+];
+
+        impl $args<'_> {
+            fn list(&self) -> [$crate::recording::Tensor; ACCESS.len()] {
+                [$(*self.$field),+]
+            }
+        }
+
+        impl<'a> From<&'a $crate::recording::Command> for $args<'a> {
+            fn from(command: &'a $crate::recording::Command) -> Self {
+                let mut bindings = command.bindings.iter();
+                $(let $field = bindings.next().expect("recorded with every binding");)+
+                Self { $($field),+ }
+            }
+        }
+    };
+}
+
+/// Where a kernel's text is: `source!("naive/linear.wgsl")`.
+macro_rules! source {
+    ($file:literal) => {
+        ($file, include_str!(concat!("../../shaders/", $file)))
+    };
+}
+
+kernels! { embed, linear, attention, layer_norm, geglu, pool }
+
+type Source = (&'static str, &'static str);
+
+/// Builds a kernel from its parts; the constants and imports are the Spec's.
+fn specialise<S, P>(
+    word: &'static str,
+    (file, text): Source,
+    access: &'static [Access],
+    spec: S,
+    imports: Vec<(&'static str, &'static str)>,
+    constants: Vec<(&'static str, Const)>,
+) -> Kernel<S> {
+    let params_bytes = size_of::<P>() as u32;
+    let program = Program { word, file, text, imports, constants, access, params_bytes };
+    Kernel { spec, program: Arc::new(program) }
+}
+
+/// Invocations for a kernel that gives a workgroup one row of `d` elements: about 3 vec4s each, 32 to 256.
+fn row_workgroup(d: u32) -> u32 {
+    (d / 12).next_power_of_two().clamp(32, 256)
+}
+
+/// Storage type of activations and weights.
+const ELEM: (&str, &str) = ("elem", "elem_f32");
+
+/// Row lengths that `programs()` covers: the fixtures', the shipped model's, small, base, large.
+const WIDTHS: [u32; 6] = [32, 64, 384, 512, 768, 1024];
+/// Head widths likewise.
+const HEAD_WIDTHS: [u32; 6] = [8, 16, 32, 48, 64, 128];

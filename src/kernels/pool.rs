@@ -1,0 +1,71 @@
+//! One vector per sequence: mean, cut, L2 norm.  Shader: `shaders/pool.wgsl`.
+
+use super::{ELEM, WIDTHS, row_workgroup, specialise};
+use crate::recording::{Const, Kernel, Program, Recording, Tensor, grid};
+use bytemuck::{Pod, Zeroable};
+
+/// Constants fixed when the pipeline is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Spec {
+    /// Invocations per workgroup.
+    pub wg: u32,
+    /// D
+    pub d: u32,
+}
+
+impl Spec {
+    /// The usual constants for rows of `d` elements.
+    pub fn new(d: u32) -> Self {
+        Self { wg: row_workgroup(d), d }
+    }
+
+    fn constants(&self) -> Vec<(&'static str, Const)> {
+        vec![("WG", self.wg.into()), ("D", self.d.into())]
+    }
+}
+
+/// Values fixed per dispatch.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Params {
+    /// B
+    pub sequences: u32,
+    /// Leading components kept.
+    pub dims: u32,
+    /// 1: divide by the L2 norm.
+    pub normalize: u32,
+}
+abi!(Params { sequences, dims, normalize });
+
+/// Buffers, in binding order.
+pub struct Args<'a> {
+    /// \[T, D\]
+    pub x: &'a Tensor,
+    /// \[B+1\], `u32`: first token of each sequence, and T
+    pub cu_seqlens: &'a Tensor,
+    /// \[B, dims\], written
+    pub y: &'a Tensor,
+}
+bindings!(Args { x: Read, cu_seqlens: Read, y: Write });
+
+/// Makes a Spec runnable.
+pub fn kernel(spec: Spec) -> Kernel<Spec> {
+    let (file, constants) = (source!("pool.wgsl"), spec.constants());
+    specialise::<_, Params>("pool", file, ACCESS, spec, vec![ELEM], constants)
+}
+
+/// Programs of every width.
+pub fn programs() -> Vec<Program> {
+    WIDTHS.iter().map(|&d| (*kernel(Spec::new(d)).program).clone()).collect()
+}
+
+/// Appends one dispatch.  One workgroup per sequence.
+pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, normalize: bool) {
+    let [t, _] = args.x.shape2();
+    let [b, dims] = args.y.shape2();
+    args.x.expect([t, kernel.spec.d]);
+    args.cu_seqlens.expect([b + 1]);
+    assert!(dims <= kernel.spec.d, "{dims} components of {}", kernel.spec.d);
+    let params = Params { sequences: b, dims, normalize: normalize.into() };
+    rec.dispatch(kernel, params, &args.list(), grid(b));
+}
