@@ -1,0 +1,247 @@
+//! Finding an adapter and opening it with no more than the kernels need.
+
+use crate::{error::Error, recording::Caps};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+/// A graphics API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Vulkan
+    Vulkan,
+    /// Metal
+    Metal,
+    /// Direct3D 12
+    Dx12,
+    /// OpenGL or OpenGL ES
+    Gl,
+}
+
+impl Backend {
+    fn of(backend: wgpu::Backend) -> Option<Self> {
+        match backend {
+            wgpu::Backend::Vulkan => Some(Self::Vulkan),
+            wgpu::Backend::Metal => Some(Self::Metal),
+            wgpu::Backend::Dx12 => Some(Self::Dx12),
+            wgpu::Backend::Gl => Some(Self::Gl),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vulkan => "vulkan",
+            Self::Metal => "metal",
+            Self::Dx12 => "dx12",
+            Self::Gl => "gl",
+        })
+    }
+}
+
+/// What an adapter is, before it is opened.
+#[derive(Clone, Debug)]
+pub struct AdapterSummary {
+    /// As the driver names it.
+    pub name: String,
+    /// Which API it was found through.
+    pub backend: Backend,
+    /// "discrete", "integrated", "virtual", "software" or "other".
+    pub kind: &'static str,
+    /// Driver name and version.
+    pub driver: String,
+    /// Whether it computes on the CPU.
+    pub software: bool,
+    /// Bytes in one storage binding.
+    pub max_binding_bytes: u64,
+    /// Bytes of workgroup memory.
+    pub max_workgroup_bytes: u32,
+    /// Invocations in a workgroup.
+    pub max_invocations: u32,
+    /// Smallest and largest subgroup, where there are subgroups.
+    pub subgroup: Option<(u32, u32)>,
+    /// Whether shaders may use f16.
+    pub f16: bool,
+    /// Whether passes can be timed on the device.
+    pub timestamps: bool,
+}
+
+impl AdapterSummary {
+    fn new(adapter: &wgpu::Adapter) -> Option<Self> {
+        let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+        let kind = match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => "discrete",
+            wgpu::DeviceType::IntegratedGpu => "integrated",
+            wgpu::DeviceType::VirtualGpu => "virtual",
+            wgpu::DeviceType::Cpu => "software",
+            wgpu::DeviceType::Other => "other",
+        };
+        let subgroup = (info.subgroup_min_size, info.subgroup_max_size);
+        Some(Self {
+            backend: Backend::of(info.backend)?,
+            kind,
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+            software: kind == "software",
+            max_binding_bytes: limits.max_storage_buffer_binding_size,
+            max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            max_invocations: limits.max_compute_invocations_per_workgroup,
+            subgroup: features.contains(wgpu::Features::SUBGROUP).then_some(subgroup),
+            f16: features.contains(wgpu::Features::SHADER_F16),
+            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            name: info.name,
+        })
+    }
+}
+
+impl fmt::Display for AdapterSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}, {}", self.name, self.backend, self.kind)?;
+        if !self.driver.is_empty() {
+            write!(f, ", {}", self.driver)?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// Adapters of some backends, with the instance they belong to.
+///
+/// Every call makes an instance of its own: the OpenGL backend has one context per instance, and finding
+/// adapters while another thread computes in that context is a panic in wgpu.
+fn scan(backends: wgpu::Backends) -> (wgpu::Instance, Vec<(wgpu::Adapter, AdapterSummary)>) {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = backends;
+    // No dispatch here is indirect, so nothing needs wgpu's validation of indirect calls.
+    descriptor.flags = wgpu::InstanceFlags::empty();
+    let instance = wgpu::Instance::new(descriptor);
+    let mut found: Vec<_> = pollster::block_on(instance.enumerate_adapters(backends))
+        .into_iter()
+        .filter_map(|adapter| AdapterSummary::new(&adapter).map(|summary| (adapter, summary)))
+        .collect();
+    // Real cards first; otherwise in the system's order.
+    let kinds = ["discrete", "integrated", "virtual", "other", "software"];
+    found.sort_by_key(|(_, summary)| kinds.iter().position(|kind| *kind == summary.kind));
+    (instance, found)
+}
+
+/// OpenGL comes last and is looked for only when asked for: its libraries write to stderr when there is no
+/// display.
+const GROUPS: [wgpu::Backends; 2] = [wgpu::Backends::PRIMARY, wgpu::Backends::GL];
+
+/// Vulkan, Metal and DX12 adapters of this machine, real cards first.
+pub fn native_adapters() -> Vec<AdapterSummary> {
+    scan(GROUPS[0]).1.into_iter().map(|(_, summary)| summary).collect()
+}
+
+/// Every adapter of this machine: [`native_adapters`], then those of OpenGL.  A position in this list is an
+/// index for [`open`].
+pub fn adapters() -> Vec<AdapterSummary> {
+    let groups = GROUPS.into_iter().flat_map(|group| scan(group).1);
+    groups.map(|(_, summary)| summary).collect()
+}
+
+/// An open device.
+pub struct Gpu {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    /// What it is.
+    pub summary: AdapterSummary,
+    pub(super) caps: Caps,
+    lost: Arc<Mutex<Option<String>>>,
+    _instance: wgpu::Instance,
+}
+
+impl Gpu {
+    /// Why the device was lost, if it was.
+    pub(super) fn lost(&self) -> Option<String> {
+        self.lost.lock().expect("no panic while it was held").clone()
+    }
+}
+
+/// Opens adapter number `index` of [`adapters`].
+///
+/// # Errors
+/// [`Error::NoGpu`] if there is no such adapter or it lacks something; the message says what.
+pub fn open(index: usize) -> Result<Gpu, Error> {
+    let no_gpu = |needs: String| Error::NoGpu { needs };
+    let mut count = 0;
+    let found = GROUPS.into_iter().find_map(|group| {
+        let (instance, mut found) = scan(group);
+        let position = index.wrapping_sub(count);
+        count += found.len();
+        (index < count).then(|| (instance, found.swap_remove(position)))
+    });
+    let Some((instance, (adapter, summary))) = found else {
+        return Err(no_gpu(format!("there is no adapter {index}; this machine has {count}")));
+    };
+    let limits = limits(&adapter.limits()).map_err(|e| no_gpu(format!("{summary}: {e}")))?;
+    let caps = Caps {
+        max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+        software: summary.software,
+    };
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("jinabert"),
+        required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+        required_limits: limits,
+        ..Default::default()
+    };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+        .map_err(|e| no_gpu(format!("{summary} cannot be opened: {e}")))?;
+
+    let lost = Arc::new(Mutex::new(None));
+    let keep = Arc::clone(&lost);
+    device.set_device_lost_callback(move |reason, message| {
+        *keep.lock().expect("no panic while it was held") =
+            Some(format!("device lost ({reason:?}) {message}"));
+    });
+    device.on_uncaptured_error(Arc::new(|error| tracing::error!("wgpu: {error}")));
+    Ok(Gpu { device, queue, summary, caps, lost, _instance: instance })
+}
+
+/// WebGPU's default limits where a compute kernel could notice, but as large bindings as the adapter has.
+fn limits(have: &wgpu::Limits) -> Result<wgpu::Limits, String> {
+    let need = wgpu::Limits::default();
+    let at_least = [
+        (
+            "storage buffers per stage",
+            have.max_storage_buffers_per_shader_stage,
+            need.max_storage_buffers_per_shader_stage,
+        ),
+        (
+            "bytes of workgroup memory",
+            have.max_compute_workgroup_storage_size,
+            need.max_compute_workgroup_storage_size,
+        ),
+        (
+            "invocations per workgroup",
+            have.max_compute_invocations_per_workgroup,
+            need.max_compute_invocations_per_workgroup,
+        ),
+        ("workgroup size", have.max_compute_workgroup_size_x, need.max_compute_workgroup_size_x),
+        (
+            "workgroups per dimension",
+            have.max_compute_workgroups_per_dimension,
+            need.max_compute_workgroups_per_dimension,
+        ),
+    ];
+    for (what, have, need) in at_least {
+        if have < need {
+            return Err(format!("{what}: {need} needed, {have} offered"));
+        }
+    }
+    let compute = wgpu::Limits {
+        max_storage_buffers_per_shader_stage: need.max_storage_buffers_per_shader_stage,
+        max_compute_workgroup_storage_size: need.max_compute_workgroup_storage_size,
+        max_compute_invocations_per_workgroup: need.max_compute_invocations_per_workgroup,
+        max_compute_workgroup_size_x: need.max_compute_workgroup_size_x,
+        max_compute_workgroup_size_y: 1,
+        max_compute_workgroup_size_z: 1,
+        max_compute_workgroups_per_dimension: need.max_compute_workgroups_per_dimension,
+        max_storage_buffer_binding_size: have.max_storage_buffer_binding_size,
+        max_buffer_size: have.max_buffer_size,
+        ..wgpu::Limits::downlevel_webgl2_defaults()
+    };
+    Ok(compute)
+}

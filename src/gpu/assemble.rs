@@ -1,0 +1,149 @@
+//! Shader text from files, imports and constants.  Pure: no device, no wgpu type.
+
+use crate::recording::{Const, Program};
+use std::{borrow::Cow, env, fs, path::Path};
+
+/// What `#import name` may name, built in.
+const LIBRARY: &[(&str, &str)] = &[
+    ("alibi", include_str!("../../shaders/lib/alibi.wgsl")),
+    ("elem_f32", include_str!("../../shaders/lib/elem_f32.wgsl")),
+    ("gelu", include_str!("../../shaders/lib/gelu.wgsl")),
+    ("reduce", include_str!("../../shaders/lib/reduce.wgsl")),
+    ("relu", include_str!("../../shaders/lib/relu.wgsl")),
+    ("row_norm", include_str!("../../shaders/lib/row_norm.wgsl")),
+];
+
+/// Environment variable: a copy of `shaders/` to read at run time, for editing without rebuilding.
+const OVERRIDE: &str = "JINABERT_SHADERS";
+
+/// Complete WGSL, and where each line came from.
+#[derive(Debug)]
+pub struct Assembled {
+    /// The text.
+    pub text: String,
+    origins: Vec<(String, usize)>,
+}
+
+impl Assembled {
+    /// File and line (from 1) that line `line` (from 1) of the text came from.
+    pub fn origin(&self, line: usize) -> Option<(&str, usize)> {
+        let (file, line) = self.origins.get(line.checked_sub(1)?)?;
+        Some((file, *line))
+    }
+}
+
+/// Expands imports, each once, and sets constants.  Every constant of the program must exist in its file.
+///
+/// # Errors
+/// An import or a constant that does not exist, by name.
+pub fn assemble(program: &Program) -> Result<Assembled, String> {
+    let mut assembly = Assembly {
+        program,
+        unset: program.constants.clone(),
+        imported: Vec::new(),
+        out: Assembled { text: String::new(), origins: Vec::new() },
+    };
+    assembly.append(program.file, &read(program.file, program.text)?)?;
+    match assembly.unset.as_slice() {
+        [] => Ok(assembly.out),
+        [(name, _), ..] => Err(format!("{}: no `const {name}` to set", program.file)),
+    }
+}
+
+struct Assembly<'a> {
+    program: &'a Program,
+    unset: Vec<(&'static str, Const)>,
+    imported: Vec<&'static str>,
+    out: Assembled,
+}
+
+impl Assembly<'_> {
+    fn append(&mut self, file: &str, text: &str) -> Result<(), String> {
+        for (number, line) in text.lines().enumerate() {
+            if let Some(name) = line.strip_prefix("#import ") {
+                self.import(file, name.trim())?;
+                continue;
+            }
+            match self.take_constant(file, line) {
+                Some(set) => self.out.text.push_str(&set),
+                None => self.out.text.push_str(line),
+            }
+            self.out.text.push('\n');
+            self.out.origins.push((file.to_owned(), number + 1));
+        }
+        Ok(())
+    }
+
+    fn import(&mut self, file: &str, name: &str) -> Result<(), String> {
+        let name = self.program.import(name).unwrap_or(name);
+        let (name, text) = LIBRARY
+            .iter()
+            .find(|(known, _)| *known == name)
+            .ok_or_else(|| format!("{file}: unknown import `{name}`"))?;
+        if self.imported.contains(name) {
+            return Ok(());
+        }
+        self.imported.push(name);
+        let file = format!("lib/{name}.wgsl");
+        self.append(&file, &read(&file, text)?)
+    }
+
+    /// `const WG: u32 = 128u; // why` with the program's value for WG, if it has one.
+    fn take_constant(&mut self, file: &str, line: &str) -> Option<String> {
+        if file != self.program.file {
+            return None;
+        }
+        let (name, rest) = line.strip_prefix("const ")?.split_once(':')?;
+        let (kind, _) = rest.split_once('=')?;
+        let at = self.unset.iter().position(|(known, _)| *known == name)?;
+        let (_, value) = self.unset.remove(at);
+        Some(format!("const {name}:{kind}= {value};"))
+    }
+}
+
+fn read(file: &str, built_in: &'static str) -> Result<Cow<'static, str>, String> {
+    match env::var_os(OVERRIDE) {
+        None => Ok(built_in.into()),
+        Some(dir) => {
+            let path = Path::new(&dir).join(file);
+            let text = fs::read_to_string(&path);
+            text.map(Cow::from)
+                .map_err(|e| format!("{OVERRIDE}: cannot read `{}`: {e}", path.display()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(text: &'static str, constants: Vec<(&'static str, Const)>) -> Program {
+        Program {
+            word: "k",
+            file: "k.wgsl",
+            text,
+            imports: vec![("elem", "elem_f32")],
+            constants,
+            access: &[],
+            params_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn constants_are_set_and_imports_come_once() {
+        let text = "#import elem\n#import elem\nconst D: u32 = 1u; // width\nfn k() {}\n";
+        let out = assemble(&program(text, vec![("D", Const::U32(7))])).expect("good text");
+        assert!(out.text.ends_with("const D: u32 = 7u;\nfn k() {}\n"), "{}", out.text);
+        assert_eq!(out.text.matches("alias Elem4").count(), 1);
+        let last = out.text.lines().count();
+        assert_eq!(out.origin(last), Some(("k.wgsl", 4)));
+        assert_eq!(out.origin(1), Some(("lib/elem_f32.wgsl", 1)));
+    }
+
+    #[test]
+    fn what_does_not_exist_is_named() {
+        let error = |text, constants| assemble(&program(text, constants)).expect_err("refused");
+        assert!(error("#import nowhere\n", vec![]).contains("unknown import `nowhere`"));
+        assert!(error("fn k() {}\n", vec![("WG", Const::U32(1))]).contains("no `const WG`"));
+    }
+}

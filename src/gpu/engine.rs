@@ -1,0 +1,343 @@
+//! Runs a recording: buffers, bind groups, one pass, one submission, one readback.
+
+use super::{
+    adapter::{AdapterSummary, Gpu},
+    pipeline::{Pipeline, params_size},
+    profile::{Span, Timestamps},
+};
+use crate::{
+    error::Error,
+    recording::{Caps, Command, Program, Recording, Shape, Tensor},
+};
+use std::{collections::HashMap, sync::Arc, sync::mpsc, time::Duration};
+
+/// Runs recordings on a [`Gpu`].
+pub struct Engine {
+    gpu: Gpu,
+    slots: Vec<wgpu::Buffer>,
+    pipelines: HashMap<usize, (Arc<Program>, Pipeline)>,
+    groups: HashMap<GroupKey, wgpu::BindGroup>,
+    params: wgpu::Buffer,
+    readback: wgpu::Buffer,
+}
+
+/// A bind group is settled by its program (the address of its `Arc`, which `pipelines` keeps alive) and by
+/// the buffer and offset of each binding.
+type GroupKey = (usize, Vec<(u32, u32)>);
+
+const STORAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
+    .union(wgpu::BufferUsages::COPY_DST)
+    .union(wgpu::BufferUsages::COPY_SRC);
+const UNIFORM: wgpu::BufferUsages = wgpu::BufferUsages::UNIFORM.union(wgpu::BufferUsages::COPY_DST);
+const READBACK: wgpu::BufferUsages =
+    wgpu::BufferUsages::MAP_READ.union(wgpu::BufferUsages::COPY_DST);
+
+impl Engine {
+    /// An engine without buffers.
+    pub fn new(gpu: Gpu) -> Self {
+        Self {
+            params: buffer(&gpu.device, "params", 256 * 128, UNIFORM, false),
+            readback: buffer(&gpu.device, "readback", 4096, READBACK, false),
+            gpu,
+            slots: Vec::new(),
+            pipelines: HashMap::new(),
+            groups: HashMap::new(),
+        }
+    }
+
+    /// What it runs on.
+    pub fn summary(&self) -> &AdapterSummary {
+        &self.gpu.summary
+    }
+
+    /// Runs the dispatches one pass each and says how long each took on the device.
+    ///
+    /// # Errors
+    /// [`Error::NoGpu`] if the device cannot time passes; [`Error::Gpu`] if it fails.
+    pub fn profile(&mut self, recording: &Recording) -> Result<Vec<Span>, Error> {
+        if !self.gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+            return Err(Error::NoGpu { needs: format!("{} has no timestamps", self.gpu.summary) });
+        }
+        let mut spans = Vec::new();
+        for commands in recording.commands.chunks(1024) {
+            let part = Recording { commands: commands.to_vec() };
+            let timestamps = Timestamps::new(&self.gpu.device, commands.len());
+            let ticks = self.checked(|this| {
+                let offsets = this.prepare(&part)?;
+                let mut encoder = this.gpu.device.create_command_encoder(&Default::default());
+                for (n, (command, offset)) in commands.iter().zip(offsets).enumerate() {
+                    let timestamp_writes = Some(timestamps.writes(n));
+                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                        label: None,
+                        timestamp_writes,
+                    });
+                    this.encode(&mut pass, command, offset);
+                }
+                timestamps.resolve(&mut encoder);
+                let size = 16 * commands.len() as u64;
+                this.submit(encoder, &timestamps.readback, size, |b| pod::<u64>(b))
+            })?;
+            let period = f64::from(self.gpu.queue.get_timestamp_period());
+            spans.extend(commands.iter().zip(ticks.chunks_exact(2)).map(|(command, ticks)| {
+                let nanoseconds = ticks[1].wrapping_sub(ticks[0]) as f64 * period;
+                Span { word: command.program.word, time: Duration::from_nanos(nanoseconds as u64) }
+            }));
+        }
+        Ok(spans)
+    }
+
+    /// Compiles what is new, makes bind groups, and uploads all `params`; returns the offset of each.
+    fn prepare(&mut self, recording: &Recording) -> Result<Vec<u32>, Error> {
+        let align = self.gpu.device.limits().min_uniform_buffer_offset_alignment as usize;
+        let mut bytes = Vec::new();
+        let mut offsets = Vec::with_capacity(recording.commands.len());
+        for command in &recording.commands {
+            bytes.resize(bytes.len().next_multiple_of(align), 0);
+            offsets.push(bytes.len() as u32);
+            bytes.extend_from_slice(&command.params);
+        }
+        bytes.resize(bytes.len().next_multiple_of(align), 0);
+        if bytes.len() as u64 > self.params.size() {
+            let size = (bytes.len() as u64).next_power_of_two();
+            self.params = buffer(&self.gpu.device, "params", size, UNIFORM, false);
+            self.groups.clear();
+        }
+        self.gpu.queue.write_buffer(&self.params, 0, &bytes);
+
+        for command in &recording.commands {
+            self.compile(&command.program)?;
+            let key = group_key(command);
+            if !self.groups.contains_key(&key) {
+                let group = self.bind(command);
+                self.groups.insert(key, group);
+            }
+        }
+        Ok(offsets)
+    }
+
+    fn compile(&mut self, program: &Arc<Program>) -> Result<(), Error> {
+        if let std::collections::hash_map::Entry::Vacant(entry) =
+            self.pipelines.entry(address(program))
+        {
+            let pipeline = Pipeline::new(&self.gpu, program)?;
+            entry.insert((Arc::clone(program), pipeline));
+        }
+        Ok(())
+    }
+
+    /// Binds each buffer from the tensor's offset as far as it goes, so that one group serves every length.
+    fn bind(&self, command: &Command) -> wgpu::BindGroup {
+        let params = wgpu::BufferBinding {
+            buffer: &self.params,
+            offset: 0,
+            size: wgpu::BufferSize::new(params_size(&command.program)),
+        };
+        let mut entries = vec![wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(params),
+        }];
+        for (n, tensor) in command.bindings.iter().enumerate() {
+            let buffer = &self.slots[tensor.slot as usize];
+            let offset = 4 * u64::from(tensor.offset);
+            let size = (buffer.size() - offset).min(self.gpu.caps.max_binding_bytes & !3);
+            entries.push(wgpu::BindGroupEntry {
+                binding: n as u32 + 1,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer,
+                    offset,
+                    size: wgpu::BufferSize::new(size),
+                }),
+            });
+        }
+        let (_, pipeline) = &self.pipelines[&address(&command.program)];
+        self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(command.program.word),
+            layout: &pipeline.layout,
+            entries: &entries,
+        })
+    }
+
+    fn encode(&self, pass: &mut wgpu::ComputePass, command: &Command, params: u32) {
+        let (_, pipeline) = &self.pipelines[&address(&command.program)];
+        let [x, y, z] = command.grid;
+        pass.set_pipeline(&pipeline.pipeline);
+        pass.set_bind_group(0, &self.groups[&group_key(command)], &[params]);
+        pass.dispatch_workgroups(x, y, z);
+    }
+
+    /// Submits, waits, and hands the first `size` bytes of `readback` to `read`.
+    fn submit<R>(
+        &self,
+        encoder: wgpu::CommandEncoder,
+        readback: &wgpu::Buffer,
+        size: u64,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R, Error> {
+        let (sender, receiver) = mpsc::channel();
+        self.gpu.queue.submit([encoder.finish()]);
+        let slice = readback.slice(..size);
+        slice.map_async(wgpu::MapMode::Read, move |result| {
+            let _ = sender.send(result); // the receiver is gone only if this call already failed
+        });
+        // Waiting in slices lets a lost device end the wait.
+        loop {
+            let wait = wgpu::PollType::Wait {
+                submission_index: None,
+                timeout: Some(Duration::from_secs(1)),
+            };
+            let polled = self.gpu.device.poll(wait);
+            if let Some(reason) = self.gpu.lost() {
+                return Err(Error::Gpu(reason));
+            }
+            match polled {
+                Ok(_) => break,
+                Err(wgpu::PollError::Timeout) => {}
+                Err(error) => return Err(Error::Gpu(error.to_string())),
+            }
+        }
+        let mapped = receiver.recv().map_err(|_| Error::Gpu("readback was dropped".to_owned()))?;
+        mapped.map_err(|error| Error::Gpu(format!("readback: {error}")))?;
+        let view = slice.get_mapped_range().map_err(|error| Error::Gpu(error.to_string()))?;
+        let result = read(&view);
+        drop(view);
+        readback.unmap();
+        Ok(result)
+    }
+
+    /// Turns whatever wgpu reports while `work` runs into an error.
+    fn checked<R>(&mut self, work: impl FnOnce(&mut Self) -> Result<R, Error>) -> Result<R, Error> {
+        let filters = [
+            wgpu::ErrorFilter::Validation,
+            wgpu::ErrorFilter::OutOfMemory,
+            wgpu::ErrorFilter::Internal,
+        ];
+        let scopes = filters.map(|filter| self.gpu.device.push_error_scope(filter));
+        let result = work(self);
+        // Scopes nest: the last opened closes first.
+        let errors: Vec<_> =
+            scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop())).collect();
+        match errors.into_iter().next() {
+            Some(error) => Err(Error::Gpu(error.to_string())),
+            None => result,
+        }
+    }
+
+    fn new_slot(&mut self, shape: Shape, data: Option<&[f32]>) -> Result<Tensor, Error> {
+        let new = self.storage(shape, data)?;
+        self.slots.push(new);
+        Ok(Tensor { slot: self.slots.len() as u32 - 1, offset: 0, shape })
+    }
+
+    fn storage(&mut self, shape: Shape, data: Option<&[f32]>) -> Result<wgpu::Buffer, Error> {
+        let bytes = 4 * shape.len().max(4) as u64; // a vec4 at the least, so that every binding is legal
+        let limit = self.gpu.caps.max_binding_bytes;
+        if bytes > limit {
+            return Err(Error::Gpu(format!(
+                "a tensor of {bytes} bytes is over the limit of {limit} bytes of {}",
+                self.gpu.summary
+            )));
+        }
+        self.checked(|this| {
+            let new = buffer(&this.gpu.device, "tensor", bytes, STORAGE, data.is_some());
+            if let Some(data) = data {
+                let data: &[u8] = bytemuck::cast_slice(data);
+                let mut view = new
+                    .get_mapped_range_mut(..data.len() as u64)
+                    .map_err(|error| Error::Gpu(error.to_string()))?;
+                view.copy_from_slice(data);
+                drop(view);
+                new.unmap();
+            }
+            Ok(new)
+        })
+    }
+}
+
+impl crate::recording::Engine for Engine {
+    fn caps(&self) -> &Caps {
+        &self.gpu.caps
+    }
+
+    fn upload(&mut self, shape: Shape, data: &[f32]) -> Result<Tensor, Error> {
+        assert_eq!(data.len(), shape.len(), "elements of {shape}");
+        self.new_slot(shape, Some(data))
+    }
+
+    fn alloc(&mut self, shape: Shape) -> Result<Tensor, Error> {
+        self.new_slot(shape, None)
+    }
+
+    fn resize(&mut self, tensor: &mut Tensor, shape: Shape) -> Result<(), Error> {
+        if self.slots[tensor.slot as usize].size() < 4 * shape.len() as u64 {
+            self.groups.retain(|(_, bindings), _| bindings.iter().all(|(s, _)| *s != tensor.slot));
+            self.slots[tensor.slot as usize].destroy(); // give it back before asking for more
+            self.slots[tensor.slot as usize] = self.storage(shape, None)?;
+        }
+        *tensor = Tensor { shape, ..*tensor };
+        Ok(())
+    }
+
+    fn write(&mut self, tensor: &Tensor, data: &[u32]) {
+        assert_eq!(data.len(), tensor.shape.len(), "elements of {}", tensor.shape);
+        let buffer = &self.slots[tensor.slot as usize];
+        self.gpu.queue.write_buffer(
+            buffer,
+            4 * u64::from(tensor.offset),
+            bytemuck::cast_slice(data),
+        );
+    }
+
+    fn run(&mut self, recording: &Recording, output: &Tensor) -> Result<Vec<f32>, Error> {
+        let bytes = 4 * output.shape.len() as u64;
+        self.checked(|this| {
+            let offsets = this.prepare(recording)?;
+            if this.readback.size() < bytes {
+                let size = bytes.next_power_of_two();
+                this.readback = buffer(&this.gpu.device, "readback", size, READBACK, false);
+            }
+            let mut encoder = this.gpu.device.create_command_encoder(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for (command, params) in recording.commands.iter().zip(offsets) {
+                this.encode(&mut pass, command, params);
+            }
+            drop(pass);
+            let source = &this.slots[output.slot as usize];
+            let offset = 4 * u64::from(output.offset);
+            encoder.copy_buffer_to_buffer(source, offset, &this.readback, 0, bytes);
+            this.submit(encoder, &this.readback, bytes, |b| pod::<f32>(b))
+        })
+    }
+
+    fn allocated_bytes(&self) -> u64 {
+        let own = self.params.size() + self.readback.size();
+        own + self.slots.iter().map(wgpu::Buffer::size).sum::<u64>()
+    }
+}
+
+fn address(program: &Arc<Program>) -> usize {
+    Arc::as_ptr(program) as usize
+}
+
+fn group_key(command: &Command) -> GroupKey {
+    let bindings = command.bindings.iter().map(|tensor| (tensor.slot, tensor.offset));
+    (address(&command.program), bindings.collect())
+}
+
+fn buffer(
+    device: &wgpu::Device,
+    label: &str,
+    size: u64,
+    usage: wgpu::BufferUsages,
+    mapped_at_creation: bool,
+) -> wgpu::Buffer {
+    device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some(label),
+        size,
+        usage,
+        mapped_at_creation,
+    })
+}
+
+fn pod<T: bytemuck::Pod>(bytes: &[u8]) -> Vec<T> {
+    bytemuck::pod_collect_to_vec(bytes)
+}

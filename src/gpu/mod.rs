@@ -1,0 +1,13 @@
+//! wgpu, and only here: adapters, shader assembly, pipelines, and the engine that runs a
+//! [`Recording`](crate::recording::Recording).
+
+mod adapter;
+mod assemble;
+mod engine;
+mod pipeline;
+mod profile;
+
+pub use adapter::{AdapterSummary, Backend, Gpu, adapters, native_adapters, open};
+pub use assemble::{Assembled, assemble};
+pub use engine::Engine;
+pub use profile::Span;

@@ -1,0 +1,73 @@
+//! From a [`Program`] to a compute pipeline.
+
+use super::{adapter::Gpu, assemble::assemble};
+use crate::{
+    error::Error,
+    recording::{Access, Program},
+};
+
+/// A compiled kernel.
+pub(super) struct Pipeline {
+    pub(super) pipeline: wgpu::ComputePipeline,
+    pub(super) layout: wgpu::BindGroupLayout,
+}
+
+/// Bytes that `params` takes in the uniform buffer's bindings.
+pub(super) fn params_size(program: &Program) -> u64 {
+    u64::from(program.params_bytes).next_multiple_of(16)
+}
+
+impl Pipeline {
+    pub(super) fn new(gpu: &Gpu, program: &Program) -> Result<Self, Error> {
+        let label = format!("jinabert/{}", program.word);
+        let source = assemble(program).map_err(Error::Gpu)?;
+        let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(&label),
+            source: wgpu::ShaderSource::Wgsl(source.text.as_str().into()),
+        });
+        let layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(&label),
+            entries: &entries(program),
+        });
+        let pipeline_layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(&label),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&label),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(program.word),
+            compilation_options: Default::default(),
+            cache: None,
+        });
+        if let Some(error) = pollster::block_on(scope.pop()) {
+            let messages = pollster::block_on(module.get_compilation_info()).messages;
+            let place = messages.iter().find_map(|message| {
+                let line = message.location?.line_number as usize;
+                source.origin(line).map(|(file, line)| format!("shaders/{file}:{line}: "))
+            });
+            let place = place.unwrap_or_else(|| format!("shaders/{}: ", program.file));
+            return Err(Error::Gpu(format!("{place}{error}")));
+        }
+        Ok(Self { pipeline, layout })
+    }
+}
+
+/// `params` first, then one storage buffer for each access.
+fn entries(program: &Program) -> Vec<wgpu::BindGroupLayoutEntry> {
+    let entry = |binding, ty, has_dynamic_offset| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
+        count: None,
+    };
+    let params = entry(0, wgpu::BufferBindingType::Uniform, true);
+    let storage = program.access.iter().enumerate().map(|(n, access)| {
+        let read_only = *access == Access::Read;
+        entry(n as u32 + 1, wgpu::BufferBindingType::Storage { read_only }, false)
+    });
+    std::iter::once(params).chain(storage).collect()
+}
