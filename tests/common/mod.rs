@@ -1,0 +1,41 @@
+//! The devices that tests run on.
+
+use jinabert::{cpu, gpu, kernels::Tier, recording::Engine};
+
+/// A device under test: the CPU engine, or an adapter by its position.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Device {
+    Cpu,
+    Adapter(usize),
+}
+
+impl Device {
+    pub fn open(&self, tier: Tier) -> Box<dyn Engine> {
+        match *self {
+            Self::Cpu => Box::new(cpu::Engine::new(tier)),
+            Self::Adapter(index) => {
+                let gpu = gpu::open(index).unwrap_or_else(|e| panic!("adapter {index}: {e}"));
+                Box::new(gpu::Engine::new(gpu))
+            }
+        }
+    }
+}
+
+/// Environment variable: adapters that must be there, parts of their names, comma-separated.
+pub const REQUIRE: &str = "JINABERT_REQUIRE";
+
+/// Every device of this machine with a short name, and the required ones that are missing.
+pub fn devices() -> (Vec<(String, Device)>, Vec<String>) {
+    let mut found = vec![("cpu".to_owned(), Device::Cpu)];
+    for (index, adapter) in gpu::adapters().into_iter().enumerate() {
+        let name = adapter.name.split([' ', '(']).next().unwrap_or_default().to_lowercase();
+        found.push((format!("{}-{name}", adapter.backend), Device::Adapter(index)));
+    }
+    let required = std::env::var(REQUIRE).unwrap_or_default().to_lowercase();
+    let missing = required
+        .split(',')
+        .filter(|part| !part.is_empty() && !found.iter().any(|(name, _)| name.contains(part)))
+        .map(str::to_owned)
+        .collect();
+    (found, missing)
+}

@@ -1,0 +1,121 @@
+//! Every kernel on every device and tier: GPU = CPU twin, on problems that hurt and on random ones.
+//!
+//! One trial per device × kernel × tier.  Without an adapter the GPU trials are reported as ignored, never as
+//! passed; `JINABERT_REQUIRE=llvmpipe,swiftshader` makes a missing adapter a failure.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod attention;
+mod embed;
+mod geglu;
+mod layer_norm;
+mod linear;
+mod pool;
+
+use common::{Device, REQUIRE};
+use jinabert::{
+    kernels::Tier,
+    probe::{Problem, Recorded},
+    recording::Engine,
+};
+use libtest_mimic::{Arguments, Failed, Trial};
+use proptest::{
+    strategy::BoxedStrategy,
+    test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner},
+};
+
+/// Problems of one kernel.
+struct Suite {
+    /// Those that hurt: one row, sizes beside every tile edge, more rows than one grid dimension holds.
+    hard: Vec<Problem>,
+    /// Random ones.
+    any: BoxedStrategy<Problem>,
+    /// What must hold whatever the twin says.
+    invariants: Vec<(&'static str, fn(&mut dyn Engine, Tier) -> Result<(), Failed>)>,
+}
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let (devices, missing) = common::devices();
+    let suites = [
+        ("embed", embed::suite as fn() -> Suite),
+        ("linear", linear::suite),
+        ("attention", attention::suite),
+        ("layer_norm", layer_norm::suite),
+        ("geglu", geglu::suite),
+        ("pool", pool::suite),
+    ];
+    let words: Vec<_> = suites.iter().map(|(word, _)| *word).collect();
+    let kernels: Vec<_> = jinabert::kernels::ALL.iter().map(|kernel| kernel.word).collect();
+    assert_eq!(words, kernels, "every kernel has a suite");
+
+    let mut trials = Vec::new();
+    for (name, device) in &devices {
+        for (word, suite) in &suites {
+            let tiers = if suite().hard[0].tiered() { &Tier::ALL[..] } else { &[Tier::Tiled] };
+            for &tier in tiers {
+                // The naive CPU tier is the twin itself.
+                if !(*device == Device::Cpu && tier == Tier::Naive) {
+                    trials.extend(trials_of(
+                        &format!("{name}/{word}/{tier}"),
+                        device,
+                        tier,
+                        *suite,
+                    ));
+                }
+            }
+        }
+    }
+    for name in missing {
+        let message = format!("{REQUIRE} names `{name}`, which this machine does not have");
+        trials.push(Trial::test(format!("{name}/required"), move || Err(message.into())));
+    }
+    if devices.len() == 1 {
+        let trial = Trial::test("gpu/all: no adapter on this machine", || Ok(()));
+        trials.push(trial.with_ignored_flag(true));
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn trials_of(name: &str, device: &Device, tier: Tier, suite: fn() -> Suite) -> Vec<Trial> {
+    let open = device.clone();
+    let hard = Trial::test(format!("{name}/hard"), move || {
+        let mut engine = open.open(tier);
+        suite().hard.iter().try_for_each(|problem| check(problem, &mut *engine, tier, 1))
+    });
+    let open = device.clone();
+    let any = Trial::test(format!("{name}/any"), move || {
+        let mut engine = open.open(tier);
+        let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
+        let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+        let engine = std::cell::RefCell::new(&mut engine);
+        TestRunner::new_with_rng(config, rng)
+            .run(&suite().any, |problem| {
+                let mut engine = engine.borrow_mut();
+                check(&problem, &mut ***engine, tier, 2)
+                    .map_err(|e| TestCaseError::fail(e.message().unwrap_or_default().to_owned()))
+            })
+            .map_err(|e| Failed::from(e.to_string()))
+    });
+    let invariants = suite().invariants.into_iter().map(|(rule, holds)| {
+        let open = device.clone();
+        Trial::test(format!("{name}/{rule}"), move || holds(&mut *open.open(tier), tier))
+    });
+    [hard, any].into_iter().chain(invariants).collect()
+}
+
+fn check(problem: &Problem, engine: &mut dyn Engine, tier: Tier, seed: u64) -> Result<(), Failed> {
+    let checked = problem.check(engine, tier, seed).map_err(|e| format!("{problem}: {e}"))?;
+    match checked.wrong {
+        0 => Ok(()),
+        _ => Err(format!("{problem}: {checked}").into()),
+    }
+}
+
+/// The elements that a problem computes.
+fn solve(problem: &Problem, engine: &mut dyn Engine, tier: Tier) -> Result<Vec<f32>, Failed> {
+    let Recorded { recording, output } =
+        problem.record(engine, tier, 3).map_err(|e| e.to_string())?;
+    engine.run(&recording, &output).map_err(|e| e.to_string().into())
+}

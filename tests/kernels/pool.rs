@@ -1,0 +1,35 @@
+use super::{Suite, solve};
+use jinabert::probe::Problem;
+use proptest::{collection::vec, prelude::*};
+
+pub fn suite() -> Suite {
+    let problem = |(lengths, d, dims, normalize)| Problem::Pool { lengths, d, dims, normalize };
+    Suite {
+        hard: [
+            (vec![1], 32, 32, true),
+            (vec![5, 1, 300, 64, 65], 768, 768, true),
+            (vec![7, 3], 384, 129, true),
+            (vec![2, 9, 4000], 64, 1, false),
+            (vec![1; 70_001], 32, 7, true),
+        ]
+        .map(problem)
+        .into(),
+        any: (vec(1..200u32, 1..20), 1..100u32, any::<u32>(), any::<bool>())
+            .prop_map(move |(lengths, d4, cut, normalize)| {
+                problem((lengths, 4 * d4, cut % (4 * d4) + 1, normalize))
+            })
+            .boxed(),
+        invariants: vec![("vectors have unit length", |engine, tier| {
+            let dims = 129;
+            let lengths = vec![3, 900, 1];
+            let y = solve(&Problem::Pool { lengths, d: 384, dims, normalize: true }, engine, tier)?;
+            for vector in y.chunks_exact(dims as usize) {
+                let norm = vector.iter().map(|y| f64::from(*y).powi(2)).sum::<f64>().sqrt();
+                if (norm - 1.0).abs() > 1e-6 {
+                    return Err(format!("norm {norm}").into());
+                }
+            }
+            Ok(())
+        })],
+    }
+}
