@@ -1,0 +1,191 @@
+//! Safetensors files: mapped, indexed by name, checked before anything is read.
+
+// `Mmap::map` is unsafe because another process may change the file; see `map`.
+#![allow(unsafe_code)]
+
+use crate::error::Error;
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors, tensor::Metadata};
+use serde::Deserialize;
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::{self, File},
+    path::{Component, Path, PathBuf},
+};
+
+/// The tensors of a model directory, by name without a leading `bert.`.
+pub struct Checkpoint {
+    shards: Vec<Shard>,
+    index: BTreeMap<String, Entry>,
+}
+
+struct Shard {
+    path: PathBuf,
+    map: Mmap,
+    metadata: Metadata,
+    /// Where the data begin: 8 bytes of length and the header.
+    start: usize,
+}
+
+struct Entry {
+    shard: usize,
+    /// As the file spells it.
+    stored: String,
+}
+
+/// `model.safetensors.index.json`
+#[derive(Deserialize)]
+struct ShardIndex {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Checkpoint {
+    /// Maps `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
+    ///
+    /// # Errors
+    /// [`Error::Read`] for a missing file, [`Error::Model`] for a damaged one.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let (single, listed) =
+            (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
+        let mut checkpoint = Self { shards: Vec::new(), index: BTreeMap::new() };
+        if single.exists() || !listed.exists() {
+            checkpoint.add(single)?;
+            return Ok(checkpoint);
+        }
+        let text = fs::read_to_string(&listed)
+            .map_err(|source| Error::Read { path: listed.clone(), source })?;
+        let bad = |e: String| Error::Model(format!("`{}`: {e}", listed.display()));
+        let list: ShardIndex = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
+        let mut files: Vec<&String> = list.weight_map.values().collect();
+        files.sort_unstable();
+        files.dedup();
+        for file in files {
+            let mut parts = Path::new(file).components();
+            if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
+                return Err(bad(format!("`{file}` is not the name of a file beside it")));
+            }
+            checkpoint.add(dir.join(file))?;
+        }
+        for (name, file) in &list.weight_map {
+            let found = checkpoint.index.get(plain_name(name));
+            if found.is_none_or(|entry| !checkpoint.shards[entry.shard].path.ends_with(file)) {
+                return Err(bad(format!("`{name}` is said to be in `{file}`, which lacks it")));
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    fn add(&mut self, path: PathBuf) -> Result<(), Error> {
+        let shard = Shard::open(path)?;
+        for stored in shard.metadata.offset_keys() {
+            let name = plain_name(&stored).to_owned();
+            let entry = Entry { shard: self.shards.len(), stored: stored.clone() };
+            if self.index.insert(name, entry).is_some() {
+                return Err(shard.bad(format!("tensor `{stored}` is there twice")));
+            }
+        }
+        self.shards.push(shard);
+        Ok(())
+    }
+
+    /// Every name, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.index.keys().map(String::as_str)
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.index.contains_key(name)
+    }
+
+    /// The elements of a tensor of the given shape, widened to f32.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if it is missing, of another shape, of a type that holds no real numbers, or not
+    /// finite throughout.
+    pub fn read(&self, name: &str, shape: &[u32]) -> Result<Vec<f32>, Error> {
+        let Some(entry) = self.index.get(name) else {
+            return Err(Error::Model(format!("tensor `{name}` is missing")));
+        };
+        let shard = &self.shards[entry.shard];
+        let info = shard.metadata.info(&entry.stored).expect("indexed from this metadata");
+        if !info.shape.iter().copied().eq(shape.iter().map(|&n| n as usize)) {
+            let found = &info.shape;
+            return Err(shard.bad(format!(
+                "tensor `{name}` has shape {found:?}; config.json implies {shape:?}"
+            )));
+        }
+        let bytes = &shard.map[shard.start..][info.data_offsets.0..info.data_offsets.1];
+        let values = widen(info.dtype, bytes).ok_or_else(|| {
+            let dtype = info.dtype;
+            shard.bad(format!("tensor `{name}` is {dtype:?}; supported: F32, F16, BF16"))
+        })?;
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(n) => Err(shard.bad(format!("tensor `{name}` is {} at element {n}", values[n]))),
+        }
+    }
+
+    /// How many elements of each type there are.
+    pub fn dtypes(&self) -> Vec<(String, usize)> {
+        let mut count: HashMap<String, usize> = HashMap::new();
+        for info in self.shards.iter().flat_map(|shard| shard.metadata.tensors().into_values()) {
+            *count.entry(format!("{:?}", info.dtype)).or_default() +=
+                info.shape.iter().product::<usize>();
+        }
+        let mut count: Vec<_> = count.into_iter().collect();
+        count.sort_by_key(|(_, elements)| std::cmp::Reverse(*elements));
+        count
+    }
+}
+
+impl Shard {
+    fn open(path: PathBuf) -> Result<Self, Error> {
+        let map = match map(&path) {
+            Ok(map) => map,
+            Err(source) => return Err(Error::Read { path, source }),
+        };
+        match SafeTensors::read_metadata(&map) {
+            // The header is valid: no offset passes the end, none overlap, sizes fit shapes and types.
+            Ok((header, metadata)) => Ok(Self { start: 8 + header, path, map, metadata }),
+            Err(e) => {
+                let path = path.display();
+                Err(Error::Model(format!("`{path}` is not a whole safetensors file: {e}")))
+            }
+        }
+    }
+
+    fn bad(&self, what: String) -> Error {
+        Error::Model(format!("`{}`: {what}", self.path.display()))
+    }
+}
+
+fn map(path: &Path) -> std::io::Result<Mmap> {
+    let file = File::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("not a regular file"));
+    }
+    // SAFETY: the map is private to this module, only read, and dropped when the model is loaded.  What
+    // remains is that another process may truncate the file meanwhile, which is a fault (SIGBUS) in any
+    // program that maps files; `Embedder::open` documents that model files must not change while they load.
+    unsafe { Mmap::map(&file) }
+}
+
+/// Without a leading `bert.`; old LayerNorms' `gamma` and `beta` stay as they are and are then unknown.
+fn plain_name(stored: &str) -> &str {
+    stored.strip_prefix("bert.").unwrap_or(stored)
+}
+
+/// Little-endian elements as f32.
+fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+    let halves = || bytes.as_chunks::<2>().0.iter();
+    match dtype {
+        Dtype::F32 => {
+            Some(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+        }
+        Dtype::F16 => Some(halves().map(|b| f16::from_le_bytes(*b).to_f32()).collect()),
+        Dtype::BF16 => Some(halves().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()),
+        _ => None,
+    }
+}

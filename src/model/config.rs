@@ -1,0 +1,191 @@
+//! `config.json`, validated once.
+
+use crate::{error::Error, kernels::attention::MAX_HEAD_WIDTH, reference::Activation};
+use serde::Deserialize;
+use std::{fs, path::Path};
+
+/// The sizes and switches of a checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// D
+    pub hidden: u32,
+    /// Encoder layers.
+    pub layers: u32,
+    /// H
+    pub heads: u32,
+    /// F
+    pub intermediate: u32,
+    /// V
+    pub vocabulary: u32,
+    /// Rows of the token-type table.
+    pub types: u32,
+    /// Added to variances.
+    pub eps: f32,
+    /// The function of the gated half.
+    pub activation: Activation,
+    /// `max_position_embeddings`: how long a text the publisher declares.  ALiBi itself has no limit.
+    pub max_length: usize,
+}
+
+/// The keys that are read; everything else in the file is ignored.
+#[derive(Deserialize)]
+struct File {
+    hidden_size: u32,
+    num_hidden_layers: u32,
+    num_attention_heads: u32,
+    intermediate_size: u32,
+    vocab_size: u32,
+    #[serde(default = "two")]
+    type_vocab_size: u32,
+    #[serde(default = "tiny")]
+    layer_norm_eps: f64,
+    #[serde(default = "gelu")]
+    hidden_act: String,
+    feed_forward_type: Option<String>,
+    position_embedding_type: Option<String>,
+    #[serde(default = "published")]
+    max_position_embeddings: usize,
+}
+
+fn two() -> u32 {
+    2
+}
+
+fn tiny() -> f64 {
+    1e-12
+}
+
+fn gelu() -> String {
+    "gelu".to_owned()
+}
+
+fn published() -> usize {
+    8192
+}
+
+impl Config {
+    /// E: width of one head.
+    pub fn head_width(&self) -> u32 {
+        self.hidden / self.heads
+    }
+
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`Error::Read`], or [`Error::Model`] naming the key, its value and what is supported.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        Self::parse(&text).map_err(|e| Error::Model(format!("`{}`: {e}", path.display())))
+    }
+
+    /// Checks the text of a `config.json`.
+    fn parse(text: &str) -> Result<Self, String> {
+        let file: File = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        if let Some(kind) = file.position_embedding_type.as_deref().filter(|kind| *kind != "alibi")
+        {
+            return Err(format!(
+                "position_embedding_type is `{kind}`: this is not a JinaBERT (`alibi`); a plain BERT with a \
+                 position table is not supported"
+            ));
+        }
+        if file.hidden_act != "gelu" {
+            let act = file.hidden_act;
+            return Err(format!("hidden_act is `{act}`; only `gelu`, the exact one, is supported"));
+        }
+        let activation = match file.feed_forward_type.as_deref() {
+            None | Some("geglu") => Activation::Gelu,
+            Some("reglu") => Activation::Relu,
+            Some(other) => {
+                return Err(format!("feed_forward_type is `{other}`; supported: `geglu`, `reglu`"));
+            }
+        };
+        let config = Self {
+            hidden: file.hidden_size,
+            layers: file.num_hidden_layers,
+            heads: file.num_attention_heads,
+            intermediate: file.intermediate_size,
+            vocabulary: file.vocab_size,
+            types: file.type_vocab_size,
+            eps: file.layer_norm_eps as f32,
+            activation,
+            max_length: file.max_position_embeddings,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let limits = [
+            ("hidden_size", self.hidden, 1 << 16),
+            ("num_hidden_layers", self.layers, 1 << 10),
+            ("num_attention_heads", self.heads, 1 << 10),
+            ("intermediate_size", self.intermediate, 1 << 18),
+            ("vocab_size", self.vocabulary, 1 << 24),
+            ("type_vocab_size", self.types, 1 << 10),
+        ];
+        for (key, value, limit) in limits {
+            if value == 0 || value > limit {
+                return Err(format!("{key} is {value}; supported: 1 to {limit}"));
+            }
+        }
+        if !self.hidden.is_multiple_of(self.heads) {
+            let Self { hidden, heads, .. } = self;
+            return Err(format!(
+                "hidden_size {hidden} is not a multiple of num_attention_heads {heads}"
+            ));
+        }
+        let width = self.head_width();
+        if !width.is_multiple_of(4) || width > MAX_HEAD_WIDTH {
+            return Err(format!(
+                "a head is {width} wide; supported: multiples of 4 to {MAX_HEAD_WIDTH}"
+            ));
+        }
+        if !self.intermediate.is_multiple_of(4) {
+            return Err(format!("intermediate_size {} is not a multiple of 4", self.intermediate));
+        }
+        if !(self.eps.is_finite() && self.eps >= 0.0) {
+            return Err(format!("layer_norm_eps {} is not a small positive number", self.eps));
+        }
+        if self.max_length == 0 {
+            return Err("max_position_embeddings is 0".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = r#"{"hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8,
+        "intermediate_size": 2048, "vocab_size": 30528, "position_embedding_type": "alibi",
+        "feed_forward_type": "geglu", "torch_dtype": "float32", "model_type": "bert"}"#;
+
+    #[test]
+    fn small_en() {
+        let config = Config::parse(SMALL).expect("the published values");
+        assert_eq!((config.hidden, config.head_width(), config.types), (512, 64, 2));
+        assert_eq!((config.eps, config.max_length), (1e-12, 8192));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (from, to, says) in [
+            ("\"alibi\"", "\"absolute\"", "position_embedding_type is `absolute`"),
+            ("\"geglu\"", "\"original\"", "feed_forward_type is `original`"),
+            ("512", "0", "hidden_size is 0"),
+            ("512", "-1", "invalid value"),
+            ("512", "500", "500 is not a multiple of num_attention_heads 8"),
+            ("\"num_attention_heads\": 8", "\"num_attention_heads\": 256", "a head is 2 wide"),
+            ("2048", "2046", "2046 is not a multiple of 4"),
+            ("30528", "4000000000", "vocab_size is 4000000000"),
+            ("\"vocab_size\"", "\"vocab\"", "missing field `vocab_size`"),
+            ("}", "", "EOF"),
+        ] {
+            let text = SMALL.replacen(from, to, 1);
+            let error = Config::parse(&text).expect_err(to);
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What to compute: the network, its checkpoint, and the recording of a batch.
+
+pub mod alibi;
+mod checkpoint;
+mod config;
+mod jina_bert;
+mod jina_bert_code;
+mod kernels;
+mod scratch;
+mod variant;
+mod weights;
+
+use crate::{
+    batch::PackedBatch,
+    error::Error,
+    kernels::{Tier, pool},
+    recording::{Engine, Recording},
+};
+pub use checkpoint::Checkpoint;
+pub use config::Config;
+use kernels::Kernels;
+use scratch::Scratch;
+use std::path::Path;
+pub use variant::{VARIANTS, Variant};
+use weights::Weights;
+
+/// What a forward pass returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// \[T, D\]: the last hidden state of every token.
+    Tokens,
+    /// \[B, dims\]: the mean over each sequence, cut to the leading components.
+    Vectors {
+        /// Components kept.
+        dims: u32,
+        /// Whether to divide by the L2 norm.
+        normalize: bool,
+    },
+}
+
+/// A checkpoint on a device.
+pub struct Model {
+    config: Config,
+    variant: &'static Variant,
+    engine: Box<dyn Engine>,
+    kernels: Kernels,
+    weights: Weights,
+    scratch: Scratch,
+}
+
+impl Model {
+    /// Loads `config.json` and the weights of a directory.
+    ///
+    /// # Errors
+    /// [`Error::Read`] and [`Error::Model`] for the files, [`Error::Gpu`] for the device.
+    pub fn open(dir: &Path, mut engine: Box<dyn Engine>, tier: Tier) -> Result<Self, Error> {
+        let config = Config::open(&dir.join("config.json"))?;
+        let checkpoint = Checkpoint::open(dir)?;
+        let variant = variant::detect(checkpoint.names()).map_err(Error::Model)?;
+        let weights = Weights::upload(&checkpoint, &config, variant, &mut *engine)?;
+        let scratch = Scratch::new(&mut *engine)?;
+        let kernels = Kernels::new(&config, variant, tier);
+        Ok(Self { config, variant, engine, kernels, weights, scratch })
+    }
+
+    /// Sizes and switches.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Which graph it is.
+    pub fn variant(&self) -> &'static Variant {
+        self.variant
+    }
+
+    /// Tokens that one batch, hence one text, may have on this device: \[T, D\] must fit into a binding.
+    pub fn max_tokens(&self) -> usize {
+        (self.engine.caps().max_binding_bytes / (4 * u64::from(self.config.hidden))) as usize
+    }
+
+    /// Bytes that the device holds for this model now.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.engine.allocated_bytes()
+    }
+
+    /// Runs a batch, at least one token and at most [`Model::max_tokens`], ids and types within their tables.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] if the device fails, runs out of memory, or returns what is not finite.
+    pub fn forward(&mut self, batch: &PackedBatch, output: Output) -> Result<Vec<f32>, Error> {
+        let recording = self.record(batch, output)?;
+        let result = match output {
+            Output::Tokens => self.scratch.x,
+            Output::Vectors { .. } => self.scratch.y,
+        };
+        let values = self.engine.run(&recording, &result)?;
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(n) => Err(Error::Gpu(format!("the device returned {} at element {n}", values[n]))),
+        }
+    }
+
+    /// What [`Model::forward`] runs.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] if the device has no memory for the batch.
+    pub fn record(&mut self, batch: &PackedBatch, output: Output) -> Result<Recording, Error> {
+        let dims = match output {
+            Output::Tokens => 0,
+            Output::Vectors { dims, .. } => dims,
+        };
+        self.scratch.fit(&mut *self.engine, &self.config, batch, dims)?;
+        let (k, w, s) = (&self.kernels, &self.weights, &self.scratch);
+        let mut rec = Recording::new();
+        match self.variant.qk_norm {
+            false => jina_bert::record(&mut rec, k, w, s),
+            true => jina_bert_code::record(&mut rec, k, w, s),
+        }
+        if let Output::Vectors { normalize, .. } = output {
+            let args = pool::Args { x: &s.x, cu_seqlens: &s.cu_seqlens, y: &s.y };
+            pool::record(&mut rec, &k.pool, args, normalize);
+        }
+        Ok(rec)
+    }
+}

@@ -1,0 +1,212 @@
+//! From a checkpoint to tensors on a device: every name, shape and value checked.
+
+use super::{
+    alibi,
+    checkpoint::Checkpoint,
+    config::Config,
+    variant::{Variant, may_be_unused},
+};
+use crate::{
+    error::Error,
+    recording::{Engine, Shape, Tensor},
+};
+use std::collections::BTreeSet;
+
+/// A product's matrix and bias.
+pub struct Linear {
+    /// \[N, K\]
+    pub w: Tensor,
+    /// \[N\]
+    pub bias: Tensor,
+}
+
+/// A LayerNorm's scale and shift.
+pub struct Norm {
+    /// \[D\]
+    pub gamma: Tensor,
+    /// \[D\]
+    pub beta: Tensor,
+}
+
+/// What only the code model's layers have.
+pub struct QkNorms {
+    /// Of the queries, over the whole width.
+    pub q: Norm,
+    /// Of the keys, likewise.
+    pub k: Norm,
+    /// After the second addition of the layer's input.
+    pub residual: Norm,
+}
+
+/// One encoder layer.
+pub struct Layer {
+    /// W_q
+    pub q: Linear,
+    /// W_k
+    pub k: Linear,
+    /// W_v
+    pub v: Linear,
+    /// W_o
+    pub proj: Linear,
+    /// LayerNorm after attention.
+    pub attention_norm: Norm,
+    /// Of the code model only.
+    pub qk: Option<QkNorms>,
+    /// W_1, \[2F, D\]; it has no bias.
+    pub gate_up: Tensor,
+    /// W_2
+    pub down: Linear,
+    /// LayerNorm after the MLP.
+    pub mlp_norm: Norm,
+}
+
+/// A part of the word embeddings small enough for one binding.
+pub struct WordPart {
+    /// Vocabulary row of its first row.
+    pub first: u32,
+    /// \[rows, D\]
+    pub rows: Tensor,
+}
+
+/// All of a model.
+pub struct Weights {
+    /// \[V, D\] in parts.
+    pub word: Vec<WordPart>,
+    /// \[types, D\]
+    pub kind: Tensor,
+    /// LayerNorm of the embeddings.
+    pub embed_norm: Norm,
+    /// In order.
+    pub layers: Vec<Layer>,
+    /// \[H\]
+    pub slopes: Tensor,
+    /// \[2F\] zeros: the bias of a product that has none.
+    pub zero: Tensor,
+}
+
+impl Weights {
+    /// Checks names and shapes, then reads, widens and uploads one tensor after another.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for anything missing, unknown, misshapen or not finite; the engine's own.
+    pub fn upload(
+        checkpoint: &Checkpoint,
+        config: &Config,
+        variant: &Variant,
+        engine: &mut dyn Engine,
+    ) -> Result<Self, Error> {
+        let mut loader = Loader { checkpoint, config, engine, used: BTreeSet::new() };
+        let Config { hidden, intermediate, heads, .. } = *config;
+        let weights = Self {
+            word: loader.word()?,
+            kind: loader
+                .matrix("embeddings.token_type_embeddings.weight", [config.types, hidden])?,
+            embed_norm: loader.norm("embeddings.LayerNorm")?,
+            layers: (0..config.layers)
+                .map(|n| loader.layer(n, variant))
+                .collect::<Result<_, _>>()?,
+            slopes: loader.engine.upload([heads].into(), &alibi::slopes(heads as usize))?,
+            zero: loader
+                .engine
+                .upload([2 * intermediate].into(), &vec![0.0; 2 * intermediate as usize])?,
+        };
+        loader.check_unused()?;
+        Ok(weights)
+    }
+}
+
+struct Loader<'a> {
+    checkpoint: &'a Checkpoint,
+    config: &'a Config,
+    engine: &'a mut dyn Engine,
+    used: BTreeSet<String>,
+}
+
+impl Loader<'_> {
+    fn read(&mut self, name: &str, shape: &[u32]) -> Result<Vec<f32>, Error> {
+        // Old checkpoints call a LayerNorm's weight and bias gamma and beta.
+        let old = name.replace("LayerNorm.weight", "LayerNorm.gamma");
+        let old = old.replace("LayerNorm.bias", "LayerNorm.beta");
+        let name =
+            if self.checkpoint.has(name) || !self.checkpoint.has(&old) { name } else { &old };
+        self.used.insert(name.to_owned());
+        self.checkpoint.read(name, shape)
+    }
+
+    fn vector(&mut self, name: &str, n: u32) -> Result<Tensor, Error> {
+        let values = self.read(name, &[n])?;
+        self.engine.upload([n].into(), &values)
+    }
+
+    fn matrix(&mut self, name: &str, shape: [u32; 2]) -> Result<Tensor, Error> {
+        let values = self.read(name, &shape)?;
+        self.engine.upload(shape.into(), &values)
+    }
+
+    fn linear(&mut self, name: &str, shape: [u32; 2]) -> Result<Linear, Error> {
+        Ok(Linear {
+            w: self.matrix(&format!("{name}.weight"), shape)?,
+            bias: self.vector(&format!("{name}.bias"), shape[0])?,
+        })
+    }
+
+    fn norm(&mut self, name: &str) -> Result<Norm, Error> {
+        Ok(Norm {
+            gamma: self.vector(&format!("{name}.weight"), self.config.hidden)?,
+            beta: self.vector(&format!("{name}.bias"), self.config.hidden)?,
+        })
+    }
+
+    /// The word embeddings, cut where a binding ends: 61,056 × 768 in f32 are 188 MB, WebGPU grants 128 MiB.
+    fn word(&mut self) -> Result<Vec<WordPart>, Error> {
+        let Config { vocabulary, hidden, .. } = *self.config;
+        let values = self.read("embeddings.word_embeddings.weight", &[vocabulary, hidden])?;
+        let most = (self.engine.caps().max_binding_bytes / (4 * u64::from(hidden))).max(1);
+        let step = most.min(u64::from(vocabulary)) as u32;
+        let parts = values.chunks(step as usize * hidden as usize).zip(0..);
+        parts
+            .map(|(values, n): (&[f32], u32)| {
+                let shape: Shape = [values.len() as u32 / hidden, hidden].into();
+                Ok(WordPart { first: n * step, rows: self.engine.upload(shape, values)? })
+            })
+            .collect()
+    }
+
+    fn layer(&mut self, n: u32, variant: &Variant) -> Result<Layer, Error> {
+        let Config { hidden: d, intermediate: f, .. } = *self.config;
+        let name = |part: &str| format!("encoder.layer.{n}.{part}");
+        let qk = match variant.qk_norm {
+            false => None,
+            true => Some(QkNorms {
+                q: self.norm(&name("attention.self.layer_norm_q"))?,
+                k: self.norm(&name("attention.self.layer_norm_k"))?,
+                residual: self.norm(&name("layer_norm_1"))?,
+            }),
+        };
+        Ok(Layer {
+            q: self.linear(&name("attention.self.query"), [d, d])?,
+            k: self.linear(&name("attention.self.key"), [d, d])?,
+            v: self.linear(&name("attention.self.value"), [d, d])?,
+            proj: self.linear(&name("attention.output.dense"), [d, d])?,
+            attention_norm: self.norm(&name("attention.output.LayerNorm"))?,
+            qk,
+            gate_up: self.matrix(&name(variant.gate_up), [2 * f, d])?,
+            down: self.linear(&name(variant.down), [d, f])?,
+            mlp_norm: self.norm(&name(variant.mlp_norm))?,
+        })
+    }
+
+    /// A tensor that nobody asked for means that this is another graph than it seems.
+    fn check_unused(&self) -> Result<(), Error> {
+        let unknown = |name: &&str| !self.used.contains(*name) && !may_be_unused(name);
+        let unknown: Vec<_> = self.checkpoint.names().filter(unknown).collect();
+        match unknown.as_slice() {
+            [] => Ok(()),
+            [first, ..] => Err(Error::Model(format!(
+                "{} unknown tensors, `{first}` the first: config.json has {} layers",
+                unknown.len(),
+                self.config.layers
+            ))),
+        }
+    }
+}
