@@ -1,0 +1,131 @@
+//! Which device to run on, in the user's words.
+
+use crate::{
+    cpu,
+    error::Error,
+    gpu::{self, AdapterSummary, Backend},
+    kernels::Tier,
+    recording::Engine,
+};
+use std::{fmt, str::FromStr};
+
+/// A device as the user names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// A hardware GPU if there is one, otherwise the CPU.  A software Vulkan is not a GPU.
+    #[default]
+    Auto,
+    /// The CPU path.
+    Cpu,
+    /// The first adapter of a graphics API, software ones included.
+    Backend(Backend),
+    /// An adapter by its position in [`gpu::adapters`].
+    Index(usize),
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Ok(match name {
+            "auto" => Self::Auto,
+            "cpu" => Self::Cpu,
+            "vulkan" => Self::Backend(Backend::Vulkan),
+            "metal" => Self::Backend(Backend::Metal),
+            "dx12" => Self::Backend(Backend::Dx12),
+            "gl" => Self::Backend(Backend::Gl),
+            index => Self::Index(index.parse().map_err(|_| {
+                "a device is `auto`, `cpu`, `vulkan`, `metal`, `dx12`, `gl`, or an index from `jinabert devices`"
+            })?),
+        })
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Backend(backend) => backend.fmt(f),
+            Self::Index(index) => index.fmt(f),
+        }
+    }
+}
+
+/// A device that was opened.
+pub struct Opened {
+    /// What runs the recordings.
+    pub engine: Box<dyn Engine>,
+    /// Which kernels to record.
+    pub tier: Tier,
+    /// For people: what it is, and why it was chosen.
+    pub name: String,
+}
+
+impl Device {
+    /// Opens it, with a tier of the caller's choice or the one that suits it.
+    ///
+    /// # Errors
+    /// [`Error::NoGpu`] if it is not there or lacks something; `auto` and `cpu` cannot fail.
+    pub fn open(self, tier: Option<Tier>) -> Result<Opened, Error> {
+        match self {
+            Self::Cpu => Ok(open_cpu(tier, "")),
+            Self::Auto => {
+                // Hardware comes first in the list.
+                match gpu::native_adapters().first() {
+                    Some(adapter) if !adapter.software => match open_adapter(0, tier) {
+                        Err(error) => Ok(open_cpu(tier, &format!("; {error}"))),
+                        opened => opened,
+                    },
+                    _ => Ok(open_cpu(tier, "; no hardware GPU found")),
+                }
+            }
+            Self::Index(index) => open_adapter(index, tier),
+            Self::Backend(backend) => {
+                let adapters = match backend {
+                    Backend::Gl => gpu::adapters(),
+                    _ => gpu::native_adapters(),
+                };
+                match adapters.iter().position(|adapter| adapter.backend == backend) {
+                    Some(index) => open_adapter(index, tier),
+                    None => Err(Error::NoGpu { needs: missing(backend, &adapters) }),
+                }
+            }
+        }
+    }
+}
+
+fn missing(backend: Backend, adapters: &[AdapterSummary]) -> String {
+    let found: Vec<_> = adapters.iter().map(ToString::to_string).collect();
+    let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+    format!("no {backend} adapter on this machine; adapters found: {found}")
+}
+
+fn open_adapter(index: usize, tier: Option<Tier>) -> Result<Opened, Error> {
+    let gpu = gpu::open(index)?;
+    let name = gpu.summary.to_string();
+    let engine: Box<dyn Engine> = Box::new(gpu::Engine::new(gpu));
+    let tier = tier.unwrap_or_else(|| Tier::choose(engine.caps()));
+    Ok(Opened { engine, tier, name })
+}
+
+fn open_cpu(tier: Option<Tier>, why: &str) -> Opened {
+    let tier = tier.unwrap_or(Tier::Tiled);
+    let name = format!("cpu ({} threads{why})", rayon::current_num_threads());
+    Opened { engine: Box::new(cpu::Engine::new(tier)), tier, name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back() {
+        for name in ["auto", "cpu", "vulkan", "metal", "dx12", "gl", "0", "17"] {
+            assert_eq!(name.parse::<Device>().expect(name).to_string(), name);
+        }
+        for name in ["", "cuda", "-1", "1.5", "CPU"] {
+            assert!(name.parse::<Device>().expect_err(name).contains("jinabert devices"));
+        }
+    }
+}

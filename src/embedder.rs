@@ -1,0 +1,345 @@
+//! The front door: a model directory, texts in, vectors out.
+
+use crate::{
+    batch::{self, PackedBatch, Tokens},
+    device::Device,
+    error::Error,
+    kernels::Tier,
+    model::{Config, Model, Output, Variant},
+    text::{Tokenized, Tokenizer},
+};
+use std::{
+    ops::Deref,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// How to embed.
+///
+/// ```
+/// let options = jinabert::Options { dimensions: Some(256), ..Default::default() };
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to compute.
+    pub device: Device,
+    /// Which kernels to use; the device's default if `None`.
+    pub tier: Option<Tier>,
+    /// Longest text in tokens, special ones included; `max_position_embeddings` of the model if `None`.
+    pub max_length: Option<usize>,
+    /// What happens to a longer one.
+    pub on_long: OnLong,
+    /// Leading components to keep, before the norm; all if `None`.
+    pub dimensions: Option<usize>,
+    /// Whether vectors have unit length.
+    pub normalize: bool,
+    /// Tokens in one batch; the device's default if `None`.
+    pub batch_tokens: Option<usize>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            device: Device::Auto,
+            tier: None,
+            max_length: None,
+            on_long: OnLong::Error,
+            dimensions: None,
+            normalize: true,
+            batch_tokens: None,
+        }
+    }
+}
+
+/// What happens to a text over the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLong {
+    /// [`Error::TooLong`]
+    Error,
+    /// Its last tokens are dropped, and [`Embedded::truncated`] says so.
+    Truncate,
+}
+
+/// An embedding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vector(Vec<f32>);
+
+impl Vector {
+    /// Cosine similarity of unit vectors; in general the dot product.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn dot(&self, other: &Self) -> f32 {
+        assert_eq!(self.len(), other.len(), "dimensions of the two vectors");
+        self.iter().zip(other.iter()).map(|(a, b)| f64::from(a * b)).sum::<f64>() as f32
+    }
+
+    /// The components.
+    pub fn into_inner(self) -> Vec<f32> {
+        self.0
+    }
+}
+
+impl Deref for Vector {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+/// A text's embedding and what it took.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embedded {
+    /// The embedding.
+    pub vector: Vector,
+    /// Tokens that went into it, special ones included.
+    pub tokens: usize,
+    /// Tokens of the whole text, where some were dropped.
+    pub truncated: Option<usize>,
+}
+
+/// A model, ready to embed.  `Send` and `Sync`: calls from several threads take turns on the device.
+pub struct Embedder {
+    tokenizer: Option<Tokenizer>,
+    model: Mutex<Model>,
+    config: Config,
+    variant: &'static Variant,
+    dims: usize,
+    normalize: bool,
+    limit: usize,
+    on_long: OnLong,
+    batch_tokens: usize,
+    device: String,
+}
+
+/// Tokens in a batch: enough to fill a GPU; on the CPU, few enough that activations stay near the cores.
+const BATCH_TOKENS: (usize, usize) = (16_384, 2_048);
+
+impl Embedder {
+    /// Opens a model directory (`config.json`, `model.safetensors` or shards, `tokenizer.json`) with default
+    /// options.
+    ///
+    /// # Errors
+    /// As [`Embedder::open_with`].
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::open_with(dir, Options::default())
+    }
+
+    /// Opens a model directory.  Its files are mapped while they load and must not change meanwhile.
+    ///
+    /// Without `tokenizer.json`, only token ids can be embedded.
+    ///
+    /// # Errors
+    /// [`Error::Read`] and [`Error::Model`] for the files, [`Error::NoGpu`] for the device,
+    /// [`Error::Input`] for options that contradict the model.
+    pub fn open_with(dir: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
+        let dir = dir.as_ref();
+        // The cheap checks come first: a directory that is no model should not cost a device.
+        let config = Config::open(&dir.join("config.json"))?;
+        let dims = dimensions(options.dimensions, config.hidden as usize)?;
+        let path = dir.join("tokenizer.json");
+        let tokenizer = if path.exists() { Some(Tokenizer::open(&path)?) } else { None };
+        let limit = options.max_length.unwrap_or(config.max_length);
+        let special = tokenizer.as_ref().map_or(0, Tokenizer::special_tokens);
+        if limit <= special {
+            return Err(Error::Input(format!(
+                "max length {limit} leaves no room: the tokenizer adds {special} special tokens"
+            )));
+        }
+        if options.batch_tokens == Some(0) {
+            return Err(Error::Input("a batch of 0 tokens holds no text".to_owned()));
+        }
+
+        let opened = options.device.open(options.tier)?;
+        tracing::info!("device: {}, {} kernels", opened.name, opened.tier);
+        let (gpu, cpu) = BATCH_TOKENS;
+        let default = if opened.engine.caps().software { cpu } else { gpu };
+        let model = Model::open(dir, opened.engine, opened.tier)?;
+        let device_limit = model.max_tokens();
+        Ok(Self {
+            variant: model.variant(),
+            dims,
+            normalize: options.normalize,
+            limit: limit.min(device_limit),
+            on_long: options.on_long,
+            batch_tokens: options.batch_tokens.unwrap_or(default).min(device_limit),
+            device: opened.name,
+            model: Mutex::new(model),
+            tokenizer,
+            config,
+        })
+    }
+
+    /// Components of a vector.
+    pub fn dim(&self) -> usize {
+        self.dims
+    }
+
+    /// Longest text in tokens, special ones included.
+    pub fn max_length(&self) -> usize {
+        self.limit
+    }
+
+    /// What it runs on, for people.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// Sizes and switches of the model.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Which graph the model is.
+    pub fn variant(&self) -> &'static Variant {
+        self.variant
+    }
+
+    /// Bytes that the device holds for it now: weights, activations of the largest batch so far, readback.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.model().allocated_bytes()
+    }
+
+    /// Embeds texts, in order.
+    ///
+    /// Texts are tokenised on all cores, packed without padding into batches, and run longest first; results
+    /// come back in the order given, and what else is in a batch never changes one beyond 1e-5.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] for a text over the limit, unless it is to be truncated; [`Error::Input`] if there is
+    /// no tokenizer; [`Error::Gpu`] if the device fails.
+    ///
+    /// # Example
+    /// ```no_run
+    /// let embedder = jinabert::Embedder::open("models/jinabert-mini-en")?;
+    /// let vectors = embedder.embed(&["A blue cat", "A cat that is blue"])?;
+    /// println!("{:.3}", vectors[0].dot(&vectors[1]));
+    /// # Ok::<(), jinabert::Error>(())
+    /// ```
+    pub fn embed<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Vector>, Error> {
+        Ok(self.embed_counted(texts)?.into_iter().map(|embedded| embedded.vector).collect())
+    }
+
+    /// As [`Embedder::embed`], with each text's length.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed`].
+    pub fn embed_counted<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Embedded>, Error> {
+        let tokenized = self.tokenize(texts)?;
+        let tokens: Vec<&Tokens> = tokenized.iter().map(|text| &text.tokens).collect();
+        let vectors = self.embed_tokens(&tokens)?;
+        let embedded = tokenized.iter().zip(vectors).map(|(text, vector)| {
+            let tokens = text.tokens.len();
+            let truncated = (text.full_length > tokens).then_some(text.full_length);
+            Embedded { vector, tokens, truncated }
+        });
+        Ok(embedded.collect())
+    }
+
+    /// The tokens that the model reads for each text, special ones included.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed`].
+    pub fn tokenize<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Tokenized>, Error> {
+        let Some(tokenizer) = &self.tokenizer else {
+            let message = "this model has no tokenizer.json: only token ids can be embedded";
+            return Err(Error::Input(message.to_owned()));
+        };
+        let cut = (self.on_long == OnLong::Truncate).then_some(self.limit);
+        let tokenized = tokenizer.encode(texts, cut)?;
+        match tokenized.iter().position(|text| text.tokens.len() > self.limit) {
+            None => Ok(tokenized),
+            Some(index) => {
+                let tokens = tokenized[index].full_length;
+                Err(Error::TooLong { index, tokens, limit: self.limit })
+            }
+        }
+    }
+
+    /// Embeds token lists, special tokens included by the caller, taken as given.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for an empty list or an id outside its table, [`Error::TooLong`] over the limit
+    /// (ids are never truncated), [`Error::Gpu`] if the device fails.
+    pub fn embed_tokens(&self, sequences: &[&Tokens]) -> Result<Vec<Vector>, Error> {
+        let output = Output::Vectors { dims: self.dims as u32, normalize: self.normalize };
+        let mut vectors = vec![Vector(Vec::new()); sequences.len()];
+        self.run(sequences, output, |members, batch, values| {
+            assert_eq!(values.len(), batch.sequences() as usize * self.dims);
+            for (&n, vector) in members.iter().zip(values.chunks_exact(self.dims)) {
+                vectors[n] = Vector(vector.to_vec());
+            }
+        })?;
+        Ok(vectors)
+    }
+
+    /// The last hidden state of every token of each list, \[T, D\] row-major, neither cut nor normalised.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_tokens`].
+    pub fn embed_each_token(&self, sequences: &[&Tokens]) -> Result<Vec<Vec<f32>>, Error> {
+        let d = self.config.hidden as usize;
+        let mut hidden = vec![Vec::new(); sequences.len()];
+        self.run(sequences, Output::Tokens, |members, batch, values| {
+            for (&n, range) in members.iter().zip(batch.cu_seqlens.windows(2)) {
+                hidden[n] = values[range[0] as usize * d..range[1] as usize * d].to_vec();
+            }
+        })?;
+        Ok(hidden)
+    }
+
+    /// Runs all sequences in batches; `collect` receives the members of each batch and what it returned.
+    fn run(
+        &self,
+        sequences: &[&Tokens],
+        output: Output,
+        mut collect: impl FnMut(&[usize], &PackedBatch, Vec<f32>),
+    ) -> Result<(), Error> {
+        for (index, tokens) in sequences.iter().enumerate() {
+            self.check(index, tokens)?;
+        }
+        let lengths: Vec<usize> = sequences.iter().map(|tokens| tokens.len()).collect();
+        for members in batch::plan(&lengths, self.batch_tokens) {
+            let batch = PackedBatch::new(members.iter().map(|&n| sequences[n]));
+            let values = self.model().forward(&batch, output)?;
+            collect(&members, &batch, values);
+        }
+        Ok(())
+    }
+
+    fn check(&self, index: usize, tokens: &Tokens) -> Result<(), Error> {
+        let bad = |what: String| Err(Error::Input(format!("token list {index} {what}")));
+        let (ids, types) = (&tokens.ids, &tokens.type_ids);
+        if ids.len() != types.len() {
+            return bad(format!("has {} ids but {} type ids", ids.len(), types.len()));
+        }
+        if ids.is_empty() {
+            return bad("is empty: not even special tokens".to_owned());
+        }
+        if ids.len() > self.limit {
+            return Err(Error::TooLong { index, tokens: ids.len(), limit: self.limit });
+        }
+        let Config { vocabulary, types: kinds, .. } = self.config;
+        if let Some(id) = ids.iter().find(|&&id| id >= vocabulary) {
+            return bad(format!("has id {id}; the vocabulary has {vocabulary} rows"));
+        }
+        if let Some(kind) = types.iter().find(|&&kind| kind >= kinds) {
+            return bad(format!("has type id {kind}; the model has {kinds} types"));
+        }
+        Ok(())
+    }
+
+    /// A panic while the model was held leaves nothing half-done that the next batch does not overwrite.
+    fn model(&self) -> MutexGuard<'_, Model> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn dimensions(asked: Option<usize>, hidden: usize) -> Result<usize, Error> {
+    match asked {
+        None => Ok(hidden),
+        Some(n) if (1..=hidden).contains(&n) => Ok(n),
+        Some(n) => Err(Error::Input(format!("dimensions {n}: the model has 1 to {hidden}"))),
+    }
+}

@@ -1,0 +1,39 @@
+//! JinaBERT text embeddings on any GPU.
+//!
+//! Data flows one way:
+//!
+//! ```text
+//! text → tokens → packed batch → embeddings → N × (attention block, GEGLU block) → pooling → vectors
+//! text   batch    model          kernels                                           kernels   embedder
+//! ```
+//!
+//! [`Embedder`] is the front door.  Behind it, a [`model`] writes each batch as a [`recording`]: a list of
+//! dispatches as plain data.  An engine runs it, [`gpu`] with the shaders in `shaders/`, [`cpu`] with their
+//! twins; the plainest twins, in [`reference`](mod@reference), define what each kernel computes.
+//! [`probe`] sets a single kernel a problem, for tests, benchmarks and `jinabert doctor`.
+//!
+//! ```no_run
+//! let embedder = jinabert::Embedder::open("models/jinabert-mini-en")?;
+//! let vectors = embedder.embed(&["A blue cat", "A cat that is blue"])?;
+//! println!("{:.3}", vectors[0].dot(&vectors[1]));
+//! # Ok::<(), jinabert::Error>(())
+//! ```
+
+pub mod batch;
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod cpu;
+mod device;
+mod embedder;
+mod error;
+pub mod gpu;
+pub mod kernels;
+pub mod model;
+pub mod probe;
+pub mod recording;
+pub mod reference;
+pub mod text;
+
+pub use device::Device;
+pub use embedder::{Embedded, Embedder, OnLong, Options, Vector};
+pub use error::Error;

@@ -1,0 +1,5 @@
+//! From text to tokens.
+
+mod tokenizer;
+
+pub use tokenizer::{Tokenized, Tokenizer};
