@@ -12,7 +12,7 @@ pub enum Spec {
         /// Invocations per workgroup.
         wg: u32,
     },
-    /// A tile of outputs per workgroup, a smaller one per invocation.
+    /// A tile of outputs per workgroup, 8 by 8 of them per invocation.
     Tiled {
         /// Rows of y per workgroup.
         bm: u32,
@@ -20,10 +20,6 @@ pub enum Spec {
         bn: u32,
         /// Inner elements staged at a time.
         bk: u32,
-        /// Rows of y per invocation.
-        tm: u32,
-        /// Columns of y per invocation.
-        tn: u32,
     },
 }
 
@@ -32,19 +28,17 @@ impl Spec {
     pub fn new(tier: Tier) -> Self {
         match tier {
             Tier::Naive => Self::Naive { wg: 64 },
-            Tier::Tiled => Self::Tiled { bm: 64, bn: 64, bk: 16, tm: 8, tn: 8 },
+            Tier::Tiled => Self::Tiled { bm: 64, bn: 64, bk: 16 },
         }
     }
 
     fn constants(&self) -> Vec<(&'static str, Const)> {
         match *self {
             Self::Naive { wg } => vec![("WG", wg.into())],
-            Self::Tiled { bm, bn, bk, tm, tn } => vec![
+            Self::Tiled { bm, bn, bk } => vec![
                 ("BM", bm.into()),
                 ("BN", bn.into()),
                 ("BK", bk.into()),
-                ("TM", tm.into()),
-                ("TN", tn.into()),
             ],
         }
     }

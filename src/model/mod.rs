@@ -100,6 +100,14 @@ impl Model {
         }
     }
 
+    /// The last hidden state of every token of the last batch, \[T, D\]; nothing is run again.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] if the device fails.
+    pub fn last_hidden(&mut self) -> Result<Vec<f32>, Error> {
+        self.engine.run(&Recording::new(), &self.scratch.x)
+    }
+
     /// What [`Model::forward`] runs.
     ///
     /// # Errors

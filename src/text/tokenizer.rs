@@ -60,6 +60,17 @@ impl Tokenizer {
         texts.par_iter().enumerate().map(encode).collect()
     }
 
+    /// Tokenises two texts as one sequence, special tokens and type ids as the tokenizer gives them.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the tokenizer refuses them.
+    pub fn encode_pair(&self, first: &str, second: &str) -> Result<Tokens, Error> {
+        let encoded = self.inner.encode_fast((first, second), true);
+        let encoding =
+            encoded.map_err(|e| Error::Input(format!("a pair cannot be tokenised: {e}")))?;
+        Ok(tokens(&encoding))
+    }
+
     fn encode_one(&self, text: &str, limit: Option<usize>) -> tokenizers::Result<Tokenized> {
         let mut encoding = self.inner.encode_fast(text, false)?;
         let full_length = encoding.len() + self.special;
@@ -67,8 +78,10 @@ impl Tokenizer {
             encoding.truncate(limit.saturating_sub(self.special), 0, TruncationDirection::Right);
         }
         let encoding: Encoding = self.inner.post_process(encoding, None, true)?;
-        let tokens =
-            Tokens { ids: encoding.get_ids().to_vec(), type_ids: encoding.get_type_ids().to_vec() };
-        Ok(Tokenized { tokens, full_length })
+        Ok(Tokenized { tokens: tokens(&encoding), full_length })
     }
+}
+
+fn tokens(encoding: &Encoding) -> Tokens {
+    Tokens { ids: encoding.get_ids().to_vec(), type_ids: encoding.get_type_ids().to_vec() }
 }

@@ -72,10 +72,22 @@ fn main() {
         trials.push(Trial::test(format!("{name}/required"), move || Err(message.into())));
     }
     if devices.len() == 1 {
-        let trial = Trial::test("gpu/all: no adapter on this machine", || Ok(()));
-        trials.push(trial.with_ignored_flag(true));
+        trials.push(ignored("gpu/all", "no adapter on this machine"));
     }
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// What a device cannot show.
+fn left_out(device: &str, word: &str, tier: Tier) -> Option<&'static str> {
+    match (device, word, tier) {
+        ("cpu", _, Tier::Naive) => Some("this is the twin itself"),
+        ("gl-llvmpipe", "attention", Tier::Tiled) => Some("the driver compiles it for minutes"),
+        _ => None,
+    }
+}
+
+fn ignored(name: &str, why: &str) -> Trial {
+    Trial::test(format!("{name}: {why}"), || Ok(())).with_ignored_flag(true)
 }
 
 fn trials_of(name: &str, device: &Device, tier: Tier, suite: fn() -> Suite) -> Vec<Trial> {

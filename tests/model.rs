@@ -1,0 +1,236 @@
+//! The whole model against an independent float64 implementation, on every device.
+//!
+//! One trial per device × fixture of `tests/fixtures`: hidden rows, pooled and normalised vectors within the
+//! fixture's own tolerance, each case alone and in the fixture's batches.  `tests/fixtures/MUTATIONS.md` lists
+//! 43 plausible bugs, each of which exceeds these tolerances.
+
+#[path = "common/checkpoint.rs"]
+#[allow(dead_code, reason = "each test target uses a part")]
+mod checkpoint;
+#[allow(dead_code, reason = "each test target uses a part")]
+mod common;
+
+use checkpoint::Recipe;
+use common::{Device, REQUIRE};
+use jinabert::{
+    batch::{PackedBatch, Tokens},
+    kernels::Tier,
+    model::{Model, Output},
+    text::Tokenizer,
+};
+use libtest_mimic::{Arguments, Trial};
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
+
+#[derive(Deserialize)]
+struct Fixture {
+    tolerance: Tolerance,
+    batches: Vec<Vec<usize>>,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Tolerance {
+    hidden_max_abs: f64,
+    pooled_max_abs: f64,
+    normalized_max_abs: f64,
+    cosine_distance: f64,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    text: Option<String>,
+    pair: Option<[String; 2]>,
+    ids: Vec<u32>,
+    type_ids: Vec<u32>,
+    expect: Expect,
+}
+
+#[derive(Deserialize)]
+struct Expect {
+    hidden_rows: BTreeMap<String, Vec<f64>>,
+    hidden_l2: f64,
+    pooled: Vec<f64>,
+    normalized: Vec<f64>,
+}
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let (devices, missing) = common::devices();
+    let mut trials = Vec::new();
+    for dir in fixtures() {
+        let name = dir.file_name().expect("a directory").to_string_lossy().into_owned();
+        if dir.join("tokenizer.json").exists() {
+            let dir = dir.clone();
+            trials.push(Trial::test(format!("tokens/{name}"), move || Ok(tokens(&dir)?)));
+        }
+        for (device_name, device) in &devices {
+            for tier in tiers(device_name, &name) {
+                let (dir, device) = (dir.clone(), device.clone());
+                trials.push(Trial::test(format!("{device_name}/{name}/{tier}"), move || {
+                    Ok(encoder(&dir, &device, tier)?)
+                }));
+            }
+        }
+    }
+    for name in missing {
+        let message = format!("{REQUIRE} names `{name}`, which this machine does not have");
+        trials.push(Trial::test(format!("{name}/required"), move || Err(message.into())));
+    }
+    if devices.len() == 1 {
+        let trial = Trial::test("gpu/all: no adapter on this machine", || Ok(()));
+        trials.push(trial.with_ignored_flag(true));
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// The device's own tier; on the CPU also the twins, which define everything, but for the one wide fixture,
+/// which takes them minutes.
+fn tiers(device: &str, fixture: &str) -> Vec<Tier> {
+    match device {
+        "cpu" if fixture.starts_with("base-768") => vec![Tier::Tiled],
+        "cpu" => vec![Tier::Naive, Tier::Tiled],
+        _ if device.starts_with("gl") => vec![Tier::Naive],
+        _ => vec![Tier::Tiled],
+    }
+}
+
+fn fixtures() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let entries = fs::read_dir(root).expect("the fixtures").map(|e| e.expect("an entry").path());
+    let mut found: Vec<_> = entries.filter(|dir| dir.join("cases.json").exists()).collect();
+    found.sort();
+    assert!(found.len() >= 16, "fixtures are missing: {found:?}");
+    found
+}
+
+fn open(dir: &Path) -> Result<Fixture, Box<dyn Error>> {
+    let text = fs::read_to_string(dir.join("cases.json"))?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// The tokenizer gives the fixture's ids.
+fn tokens(dir: &Path) -> Result<(), Box<dyn Error>> {
+    let tokenizer = Tokenizer::open(&dir.join("tokenizer.json"))?;
+    let mut compared = 0;
+    for case in open(dir)?.cases {
+        let found = match (&case.text, &case.pair) {
+            (Some(text), _) => tokenizer.encode(&[text], None)?.remove(0).tokens,
+            (_, Some([first, second])) => tokenizer.encode_pair(first, second)?,
+            (None, None) => continue,
+        };
+        if found.ids != case.ids || found.type_ids != case.type_ids {
+            return Err(format!("{}: {found:?} where {:?} is meant", case.name, case.ids).into());
+        }
+        compared += 1;
+    }
+    if compared == 0 { Err("no case has a text".into()) } else { Ok(()) }
+}
+
+/// Every case alone and in the given batches.
+fn encoder(dir: &Path, device: &Device, tier: Tier) -> Result<(), Box<dyn Error>> {
+    let fixture = open(dir)?;
+    // One fixture stores a recipe for its weights, not the weights.
+    let made = tempfile::tempdir()?;
+    let dir = match dir.join("model.safetensors").exists()
+        || dir.join("model.safetensors.index.json").exists()
+    {
+        true => dir,
+        false => {
+            Recipe::open(&dir.join("recipe.json")).write(made.path());
+            made.path()
+        }
+    };
+    let mut model = Model::open(dir, device.open(tier), tier)?;
+    let cases: Vec<Tokens> = fixture
+        .cases
+        .iter()
+        .map(|case| Tokens { ids: case.ids.clone(), type_ids: case.type_ids.clone() })
+        .collect();
+    for (n, tokens) in cases.iter().enumerate() {
+        let alone = PackedBatch::new([tokens]);
+        fixture.check(&mut model, &alone, &[n], true).map_err(|e| format!("alone: {e}"))?;
+    }
+    for members in &fixture.batches {
+        let batch = PackedBatch::new(members.iter().map(|&n| &cases[n]));
+        let checked = fixture.check(&mut model, &batch, members, false);
+        checked.map_err(|e| format!("in batch {members:?}: {e}"))?;
+    }
+    Ok(())
+}
+
+impl Fixture {
+    fn check(
+        &self,
+        model: &mut Model,
+        batch: &PackedBatch,
+        members: &[usize],
+        normalize: bool,
+    ) -> Result<(), Box<dyn Error>> {
+        let d = model.config().hidden as usize;
+        let vectors = model.forward(batch, Output::Vectors { dims: d as u32, normalize })?;
+        let hidden = model.last_hidden()?;
+        for (n, range) in batch.cu_seqlens.windows(2).enumerate() {
+            let case = &self.cases[members[n]];
+            let hidden = &hidden[range[0] as usize * d..range[1] as usize * d];
+            self.check_hidden(case, hidden, d).map_err(|e| format!("{}: {e}", case.name))?;
+            let vector = &vectors[n * d..][..d];
+            let (expected, tolerance) = match normalize {
+                true => (&case.expect.normalized, self.tolerance.normalized_max_abs),
+                false => (&case.expect.pooled, self.tolerance.pooled_max_abs),
+            };
+            near("vector", vector, expected, tolerance)
+                .map_err(|e| format!("{}: {e}", case.name))?;
+            let distance = cosine_distance(vector, &case.expect.pooled);
+            if distance.is_nan() || distance > self.tolerance.cosine_distance {
+                return Err(format!("{}: cosine distance {distance:e}", case.name).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn check_hidden(&self, case: &Case, hidden: &[f32], d: usize) -> Result<(), Box<dyn Error>> {
+        let tolerance = self.tolerance.hidden_max_abs;
+        for (row, expected) in &case.expect.hidden_rows {
+            let at = row.parse::<usize>()? * d;
+            near(&format!("hidden row {row}"), &hidden[at..at + d], expected, tolerance)?;
+        }
+        let norm = hidden.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        let off = (norm - case.expect.hidden_l2).abs();
+        let bound = tolerance * (hidden.len() as f64).sqrt();
+        if off.is_nan() || off > bound {
+            return Err(format!("norm of all rows off by {off:e}, over {bound:e}").into());
+        }
+        Ok(())
+    }
+}
+
+fn near(
+    what: &str,
+    actual: &[f32],
+    expected: &[f64],
+    tolerance: f64,
+) -> Result<(), Box<dyn Error>> {
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    for (n, (a, e)) in actual.iter().zip(expected).enumerate() {
+        let off = (f64::from(*a) - e).abs();
+        if off.is_nan() || off > tolerance {
+            return Err(format!("{what}[{n}] is {a} where {e} is meant, over {tolerance:e}").into());
+        }
+    }
+    Ok(())
+}
+
+fn cosine_distance(a: &[f32], b: &[f64]) -> f64 {
+    let dot = |x: &mut dyn Iterator<Item = (f64, f64)>| x.map(|(x, y)| x * y).sum::<f64>();
+    let a = || a.iter().map(|x| f64::from(*x));
+    let b = || b.iter().copied();
+    let norms = dot(&mut a().zip(a())).sqrt() * dot(&mut b().zip(b())).sqrt();
+    1.0 - dot(&mut a().zip(b())) / norms
+}
