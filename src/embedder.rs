@@ -132,7 +132,7 @@ impl Embedder {
     ///
     /// # Errors
     /// [`Error::Read`] and [`Error::Model`] for the files, [`Error::NoGpu`] for the device,
-    /// [`Error::Input`] for options that contradict the model.
+    /// [`Error::Option`] for options that contradict the model.
     pub fn open_with(dir: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
         let dir = dir.as_ref();
         // The cheap checks come first: a directory that is no model should not cost a device.
@@ -143,12 +143,12 @@ impl Embedder {
         let limit = options.max_length.unwrap_or(config.max_length);
         let special = tokenizer.as_ref().map_or(0, Tokenizer::special_tokens);
         if limit <= special {
-            return Err(Error::Input(format!(
+            return Err(Error::Option(format!(
                 "max length {limit} leaves no room: the tokenizer adds {special} special tokens"
             )));
         }
         if options.batch_tokens == Some(0) {
-            return Err(Error::Input("a batch of 0 tokens holds no text".to_owned()));
+            return Err(Error::Option("a batch of 0 tokens holds no text".to_owned()));
         }
 
         let opened = options.device.open(options.tier)?;
@@ -207,7 +207,7 @@ impl Embedder {
     /// come back in the order given, and what else is in a batch never changes one beyond 1e-5.
     ///
     /// # Errors
-    /// [`Error::TooLong`] for a text over the limit, unless it is to be truncated; [`Error::Input`] if there is
+    /// [`Error::TooLong`] for a text over the limit, unless it is to be truncated; [`Error::Option`] if there is
     /// no tokenizer; [`Error::Gpu`] if the device fails.
     ///
     /// # Example
@@ -244,7 +244,7 @@ impl Embedder {
     pub fn tokenize<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Tokenized>, Error> {
         let Some(tokenizer) = &self.tokenizer else {
             let message = "this model has no tokenizer.json: only token ids can be embedded";
-            return Err(Error::Input(message.to_owned()));
+            return Err(Error::Option(message.to_owned()));
         };
         let cut = (self.on_long == OnLong::Truncate).then_some(self.limit);
         let tokenized = tokenizer.encode(texts, cut)?;
@@ -309,23 +309,23 @@ impl Embedder {
     }
 
     fn check(&self, index: usize, tokens: &Tokens) -> Result<(), Error> {
-        let bad = |what: String| Err(Error::Input(format!("token list {index} {what}")));
+        let bad = |what: String| Err(Error::Input { index, what });
         let (ids, types) = (&tokens.ids, &tokens.type_ids);
         if ids.len() != types.len() {
-            return bad(format!("has {} ids but {} type ids", ids.len(), types.len()));
+            return bad(format!("{} ids but {} type ids", ids.len(), types.len()));
         }
         if ids.is_empty() {
-            return bad("is empty: not even special tokens".to_owned());
+            return bad("no tokens, not even special ones".to_owned());
         }
         if ids.len() > self.limit {
             return Err(Error::TooLong { index, tokens: ids.len(), limit: self.limit });
         }
         let Config { vocabulary, types: kinds, .. } = self.config;
         if let Some(id) = ids.iter().find(|&&id| id >= vocabulary) {
-            return bad(format!("has id {id}; the vocabulary has {vocabulary} rows"));
+            return bad(format!("id {id}; the vocabulary has {vocabulary} rows"));
         }
         if let Some(kind) = types.iter().find(|&&kind| kind >= kinds) {
-            return bad(format!("has type id {kind}; the model has {kinds} types"));
+            return bad(format!("type id {kind}; the model has {kinds} types"));
         }
         Ok(())
     }
@@ -340,6 +340,6 @@ fn dimensions(asked: Option<usize>, hidden: usize) -> Result<usize, Error> {
     match asked {
         None => Ok(hidden),
         Some(n) if (1..=hidden).contains(&n) => Ok(n),
-        Some(n) => Err(Error::Input(format!("dimensions {n}: the model has 1 to {hidden}"))),
+        Some(n) => Err(Error::Option(format!("dimensions {n}: the model has 1 to {hidden}"))),
     }
 }

@@ -19,13 +19,21 @@ pub enum Error {
     /// The model files are damaged, contradict each other, or are not JinaBERT.
     #[error("bad model: {0}")]
     Model(String),
-    /// The caller's input cannot be embedded as asked.
+    /// The caller's options contradict the model or each other.
     #[error("{0}")]
-    Input(String),
-    /// A text is longer than the limit, and truncation was not asked for.
-    #[error("text {index} has {tokens} tokens, over the limit of {limit}")]
+    Option(String),
+    /// One of the caller's inputs cannot be embedded.
+    #[error("input {index}: {what}")]
+    Input {
+        /// Position in the caller's list, from 0.
+        index: usize,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A text or token list is longer than the limit, and truncation was not asked for.
+    #[error("input {index}: {tokens} tokens, over the limit of {limit}")]
     TooLong {
-        /// Position of the text in the caller's list, from 0.
+        /// Position in the caller's list, from 0.
         index: usize,
         /// Its length in tokens, special ones included.
         tokens: usize,
@@ -44,10 +52,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// The process exit code, after `sysexits.h`: 65 bad data, 66 missing or bad model, 69 no device.
+    /// The process exit code: 2 bad options; after `sysexits.h`, 65 bad data, 66 missing or bad model,
+    /// 69 no device.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Input(_) | Self::TooLong { .. } => 65,
+            Self::Option(_) => 2,
+            Self::Input { .. } | Self::TooLong { .. } => 65,
             Self::Read { .. } | Self::Model(_) => 66,
             Self::NoGpu { .. } | Self::Gpu(_) => 69,
         }

@@ -268,6 +268,8 @@ pub struct Caps {
     pub max_binding_bytes: u64,
     /// Whether the device computes on the CPU (the CPU engine, or a software GPU driver).
     pub software: bool,
+    /// Whether shaders reach the driver as GLSL.
+    pub gl: bool,
 }
 
 /// Runs recordings: owns the buffers behind [`Tensor`] handles.

@@ -24,7 +24,7 @@ impl Engine {
     /// An engine without buffers.
     pub fn new(tier: Tier) -> Self {
         // Shapes count elements in u32; four bytes each.
-        let caps = Caps { max_binding_bytes: 4 * u64::from(u32::MAX), software: true };
+        let caps = Caps { max_binding_bytes: 4 * u64::from(u32::MAX), software: true, gl: false };
         Self { tier, caps, slots: Vec::new() }
     }
 

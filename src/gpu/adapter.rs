@@ -180,6 +180,7 @@ pub fn open(index: usize) -> Result<Gpu, Error> {
     let caps = Caps {
         max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
         software: summary.software,
+        gl: summary.backend == Backend::Gl,
     };
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("jinabert"),

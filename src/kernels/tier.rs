@@ -14,9 +14,16 @@ impl Tier {
     /// Every tier, slowest first.
     pub const ALL: [Self; 2] = [Self::Naive, Self::Tiled];
 
-    /// The tier for a device.
-    pub fn choose(_caps: &Caps) -> Self {
-        Self::Tiled
+    /// Whether a device can run this tier.  Mesa's software OpenGL unrolls the tiled attention and then
+    /// compiles it for minutes.
+    pub fn suits(self, caps: &Caps) -> bool {
+        self == Self::Naive || !(caps.gl && caps.software)
+    }
+
+    /// The fastest tier that suits a device.
+    pub fn choose(caps: &Caps) -> Self {
+        let mut fastest_first = Self::ALL.into_iter().rev();
+        fastest_first.find(|tier| tier.suits(caps)).unwrap_or(Self::Naive)
     }
 }
 

@@ -55,7 +55,8 @@ impl Tokenizer {
     ) -> Result<Vec<Tokenized>, Error> {
         let encode = |(n, text): (usize, &S)| {
             let encoded = self.encode_one(text.as_ref(), limit);
-            encoded.map_err(|e| Error::Input(format!("text {n} cannot be tokenised: {e}")))
+            encoded
+                .map_err(|e| Error::Input { index: n, what: format!("cannot be tokenised: {e}") })
         };
         texts.par_iter().enumerate().map(encode).collect()
     }
@@ -66,8 +67,8 @@ impl Tokenizer {
     /// [`Error::Input`] if the tokenizer refuses them.
     pub fn encode_pair(&self, first: &str, second: &str) -> Result<Tokens, Error> {
         let encoded = self.inner.encode_fast((first, second), true);
-        let encoding =
-            encoded.map_err(|e| Error::Input(format!("a pair cannot be tokenised: {e}")))?;
+        let encoding = encoded
+            .map_err(|e| Error::Input { index: 0, what: format!("cannot be tokenised: {e}") })?;
         Ok(tokens(&encoding))
     }
 

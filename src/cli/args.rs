@@ -1,0 +1,194 @@
+//! What may be typed.
+
+use crate::{Device, OnLong, Options};
+use clap::{Parser, Subcommand, ValueEnum};
+use std::{num::NonZeroUsize, path::PathBuf};
+
+/// JinaBERT text embeddings on any GPU.
+#[derive(Parser)]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  jinabert embed \"A blue cat\"                            one vector, as a line of JSON
+  jinabert embed --input texts.txt --output vectors.npy  a vector for every line
+  jinabert similarity \"A blue cat\" \"A cat that is blue\"  a matrix of cosines
+  jinabert doctor                                        is every device right?
+
+Exit codes: 0 success, 1 doctor found a fault, 2 bad options, 65 bad input, 66 missing or bad model,
+69 no such device or it failed, 73 output cannot be created, 74 writing or reading failed (also a closed pipe)."
+)]
+pub struct Args {
+    /// Say nothing on stderr but warnings and errors; draw no progress bar.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// CPU threads for tokenising and for the CPU device [default: all cores].
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Embed texts: arguments, a file, or standard input.
+    Embed(Embed),
+    /// Print the cosine similarity of every pair of texts.
+    Similarity(Similarity),
+    /// List the devices of this machine and the kernels each would run.
+    Devices,
+    /// Check devices: the shipped model's golden vectors, and every kernel against its CPU twin.
+    Doctor(Doctor),
+}
+
+/// Which model, where.
+#[derive(clap::Args)]
+pub struct ModelArgs {
+    /// Model directory: config.json, model.safetensors (or shards and their index), tokenizer.json.
+    ///
+    /// Without it, the shipped jinabert-mini-en: looked for as models/jinabert-mini-en and
+    /// share/jinabert/models/jinabert-mini-en in every directory above this program, then as
+    /// models/jinabert-mini-en in the working directory.
+    #[arg(long, value_name = "DIR", env = "JINABERT_MODEL")]
+    pub model: Option<PathBuf>,
+    /// auto (a hardware GPU, otherwise the CPU), cpu, vulkan, metal, dx12, gl, or an index from `jinabert devices`.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "JINABERT_DEVICE")]
+    pub device: Device,
+    /// Arithmetic and storage on the device.
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    pub dtype: Dtype,
+    /// Longest text in tokens, special tokens included [default: the model's max_position_embeddings].
+    #[arg(long, value_name = "N")]
+    pub max_length: Option<usize>,
+    /// What happens to a longer text.
+    #[arg(long, value_enum, default_value_t = Long::Error)]
+    pub on_long: Long,
+    /// Tokens in one batch [default: 16384 on a GPU, 2048 on the CPU].
+    #[arg(long, value_name = "N")]
+    pub batch_tokens: Option<usize>,
+}
+
+impl ModelArgs {
+    /// As the library takes them.
+    pub fn options(&self) -> Options {
+        Options {
+            device: self.device,
+            max_length: self.max_length,
+            on_long: match self.on_long {
+                Long::Error => OnLong::Error,
+                Long::Truncate => OnLong::Truncate,
+            },
+            batch_tokens: self.batch_tokens,
+            ..Options::default()
+        }
+    }
+}
+
+/// Arithmetic and storage.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Dtype {
+    /// 32-bit floats throughout; f16 and bf16 weights are widened when they load.
+    F32,
+}
+
+/// What happens to a text over the limit.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Long {
+    /// Stop, naming the text.
+    Error,
+    /// Drop its last tokens, and say on stderr how many texts that befell.
+    Truncate,
+}
+
+/// `jinabert embed`
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  jinabert embed \"A blue cat\" \"A cat that is blue\"
+  jinabert embed --input texts.txt --output vectors.npy
+  cat docs.jsonl | jinabert embed --input-format jsonl --on-long truncate > vectors.jsonl
+  echo '{\"ids\": [2, 51, 3], \"id\": \"doc-7\"}' | jinabert embed --input-format jsonl
+
+Lines of jsonl input are objects: {\"text\": \"…\"}, or {\"ids\": […], \"type_ids\": […]} with special tokens
+included and taken as given; both may have an \"id\", which comes back.  Every line of `lines` input is a
+text, the empty line too.  Output is written as it is computed; a file appears under its name only when whole.")]
+pub struct Embed {
+    /// Texts to embed; without any, and without --input, standard input.
+    pub text: Vec<String>,
+    /// File to read, or - for standard input.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "text")]
+    pub input: Option<PathBuf>,
+    /// What a line is [default: jsonl for a name ending in .jsonl, otherwise lines].
+    #[arg(long, value_enum)]
+    pub input_format: Option<InputFormat>,
+    /// File to write, or - for standard output.
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+    /// How to write [default: by the output's name, otherwise jsonl].
+    #[arg(short, long, value_enum)]
+    pub format: Option<Format>,
+    /// Keep only the leading N components, before normalising.
+    #[arg(long, value_name = "N")]
+    pub dimensions: Option<usize>,
+    /// Leave vectors at their length instead of scaling them to 1.
+    #[arg(long)]
+    pub no_normalize: bool,
+    /// Which model, where.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// `jinabert similarity`
+#[derive(clap::Args)]
+pub struct Similarity {
+    /// Two texts or more.
+    #[arg(required = true, num_args = 2.., value_name = "TEXT")]
+    pub text: Vec<String>,
+    /// Which model, where.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// `jinabert doctor`
+#[derive(clap::Args)]
+pub struct Doctor {
+    /// Check only this device [default: all of them].
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<Device>,
+}
+
+/// What a line of input is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum InputFormat {
+    /// A text.
+    Lines,
+    /// A JSON object with "text" or "ids".
+    Jsonl,
+}
+
+/// How vectors are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// One array of objects.
+    Json,
+    /// One object a line.
+    Jsonl,
+    /// NumPy array of shape [texts, dimensions], float32.
+    Npy,
+    /// A header, then index, id, tokens and the components.
+    Csv,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,54 @@
+//! `jinabert devices`
+
+use super::Failure;
+use crate::{
+    gpu::{self, AdapterSummary, Backend},
+    kernels::Tier,
+    recording::Caps,
+};
+use std::io::{self, Write};
+
+pub fn run() -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let adapters = gpu::adapters();
+    for (index, adapter) in adapters.iter().enumerate() {
+        out.write_all(describe(index, adapter).as_bytes())?;
+    }
+    writeln!(out, "cpu  {} threads", rayon::current_num_threads())?;
+    writeln!(out, "     tier: {}, matrix products by the gemm crate\n", Tier::Tiled)?;
+    let auto = match adapters.first() {
+        Some(adapter) if !adapter.software && adapter.backend != Backend::Gl => "0",
+        _ => "cpu: a hardware GPU was not found",
+    };
+    writeln!(out, "auto is {auto}")?;
+    Ok(out.flush()?)
+}
+
+fn describe(index: usize, adapter: &AdapterSummary) -> String {
+    let mib = |bytes: u64| bytes >> 20;
+    let caps = Caps {
+        max_binding_bytes: adapter.max_binding_bytes,
+        software: adapter.software,
+        gl: adapter.backend == Backend::Gl,
+    };
+    let subgroup = match adapter.subgroup {
+        None => "none".to_owned(),
+        Some((least, most)) if least == most => least.to_string(),
+        Some((least, most)) => format!("{least} to {most}"),
+    };
+    let yes = |flag| if flag { "yes" } else { "no" };
+    format!(
+        "{index:<4} {}\n     {}, {}, driver: {}\n     binding {} MiB, workgroup {} KiB and {} invocations, \
+         subgroup {subgroup}, f16 {}, timestamps {}\n     tier: {}\n",
+        adapter.name,
+        adapter.backend,
+        adapter.kind,
+        if adapter.driver.is_empty() { "unknown" } else { &adapter.driver },
+        mib(adapter.max_binding_bytes),
+        adapter.max_workgroup_bytes >> 10,
+        adapter.max_invocations,
+        yes(adapter.f16),
+        yes(adapter.timestamps),
+        Tier::choose(&caps),
+    )
+}

@@ -1,0 +1,147 @@
+//! `jinabert doctor`
+
+use super::{Failure, args::Doctor, shipped};
+use crate::{
+    Device, Embedder, Error, Options, gpu,
+    kernels::Tier,
+    probe::{self, Problem},
+};
+use serde::Deserialize;
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+};
+
+/// How far a component of a golden vector may be off: f32 arithmetic is good to 1e-6 on this model, and the
+/// stored digits to 5e-7.
+const GOLDEN_LIMIT: f32 = 1e-5;
+
+/// A text with its expected tokens and vector, from an independent float64 implementation.
+#[derive(Deserialize)]
+struct Golden {
+    text: String,
+    ids: Vec<u32>,
+    embedding: Vec<f32>,
+}
+
+pub fn run(args: &Doctor) -> Result<(), Failure> {
+    let dir = shipped::directory(None)?;
+    let path = dir.join("golden.json");
+    let text = fs::read_to_string(&path).map_err(|source| Failure::Input { path, source })?;
+    let golden: Vec<Golden> =
+        serde_json::from_str(&text).map_err(|e| Error::Model(format!("golden.json: {e}")))?;
+    let devices = match args.device {
+        Some(device) => vec![device],
+        None => (0..gpu::adapters().len()).map(Device::Index).chain([Device::Cpu]).collect(),
+    };
+    let mut report = Report { out: io::stdout().lock(), passed: 0, failed: 0 };
+    for device in devices {
+        report.device(device, &dir, &golden)?;
+    }
+    report.finish()
+}
+
+struct Report {
+    out: io::StdoutLock<'static>,
+    passed: usize,
+    failed: usize,
+}
+
+impl Report {
+    fn device(&mut self, device: Device, dir: &Path, golden: &[Golden]) -> Result<(), Failure> {
+        let opened = match device.open(None) {
+            Ok(opened) => opened,
+            Err(error) => {
+                writeln!(self.out, "{device}")?;
+                return self.line(false, "open", &error.to_string());
+            }
+        };
+        writeln!(self.out, "{}", opened.name)?;
+        let caps = opened.engine.caps().clone();
+        drop(opened);
+        for tier in Tier::ALL {
+            if !tier.suits(&caps) {
+                writeln!(self.out, "  none  {tier}: does not suit this device")?;
+                continue;
+            }
+            self.golden(device, tier, dir, golden)?;
+            let mut engine = device.open(Some(tier))?.engine;
+            for problem in probe::samples() {
+                if tier == Tier::ALL[0] || problem.tiered() || device == Device::Cpu {
+                    self.kernel(&problem, &mut *engine, tier)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn golden(
+        &mut self,
+        device: Device,
+        tier: Tier,
+        dir: &Path,
+        golden: &[Golden],
+    ) -> Result<(), Failure> {
+        let name = format!("{tier} golden vectors");
+        match golden_error(device, tier, dir, golden) {
+            Err(error) => self.line(false, &name, &error.to_string()),
+            Ok(error) => {
+                let right = error <= GOLDEN_LIMIT;
+                let detail = format!(
+                    "{} texts, max |Δ| {error:.1e}, limit {GOLDEN_LIMIT:.0e}",
+                    golden.len()
+                );
+                self.line(right, &name, &detail)
+            }
+        }
+    }
+
+    fn kernel(
+        &mut self,
+        problem: &Problem,
+        engine: &mut dyn crate::recording::Engine,
+        tier: Tier,
+    ) -> Result<(), Failure> {
+        let name = format!("{tier} {}", problem.word());
+        match problem.check(engine, tier, 1) {
+            Err(error) => self.line(false, &name, &error.to_string()),
+            Ok(checked) => self.line(checked.wrong == 0, &name, &checked.to_string()),
+        }
+    }
+
+    fn line(&mut self, right: bool, name: &str, detail: &str) -> Result<(), Failure> {
+        match right {
+            true => self.passed += 1,
+            false => self.failed += 1,
+        }
+        let verdict = if right { "pass" } else { "FAIL" };
+        Ok(writeln!(self.out, "  {verdict}  {name:<22} {detail}")?)
+    }
+
+    fn finish(mut self) -> Result<(), Failure> {
+        let total = self.passed + self.failed;
+        if self.failed > 0 {
+            return Err(Failure::Doctor(self.failed, total));
+        }
+        Ok(writeln!(self.out, "all {total} checks passed")?)
+    }
+}
+
+/// The largest difference of a component, the device's tokens being right.
+fn golden_error(device: Device, tier: Tier, dir: &Path, golden: &[Golden]) -> Result<f32, Error> {
+    let options = Options { device, tier: Some(tier), ..Options::default() };
+    let embedder = Embedder::open_with(dir, options)?;
+    let texts: Vec<&str> = golden.iter().map(|golden| golden.text.as_str()).collect();
+    let tokenized = embedder.tokenize(&texts)?;
+    for (golden, text) in golden.iter().zip(&tokenized) {
+        if golden.ids != text.tokens.ids {
+            return Err(Error::Model(format!("wrong tokens for `{}`", golden.text)));
+        }
+    }
+    let vectors = embedder.embed(&texts)?;
+    let pairs = golden.iter().zip(&vectors);
+    let errors =
+        pairs.flat_map(|(g, v)| g.embedding.iter().zip(v.iter()).map(|(a, b)| (a - b).abs()));
+    Ok(errors.fold(0.0, f32::max))
+}

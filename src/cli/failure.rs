@@ -1,0 +1,58 @@
+use crate::Error;
+use std::{io, path::PathBuf};
+
+/// Why a command ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The engine refused or failed.
+    #[error(transparent)]
+    Engine(#[from] Error),
+    /// The options make no sense together.
+    #[error("{0}")]
+    Usage(String),
+    /// A line of input, from 1, cannot be embedded.
+    #[error("line {line}: {what}")]
+    Line {
+        /// From 1.
+        line: u64,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Input could not be read.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Input {
+        /// Its name.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The output could not be created.
+    #[error("cannot write `{}`: {source}", path.display())]
+    Create {
+        /// Its name.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The output could not be written to its end.
+    #[error("writing failed: {0}")]
+    Write(#[from] io::Error),
+    /// A device does not compute what it should.
+    #[error("{0} of {1} checks failed")]
+    Doctor(usize, usize),
+}
+
+impl Failure {
+    /// The process exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Engine(error) => error.exit_code(),
+            Self::Doctor(..) => 1,
+            Self::Usage(_) => 2,
+            Self::Line { .. } => 65,
+            Self::Input { .. } => 66,
+            Self::Create { .. } => 73,
+            Self::Write(_) => 74,
+        }
+    }
+}

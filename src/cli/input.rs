@@ -1,0 +1,162 @@
+//! Texts and token lists, a line at a time.
+
+use super::{Failure, args::InputFormat};
+use crate::batch::Tokens;
+use serde::Deserialize;
+use serde_json::Value;
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader},
+    path::{Path, PathBuf},
+};
+
+/// One thing to embed.
+#[derive(Debug, PartialEq)]
+pub struct Item {
+    /// Line of the input, from 1.
+    pub line: u64,
+    /// The caller's name for it.
+    pub id: Option<Value>,
+    /// What to embed.
+    pub source: Source,
+}
+
+/// What to embed.
+#[derive(Debug, PartialEq)]
+pub enum Source {
+    /// To be tokenised.
+    Text(String),
+    /// Taken as given.
+    Tokens(Tokens),
+}
+
+/// Reads items without holding more than one line.
+pub struct Items {
+    path: PathBuf,
+    reader: Box<dyn BufRead>,
+    format: InputFormat,
+    line: u64,
+    /// Bytes of the input, if it is a file.
+    pub size: Option<u64>,
+    /// Bytes read so far.
+    pub position: u64,
+}
+
+impl Items {
+    /// Opens a file, or standard input for `-`.
+    pub fn open(path: &Path, format: Option<InputFormat>) -> Result<Self, Failure> {
+        let by_name = match path.extension() {
+            Some(extension) if extension == "jsonl" => InputFormat::Jsonl,
+            _ => InputFormat::Lines,
+        };
+        let (reader, size): (Box<dyn BufRead>, _) = match path == Path::new("-") {
+            true => (Box::new(io::stdin().lock()), None),
+            false => {
+                let failed = |source| Failure::Input { path: path.to_owned(), source };
+                let file = File::open(path).map_err(failed)?;
+                let metadata = file.metadata().map_err(failed)?;
+                if metadata.is_dir() {
+                    return Err(failed(io::ErrorKind::IsADirectory.into()));
+                }
+                (Box::new(BufReader::new(file)), metadata.is_file().then_some(metadata.len()))
+            }
+        };
+        let format = format.unwrap_or(by_name);
+        Ok(Self { path: path.to_owned(), reader, format, line: 0, size, position: 0 })
+    }
+
+    /// Items of texts on the command line.
+    pub fn of_texts(texts: &[String]) -> Vec<Item> {
+        let texts = texts.iter().zip(1..);
+        texts
+            .map(|(text, line)| Item { line, id: None, source: Source::Text(text.clone()) })
+            .collect()
+    }
+
+    /// The next item.
+    pub fn next(&mut self) -> Result<Option<Item>, Failure> {
+        let mut bytes = Vec::new();
+        let read = self
+            .reader
+            .read_until(b'\n', &mut bytes)
+            .map_err(|source| Failure::Input { path: self.path.clone(), source })?;
+        if read == 0 {
+            return Ok(None);
+        }
+        self.line += 1;
+        self.position += read as u64;
+        if bytes.last() == Some(&b'\n') {
+            bytes.pop();
+            if bytes.last() == Some(&b'\r') {
+                bytes.pop();
+            }
+        }
+        let line = self.line;
+        let text = String::from_utf8(bytes).map_err(|e| {
+            let at = e.utf8_error().valid_up_to();
+            Failure::Line { line, what: format!("not UTF-8 at byte {at}") }
+        })?;
+        match self.format {
+            InputFormat::Lines => Ok(Some(Item { line, id: None, source: Source::Text(text) })),
+            InputFormat::Jsonl => parse(line, &text).map(Some),
+        }
+    }
+}
+
+/// A line of jsonl.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    text: Option<String>,
+    ids: Option<Vec<u32>>,
+    type_ids: Option<Vec<u32>>,
+    id: Option<Value>,
+}
+
+fn parse(line: u64, text: &str) -> Result<Item, Failure> {
+    let bad = |what: String| Failure::Line { line, what };
+    let parsed: Line = serde_json::from_str(text).map_err(|e| {
+        // serde_json counts lines within this line; only the column is news.
+        let what = e.to_string();
+        let what = what.split(" at line ").next().unwrap_or_default();
+        bad(format!("{what} at column {}", e.column()))
+    })?;
+    let source = match (parsed.text, parsed.ids, parsed.type_ids) {
+        (Some(text), None, None) => Source::Text(text),
+        (None, Some(ids), None) => Source::Tokens(Tokens::new(ids)),
+        (None, Some(ids), Some(type_ids)) => Source::Tokens(Tokens { ids, type_ids }),
+        _ => {
+            return Err(bad(
+                "an object has \"text\", or \"ids\" with or without \"type_ids\"".into()
+            ));
+        }
+    };
+    Ok(Item { line, id: parsed.id, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jsonl_lines() {
+        let text = parse(3, r#"{"id": "a", "text": "x\ny"}"#).expect("good");
+        assert_eq!((text.line, text.id), (3, Some(Value::from("a"))));
+        assert_eq!(text.source, Source::Text("x\ny".into()));
+        let ids = parse(1, r#"{"ids": [2, 3], "type_ids": [0, 1]}"#).expect("good").source;
+        assert_eq!(ids, Source::Tokens(Tokens { ids: vec![2, 3], type_ids: vec![0, 1] }));
+        for (line, says) in [
+            ("", "EOF while parsing a value at column 0"),
+            ("{\"text\": \"a\"", "EOF"),
+            ("[1]", "at column"),
+            ("{}", "an object has"),
+            ("{\"text\": \"a\", \"ids\": [1]}", "an object has"),
+            ("{\"ids\": [-1]}", "invalid value"),
+            ("{\"ids\": [4294967296]}", "invalid value"),
+            ("{\"txt\": \"a\"}", "unknown field `txt`"),
+        ] {
+            let error = parse(7, line).expect_err(line).to_string();
+            assert!(error.starts_with("line 7: ") && error.contains(says), "{error}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The command line: `jinabert embed`, `similarity`, `devices`, `doctor`.
+
+mod args;
+mod devices;
+mod doctor;
+mod embed;
+mod failure;
+mod input;
+mod output;
+mod shipped;
+mod similarity;
+
+use args::{Args, Command};
+use clap::Parser;
+pub use failure::Failure;
+use std::process::ExitCode;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let level = if args.quiet { tracing::Level::WARN } else { tracing::Level::INFO };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .with_level(false)
+        .init();
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("jinabert: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(args: Args) -> Result<(), Failure> {
+    if let Some(threads) = args.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
+        // The pool exists already only if this runs twice in one process; the first setting stays then.
+        let _ = pool.build_global();
+    }
+    match args.command {
+        Command::Embed(embed) => embed::run(&embed, args.quiet),
+        Command::Similarity(similarity) => similarity::run(&similarity),
+        Command::Devices => devices::run(),
+        Command::Doctor(doctor) => doctor::run(&doctor),
+    }
+}

@@ -1,0 +1,27 @@
+//! Where the shipped model is.
+
+use super::Failure;
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+const NAME: &str = "models/jinabert-mini-en";
+const INSTALLED: &str = "share/jinabert/models/jinabert-mini-en";
+
+/// The directory asked for, or the shipped model's.
+pub fn directory(asked: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(dir) = asked {
+        return Ok(dir.to_owned());
+    }
+    let program = env::current_exe().unwrap_or_default();
+    let above = program.ancestors().skip(1).flat_map(|dir| [dir.join(NAME), dir.join(INSTALLED)]);
+    let mut places = above.chain([PathBuf::from(NAME)]);
+    places.find(|dir| dir.join("config.json").exists()).ok_or_else(|| {
+        let program = program.display();
+        Failure::Usage(format!(
+            "the shipped model is not here: no `{NAME}` above `{program}` or in the working directory; \
+             name one with --model DIR"
+        ))
+    })
+}

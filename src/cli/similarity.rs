@@ -1,0 +1,36 @@
+//! `jinabert similarity`
+
+use super::{Failure, args::Similarity, shipped};
+use crate::{Embedder, Vector};
+use std::io::{self, Write};
+
+pub fn run(args: &Similarity) -> Result<(), Failure> {
+    let dir = shipped::directory(args.model.model.as_deref())?;
+    let embedder = Embedder::open_with(dir, args.model.options())?;
+    let vectors = embedder.embed(&args.text)?;
+    let mut out = io::stdout().lock();
+    out.write_all(matrix(&args.text, &vectors).as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// A row of cosines for each text, then the text itself.
+fn matrix(texts: &[String], vectors: &[Vector]) -> String {
+    let mut out = String::new();
+    for (text, a) in texts.iter().zip(vectors) {
+        for b in vectors {
+            out.push_str(&format!("{:>7.3}", a.dot(b)));
+        }
+        out.push_str(&format!("   {}\n", label(text)));
+    }
+    out
+}
+
+/// The text on one line, cut where it is long.
+fn label(text: &str) -> String {
+    const WIDTH: usize = 60;
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    match line.char_indices().nth(WIDTH) {
+        None => line,
+        Some((cut, _)) => format!("{}…", &line[..cut]),
+    }
+}
