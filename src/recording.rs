@@ -277,6 +277,9 @@ pub trait Engine: Send {
     /// What this device allows.
     fn caps(&self) -> &Caps;
 
+    /// Lowers [`Caps::max_binding_bytes`], as if on a smaller device.
+    fn limit_bindings(&mut self, bytes: u64);
+
     /// Makes a tensor that holds `data`.
     fn upload(&mut self, shape: Shape, data: &[f32]) -> Result<Tensor, Error>;
 

@@ -173,6 +173,10 @@ impl crate::recording::Engine for Engine {
         &self.caps
     }
 
+    fn limit_bindings(&mut self, bytes: u64) {
+        self.caps.max_binding_bytes = self.caps.max_binding_bytes.min(bytes);
+    }
+
     fn upload(&mut self, shape: Shape, data: &[f32]) -> Result<Tensor, Error> {
         assert_eq!(data.len(), shape.len(), "elements of {shape}");
         self.slots.push(data.to_vec());

@@ -258,6 +258,10 @@ impl crate::recording::Engine for Engine {
         &self.gpu.caps
     }
 
+    fn limit_bindings(&mut self, bytes: u64) {
+        self.gpu.caps.max_binding_bytes = self.gpu.caps.max_binding_bytes.min(bytes);
+    }
+
     fn upload(&mut self, shape: Shape, data: &[f32]) -> Result<Tensor, Error> {
         assert_eq!(data.len(), shape.len(), "elements of {shape}");
         self.new_slot(shape, Some(data))

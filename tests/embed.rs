@@ -1,0 +1,210 @@
+//! What must hold of whole embeddings on every device: batch mates, order, length and binding size never
+//! change a vector, and memory grows with the tokens, not with their square.
+//!
+//! `JINABERT_SLOW=1` makes the long text as wide as jina-embeddings-v2-base; otherwise it has one head.
+
+#[path = "common/checkpoint.rs"]
+#[allow(dead_code, reason = "each test target uses a part")]
+mod checkpoint;
+mod common;
+
+use checkpoint::Recipe;
+use common::{Device, REQUIRE};
+use jinabert::{
+    batch::{PackedBatch, Tokens, plan},
+    kernels::Tier,
+    model::{Model, Output},
+};
+use libtest_mimic::{Arguments, Trial};
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let (devices, missing) = common::devices();
+    let rules: [(&str, fn(&Device, Tier) -> Outcome); 4] = [
+        ("batch mates and order change nothing", mates),
+        ("8192 tokens agree with the twin", long),
+        ("memory is linear in tokens", memory),
+        ("small bindings change nothing", bindings),
+    ];
+    let mut trials = Vec::new();
+    for (name, device) in &devices {
+        let tier = if name.starts_with("gl") { Tier::Naive } else { Tier::Tiled };
+        for (rule, holds) in rules {
+            let device = device.clone();
+            trials.push(Trial::test(format!("{name}/{rule}"), move || Ok(holds(&device, tier)?)));
+        }
+    }
+    for name in missing {
+        let message = format!("{REQUIRE} names `{name}`, which this machine does not have");
+        trials.push(Trial::test(format!("{name}/required"), move || Err(message.into())));
+    }
+    if devices.len() == 1 {
+        let trial = Trial::test("gpu/all: no adapter on this machine", || Ok(()));
+        trials.push(trial.with_ignored_flag(true));
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// A counter-based generator, so that every run sees the same lists.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % n
+    }
+
+    fn tokens(&mut self, length: usize, vocabulary: usize) -> Tokens {
+        Tokens::new((0..length).map(|_| self.below(vocabulary) as u32).collect())
+    }
+}
+
+/// Vectors of all sequences, in order, from batches of at most `budget` tokens.
+fn embed(
+    model: &mut Model,
+    all: &[Tokens],
+    budget: usize,
+) -> Result<Vec<Vec<f32>>, Box<dyn Error>> {
+    let dims = model.config().hidden;
+    let lengths: Vec<usize> = all.iter().map(Tokens::len).collect();
+    let mut vectors = vec![Vec::new(); all.len()];
+    for members in plan(&lengths, budget) {
+        let batch = PackedBatch::new(members.iter().map(|&n| &all[n]));
+        let values = model.forward(&batch, Output::Vectors { dims, normalize: true })?;
+        for (&n, vector) in members.iter().zip(values.chunks_exact(dims as usize)) {
+            vectors[n] = vector.to_vec();
+        }
+    }
+    Ok(vectors)
+}
+
+fn difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len(), "components");
+    let off = |(a, b): (&f32, &f32)| if a.is_finite() { (a - b).abs() } else { f32::INFINITY };
+    a.iter().zip(b).map(off).fold(0.0, f32::max)
+}
+
+fn within(what: &str, error: f32, limit: f32) -> Outcome {
+    match error <= limit {
+        true => Ok(()),
+        false => Err(format!("{what}: max |Δ| {error:e}, over {limit:e}").into()),
+    }
+}
+
+/// 1,000 sequences alone, together, and together in another order.
+fn mates(device: &Device, tier: Tier) -> Outcome {
+    let mut model = Model::open(&fixture("tiny-geglu-4h"), device.open(tier), tier)?;
+    let mut random = Random(1);
+    let all: Vec<Tokens> = (0..1000)
+        .map(|n| {
+            let length = if n % 50 == 0 { 200 + random.below(200) } else { 1 + random.below(40) };
+            random.tokens(length, 400)
+        })
+        .collect();
+    // A software GPU takes milliseconds for each submission, so there every tenth sequence runs alone.
+    let step = if *device == Device::Cpu { 1 } else { 10 };
+    let some: Vec<Tokens> = all.iter().step_by(step).cloned().collect();
+    let alone = embed(&mut model, &some, 1)?;
+    let together = embed(&mut model, &all, usize::MAX)?;
+    let mut order: Vec<usize> = (0..all.len()).collect();
+    for n in (1..order.len()).rev() {
+        order.swap(n, random.below(n + 1));
+    }
+    let shuffled: Vec<Tokens> = order.iter().map(|&n| all[n].clone()).collect();
+    let shuffled = embed(&mut model, &shuffled, 3000)?;
+    for (n, vector) in alone.iter().enumerate() {
+        let error = difference(&together[n * step], vector);
+        within(&format!("sequence {} in one batch", n * step), error, 1e-5)?;
+    }
+    for (position, &n) in order.iter().enumerate() {
+        let error = difference(&shuffled[position], &together[n]);
+        within(&format!("sequence {n} in shuffled batches"), error, 1e-5)?;
+    }
+    Ok(())
+}
+
+/// A layer of heads 64 wide, and 8,192 tokens for it.
+fn long_problem() -> Result<(tempfile::TempDir, PackedBatch), Box<dyn Error>> {
+    let heads = if std::env::var_os("JINABERT_SLOW").is_some() { 12 } else { 1 };
+    let dir = tempfile::tempdir()?;
+    Recipe::of_size(1, 64 * heads, heads, 1000).write(dir.path());
+    Ok((dir, PackedBatch::new([&Random(2).tokens(8192, 1000)])))
+}
+
+/// What the twins make of it: computed once for all devices.
+fn long_twin() -> &'static [f32] {
+    static HIDDEN: OnceLock<Vec<f32>> = OnceLock::new();
+    HIDDEN.get_or_init(|| {
+        let (dir, batch) = long_problem().expect("a writable directory");
+        let twin = Device::Cpu.open(Tier::Naive);
+        let mut model = Model::open(dir.path(), twin, Tier::Naive).expect("a good checkpoint");
+        model.forward(&batch, Output::Tokens).expect("the CPU cannot fail")
+    })
+}
+
+fn long(device: &Device, tier: Tier) -> Outcome {
+    let (dir, batch) = long_problem()?;
+    let mut model = Model::open(dir.path(), device.open(tier), tier)?;
+    let hidden = model.forward(&batch, Output::Tokens)?;
+    within("hidden states", difference(&hidden, long_twin()), 1e-4)
+}
+
+/// Bytes held for one text of 2,048 … 32,768 tokens at base width: each doubling adds twice as much as the last.
+fn memory(device: &Device, tier: Tier) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    Recipe::of_size(1, 768, 12, 100).write(dir.path());
+    let mut held = Vec::new();
+    for tokens in [2048, 4096, 8192, 16_384, 32_768] {
+        let mut model = Model::open(dir.path(), device.open(tier), tier)?;
+        let before = model.allocated_bytes();
+        let batch = PackedBatch::new([&Random(3).tokens(tokens, 100)]);
+        model.record(&batch, Output::Vectors { dims: 768, normalize: true })?;
+        held.push((tokens as f64, (model.allocated_bytes() - before) as f64));
+    }
+    for window in held.windows(3) {
+        let slope = |a: usize, b: usize| (window[b].1 - window[a].1) / (window[b].0 - window[a].0);
+        let (first, second) = (slope(0, 1), slope(1, 2));
+        if (first - second).abs() > 0.01 * first {
+            return Err(format!("{first} bytes a token, then {second}: {held:?}").into());
+        }
+    }
+    Ok(())
+}
+
+/// A device whose bindings hold 64 KiB: the vocabulary comes in parts, the MLP in blocks of 64 rows.
+fn bindings(device: &Device, tier: Tier) -> Outcome {
+    for name in ["tiny-geglu-4h", "tiny-code-qknorm"] {
+        let all: Vec<Tokens> = (0..20).map(|n| Random(n).tokens(3 + 9 * n as usize, 400)).collect();
+        let mut wide = Model::open(&fixture(name), device.open(tier), tier)?;
+        let mut engine = device.open(tier);
+        engine.limit_bindings(64 << 10);
+        let mut narrow = Model::open(&fixture(name), engine, tier)?;
+        let budget = narrow.max_tokens();
+        if budget != 256 {
+            return Err(format!("{budget} tokens of 64 components fit into 64 KiB").into());
+        }
+        let recorded = PackedBatch::new([&all[19]]);
+        let recorded = narrow.record(&recorded, Output::Vectors { dims: 64, normalize: true })?;
+        let count = |word| recorded.commands.iter().filter(|c| c.program.word == word).count();
+        if count("embed") < 2 || count("geglu") < 4 {
+            return Err(format!("nothing was split:\n{recorded}").into());
+        }
+        let expected = embed(&mut wide, &all, budget)?;
+        for (n, vector) in embed(&mut narrow, &all, budget)?.iter().enumerate() {
+            within(&format!("{name}: sequence {n}"), difference(vector, &expected[n]), 1e-6)?;
+        }
+    }
+    Ok(())
+}

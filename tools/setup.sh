@@ -1,0 +1,55 @@
+# Installs what building and testing need on Debian or Ubuntu, and nothing that is there already.
+# Sourced by ./demo and ./check.  Set JINABERT_NO_INSTALL=1 to be told instead.
+
+say() { printf '\n== %s\n' "$*" >&2; }
+
+install() { # why, packages
+    local why=$1
+    shift
+    if [ -n "${JINABERT_NO_INSTALL:-}" ] || ! command -v apt-get >/dev/null; then
+        say "$why: install $* (or what your system calls them) and run this again"
+        return 1
+    fi
+    say "$why: installing $*"
+    local root=
+    [ "$(id -u)" = 0 ] || root=sudo
+    $root apt-get update -qq && $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
+}
+
+need_cargo() {
+    command -v cargo >/dev/null || { say "no cargo: see https://rustup.rs"; return 1; }
+    local minor
+    minor=$(rustc --version | sed -E 's/^rustc 1\.([0-9]+).*/\1/')
+    [ "$minor" -ge 88 ] || { say "$(rustc --version) is too old: 1.88 or newer is needed"; return 1; }
+    command -v cc >/dev/null || install "no linker" gcc libc6-dev
+}
+
+# A Vulkan loader, and a driver: the machine's own, or Mesa's software one where there is none.
+need_vulkan() {
+    case $(uname -s) in Linux) ;; *) return 0 ;; esac
+    if ! ldconfig -p | grep -q libvulkan.so.1 || ! ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json >/dev/null 2>&1; then
+        install "no Vulkan driver, so Mesa's software one (lavapipe) will stand in for a GPU" \
+            libvulkan1 mesa-vulkan-drivers
+    fi
+    # Mesa's device selection complains on stderr where there is no desktop session.
+    [ -n "${XDG_RUNTIME_DIR:-}" ] || export XDG_RUNTIME_DIR=/tmp
+}
+
+# The tests run on two software drivers: lavapipe, and SwiftShader out of Debian's chromium-common package.
+need_test_drivers() {
+    local lavapipe=/usr/share/vulkan/icd.d/lvp_icd.$(uname -m).json
+    [ -e "$lavapipe" ] || install "the tests run on lavapipe" libvulkan1 mesa-vulkan-drivers || return 1
+    local dir=$PWD/target/swiftshader
+    local swiftshader=$dir/usr/lib/chromium/vk_swiftshader_icd.json
+    if [ ! -e "$swiftshader" ]; then
+        say "the tests run on SwiftShader too: unpacking it from Debian's chromium-common"
+        mkdir -p "$dir"
+        local root=
+        [ "$(id -u)" = 0 ] || root=sudo
+        (cd "$dir" && { apt-get download -qq chromium-common 2>/dev/null ||
+            { $root apt-get update -qq && apt-get download -qq chromium-common; }; } &&
+            dpkg -x chromium-common_*.deb . && rm chromium-common_*.deb) || return 1
+    fi
+    export VK_DRIVER_FILES=$lavapipe:$swiftshader
+    export JINABERT_REQUIRE=vulkan-llvmpipe,vulkan-swiftshader
+}
