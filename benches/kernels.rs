@@ -1,0 +1,125 @@
+//! Time of every kernel on every device and tier, next to what it computes and moves.
+//!
+//! `cargo bench --bench kernels -- vulkan-llvmpipe/linear` picks by name.  Each problem is compared
+//! with the twin before it is timed.  Where the device has timestamps, the time is the device's
+//! own.
+
+#[path = "../tests/common/mod.rs"]
+#[allow(dead_code, reason = "the tests use the rest")]
+mod common;
+
+use common::Device;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use jinabert::{
+    cpu, gpu,
+    kernels::Tier,
+    probe::{Problem, Recorded},
+    recording::Engine,
+    reference::Activation,
+};
+use std::time::{Duration, Instant};
+
+/// Problems of jina-embeddings-v2-base for 128 tokens (1,024 where the kernel is bound by memory),
+/// by word.
+fn problems() -> Vec<(&'static str, Problem)> {
+    let lengths = vec![128; 8];
+    vec![
+        ("embed", Problem::Embed { t: 1024, d: 768, vocab: 30_528, parts: 1 }),
+        ("linear", Problem::Linear { t: 128, n: 768, k: 768 }),
+        ("linear", Problem::Linear { t: 128, n: 6144, k: 768 }),
+        ("attention", Problem::Attention { lengths: vec![128], heads: 12, e: 64, sharpness: 1.0 }),
+        ("attention", Problem::Attention { lengths: vec![512], heads: 2, e: 64, sharpness: 1.0 }),
+        ("layer_norm", Problem::LayerNorm { t: 1024, d: 768, residual: true, shift: 0.0 }),
+        (
+            "geglu",
+            Problem::Geglu { t: 1024, f: 3072, gate_first: true, activation: Activation::Gelu },
+        ),
+        ("pool", Problem::Pool { lengths, d: 768, dims: 768, normalize: true }),
+    ]
+}
+
+fn kernels(criterion: &mut Criterion) {
+    let (devices, _) = common::devices();
+    for (name, device) in devices {
+        for (word, problem) in problems() {
+            let tiers: &[Tier] = if problem.tiered() { &Tier::ALL } else { &[Tier::Tiled] };
+            for &tier in tiers {
+                let mut bench = Bench::open(&device, tier);
+                // The twin is a definition; its speed means nothing.
+                if bench.suits(tier) && !(device == Device::Cpu && tier == Tier::Naive) {
+                    bench.run(criterion, &format!("{name}/{word}/{tier}"), &problem, tier);
+                }
+            }
+        }
+    }
+}
+
+enum Bench {
+    Cpu(cpu::Engine),
+    Gpu(Box<gpu::Engine>),
+}
+
+impl Bench {
+    fn open(device: &Device, tier: Tier) -> Self {
+        match *device {
+            Device::Cpu => Self::Cpu(cpu::Engine::new(tier)),
+            Device::Adapter(index) => {
+                let gpu = gpu::open(index).unwrap_or_else(|e| panic!("adapter {index}: {e}"));
+                Self::Gpu(Box::new(gpu::Engine::new(gpu)))
+            }
+        }
+    }
+
+    fn engine(&mut self) -> &mut dyn Engine {
+        match self {
+            Self::Cpu(engine) => engine,
+            Self::Gpu(engine) => &mut **engine,
+        }
+    }
+
+    fn suits(&mut self, tier: Tier) -> bool {
+        tier.suits(self.engine().caps())
+    }
+
+    fn run(&mut self, criterion: &mut Criterion, group: &str, problem: &Problem, tier: Tier) {
+        let mut group = criterion.benchmark_group(group);
+        let work = problem.work();
+        // Ten operations a byte: below that, memory decides everywhere.
+        group.throughput(match work.flops > 10.0 * work.bytes {
+            true => Throughput::Elements(work.flops as u64),
+            false => Throughput::BytesDecimal(work.bytes as u64),
+        });
+        let mut recorded = None;
+        group.bench_function(problem.to_string(), |bencher| {
+            let recorded = recorded.get_or_insert_with(|| {
+                let checked = problem.check(self.engine(), tier, 1).expect("a working device");
+                assert_eq!(checked.wrong, 0, "{problem}: {checked}");
+                problem.record(self.engine(), tier, 1).expect("a working device")
+            });
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| self.time(recorded)).sum());
+        });
+        group.finish();
+    }
+
+    /// On the device's own clock where it has one.
+    fn time(&mut self, recorded: &Recorded) -> Duration {
+        if let Self::Gpu(engine) = self
+            && let Ok(spans) = engine.profile(&recorded.recording)
+        {
+            return spans.iter().map(|span| span.time).sum();
+        }
+        let start = Instant::now();
+        self.engine().run(&recorded.recording, &recorded.output).expect("a working device");
+        start.elapsed()
+    }
+}
+
+fn config() -> Criterion {
+    Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+}
+
+criterion_group! { name = benches; config = config(); targets = kernels }
+criterion_main!(benches);

@@ -1,0 +1,32 @@
+//! Embeds the paragraphs of text files and answers a question with the nearest ones:
+//! `cargo run --release --example search -- "How are kernels tested?" README.md ARCHITECTURE.md`
+
+use jinabert::{Embedder, OnLong, Options};
+use std::{env, error::Error, fs};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = env::args().skip(1);
+    let (Some(question), files) = (arguments.next(), arguments) else {
+        return Err("usage: search QUESTION FILE...".into());
+    };
+    let mut paragraphs = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).map_err(|e| format!("`{file}`: {e}"))?;
+        let found = text.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty());
+        paragraphs.extend(found.map(|paragraph| (file.clone(), paragraph.to_owned())));
+    }
+
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/models/jinabert-mini-en");
+    let options = Options { on_long: OnLong::Truncate, ..Options::default() };
+    let embedder = Embedder::open_with(model, options)?;
+    let texts: Vec<&str> = paragraphs.iter().map(|(_, text)| text.as_str()).collect();
+    let vectors = embedder.embed(&texts)?;
+    let question = &embedder.embed(&[question])?[0];
+
+    let mut ranked: Vec<_> = vectors.iter().map(|v| v.dot(question)).zip(&paragraphs).collect();
+    ranked.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    for (cosine, (file, paragraph)) in ranked.into_iter().take(3) {
+        println!("{cosine:.3}  {file}\n{paragraph}\n");
+    }
+    Ok(())
+}
