@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Breaks the shaders in plausible ways, one at a time, and shows which test notices.
+
+Needs the drivers that ./check sets up (source tools/setup.sh and call need_test_drivers, or run on a real GPU) and
+no package.  Every mutant is a copy of shaders/ with one line changed, read through JINABERT_SHADERS, so nothing is
+rebuilt.  Exit code 1 if a mutant survives.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# name, file, text, replacement
+MUTANTS = [
+    ("ALiBi sign positive", "lib/alibi.wgsl", "return -slope", "return slope"),
+    ("ALiBi one-sided", "lib/alibi.wgsl", "f32(max(i, j) - min(i, j))", "f32(max(i, j) - j)"),
+    ("ALiBi of the next head", "attention.wgsl", "slopes[head];", "slopes[(head + 1u) % params.heads];"),
+    ("ALiBi scaled with q", "attention.wgsl", "score + alibi(slope, i, j)", "score + alibi(slope, i, j) * params.scale"),
+    ("no 1/sqrt(E)", "attention.wgsl", "load4(q[query + e]) * params.scale", "load4(q[query + e])"),
+    ("no rescale of O", "attention.wgsl", "o[e] *= keep;", "o[e] *= 1.0;"),
+    ("no rescale of L", "attention.wgsl", "sum *= keep;", "sum *= 1.0;"),
+    ("keys past the end count", "attention.wgsl", "alibi(slope, i, j), j < end)", "alibi(slope, i, j), true)"),
+    ("last key left out", "attention.wgsl", "j < end);", "j + 1u < end || end - start == 1u);"),
+    ("last key tile left out", "attention.wgsl", "j0 < end; j0 += BK", "j0 + BK <= end || j0 == start; j0 += BK"),
+    ("neighbour's keys", "attention.wgsl", "var j0 = start;", "var j0 = max(start, 1u) - 1u;"),
+    ("GELU by tanh", "lib/gelu.wgsl", "return max(x, vec4(0.0)) - 0.5 * size * erfc4(size * 0.70710678);",
+     "return 0.5 * x * (1.0 + tanh(0.7978845608 * (x + 0.044715 * x * x * x)));"),
+    ("halves swapped", "geglu.wgsl", "if GATE_FIRST {", "if !GATE_FIRST {"),
+    ("eps 1e-5 in embed", "embed.wgsl", "&z, params.eps", "&z, 1e-5"),
+    ("eps 1e-5 in layer_norm", "layer_norm.wgsl", "&z, params.eps", "&z, 1e-5"),
+    ("unbiased variance", "lib/row_norm.wgsl", "square) / f32(D)", "square) / f32(D - 1u)"),
+    ("variance in one pass", "lib/row_norm.wgsl", "let d = (*z)[n] - mean;\n            square += dot(d, d);",
+     "square += dot((*z)[n], (*z)[n]) - 4.0 * mean * mean;"),
+    ("no residual", "layer_norm.wgsl", "z[n] += load4(r[row * D4 + i]);", "z[n] += 0.0 * load4(r[row * D4 + i]);"),
+    ("token types ignored", "embed.wgsl", "type_ids[t] * D4", "0u * type_ids[t] * D4"),
+    ("off by one part", "embed.wgsl", "id - params.first >= params.rows", "id - params.first > params.rows"),
+    ("no bias", "linear.wgsl", "sums.l[n] + bias[left]", "sums.l[n] + 0.0 * bias[left]"),
+    ("last K tile left out", "linear.wgsl", "k0 < k4; k0 += BK4", "k0 + BK4 <= k4 || k0 == 0u; k0 += BK4"),
+    ("edge row lost", "linear.wgsl", "if row < params.rows && k < k4", "if row + 1u < params.rows && k < k4"),
+    ("grid not folded", "linear.wgsl", "let group = wg.y * grid.x + wg.x;", "let group = wg.x + 0u * grid.x;"),
+    ("pool divides by all tokens", "pool.wgsl", "f32(end - start)", "f32(cu_seqlens[params.sequences])"),
+    ("pool without [CLS]", "pool.wgsl", "var block = start; block < end",
+     "var block = min(start + 1u, end - 1u); block < end"),
+    ("norm before the cut", "pool.wgsl", "square += dot(cut, cut);", "square += dot(e[n], e[n]);"),
+]
+
+FIXTURES = ["tiny-12heads", "tiny-geglu-4h"]
+
+
+def binary(test: str) -> str:
+    command = ["cargo", "test", "--test", test, "--no-run", "--message-format", "json"]
+    lines = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    found = [json.loads(line).get("executable") for line in lines]
+    return [path for path in found if path][-1]
+
+
+def failures(path: str, filters: list[str], shaders: Path) -> list[str]:
+    environment = os.environ | {"JINABERT_SHADERS": str(shaders)}
+    names = []
+    for name in filters:
+        result = subprocess.run([path, name], env=environment, capture_output=True, text=True)
+        names += re.findall(r"^test (\S.*?)\s+\.\.\. FAILED", result.stdout, re.M)
+    return names
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="vulkan-llvmpipe", help="as in test names (default: %(default)s)")
+    parser.add_argument("only", nargs="*", help="run only mutants whose name contains one of these")
+    arguments = parser.parse_args()
+    kernels, model = binary("kernels"), binary("model")
+    survived = 0
+    print("| mutant | file | kernel trials that fail | fixtures that fail |\n|---|---|---|---|")
+    for name, file, old, new in MUTANTS:
+        if arguments.only and not any(part in name for part in arguments.only):
+            continue
+        with tempfile.TemporaryDirectory() as directory:
+            shaders = Path(directory) / "shaders"
+            shutil.copytree(ROOT / "shaders", shaders)
+            text = (shaders / file).read_text()
+            assert text.count(old) == 1, f"{name}: {text.count(old)} places"
+            (shaders / file).write_text(text.replace(old, new))
+            words = [Path(file).stem] if "lib/" not in file else ["attention", "geglu", "layer_norm", "embed"]
+            by_kernel = failures(kernels, [f"{arguments.device}/{word}/" for word in words], shaders)
+            by_model = failures(model, [f"{arguments.device}/{fixture}" for fixture in FIXTURES], shaders)
+        short = [trial.removeprefix(f"{arguments.device}/") for trial in by_kernel + by_model]
+        kernel, fixture = short[: len(by_kernel)], short[len(by_kernel):]
+        survived += not short
+        print(f"| {name} | {file} | {', '.join(kernel) or '–'} | {', '.join(fixture) or '–'} |", flush=True)
+    print(f"\n{survived} survived")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
