@@ -61,7 +61,8 @@ impl PackedBatch {
     }
 }
 
-/// Sequence and first query of every tile of at most `height` queries: the work list of `attention`.
+/// Sequence and first query of every tile of at most `height` queries: the work list of
+/// `attention`.
 pub fn tiles(cu_seqlens: &[u32], height: u32) -> Vec<[u32; 2]> {
     let mut tiles = Vec::new();
     for (sequence, range) in cu_seqlens.windows(2).enumerate() {

@@ -25,7 +25,8 @@ pub struct Options {
     pub device: Device,
     /// Which kernels to use; the device's default if `None`.
     pub tier: Option<Tier>,
-    /// Longest text in tokens, special ones included; `max_position_embeddings` of the model if `None`.
+    /// Longest text in tokens, special ones included; `max_position_embeddings` of the model if
+    /// `None`.
     pub max_length: Option<usize>,
     /// What happens to a longer one.
     pub on_long: OnLong,
@@ -99,7 +100,8 @@ pub struct Embedded {
     pub truncated: Option<usize>,
 }
 
-/// A model, ready to embed.  `Send` and `Sync`: calls from several threads take turns on the device.
+/// A model, ready to embed.  `Send` and `Sync`: calls from several threads take turns on the
+/// device.
 pub struct Embedder {
     tokenizer: Option<Tokenizer>,
     model: Mutex<Model>,
@@ -113,12 +115,13 @@ pub struct Embedder {
     device: String,
 }
 
-/// Tokens in a batch: enough to fill a GPU; on the CPU, few enough that activations stay near the cores.
+/// Tokens in a batch: enough to fill a GPU; on the CPU, few enough that activations stay near the
+/// cores.
 const BATCH_TOKENS: (usize, usize) = (16_384, 2_048);
 
 impl Embedder {
-    /// Opens a model directory (`config.json`, `model.safetensors` or shards, `tokenizer.json`) with default
-    /// options.
+    /// Opens a model directory (`config.json`, `model.safetensors` or shards, `tokenizer.json`)
+    /// with default options.
     ///
     /// # Errors
     /// As [`Embedder::open_with`].
@@ -126,7 +129,8 @@ impl Embedder {
         Self::open_with(dir, Options::default())
     }
 
-    /// Opens a model directory.  Its files are mapped while they load and must not change meanwhile.
+    /// Opens a model directory.  Its files are mapped while they load and must not change
+    /// meanwhile.
     ///
     /// Without `tokenizer.json`, only token ids can be embedded.
     ///
@@ -196,19 +200,21 @@ impl Embedder {
         self.variant
     }
 
-    /// Bytes that the device holds for it now: weights, activations of the largest batch so far, readback.
+    /// Bytes that the device holds for it now: weights, activations of the largest batch so far,
+    /// readback.
     pub fn allocated_bytes(&self) -> u64 {
         self.model().allocated_bytes()
     }
 
     /// Embeds texts, in order.
     ///
-    /// Texts are tokenised on all cores, packed without padding into batches, and run longest first; results
-    /// come back in the order given, and what else is in a batch never changes one beyond 1e-5.
+    /// Texts are tokenised on all cores, packed without padding into batches, and run longest
+    /// first; results come back in the order given, and what else is in a batch never changes one
+    /// beyond 1e-5.
     ///
     /// # Errors
-    /// [`Error::TooLong`] for a text over the limit, unless it is to be truncated; [`Error::Option`] if there is
-    /// no tokenizer; [`Error::Gpu`] if the device fails.
+    /// [`Error::TooLong`] for a text over the limit, unless it is to be truncated;
+    /// [`Error::Option`] if there is no tokenizer; [`Error::Gpu`] if the device fails.
     ///
     /// # Example
     /// ```no_run
@@ -260,8 +266,8 @@ impl Embedder {
     /// Embeds token lists, special tokens included by the caller, taken as given.
     ///
     /// # Errors
-    /// [`Error::Input`] for an empty list or an id outside its table, [`Error::TooLong`] over the limit
-    /// (ids are never truncated), [`Error::Gpu`] if the device fails.
+    /// [`Error::Input`] for an empty list or an id outside its table, [`Error::TooLong`] over the
+    /// limit (ids are never truncated), [`Error::Gpu`] if the device fails.
     pub fn embed_tokens(&self, sequences: &[&Tokens]) -> Result<Vec<Vector>, Error> {
         let output = Output::Vectors { dims: self.dims as u32, normalize: self.normalize };
         let mut vectors = vec![Vector(Vec::new()); sequences.len()];
@@ -274,7 +280,8 @@ impl Embedder {
         Ok(vectors)
     }
 
-    /// The last hidden state of every token of each list, \[T, D\] row-major, neither cut nor normalised.
+    /// The last hidden state of every token of each list, \[T, D\] row-major, neither cut nor
+    /// normalised.
     ///
     /// # Errors
     /// As [`Embedder::embed_tokens`].
@@ -289,7 +296,8 @@ impl Embedder {
         Ok(hidden)
     }
 
-    /// Runs all sequences in batches; `collect` receives the members of each batch and what it returned.
+    /// Runs all sequences in batches; `collect` receives the members of each batch and what it
+    /// returned.
     fn run(
         &self,
         sequences: &[&Tokens],
@@ -330,7 +338,8 @@ impl Embedder {
         Ok(())
     }
 
-    /// A panic while the model was held leaves nothing half-done that the next batch does not overwrite.
+    /// A panic while the model was held leaves nothing half-done that the next batch does not
+    /// overwrite.
     fn model(&self) -> MutexGuard<'_, Model> {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }

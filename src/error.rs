@@ -4,7 +4,8 @@ use std::{io, path::PathBuf};
 
 /// What can go wrong, from the caller's point of view.
 ///
-/// Messages name the thing, the limit and the value; [`Error::exit_code`] gives the process exit code.
+/// Messages name the thing, the limit and the value; [`Error::exit_code`] gives the process exit
+/// code.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -52,8 +53,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// The process exit code: 2 bad options; after `sysexits.h`, 65 bad data, 66 missing or bad model,
-    /// 69 no device.
+    /// The process exit code: 2 bad options; after `sysexits.h`, 65 bad data, 66 missing or bad
+    /// model, 69 no device.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Option(_) => 2,

@@ -7,10 +7,11 @@
 //! text   batch    model          kernels                                           kernels   embedder
 //! ```
 //!
-//! [`Embedder`] is the front door.  Behind it, a [`model`] writes each batch as a [`recording`]: a list of
-//! dispatches as plain data.  An engine runs it, [`gpu`] with the shaders in `shaders/`, [`cpu`] with their
-//! twins; the plainest twins, in [`reference`](mod@reference), define what each kernel computes.
-//! [`probe`] sets a single kernel a problem, for tests, benchmarks and `jinabert doctor`.
+//! [`Embedder`] is the front door.  Behind it, a [`model`] writes each batch as a [`recording`]: a
+//! list of dispatches as plain data.  An engine runs it, [`gpu`] with the shaders in `shaders/`,
+//! [`cpu`] with their twins; the plainest twins, in [`reference`](mod@reference), define what each
+//! kernel computes. [`probe`] sets a single kernel a problem, for tests, benchmarks and `jinabert
+//! doctor`.
 //!
 //! ```no_run
 //! let embedder = jinabert::Embedder::open("models/jinabert-mini-en")?;

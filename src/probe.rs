@@ -1,6 +1,7 @@
 //! A kernel on its own: a problem of a given shape on seeded data, recorded on any engine.
 //!
-//! The tests compare two engines on it, `jinabert doctor` checks a device with it, and the benchmarks time it.
+//! The tests compare two engines on it, `jinabert doctor` checks a device with it, and the
+//! benchmarks time it.
 
 use crate::{
     batch,
@@ -42,7 +43,8 @@ pub enum Problem {
         heads: u32,
         /// E
         e: u32,
-        /// Standard deviation of the scores before the bias: 1 is typical, 30 makes softmax a maximum.
+        /// Standard deviation of the scores before the bias: 1 is typical, 30 makes softmax a
+        /// maximum.
         sharpness: f32,
     },
     /// Residual add and LayerNorm.
@@ -369,9 +371,10 @@ pub struct Tolerance {
 impl Problem {
     /// Bounds for f32, from the number of terms in the longest sum of the problem.
     ///
-    /// Inputs are of order 1, so an f32 sum of n products carries about √n·2⁻²⁴ of the terms' size at random
-    /// and n·2⁻²⁴ at worst.  The bounds are ten or more times what lavapipe and SwiftShader show, and a
-    /// hundredth of what the mildest mutation in CONTRIBUTING's table causes.
+    /// Inputs are of order 1, so an f32 sum of n products carries about √n·2⁻²⁴ of the terms' size
+    /// at random and n·2⁻²⁴ at worst.  The bounds are ten or more times what lavapipe and
+    /// SwiftShader show, and a hundredth of what the mildest mutation in CONTRIBUTING's table
+    /// causes.
     pub fn tolerance(&self) -> Tolerance {
         match *self {
             Self::Linear { k, .. } => {

@@ -1,7 +1,7 @@
 //! What is to be computed, as plain data: tensors, kernels, and the list of dispatches.
 //!
-//! A [`Recording`] names no device.  The same one runs on wgpu ([`crate::gpu::Engine`]) and on the CPU
-//! ([`crate::cpu::Engine`]), and can be printed, counted and compared in a test without either.
+//! A [`Recording`] names no device.  The same one runs on wgpu ([`crate::gpu::Engine`]) and on the
+//! CPU ([`crate::cpu::Engine`]), and can be printed, counted and compared in a test without either.
 
 use crate::error::Error;
 use std::{fmt, ops::Range, sync::Arc};
@@ -106,8 +106,8 @@ impl Tensor {
     }
 }
 
-/// Row ranges start at multiples of this: 64 rows of 4-byte elements are 256 bytes at any width, the
-/// largest binding alignment that WebGPU allows a device to ask for.
+/// Row ranges start at multiples of this: 64 rows of 4-byte elements are 256 bytes at any width,
+/// the largest binding alignment that WebGPU allows a device to ask for.
 pub const ROW_STEP: u32 = 64;
 
 /// A constant written into shader text.
@@ -286,7 +286,8 @@ pub trait Engine: Send {
     /// Makes a tensor of undefined contents.
     fn alloc(&mut self, shape: Shape) -> Result<Tensor, Error>;
 
-    /// Gives a tensor a new shape, and a larger buffer if it needs one; its contents become undefined.
+    /// Gives a tensor a new shape, and a larger buffer if it needs one; its contents become
+    /// undefined.
     fn resize(&mut self, tensor: &mut Tensor, shape: Shape) -> Result<(), Error>;
 
     /// Overwrites a tensor of `u32` elements before the next [`Engine::run`].

@@ -1,7 +1,8 @@
-//! What must hold of whole embeddings on every device: batch mates, order, length and binding size never
-//! change a vector, and memory grows with the tokens, not with their square.
+//! What must hold of whole embeddings on every device: batch mates, order, length and binding size
+//! never change a vector, and memory grows with the tokens, not with their square.
 //!
-//! `JINABERT_SLOW=1` makes the long text as wide as jina-embeddings-v2-base; otherwise it has one head.
+//! `JINABERT_SLOW=1` makes the long text as wide as jina-embeddings-v2-base; otherwise it has one
+//! head.
 
 #[path = "common/checkpoint.rs"]
 #[allow(dead_code, reason = "each test target uses a part")]
@@ -23,11 +24,12 @@ use std::{
 };
 
 type Outcome = Result<(), Box<dyn Error>>;
+type Rule = fn(&Device, Tier) -> Outcome;
 
 fn main() {
     let arguments = Arguments::from_args();
     let (devices, missing) = common::devices();
-    let rules: [(&str, fn(&Device, Tier) -> Outcome); 4] = [
+    let rules: [(&str, Rule); 4] = [
         ("batch mates and order change nothing", mates),
         ("8192 tokens agree with the twin", long),
         ("memory is linear in tokens", memory),
@@ -113,7 +115,8 @@ fn mates(device: &Device, tier: Tier) -> Outcome {
             random.tokens(length, 400)
         })
         .collect();
-    // A software GPU takes milliseconds for each submission, so there every tenth sequence runs alone.
+    // A software GPU takes milliseconds for each submission, so there every tenth sequence runs
+    // alone.
     let step = if *device == Device::Cpu { 1 } else { 10 };
     let some: Vec<Tokens> = all.iter().step_by(step).cloned().collect();
     let alone = embed(&mut model, &some, 1)?;
@@ -161,7 +164,8 @@ fn long(device: &Device, tier: Tier) -> Outcome {
     within("hidden states", difference(&hidden, long_twin()), 1e-4)
 }
 
-/// Bytes held for one text of 2,048 … 32,768 tokens at base width: each doubling adds twice as much as the last.
+/// Bytes held for one text of 2,048 … 32,768 tokens at base width: each doubling adds twice as much
+/// as the last.
 fn memory(device: &Device, tier: Tier) -> Outcome {
     let dir = tempfile::tempdir()?;
     Recipe::of_size(1, 768, 12, 100).write(dir.path());
@@ -183,7 +187,8 @@ fn memory(device: &Device, tier: Tier) -> Outcome {
     Ok(())
 }
 
-/// A device whose bindings hold 64 KiB: the vocabulary comes in parts, the MLP in blocks of 64 rows.
+/// A device whose bindings hold 64 KiB: the vocabulary comes in parts, the MLP in blocks of 64
+/// rows.
 fn bindings(device: &Device, tier: Tier) -> Outcome {
     for name in ["tiny-geglu-4h", "tiny-code-qknorm"] {
         let all: Vec<Tokens> = (0..20).map(|n| Random(n).tokens(3 + 9 * n as usize, 400)).collect();

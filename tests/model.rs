@@ -1,8 +1,8 @@
 //! The whole model against an independent float64 implementation, on every device.
 //!
-//! One trial per device × fixture of `tests/fixtures`: hidden rows, pooled and normalised vectors within the
-//! fixture's own tolerance, each case alone and in the fixture's batches.  `tests/fixtures/MUTATIONS.md` lists
-//! 43 plausible bugs, each of which exceeds these tolerances.
+//! One trial per device × fixture of `tests/fixtures`: hidden rows, pooled and normalised vectors
+//! within the fixture's own tolerance, each case alone and in the fixture's batches.
+//! `tests/fixtures/MUTATIONS.md` lists 43 plausible bugs, each of which exceeds these tolerances.
 
 #[path = "common/checkpoint.rs"]
 #[allow(dead_code, reason = "each test target uses a part")]
@@ -90,8 +90,8 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-/// The device's own tier; on the CPU also the twins, which define everything, but for the one wide fixture,
-/// which takes them minutes.
+/// The device's own tier; on the CPU also the twins, which define everything, but for the one wide
+/// fixture, which takes them minutes.
 fn tiers(device: &str, fixture: &str) -> Vec<Tier> {
     match device {
         "cpu" if fixture.starts_with("base-768") => vec![Tier::Tiled],

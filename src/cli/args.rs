@@ -54,13 +54,15 @@ pub struct ModelArgs {
     /// models/jinabert-mini-en in the working directory.
     #[arg(long, value_name = "DIR", env = "JINABERT_MODEL")]
     pub model: Option<PathBuf>,
-    /// auto (a hardware GPU, otherwise the CPU), cpu, vulkan, metal, dx12, gl, or an index from `jinabert devices`.
+    /// auto (a hardware GPU, otherwise the CPU), cpu, vulkan, metal, dx12, gl, or an index from
+    /// `jinabert devices`.
     #[arg(long, value_name = "DEVICE", default_value = "auto", env = "JINABERT_DEVICE")]
     pub device: Device,
     /// Arithmetic and storage on the device.
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     pub dtype: Dtype,
-    /// Longest text in tokens, special tokens included [default: the model's max_position_embeddings].
+    /// Longest text in tokens, special tokens included [default: the model's
+    /// max_position_embeddings].
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
     /// What happens to a longer text.

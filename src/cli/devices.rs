@@ -4,7 +4,6 @@ use super::Failure;
 use crate::{
     gpu::{self, AdapterSummary, Backend},
     kernels::Tier,
-    recording::Caps,
 };
 use std::io::{self, Write};
 
@@ -26,11 +25,6 @@ pub fn run() -> Result<(), Failure> {
 
 fn describe(index: usize, adapter: &AdapterSummary) -> String {
     let mib = |bytes: u64| bytes >> 20;
-    let caps = Caps {
-        max_binding_bytes: adapter.max_binding_bytes,
-        software: adapter.software,
-        gl: adapter.backend == Backend::Gl,
-    };
     let subgroup = match adapter.subgroup {
         None => "none".to_owned(),
         Some((least, most)) if least == most => least.to_string(),
@@ -49,6 +43,6 @@ fn describe(index: usize, adapter: &AdapterSummary) -> String {
         adapter.max_invocations,
         yes(adapter.f16),
         yes(adapter.timestamps),
-        Tier::choose(&caps),
+        Tier::choose(&adapter.caps()),
     )
 }

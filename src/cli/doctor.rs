@@ -2,7 +2,9 @@
 
 use super::{Failure, args::Doctor, shipped};
 use crate::{
-    Device, Embedder, Error, Options, gpu,
+    Device, Embedder, Error, Options,
+    device::Opened,
+    gpu,
     kernels::Tier,
     probe::{self, Problem},
 };
@@ -13,8 +15,8 @@ use std::{
     path::Path,
 };
 
-/// How far a component of a golden vector may be off: f32 arithmetic is good to 1e-6 on this model, and the
-/// stored digits to 5e-7.
+/// How far a component of a golden vector may be off: f32 arithmetic is good to 1e-6 on this model,
+/// and the stored digits to 5e-7.
 const GOLDEN_LIMIT: f32 = 1e-5;
 
 /// A text with its expected tokens and vector, from an independent float64 implementation.
@@ -66,10 +68,10 @@ impl Report {
                 continue;
             }
             self.golden(device, tier, dir, golden)?;
-            let mut engine = device.open(Some(tier))?.engine;
+            let mut opened = device.open(Some(tier))?;
             for problem in probe::samples() {
                 if tier == Tier::ALL[0] || problem.tiered() || device == Device::Cpu {
-                    self.kernel(&problem, &mut *engine, tier)?;
+                    self.kernel(&problem, &mut opened)?;
                 }
             }
         }
@@ -97,14 +99,9 @@ impl Report {
         }
     }
 
-    fn kernel(
-        &mut self,
-        problem: &Problem,
-        engine: &mut dyn crate::recording::Engine,
-        tier: Tier,
-    ) -> Result<(), Failure> {
-        let name = format!("{tier} {}", problem.word());
-        match problem.check(engine, tier, 1) {
+    fn kernel(&mut self, problem: &Problem, opened: &mut Opened) -> Result<(), Failure> {
+        let name = format!("{} {}", opened.tier, problem.word());
+        match problem.check(&mut *opened.engine, opened.tier, 1) {
             Err(error) => self.line(false, &name, &error.to_string()),
             Ok(checked) => self.line(checked.wrong == 0, &name, &checked.to_string()),
         }

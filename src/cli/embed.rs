@@ -14,8 +14,8 @@ use std::{
     path::PathBuf,
 };
 
-/// Texts that are read, sorted by length and written together: the memory that a run takes, however many
-/// lines there are.
+/// Texts that are read, sorted by length and written together: the memory that a run takes, however
+/// many lines there are.
 const WINDOW: usize = 4096;
 const WINDOW_BYTES: usize = 16 << 20;
 

@@ -38,7 +38,8 @@ pub fn main() -> ExitCode {
 fn run(args: Args) -> Result<(), Failure> {
     if let Some(threads) = args.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
-        // The pool exists already only if this runs twice in one process; the first setting stays then.
+        // The pool exists already only if this runs twice in one process; the first setting stays
+        // then.
         let _ = pool.build_global();
     }
     match args.command {

@@ -32,7 +32,8 @@ pub struct Writer {
     count: u64,
 }
 
-/// Where bytes go.  A regular file is written under a temporary name beside it and renamed when whole.
+/// Where bytes go.  A regular file is written under a temporary name beside it and renamed when
+/// whole.
 enum Target {
     Stdout(BufWriter<io::StdoutLock<'static>>),
     /// A device or pipe by name.

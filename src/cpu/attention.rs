@@ -2,13 +2,13 @@ use super::gemm::{Matrix, multiply_add};
 use crate::reference::Heads;
 use rayon::prelude::*;
 
-/// Queries in one unit of work, and keys that they meet at a time: a block of scores is 64 KiB, well
-/// within a core's cache.
+/// Queries in one unit of work, and keys that they meet at a time: a block of scores is 64 KiB,
+/// well within a core's cache.
 const QUERIES: usize = 64;
 const KEYS: usize = 256;
 
-/// [`reference::attention`](crate::reference::attention) by tiles: blocked products, online softmax, and
-/// one unit of work per tile of queries and head.
+/// [`reference::attention`](crate::reference::attention) by tiles: blocked products, online
+/// softmax, and one unit of work per tile of queries and head.
 pub fn attention(
     [q, k, v]: [&[f32]; 3],
     slopes: &[f32],

@@ -12,8 +12,8 @@ use rayon::prelude::*;
 
 /// Runs recordings on the CPU.
 ///
-/// [`Tier::Naive`] runs the twins as they stand, on one thread: the definition.  [`Tier::Tiled`] spreads
-/// rows over the cores and takes matrix products from the `gemm` crate.
+/// [`Tier::Naive`] runs the twins as they stand, on one thread: the definition.  [`Tier::Tiled`]
+/// spreads rows over the cores and takes matrix products from the `gemm` crate.
 pub struct Engine {
     tier: Tier,
     caps: Caps,
@@ -55,8 +55,9 @@ impl Engine {
         }
     }
 
-    /// Calls `work` on consecutive blocks of rows of `y` (`width` elements each): all of them at once in
-    /// the naive tier, otherwise 64 or fewer at a time on all cores.  `work` receives the first row's number.
+    /// Calls `work` on consecutive blocks of rows of `y` (`width` elements each): all of them at
+    /// once in the naive tier, otherwise 64 or fewer at a time on all cores.  `work` receives the
+    /// first row's number.
     fn rows(&self, y: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
         match self.tier {
             Tier::Naive => work(0, y),

@@ -1,6 +1,7 @@
 //! Matrix products, by the `gemm` crate.
 
-// The crate takes raw pointers and strides; the only function here checks every extent before it calls.
+// The crate takes raw pointers and strides; the only function here checks every extent before it
+// calls.
 #![allow(unsafe_code)]
 
 use gemm::Parallelism;
@@ -43,7 +44,8 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// `y ← keep·y + factor·(a·b)`, y row-major and dense; on `threads` threads of the current rayon pool.
+/// `y ← keep·y + factor·(a·b)`, y row-major and dense; on `threads` threads of the current rayon
+/// pool.
 pub fn multiply_add(
     a: Matrix,
     b: Matrix,
@@ -61,8 +63,9 @@ pub fn multiply_add(
         return;
     }
     let parallelism = if threads > 1 { Parallelism::Rayon(threads) } else { Parallelism::None };
-    // SAFETY: the asserts above keep the last element of a, b and y, hence every element, within its slice;
-    // y is borrowed mutably, so it overlaps neither operand; f32 has no invalid bit patterns.
+    // SAFETY: the asserts above keep the last element of a, b and y, hence every element, within
+    // its slice; y is borrowed mutably, so it overlaps neither operand; f32 has no invalid bit
+    // patterns.
     unsafe {
         gemm::gemm(
             m,

@@ -85,7 +85,7 @@ impl AdapterSummary {
             kind,
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
             software: kind == "software",
-            max_binding_bytes: limits.max_storage_buffer_binding_size,
+            max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
             max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
             max_invocations: limits.max_compute_invocations_per_workgroup,
             subgroup: features.contains(wgpu::Features::SUBGROUP).then_some(subgroup),
@@ -93,6 +93,17 @@ impl AdapterSummary {
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             name: info.name,
         })
+    }
+}
+
+impl AdapterSummary {
+    /// What an engine on it would allow.
+    pub fn caps(&self) -> Caps {
+        Caps {
+            max_binding_bytes: self.max_binding_bytes,
+            software: self.software,
+            gl: self.backend == Backend::Gl,
+        }
     }
 }
 
@@ -108,8 +119,8 @@ impl fmt::Display for AdapterSummary {
 
 /// Adapters of some backends, with the instance they belong to.
 ///
-/// Every call makes an instance of its own: the OpenGL backend has one context per instance, and finding
-/// adapters while another thread computes in that context is a panic in wgpu.
+/// Every call makes an instance of its own: the OpenGL backend has one context per instance, and
+/// finding adapters while another thread computes in that context is a panic in wgpu.
 fn scan(backends: wgpu::Backends) -> (wgpu::Instance, Vec<(wgpu::Adapter, AdapterSummary)>) {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = backends;
@@ -126,8 +137,8 @@ fn scan(backends: wgpu::Backends) -> (wgpu::Instance, Vec<(wgpu::Adapter, Adapte
     (instance, found)
 }
 
-/// OpenGL comes last and is looked for only when asked for: its libraries write to stderr when there is no
-/// display.
+/// OpenGL comes last and is looked for only when asked for: its libraries write to stderr when
+/// there is no display.
 const GROUPS: [wgpu::Backends; 2] = [wgpu::Backends::PRIMARY, wgpu::Backends::GL];
 
 /// Vulkan, Metal and DX12 adapters of this machine, real cards first.
@@ -135,8 +146,8 @@ pub fn native_adapters() -> Vec<AdapterSummary> {
     scan(GROUPS[0]).1.into_iter().map(|(_, summary)| summary).collect()
 }
 
-/// Every adapter of this machine: [`native_adapters`], then those of OpenGL.  A position in this list is an
-/// index for [`open`].
+/// Every adapter of this machine: [`native_adapters`], then those of OpenGL.  A position in this
+/// list is an index for [`open`].
 pub fn adapters() -> Vec<AdapterSummary> {
     let groups = GROUPS.into_iter().flat_map(|group| scan(group).1);
     groups.map(|(_, summary)| summary).collect()
@@ -177,11 +188,7 @@ pub fn open(index: usize) -> Result<Gpu, Error> {
         return Err(no_gpu(format!("there is no adapter {index}; this machine has {count}")));
     };
     let limits = limits(&adapter.limits()).map_err(|e| no_gpu(format!("{summary}: {e}")))?;
-    let caps = Caps {
-        max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
-        software: summary.software,
-        gl: summary.backend == Backend::Gl,
-    };
+    let caps = summary.caps();
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("jinabert"),
         required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
@@ -201,7 +208,8 @@ pub fn open(index: usize) -> Result<Gpu, Error> {
     Ok(Gpu { device, queue, summary, caps, lost, _instance: instance })
 }
 
-/// WebGPU's default limits where a compute kernel could notice, but as large bindings as the adapter has.
+/// WebGPU's default limits where a compute kernel could notice, but as large bindings as the
+/// adapter has.
 fn limits(have: &wgpu::Limits) -> Result<wgpu::Limits, String> {
     let need = wgpu::Limits::default();
     let at_least = [

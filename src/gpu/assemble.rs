@@ -32,7 +32,8 @@ impl Assembled {
     }
 }
 
-/// Expands imports, each once, and sets constants.  Every constant of the program must exist in its file.
+/// Expands imports, each once, and sets constants.  Every constant of the program must exist in its
+/// file.
 ///
 /// # Errors
 /// An import or a constant that does not exist, by name.

@@ -21,8 +21,8 @@ pub struct Engine {
     readback: wgpu::Buffer,
 }
 
-/// A bind group is settled by its program (the address of its `Arc`, which `pipelines` keeps alive) and by
-/// the buffer and offset of each binding.
+/// A bind group is settled by its program (the address of its `Arc`, which `pipelines` keeps alive)
+/// and by the buffer and offset of each binding.
 type GroupKey = (usize, Vec<(u32, u32)>);
 
 const STORAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
@@ -75,7 +75,7 @@ impl Engine {
                 }
                 timestamps.resolve(&mut encoder);
                 let size = 16 * commands.len() as u64;
-                this.submit(encoder, &timestamps.readback, size, |b| pod::<u64>(b))
+                this.submit(encoder, &timestamps.readback, size, pod::<u64>)
             })?;
             let period = f64::from(self.gpu.queue.get_timestamp_period());
             spans.extend(commands.iter().zip(ticks.chunks_exact(2)).map(|(command, ticks)| {
@@ -86,7 +86,8 @@ impl Engine {
         Ok(spans)
     }
 
-    /// Compiles what is new, makes bind groups, and uploads all `params`; returns the offset of each.
+    /// Compiles what is new, makes bind groups, and uploads all `params`; returns the offset of
+    /// each.
     fn prepare(&mut self, recording: &Recording) -> Result<Vec<u32>, Error> {
         let align = self.gpu.device.limits().min_uniform_buffer_offset_alignment as usize;
         let mut bytes = Vec::new();
@@ -125,7 +126,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Binds each buffer from the tensor's offset as far as it goes, so that one group serves every length.
+    /// Binds each buffer from the tensor's offset as far as it goes, so that one group serves every
+    /// length.
     fn bind(&self, command: &Command) -> wgpu::BindGroup {
         let params = wgpu::BufferBinding {
             buffer: &self.params,
@@ -229,7 +231,8 @@ impl Engine {
     }
 
     fn storage(&mut self, shape: Shape, data: Option<&[f32]>) -> Result<wgpu::Buffer, Error> {
-        let bytes = 4 * shape.len().max(4) as u64; // a vec4 at the least, so that every binding is legal
+        // A vec4 at the least, so that every binding is legal.
+        let bytes = 4 * shape.len().max(4) as u64;
         let limit = self.gpu.caps.max_binding_bytes;
         if bytes > limit {
             return Err(Error::Gpu(format!(
@@ -308,7 +311,7 @@ impl crate::recording::Engine for Engine {
             let source = &this.slots[output.slot as usize];
             let offset = 4 * u64::from(output.offset);
             encoder.copy_buffer_to_buffer(source, offset, &this.readback, 0, bytes);
-            this.submit(encoder, &this.readback, bytes, |b| pod::<f32>(b))
+            this.submit(encoder, &this.readback, bytes, pod::<f32>)
         })
     }
 

@@ -1,4 +1,5 @@
-//! `softmax(q·kᵀ/√E - m_h·|i - j|)·v`.  Shaders: `shaders/attention.wgsl`, `shaders/naive/attention.wgsl`.
+//! `softmax(q·kᵀ/√E - m_h·|i - j|)·v`.  Shaders: `shaders/attention.wgsl`,
+//! `shaders/naive/attention.wgsl`.
 
 use super::{ELEM, HEAD_WIDTHS, Tier, specialise};
 use crate::recording::{Const, Kernel, Program, Recording, Tensor, grid};

@@ -1,9 +1,9 @@
 //! How one operation is launched: one file per shader, same word.
 //!
-//! Each file has the same parts: `Spec` (constants fixed when the pipeline is built), `Params` (values fixed
-//! per dispatch), `Args` (buffers, by name), [`kernel`](layer_norm::kernel) (a `Spec` made runnable) and
-//! [`record`](layer_norm::record) (appends one dispatch, shapes checked).  `tests/abi.rs` holds every file
-//! against its shader.
+//! Each file has the same parts: `Spec` (constants fixed when the pipeline is built), `Params`
+//! (values fixed per dispatch), `Args` (buffers, by name), [`kernel`](layer_norm::kernel) (a `Spec`
+//! made runnable) and [`record`](layer_norm::record) (appends one dispatch, shapes checked).
+//! `tests/abi.rs` holds every file against its shader.
 
 mod tier;
 
@@ -11,7 +11,8 @@ use crate::recording::{Access, Const, Kernel, Program};
 use std::sync::Arc;
 pub use tier::Tier;
 
-/// What a host file promises of its shader; compared with the shader's own reflection by `tests/abi.rs`.
+/// What a host file promises of its shader; compared with the shader's own reflection by
+/// `tests/abi.rs`.
 pub struct Interface {
     /// The kernel's word.
     pub word: &'static str,
@@ -99,7 +100,8 @@ fn specialise<S, P>(
     Kernel { spec, program: Arc::new(program) }
 }
 
-/// Invocations for a kernel that gives a workgroup one row of `d` elements: about 3 vec4s each, 32 to 256.
+/// Invocations for a kernel that gives a workgroup one row of `d` elements: about 3 vec4s each, 32
+/// to 256.
 fn row_workgroup(d: u32) -> u32 {
     (d / 12).next_power_of_two().clamp(32, 256)
 }

@@ -14,8 +14,8 @@ impl Tier {
     /// Every tier, slowest first.
     pub const ALL: [Self; 2] = [Self::Naive, Self::Tiled];
 
-    /// Whether a device can run this tier.  Mesa's software OpenGL unrolls the tiled attention and then
-    /// compiles it for minutes.
+    /// Whether a device can run this tier.  Mesa's software OpenGL unrolls the tiled attention and
+    /// then compiles it for minutes.
     pub fn suits(self, caps: &Caps) -> bool {
         self == Self::Naive || !(caps.gl && caps.software)
     }

@@ -1,10 +1,11 @@
 //! Head slopes of attention with linear biases.
 
-/// The slope of each head, in head order (Press et al. 2022, arXiv:2108.12409, section 3 and its code).
+/// The slope of each head, in head order (Press et al. 2022, arXiv:2108.12409, section 3 and its
+/// code).
 ///
-/// For a power of two, slope h is 2^(-8(h+1)/H).  Otherwise the slopes of the next lower power of two come
-/// first, then every other one of the next higher, as many as are missing: 12 heads have 2⁻¹…2⁻⁸ and then
-/// 2^-0.5, 2^-1.5, 2^-2.5, 2^-3.5.
+/// For a power of two, slope h is 2^(-8(h+1)/H).  Otherwise the slopes of the next lower power of
+/// two come first, then every other one of the next higher, as many as are missing: 12 heads have
+/// 2⁻¹…2⁻⁸ and then 2^-0.5, 2^-1.5, 2^-2.5, 2^-3.5.
 pub fn slopes(heads: usize) -> Vec<f32> {
     let geometric = |n: usize| (1..=n).map(move |h| (-8.0 * h as f64 / n as f64).exp2() as f32);
     if heads.is_power_of_two() {

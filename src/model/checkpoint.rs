@@ -102,8 +102,8 @@ impl Checkpoint {
     /// The elements of a tensor of the given shape, widened to f32.
     ///
     /// # Errors
-    /// [`Error::Model`] if it is missing, of another shape, of a type that holds no real numbers, or not
-    /// finite throughout.
+    /// [`Error::Model`] if it is missing, of another shape, of a type that holds no real numbers,
+    /// or not finite throughout.
     pub fn read(&self, name: &str, shape: &[u32]) -> Result<Vec<f32>, Error> {
         let Some(entry) = self.index.get(name) else {
             return Err(Error::Model(format!("tensor `{name}` is missing")));
@@ -147,7 +147,8 @@ impl Shard {
             Err(source) => return Err(Error::Read { path, source }),
         };
         match SafeTensors::read_metadata(&map) {
-            // The header is valid: no offset passes the end, none overlap, sizes fit shapes and types.
+            // The header is valid: no offset passes the end, none overlap, sizes fit shapes and
+            // types.
             Ok((header, metadata)) => Ok(Self { start: 8 + header, path, map, metadata }),
             Err(e) => {
                 let path = path.display();
@@ -166,13 +167,15 @@ fn map(path: &Path) -> std::io::Result<Mmap> {
     if !file.metadata()?.is_file() {
         return Err(std::io::Error::other("not a regular file"));
     }
-    // SAFETY: the map is private to this module, only read, and dropped when the model is loaded.  What
-    // remains is that another process may truncate the file meanwhile, which is a fault (SIGBUS) in any
-    // program that maps files; `Embedder::open` documents that model files must not change while they load.
+    // SAFETY: the map is private to this module, only read, and dropped when the model is loaded.
+    // What remains is that another process may truncate the file meanwhile, which is a fault
+    // (SIGBUS) in any program that maps files; `Embedder::open` documents that model files must not
+    // change while they load.
     unsafe { Mmap::map(&file) }
 }
 
-/// Without a leading `bert.`; old LayerNorms' `gamma` and `beta` stay as they are and are then unknown.
+/// Without a leading `bert.`; old LayerNorms' `gamma` and `beta` stay as they are and are then
+/// unknown.
 fn plain_name(stored: &str) -> &str {
     stored.strip_prefix("bert.").unwrap_or(stored)
 }

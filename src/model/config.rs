@@ -23,7 +23,8 @@ pub struct Config {
     pub eps: f32,
     /// The function of the gated half.
     pub activation: Activation,
-    /// `max_position_embeddings`: how long a text the publisher declares.  ALiBi itself has no limit.
+    /// `max_position_embeddings`: how long a text the publisher declares.  ALiBi itself has no
+    /// limit.
     pub max_length: usize,
 }
 

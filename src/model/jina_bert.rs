@@ -75,8 +75,8 @@ pub(super) fn add_norm(
     layer_norm::record(rec, &k.add_norm, args, k.eps);
 }
 
-/// `delta = W₂·(activation(gate) ⊙ up)`, a block of rows at a time: the wide intermediates never grow with
-/// the batch, and never pass a binding.
+/// `delta = W₂·(activation(gate) ⊙ up)`, a block of rows at a time: the wide intermediates never
+/// grow with the batch, and never pass a binding.
 pub(super) fn mlp(
     rec: &mut Recording,
     k: &Kernels,

@@ -1,5 +1,6 @@
-//! The network of jina-embeddings-v2-base-code: queries and keys are normalised over the whole width, and the
-//! layer's input is added twice.  Which half of the MLP is activated is a constant of `geglu`.
+//! The network of jina-embeddings-v2-base-code: queries and keys are normalised over the whole
+//! width, and the layer's input is added twice.  Which half of the MLP is activated is a constant
+//! of `geglu`.
 
 use super::{
     jina_bert::{add_norm, attend, embeddings, mlp, product},

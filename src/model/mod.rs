@@ -73,7 +73,8 @@ impl Model {
         self.variant
     }
 
-    /// Tokens that one batch, hence one text, may have on this device: \[T, D\] must fit into a binding.
+    /// Tokens that one batch, hence one text, may have on this device: \[T, D\] must fit into a
+    /// binding.
     pub fn max_tokens(&self) -> usize {
         (self.engine.caps().max_binding_bytes / (4 * u64::from(self.config.hidden))) as usize
     }
@@ -83,7 +84,8 @@ impl Model {
         self.engine.allocated_bytes()
     }
 
-    /// Runs a batch, at least one token and at most [`Model::max_tokens`], ids and types within their tables.
+    /// Runs a batch, at least one token and at most [`Model::max_tokens`], ids and types within
+    /// their tables.
     ///
     /// # Errors
     /// [`Error::Gpu`] if the device fails, runs out of memory, or returns what is not finite.

@@ -6,8 +6,8 @@ use crate::{
     recording::{Engine, ROW_STEP, Tensor},
 };
 
-/// Every tensor that depends on the batch, reused by every layer and every batch; grown when a batch is
-/// larger than all before it.
+/// Every tensor that depends on the batch, reused by every layer and every batch; grown when a
+/// batch is larger than all before it.
 pub(super) struct Scratch {
     /// \[T\], `u32`
     pub(super) ids: Tensor,

@@ -5,7 +5,8 @@
 pub struct Variant {
     /// For people.
     pub name: &'static str,
-    /// The MLP's first product in layer i, below `encoder.layer.{i}.`; its presence decides the variant.
+    /// The MLP's first product in layer i, below `encoder.layer.{i}.`; its presence decides the
+    /// variant.
     pub gate_up: &'static str,
     /// The MLP's second product, without `.weight` and `.bias`.
     pub down: &'static str,
@@ -37,7 +38,8 @@ pub const VARIANTS: &[Variant] = &[
     },
 ];
 
-/// Tensors that a checkpoint may hold beside the encoder: heads that embeddings do not use, and buffers.
+/// Tensors that a checkpoint may hold beside the encoder: heads that embeddings do not use, and
+/// buffers.
 const UNUSED: &[&str] = &[
     "pooler.",
     "cls.",

@@ -157,7 +157,8 @@ impl Loader<'_> {
         })
     }
 
-    /// The word embeddings, cut where a binding ends: 61,056 × 768 in f32 are 188 MB, WebGPU grants 128 MiB.
+    /// The word embeddings, cut where a binding ends: 61,056 × 768 in f32 are 188 MB, WebGPU grants
+    /// 128 MiB.
     fn word(&mut self) -> Result<Vec<WordPart>, Error> {
         let Config { vocabulary, hidden, .. } = *self.config;
         let values = self.read("embeddings.word_embeddings.weight", &[vocabulary, hidden])?;

@@ -64,8 +64,8 @@ mod tests {
 
     #[test]
     fn by_hand() {
-        // One head of width 1.  Sequence 0: two tokens with equal scores but for the bias ln 3, so weights 3:1.
-        // Sequence 1: a single token, whose context is its own value.
+        // One head of width 1.  Sequence 0: two tokens with equal scores but for the bias ln 3, so
+        // weights 3:1. Sequence 1: a single token, whose context is its own value.
         let (q, k, v) = ([0.0; 3], [1.0; 3], [4.0, 8.0, 5.0]);
         let mut context = [0.0; 3];
         let heads = Heads { count: 1, scale: 1.0 };

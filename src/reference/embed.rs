@@ -45,7 +45,8 @@ mod tests {
         let word = [0.0, 0.0, 1.0, 5.0];
         let kind = [9.0, 9.0, 0.0, -2.0];
         let mut x = [f32::NAN; 4];
-        // token 0: row 11 is word[1] = (1, 5), plus kind[1] = (1, 3), normalised (-1, 1); token 1 is not in the part
+        // token 0: row 11 is word[1] = (1, 5), plus kind[1] = (1, 3), normalised (-1, 1); token 1
+        // is not in the part
         let part = Part { first: 10, rows: 2 };
         embed(&[11, 12], &[1, 0], &word, &kind, &[1.0; 2], &[0.0; 2], part, 0.0, &mut x);
         assert_eq!(x[..2], [-1.0, 1.0]);

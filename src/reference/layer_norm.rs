@@ -1,4 +1,5 @@
-/// `y = LN(x + r)`, or `LN(x)` without a residual; the definition that `shaders/layer_norm.wgsl` must match.
+/// `y = LN(x + r)`, or `LN(x)` without a residual; the definition that `shaders/layer_norm.wgsl`
+/// must match.
 ///
 /// x, r, y: \[T, D\]; gamma, beta: \[D\].  The variance is biased, as in `torch.nn.LayerNorm`.
 pub fn layer_norm(

@@ -1,7 +1,8 @@
 //! CPU twins: one function per kernel, same word, same argument order, plain loops.
 //!
-//! A twin is the definition that its shader and the CPU engine are tested against, so it is written to be
-//! read, never to be fast.  Sums are taken in `f64`: a definition should add no rounding of its own.
+//! A twin is the definition that its shader and the CPU engine are tested against, so it is written
+//! to be read, never to be fast.  Sums are taken in `f64`: a definition should add no rounding of
+//! its own.
 
 mod attention;
 mod embed;

@@ -1,5 +1,5 @@
-/// Mean over the tokens of each sequence, cut to the leading `dims`, divided by its L2 norm where asked for;
-/// the definition that `shaders/pool.wgsl` must match.
+/// Mean over the tokens of each sequence, cut to the leading `dims`, divided by its L2 norm where
+/// asked for; the definition that `shaders/pool.wgsl` must match.
 ///
 /// x: \[T, D\]; cu_seqlens: \[B+1\]; y: \[B, dims\].
 pub fn pool(x: &[f32], cu_seqlens: &[u32], d: usize, dims: usize, normalize: bool, y: &mut [f32]) {

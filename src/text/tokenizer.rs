@@ -5,7 +5,8 @@ use rayon::prelude::*;
 use std::path::Path;
 use tokenizers::{Encoding, PostProcessor, TruncationDirection};
 
-/// A tokenizer with the truncation and padding blocks of its file switched off: lengths are ours to decide.
+/// A tokenizer with the truncation and padding blocks of its file switched off: lengths are ours to
+/// decide.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     special: usize,
@@ -41,10 +42,11 @@ impl Tokenizer {
         self.special
     }
 
-    /// Tokenises texts on all cores, special tokens included, cutting each to `limit` tokens if there is one.
+    /// Tokenises texts on all cores, special tokens included, cutting each to `limit` tokens if
+    /// there is one.
     ///
-    /// A cut keeps the special tokens and drops the text's last ones.  The limit must leave room for the
-    /// special tokens.
+    /// A cut keeps the special tokens and drops the text's last ones.  The limit must leave room
+    /// for the special tokens.
     ///
     /// # Errors
     /// [`Error::Input`] naming the text, if the tokenizer refuses it.
@@ -61,7 +63,8 @@ impl Tokenizer {
         texts.par_iter().enumerate().map(encode).collect()
     }
 
-    /// Tokenises two texts as one sequence, special tokens and type ids as the tokenizer gives them.
+    /// Tokenises two texts as one sequence, special tokens and type ids as the tokenizer gives
+    /// them.
     ///
     /// # Errors
     /// [`Error::Input`] if the tokenizer refuses them.

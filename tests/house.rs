@@ -1,0 +1,495 @@
+//! The rules of the source tree, held by reading it as text; no GPU is needed.
+//!
+//! Which module may use which, where each third-party crate lives, which files a kernel has, how
+//! long files and lines are, and that `ARCHITECTURE.md` lists every error with its exit code.
+
+use jinabert::{Error, kernels};
+use std::{fs, io, path::Path};
+
+/// Rooms: the top-level modules of `src/`, each with those it may use, all of which stand above it.
+/// `lib.rs` may name all.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("error", &[]),
+    ("recording", &["error"]),
+    ("reference", &[]),
+    ("batch", &[]),
+    ("kernels", &["recording", "reference"]),
+    ("gpu", &["error", "recording"]),
+    ("cpu", &["error", "recording", "kernels", "reference"]),
+    ("text", &["error", "batch"]),
+    ("model", &["error", "recording", "kernels", "batch", "reference"]),
+    ("probe", &["error", "recording", "kernels", "batch", "cpu", "model", "reference"]),
+    ("device", &["error", "recording", "kernels", "gpu", "cpu"]),
+    ("embedder", &["error", "batch", "device", "kernels", "model", "text"]),
+    ("cli", &["error", "embedder", "device", "probe", "gpu", "kernels", "batch"]),
+    ("main", &["error", "cli"]),
+];
+
+/// Rooms that may also use what `lib.rs` re-exports.
+const DOORS: &[&str] = &["cli", "main"];
+
+/// Homes of the third-party crates: where alone each may be named.  `src/` is at home everywhere.
+const HOMES: &[(&str, &[&str])] = &[
+    ("src/", &["bytemuck", "rayon", "serde", "thiserror", "tracing"]),
+    ("src/cli/", &["anyhow", "clap", "csv", "indicatif", "serde_json", "tempfile"]),
+    ("src/cli/", &["tracing_subscriber"]),
+    ("src/cpu/gemm.rs", &["gemm"]),
+    ("src/gpu/", &["pollster", "wgpu"]),
+    ("src/model/", &["serde_json"]),
+    ("src/model/checkpoint.rs", &["half", "memmap2", "safetensors"]),
+    ("src/reference/geglu.rs", &["libm"]),
+    ("src/text/tokenizer.rs", &["tokenizers"]),
+];
+
+/// Files with `unsafe` code.
+const UNSAFE: &[&str] = &["src/cpu/gemm.rs", "src/model/checkpoint.rs"];
+
+/// Most lines of a file, and most characters of a line, by extension.
+const SIZES: &[(&str, usize, usize)] = &[("rs", 500, 100), ("wgsl", 250, 120)];
+
+/// Never left behind.  Written with a hyphen that is not meant, for this file is read too.
+const UNFINISHED: &[&str] = &["TO-DO", "FIX-ME", "todo-!", "unimplemented-!", "dbg-!"];
+
+/// The files that each kernel has.
+const KERNEL_FILES: &[&str] =
+    &["shaders/{}.wgsl", "src/kernels/{}.rs", "src/reference/{}.rs", "tests/kernels/{}.rs"];
+
+// ---- Reading ----
+
+fn read(path: &str) -> io::Result<String> {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+}
+
+/// Path from the root, with `/`, and text of every file below `dir` with an extension of [`SIZES`].
+fn sources(dir: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let dir_path = Path::new(env!("CARGO_MANIFEST_DIR")).join(dir);
+    for entry in fs::read_dir(dir_path).unwrap_or_else(|e| panic!("{dir}: {e}")) {
+        let entry = entry.expect("a readable entry");
+        let path = format!("{dir}/{}", entry.file_name().to_string_lossy());
+        if entry.path().is_dir() {
+            found.extend(sources(&path));
+        } else if SIZES.iter().any(|(extension, ..)| path.ends_with(&format!(".{extension}"))) {
+            let text = read(&path).expect("a readable source");
+            found.push((path, text));
+        }
+    }
+    found
+}
+
+/// What a character of Rust text is part of.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Code,
+    Comment,
+    Literal,
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// The characters of Rust text, each with its kind.
+fn kinds(text: &str) -> Vec<(char, Kind)> {
+    let mut kinds = Vec::new();
+    let chars: Vec<char> = text.chars().collect();
+    while let Some(rest) = chars.get(kinds.len()..).filter(|rest| !rest.is_empty()) {
+        let (length, kind) = piece(rest);
+        kinds.extend(rest.iter().take(length).map(|&c| (c, kind)));
+    }
+    kinds
+}
+
+/// Length and kind of the comment, literal, word or sign at the start of `rest`.
+fn piece(rest: &[char]) -> (usize, Kind) {
+    match rest {
+        ['/', '/', ..] => (rest.iter().take_while(|&&c| c != '\n').count(), Kind::Comment),
+        ['/', '*', ..] => {
+            let end = rest.windows(2).skip(2).position(|end| end == ['*', '/']);
+            (end.map_or(rest.len(), |end| end + 4), Kind::Comment)
+        }
+        ['"', ..] | ['\'', '\\', ..] | ['\'', _, '\'', ..] => (quoted(rest), Kind::Literal),
+        _ => {
+            let word = rest.iter().take_while(|&&c| is_word(c)).count();
+            match raw_string(rest, word) {
+                Some(length) => (length, Kind::Literal),
+                None => (word.max(1), Kind::Code),
+            }
+        }
+    }
+}
+
+/// Length of a literal up to its closing quote, the same sign as its first.
+fn quoted(rest: &[char]) -> usize {
+    let mut at = 1;
+    while at < rest.len() && rest[at] != rest[0] {
+        at += if rest[at] == '\\' { 2 } else { 1 };
+    }
+    at + 1
+}
+
+/// Length of a raw string that begins with a word of `word` characters.
+fn raw_string(rest: &[char], word: usize) -> Option<usize> {
+    if !matches!(rest[..word], ['r'] | ['b' | 'c', 'r']) {
+        return None;
+    }
+    let hashes = rest[word..].iter().take_while(|&&c| c == '#').count();
+    let open = word + hashes + 1;
+    if rest.get(open - 1) != Some(&'"') {
+        return None;
+    }
+    let close: Vec<char> = format!("\"{}", "#".repeat(hashes)).chars().collect();
+    let inner = rest[open..].windows(close.len()).position(|end| end == close)?;
+    Some(open + inner + close.len())
+}
+
+/// The text with all but its code blanked; lines keep their numbers.
+fn code(text: &str) -> String {
+    let blank = |(c, kind)| if kind == Kind::Code || c == '\n' { c } else { ' ' };
+    kinds(text).into_iter().map(blank).collect()
+}
+
+/// The text less its literals; lines keep their numbers.
+fn without_literals(text: &str) -> String {
+    let kept = |&(c, kind): &(char, Kind)| kind != Kind::Literal || c == '\n';
+    kinds(text).into_iter().filter(kept).map(|(c, _)| c).collect()
+}
+
+/// Code without its `#[cfg(test)]` items; lines keep their numbers.
+fn without_tests(mut code: String) -> String {
+    while let Some(start) = code.find("#[cfg(test)]") {
+        let mut depth = 0;
+        let end = code[start..].find(|c| {
+            depth += i32::from(c == '{') - i32::from(c == '}');
+            depth == 0 && (c == '}' || c == ';')
+        });
+        let end = end.map_or(code.len(), |end| start + end + 1);
+        let lines = code[start..end].matches('\n').count();
+        code.replace_range(start..end, &"\n".repeat(lines));
+    }
+    code
+}
+
+/// Words, `::`, and other signs, each with its line from 1.
+fn tokens(code: &str) -> Vec<(&str, usize)> {
+    let mut tokens = Vec::new();
+    for (number, line) in (1..).zip(code.lines()) {
+        let mut rest = line.trim_start();
+        while let Some(first) = rest.chars().next() {
+            let length = match rest.find(|c| !is_word(c)).unwrap_or(rest.len()) {
+                0 if rest.starts_with("::") => 2,
+                0 => first.len_utf8(),
+                word => word,
+            };
+            tokens.push((&rest[..length], number));
+            rest = rest[length..].trim_start();
+        }
+    }
+    tokens
+}
+
+/// The segments of a path, and its line.
+type Named<'a> = (Vec<&'a str>, usize);
+
+/// Every import, and every other path of two segments or more.
+fn paths<'a>(tokens: &[(&'a str, usize)]) -> Vec<Named<'a>> {
+    let (mut found, mut path, mut prefixes) = (Vec::new(), Vec::new(), Vec::<Vec<&str>>::new());
+    let (mut import, mut before, mut at) = (false, "", 0);
+    for &(text, line) in tokens {
+        let word = text == "*" || text.starts_with(is_word);
+        match text {
+            "use" => (import, path) = (true, Vec::new()),
+            "::" => {}
+            "{" if import => prefixes.push(path.clone()),
+            _ if import && [text, before].contains(&"as") => {}
+            _ if word && (import || before == "::") => {
+                path.push(text);
+                at = line;
+            }
+            _ => {
+                if path.len() > 1 || import && !path.is_empty() {
+                    found.push((path, at));
+                }
+                if text == "}" {
+                    prefixes.pop();
+                }
+                import &= text != ";";
+                path = if word { vec![text] } else { Vec::new() };
+                path.extend(prefixes.last().filter(|_| import).into_iter().flatten());
+                at = line;
+            }
+        }
+        before = text;
+    }
+    found
+}
+
+// ---- Rules: each returns its offenders as `file:line: rule` ----
+
+/// Rooms use only those that [`ROOMS`] lists for them.
+fn check_rooms(path: &str, text: &str) -> Vec<String> {
+    let room = path.split(['/', '.']).nth(1).unwrap_or_default();
+    if room == "lib" {
+        return Vec::new();
+    }
+    let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+        return vec![format!("{path}:1: room `{room}` has no row in the table of rooms")];
+    };
+    let root = path == format!("src/{room}.rs") || path == format!("src/{room}/mod.rs");
+    let is_room = |name: &str| ROOMS.iter().any(|(room, _)| *room == name);
+    let may = |target: &str| {
+        let item = target.starts_with(char::is_uppercase); // of the crate's root
+        target == room || allowed.contains(&target) || item && DOORS.contains(&room)
+    };
+    let code = without_tests(code(text));
+    let offence = |(segments, line): Named<'_>| {
+        let target = match segments[..] {
+            ["super", "super", ..] => return Some(format!("{path}:{line}: no `super::super`")),
+            ["crate" | "jinabert", target, ..] => target,
+            ["super", target, ..] if root && is_room(target) => target,
+            _ => return None,
+        };
+        (!may(target)).then(|| format!("{path}:{line}: `{room}` may not use `{target}`"))
+    };
+    paths(&tokens(&code)).into_iter().filter_map(offence).collect()
+}
+
+/// Third-party crates are named only at home, `unsafe` only where it is allowed.
+fn check_homes(path: &str, text: &str) -> Vec<String> {
+    let (code, mut offenders) = (code(text), Vec::new());
+    for (_, line) in tokens(&code).iter().filter(|(text, _)| *text == "unsafe") {
+        if !UNSAFE.contains(&path) {
+            offenders.push(format!("{path}:{line}: `unsafe` is only in {UNSAFE:?}"));
+        }
+    }
+    for (segments, line) in paths(&tokens(&without_tests(code))) {
+        let homes = homes(segments[0]);
+        if !homes.is_empty() && !homes.iter().any(|home| path.starts_with(home)) {
+            offenders.push(format!("{path}:{line}: `{}` is only in {homes:?}", segments[0]));
+        }
+    }
+    offenders
+}
+
+fn homes(name: &str) -> Vec<&str> {
+    HOMES.iter().filter(|(_, crates)| crates.contains(&name)).map(|(home, _)| *home).collect()
+}
+
+/// Every dependency of `Cargo.toml` has a home.
+fn check_dependencies(manifest: &str) -> Vec<String> {
+    let lines = (1..).zip(manifest.lines());
+    let section = lines.skip_while(|(_, line)| *line != "[dependencies]").skip(1);
+    section
+        .take_while(|(_, line)| !line.starts_with('['))
+        .filter_map(|(number, line)| Some((number, line.split_once(" = ")?.0.replace('-', "_"))))
+        .filter(|(_, name)| homes(name).is_empty())
+        .map(|(number, name)| format!("Cargo.toml:{number}: `{name}` has no row in the homes"))
+        .collect()
+}
+
+/// A kernel's word has all its files and its benchmark.
+fn check_word(word: &str, exists: impl Fn(&str) -> bool, bench: &str) -> Vec<String> {
+    let files = KERNEL_FILES.iter().map(|file| file.replace("{}", word));
+    let missing = files.filter(|file| !exists(file));
+    let mut offenders: Vec<_> =
+        missing.map(|file| format!("{file}:1: kernel `{word}` lacks this file")).collect();
+    if !bench.contains(&format!("\"{word}\"")) {
+        offenders.push(format!("benches/kernels.rs:1: kernel `{word}` has no bench \"{word}\""));
+    }
+    offenders
+}
+
+/// Short files of short lines, finished.  A literal or an address may make a line long.
+fn check_size(path: &str, text: &str) -> Vec<String> {
+    let extension = path.rsplit('.').next().unwrap_or_default();
+    let &(_, max_lines, max_width) =
+        SIZES.iter().find(|(known, ..)| *known == extension).expect("a size for the extension");
+    let mut offenders = Vec::new();
+    let lines = text.lines().count();
+    if lines > max_lines {
+        offenders.push(format!("{path}:{lines}: {lines} lines, over {max_lines}"));
+    }
+    let plain = without_literals(text);
+    for (number, (line, plain)) in (1..).zip(text.lines().zip(plain.lines())) {
+        if plain.chars().count() > max_width && !plain.contains("://") {
+            let width = line.chars().count();
+            offenders.push(format!("{path}:{number}: {width} characters, over {max_width}"));
+        }
+        let unfinished = UNFINISHED.iter().map(|word| word.replace('-', ""));
+        for word in unfinished.filter(|word| line.contains(word)) {
+            offenders.push(format!("{path}:{number}: `{word}` is left"));
+        }
+    }
+    offenders
+}
+
+/// One error of each variant.
+fn errors() -> [Error; 7] {
+    [
+        Error::Read { path: "x".into(), source: io::ErrorKind::NotFound.into() },
+        Error::Model(String::new()),
+        Error::Option(String::new()),
+        Error::Input { index: 0, what: String::new() },
+        Error::TooLong { index: 0, tokens: 2, limit: 1 },
+        Error::NoGpu { needs: String::new() },
+        Error::Gpu(String::new()),
+    ]
+}
+
+/// Names of the variants of `enum Error`, as written.
+fn variants(text: &str) -> Vec<&str> {
+    text.lines()
+        .skip_while(|line| !line.starts_with("pub enum Error {"))
+        .take_while(|line| !line.starts_with('}'))
+        .filter_map(|line| line.strip_prefix("    ")?.split([' ', '(', '{', ',']).next())
+        .filter(|word| word.starts_with(char::is_uppercase))
+        .collect()
+}
+
+/// Rows such as ``| `Read` | 66 |`` are one for each error, with its exit code.
+fn check_exit_codes(document: &str, codes: &[(String, u8)]) -> Vec<String> {
+    let row = |line: &str| -> Option<(String, u8)> {
+        let (name, rest) = line.strip_prefix("| `")?.split_once('`')?;
+        Some((name.to_owned(), rest.split('|').nth(1)?.trim().parse().ok()?))
+    };
+    let lines = (1..).zip(document.lines());
+    let rows: Vec<_> = lines.filter_map(|(number, line)| Some((number, row(line)?))).collect();
+    let wrong =
+        rows.iter().filter(|(_, row)| !codes.contains(row)).map(|(number, (name, code))| {
+            format!("ARCHITECTURE.md:{number}: no error `{name}` exits with {code}")
+        });
+    let missing = codes.iter().filter(|code| rows.iter().all(|(_, row)| row != *code));
+    let missing =
+        missing.map(|(name, code)| format!("ARCHITECTURE.md:1: no row | `{name}` | {code} |"));
+    wrong.chain(missing).collect()
+}
+
+// ---- The tree keeps the rules ----
+
+/// What a rule says of every file below `dir`.
+fn held(dir: &str, rule: fn(&str, &str) -> Vec<String>) -> Vec<String> {
+    let sources = sources(dir);
+    assert!(!sources.is_empty(), "nothing to read in `{dir}`");
+    sources.iter().flat_map(|(path, text)| rule(path, text)).collect()
+}
+
+fn report(mut offenders: Vec<String>) {
+    offenders.dedup();
+    assert!(offenders.is_empty(), "{} offenders:\n{}", offenders.len(), offenders.join("\n"));
+}
+
+#[test]
+fn rooms_use_only_what_stands_above_them() {
+    report(held("src", check_rooms));
+    for (n, (room, allowed)) in ROOMS.iter().enumerate() {
+        let above: Vec<_> = ROOMS[..n].iter().map(|(above, _)| above).collect();
+        assert!(allowed.iter().all(|name| above.contains(&name)), "`{room}` uses what is below it");
+    }
+}
+
+#[test]
+fn crates_and_unsafe_stay_at_home() {
+    let mut offenders = check_dependencies(&read("Cargo.toml").expect("Cargo.toml"));
+    offenders.extend(held("src", check_homes));
+    report(offenders);
+}
+
+#[test]
+fn every_kernel_has_its_files() {
+    let bench = read("benches/kernels.rs").unwrap_or_default();
+    let exists = |path: &str| read(path).is_ok();
+    let words = kernels::ALL.iter().map(|interface| interface.word);
+    report(words.flat_map(|word| check_word(word, exists, &bench)).collect());
+}
+
+#[test]
+fn files_are_short_and_finished() {
+    let dirs = ["src", "shaders", "tests", "benches", "examples"];
+    report(dirs.iter().flat_map(|dir| held(dir, check_size)).collect());
+}
+
+#[test]
+fn every_error_has_a_row_with_its_exit_code() {
+    let name = |error: &Error| -> String {
+        format!("{error:?}").chars().take_while(|&c| is_word(c)).collect()
+    };
+    let codes: Vec<_> = errors().iter().map(|error| (name(error), error.exit_code())).collect();
+    let names: Vec<_> = codes.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(variants(&read("src/error.rs").expect("error.rs")), names, "errors() lacks one");
+    report(check_exit_codes(&read("ARCHITECTURE.md").unwrap_or_default(), &codes));
+}
+
+// ---- The rules catch offenders ----
+
+/// Fails unless the offenders begin so, one each.
+#[track_caller]
+fn assert_caught(offenders: Vec<String>, expected: &[&str]) {
+    let same = offenders.iter().zip(expected).all(|(found, start)| found.starts_with(start));
+    assert!(same && offenders.len() == expected.len(), "{offenders:#?}, not {expected:#?}");
+}
+
+#[test]
+fn text_is_not_code() {
+    let text = "/* crate::a */ b'x' \"\\\"a::b\" r#\"\"a::c\"# // crate::d\n'\\'' 'a fn r#x";
+    let words: Vec<_> = code(text).split_whitespace().map(str::to_owned).collect();
+    assert_eq!(words, ["b", "'a", "fn", "r#x"]);
+    assert_eq!(code(text).lines().count(), 2);
+}
+
+#[test]
+fn other_rooms_are_caught() {
+    let text = "//! [`crate::cli`]\nuse crate::{\n    error::Error,\n    cpu::{self, X as Y},\n};\n\
+                fn f() { let x = 0..crate::probe::N; }\n";
+    let refused = ["4: `gpu` may not use `cpu`", "4: ", "6: `gpu` may not use `probe`"];
+    let refused = refused.map(|rule| format!("src/gpu/mod.rs:{rule}"));
+    assert_caught(check_rooms("src/gpu/mod.rs", text), &refused.each_ref().map(String::as_str));
+    assert_caught(check_rooms("src/lib.rs", text), &[]);
+    assert_caught(check_rooms("src/attic.rs", text), &["src/attic.rs:1: room `attic`"]);
+
+    let test = "#[cfg(test)]\nmod tests {\n    use crate::cli;\n}\nuse super::super::x;\n";
+    assert_caught(check_rooms("src/cpu/a.rs", test), &["src/cpu/a.rs:5: no `super::super`"]);
+    assert_caught(check_rooms("src/batch.rs", "use super::gpu;"), &["src/batch.rs:1: `batch`"]);
+    assert_caught(check_rooms("src/gpu/a.rs", "use super::device;"), &[]);
+    assert_caught(check_rooms("src/cli/a.rs", "use crate::Embedder;"), &[]);
+    assert_caught(check_rooms("src/gpu/a.rs", "use crate::Embedder;"), &["src/gpu/a.rs:1: "]);
+    assert_caught(check_rooms("src/gpu/a.rs", "use crate::*;"), &["src/gpu/a.rs:1: "]);
+}
+
+#[test]
+fn crates_away_from_home_are_caught() {
+    let text = "use ::wgpu;\nfn f(x: wgpu::Buffer) {\n    unsafe {}\n}\n// unsafe wgpu::\n";
+    let refused = ["src/cpu/mod.rs:3: `unsafe`", "src/cpu/mod.rs:1: `wgpu`", "src/cpu/mod.rs:2: "];
+    assert_caught(check_homes("src/cpu/mod.rs", text), &refused);
+    assert_caught(check_homes("src/gpu/mod.rs", text), &["src/gpu/mod.rs:3: `unsafe`"]);
+    assert_caught(check_homes("src/cpu/a.rs", "use super::gemm::run;"), &[]);
+    let manifest = "[dependencies]\nwgpu = \"3\"\nwarp-drive = \"1\"\n[features]\ndefault = []\n";
+    assert_caught(check_dependencies(manifest), &["Cargo.toml:3: `warp_drive`"]);
+}
+
+#[test]
+fn missing_files_and_long_ones_are_caught() {
+    let exists = |path: &str| !path.starts_with("tests/");
+    let refused = ["tests/kernels/k.rs:1: kernel `k`", "benches/kernels.rs:1: kernel `k`"];
+    assert_caught(check_word("k", exists, "bench(\"kk\")"), &refused);
+
+    let long = "x".repeat(101);
+    assert_caught(check_size("a.rs", &format!("\n{long}")), &["a.rs:2: 101 characters, over"]);
+    assert_caught(check_size("a.wgsl", &long), &[]);
+    assert_caught(check_size("a.rs", &format!("f(\"{long}\")\n// https://{long}")), &[]);
+    assert_caught(check_size("a.wgsl", &"\n".repeat(251)), &["a.wgsl:251: 251 lines, over"]);
+    let left = format!("fn f() {{\n    {}()\n}}", UNFINISHED[2].replace('-', ""));
+    assert_caught(check_size("a.rs", &left), &["a.rs:2: `"]);
+}
+
+#[test]
+fn wrong_exit_codes_are_caught() {
+    let codes = [("Read".to_owned(), 66), ("Gpu".to_owned(), 69)];
+    let rows =
+        "|---|---|\n| `Read` | 65 | x |\n| `Busy` | 75 |\n| `T` | tokens |\n| `Gpu` | 69 |\n";
+    let refused =
+        ["ARCHITECTURE.md:2: no error", "ARCHITECTURE.md:3: ", "ARCHITECTURE.md:1: no row"];
+    assert_caught(check_exit_codes(rows, &codes), &refused);
+    let text =
+        "pub enum Error {\n    /// A\n    #[x]\n    Read {\n        B: C,\n    },\n    Gpu(D),\n}";
+    assert_eq!(variants(text), ["Read", "Gpu"]);
+}
