@@ -3,8 +3,8 @@
 //! Data flows one way:
 //!
 //! ```text
-//! text → tokens → packed batch → embeddings → N × (attention block, GEGLU block) → pooling → vectors
-//! text   batch    model          kernels                                           kernels   embedder
+//! text → tokens → packed batch → embeddings → N × (attention, GEGLU) → pooling → vectors
+//! text   batch    model          kernels                          kernels   embedder
 //! ```
 //!
 //! [`Embedder`] is the front door.  Behind it, a [`model`] writes each batch as a [`recording`]: a
