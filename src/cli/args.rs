@@ -16,8 +16,9 @@ Examples:
   jinabert similarity \"A blue cat\" \"A cat that is blue\"  a matrix of cosines
   jinabert doctor                                        is every device right?
 
-Exit codes: 0 success, 1 doctor found a fault, 2 bad options, 65 bad input, 66 missing or bad model,
-69 no such device or it failed, 73 output cannot be created, 74 writing or reading failed (also a closed pipe)."
+Exit codes: 0 success, 1 doctor found a fault, 2 bad options, 65 bad input, 66 missing or bad model or
+unreadable input, 69 no such device or it failed, 73 output cannot be created, 74 writing failed (also a
+closed pipe)."
 )]
 pub struct Args {
     /// Say nothing on stderr but warnings and errors; draw no progress bar.
@@ -39,6 +40,7 @@ pub enum Command {
     /// Print the cosine similarity of every pair of texts.
     Similarity(Similarity),
     /// List the devices of this machine and the kernels each would run.
+    #[command(after_help = "Example:\n  jinabert devices")]
     Devices,
     /// Check devices: the shipped model's golden vectors, and every kernel against its CPU twin.
     Doctor(Doctor),
@@ -145,6 +147,9 @@ pub struct Embed {
 
 /// `jinabert similarity`
 #[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  jinabert similarity \"A blue cat\" \"A cat that is blue\" \"Stocks fell\"")]
 pub struct Similarity {
     /// Two texts or more.
     #[arg(required = true, num_args = 2.., value_name = "TEXT")]
@@ -156,6 +161,10 @@ pub struct Similarity {
 
 /// `jinabert doctor`
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  jinabert doctor
+  jinabert doctor --device cpu")]
 pub struct Doctor {
     /// Check only this device [default: all of them].
     #[arg(long, value_name = "DEVICE")]

@@ -3,7 +3,7 @@
 use super::{
     Failure,
     args::Embed,
-    input::{Item, Items, Source},
+    input::{Item, Items, Place, Source},
     output::{Record, Writer},
     shipped,
 };
@@ -43,7 +43,7 @@ pub fn run(args: &Embed, quiet: bool) -> Result<(), Failure> {
         progress: progress(input.as_ref(), quiet),
         index: 0,
         tokens: 0,
-        truncated: Vec::new(),
+        truncated: (0, None),
     };
     match &mut input {
         None => run.window(&Items::of_texts(&args.text))?,
@@ -76,8 +76,8 @@ struct Run {
     progress: ProgressBar,
     index: u64,
     tokens: u64,
-    /// Lines of the truncated texts, and how long the first was.
-    truncated: Vec<(u64, usize)>,
+    /// How many texts were truncated, and which was the first of what length.
+    truncated: (usize, Option<(Place, usize)>),
 }
 
 impl Run {
@@ -97,7 +97,9 @@ impl Run {
         };
         for (text, &n) in tokenized.iter().zip(&lines) {
             if text.full_length > text.tokens.len() {
-                self.truncated.push((items[n].line, text.full_length));
+                let (count, first) = &mut self.truncated;
+                *count += 1;
+                first.get_or_insert((items[n].place, text.full_length));
             }
         }
         let mut made = tokenized.iter().map(|text| &text.tokens);
@@ -128,10 +130,10 @@ impl Run {
     fn finish(self) -> Result<(), Failure> {
         self.progress.finish_and_clear();
         self.writer.finish()?;
-        if let Some((line, length)) = self.truncated.first() {
-            let (count, limit) = (self.truncated.len(), self.embedder.max_length());
+        if let (count, Some((place, length))) = self.truncated {
+            let limit = self.embedder.max_length();
             tracing::warn!(
-                "truncated {count} of {} texts to {limit} tokens; the first is line {line}, {length} tokens",
+                "truncated {count} of {} texts to {limit} tokens; the first is {place}, {length} tokens",
                 self.index
             );
         }
@@ -153,11 +155,16 @@ fn moved(error: Error, positions: &[usize]) -> Error {
 /// Names the line instead of the position.
 fn at_line(error: Error, items: &[Item]) -> Failure {
     match error {
-        Error::Input { index, what } => Failure::Line { line: items[index].line, what },
-        Error::TooLong { index, tokens, limit } => Failure::Line {
-            line: items[index].line,
-            what: format!("{tokens} tokens, over the limit of {limit} (--on-long truncate cuts)"),
-        },
+        Error::Input { index, what } => Failure::Item { place: items[index].place, what },
+        Error::TooLong { index, tokens, limit } => {
+            let Item { place, source, .. } = &items[index];
+            let help = match source {
+                Source::Text(_) => " (--on-long truncate cuts)",
+                Source::Tokens(_) => "; ids are never cut",
+            };
+            let what = format!("{tokens} tokens, over the limit of {limit}{help}");
+            Failure::Item { place: *place, what }
+        }
         other => other.into(),
     }
 }

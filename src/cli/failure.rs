@@ -1,3 +1,4 @@
+use super::input::Place;
 use crate::Error;
 use std::{io, path::PathBuf};
 
@@ -10,11 +11,11 @@ pub enum Failure {
     /// The options make no sense together.
     #[error("{0}")]
     Usage(String),
-    /// A line of input, from 1, cannot be embedded.
-    #[error("line {line}: {what}")]
-    Line {
-        /// From 1.
-        line: u64,
+    /// One of the inputs cannot be embedded.
+    #[error("{place}: {what}")]
+    Item {
+        /// Which one.
+        place: Place,
         /// What is wrong with it.
         what: String,
     },
@@ -49,7 +50,7 @@ impl Failure {
             Self::Engine(error) => error.exit_code(),
             Self::Doctor(..) => 1,
             Self::Usage(_) => 2,
-            Self::Line { .. } => 65,
+            Self::Item { .. } => 65,
             Self::Input { .. } => 66,
             Self::Create { .. } => 73,
             Self::Write(_) => 74,

@@ -5,16 +5,35 @@ use crate::batch::Tokens;
 use serde::Deserialize;
 use serde_json::Value;
 use std::{
+    fmt,
     fs::File,
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
 };
 
+/// Where an input came from, for messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A line of a file or pipe, from 1.
+    Line(u64),
+    /// An argument, from 1.
+    Text(u64),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(n) => write!(f, "line {n}"),
+            Self::Text(n) => write!(f, "text {n}"),
+        }
+    }
+}
+
 /// One thing to embed.
 #[derive(Debug, PartialEq)]
 pub struct Item {
-    /// Line of the input, from 1.
-    pub line: u64,
+    /// Where it came from.
+    pub place: Place,
     /// The caller's name for it.
     pub id: Option<Value>,
     /// What to embed.
@@ -69,7 +88,11 @@ impl Items {
     pub fn of_texts(texts: &[String]) -> Vec<Item> {
         let texts = texts.iter().zip(1..);
         texts
-            .map(|(text, line)| Item { line, id: None, source: Source::Text(text.clone()) })
+            .map(|(text, n)| Item {
+                place: Place::Text(n),
+                id: None,
+                source: Source::Text(text.clone()),
+            })
             .collect()
     }
 
@@ -91,14 +114,14 @@ impl Items {
                 bytes.pop();
             }
         }
-        let line = self.line;
+        let place = Place::Line(self.line);
         let text = String::from_utf8(bytes).map_err(|e| {
             let at = e.utf8_error().valid_up_to();
-            Failure::Line { line, what: format!("not UTF-8 at byte {at}") }
+            Failure::Item { place, what: format!("not UTF-8 at byte {at}") }
         })?;
         match self.format {
-            InputFormat::Lines => Ok(Some(Item { line, id: None, source: Source::Text(text) })),
-            InputFormat::Jsonl => parse(line, &text).map(Some),
+            InputFormat::Lines => Ok(Some(Item { place, id: None, source: Source::Text(text) })),
+            InputFormat::Jsonl => parse(place, text.trim_start_matches('\u{feff}')).map(Some),
         }
     }
 }
@@ -113,8 +136,8 @@ struct Line {
     id: Option<Value>,
 }
 
-fn parse(line: u64, text: &str) -> Result<Item, Failure> {
-    let bad = |what: String| Failure::Line { line, what };
+fn parse(place: Place, text: &str) -> Result<Item, Failure> {
+    let bad = |what: String| Failure::Item { place, what };
     let parsed: Line = serde_json::from_str(text).map_err(|e| {
         // serde_json counts lines within this line; only the column is news.
         let what = e.to_string();
@@ -131,7 +154,7 @@ fn parse(line: u64, text: &str) -> Result<Item, Failure> {
             ));
         }
     };
-    Ok(Item { line, id: parsed.id, source })
+    Ok(Item { place, id: parsed.id, source })
 }
 
 #[cfg(test)]
@@ -140,10 +163,11 @@ mod tests {
 
     #[test]
     fn jsonl_lines() {
-        let text = parse(3, r#"{"id": "a", "text": "x\ny"}"#).expect("good");
-        assert_eq!((text.line, text.id), (3, Some(Value::from("a"))));
+        let text = parse(Place::Line(3), r#"{"id": "a", "text": "x\ny"}"#).expect("good");
+        assert_eq!((text.place, text.id), (Place::Line(3), Some(Value::from("a"))));
         assert_eq!(text.source, Source::Text("x\ny".into()));
-        let ids = parse(1, r#"{"ids": [2, 3], "type_ids": [0, 1]}"#).expect("good").source;
+        let ids =
+            parse(Place::Line(1), r#"{"ids": [2, 3], "type_ids": [0, 1]}"#).expect("good").source;
         assert_eq!(ids, Source::Tokens(Tokens { ids: vec![2, 3], type_ids: vec![0, 1] }));
         for (line, says) in [
             ("", "EOF while parsing a value at column 0"),
@@ -155,7 +179,7 @@ mod tests {
             ("{\"ids\": [4294967296]}", "invalid value"),
             ("{\"txt\": \"a\"}", "unknown field `txt`"),
         ] {
-            let error = parse(7, line).expect_err(line).to_string();
+            let error = parse(Place::Line(7), line).expect_err(line).to_string();
             assert!(error.starts_with("line 7: ") && error.contains(says), "{error}");
         }
     }

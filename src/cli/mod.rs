@@ -13,6 +13,7 @@ mod similarity;
 use args::{Args, Command};
 use clap::Parser;
 pub use failure::Failure;
+pub use input::Place;
 use std::process::ExitCode;
 
 /// Runs the command line of this process.

@@ -66,11 +66,14 @@ impl Writer {
                 _ => Target::Special(BufWriter::new(file)),
             }
         } else {
-            Target::File { file: temporary(path).map_err(create)?, path: path.to_owned() }
+            // Through a link, not over it.
+            let path = match path.is_symlink() {
+                true => fs::canonicalize(path).map_err(create)?,
+                false => path.to_owned(),
+            };
+            Target::File { file: temporary(&path).map_err(create)?, path }
         };
-        let mut writer = Self { target, format, dims, count: 0 };
-        writer.begin()?;
-        Ok(writer)
+        Ok(Self { target, format, dims, count: 0 })
     }
 
     fn bytes(&mut self) -> &mut dyn Write {
@@ -81,6 +84,7 @@ impl Writer {
         }
     }
 
+    /// What stands before the first record; a run that fails before it leaves nothing on a pipe.
     fn begin(&mut self) -> io::Result<()> {
         match self.format {
             Format::Json => self.bytes().write_all(b"[")?,
@@ -98,6 +102,9 @@ impl Writer {
 
     /// Appends one record.
     pub fn write(&mut self, record: &Record) -> Result<(), Failure> {
+        if self.count == 0 {
+            self.begin()?;
+        }
         match self.format {
             Format::Json => {
                 let separator: &[u8] = if self.count == 0 { b"\n" } else { b",\n" };
@@ -129,9 +136,11 @@ impl Writer {
     }
 
     fn csv_row(&mut self, row: &[String]) -> io::Result<()> {
-        let mut csv = csv::WriterBuilder::new().from_writer(self.bytes());
+        // Not straight to the output: a csv writer flushes that too, once for each row.
+        let mut csv = csv::Writer::from_writer(Vec::new());
         csv.write_record(row).map_err(io::Error::from)?;
-        csv.flush()
+        let row = csv.into_inner().map_err(|e| io::Error::other(e.to_string()))?;
+        self.bytes().write_all(&row)
     }
 
     /// Hands everything written so far to the reader of a pipe or terminal.
@@ -141,6 +150,9 @@ impl Writer {
 
     /// Completes the output and gives a file its name.
     pub fn finish(mut self) -> Result<(), Failure> {
+        if self.count == 0 {
+            self.begin()?;
+        }
         if self.format == Format::Json {
             self.bytes().write_all(b"\n]\n")?;
         }

@@ -163,10 +163,11 @@ impl Shard {
 }
 
 fn map(path: &Path) -> std::io::Result<Mmap> {
-    let file = File::open(path)?;
-    if !file.metadata()?.is_file() {
+    // Asked before it is opened: opening a named pipe waits for its other end.
+    if !fs::metadata(path)?.is_file() {
         return Err(std::io::Error::other("not a regular file"));
     }
+    let file = File::open(path)?;
     // SAFETY: the map is private to this module, only read, and dropped when the model is loaded.
     // What remains is that another process may truncate the file meanwhile, which is a fault
     // (SIGBUS) in any program that maps files; `Embedder::open` documents that model files must not
