@@ -1,5 +1,10 @@
-use super::Suite;
-use jinabert::probe::Problem;
+use super::{Suite, run};
+use jinabert::{
+    kernels::{Tier, attention},
+    probe::Problem,
+    recording::{Engine, Recording},
+};
+use libtest_mimic::Failed;
 use proptest::{collection::vec, prelude::*, sample::select};
 
 pub fn suite() -> Suite {
@@ -30,6 +35,22 @@ pub fn suite() -> Suite {
                 sharpness,
             })
             .boxed(),
-        invariants: vec![],
+        invariants: vec![("weights sum to 1", weights)],
+    }
+}
+
+/// Where every value is 1, so is every context.
+fn weights(engine: &mut dyn Engine, tier: Tier) -> Result<(), Failed> {
+    let problem = Problem::Attention { lengths: vec![150, 3], heads: 3, e: 16, sharpness: 5.0 };
+    let recorded = problem.record(engine, tier, 3)?;
+    let ones = engine.upload([153, 48].into(), &[1.0; 153 * 48])?;
+    let args = attention::Args::from(&recorded.recording.commands[0]);
+    let kernel = attention::kernel(attention::Spec::new(tier, 16));
+    let mut recording = Recording::new();
+    attention::record(&mut recording, &kernel, attention::Args { v: &ones, ..args });
+    let context = run(engine, &recording, &recorded.output)?;
+    match context.iter().find(|c| c.is_nan() || (**c - 1.0).abs() > 2e-6) {
+        None => Ok(()),
+        Some(c) => Err(format!("a context of {c}").into()),
     }
 }

@@ -1,5 +1,10 @@
-use super::Suite;
-use jinabert::probe::Problem;
+use super::{Suite, run};
+use jinabert::{
+    kernels::{Tier, layer_norm},
+    probe::Problem,
+    recording::{Engine, Recording},
+};
+use libtest_mimic::Failed;
 use proptest::prelude::*;
 
 pub fn suite() -> Suite {
@@ -18,6 +23,23 @@ pub fn suite() -> Suite {
         any: (1..100u32, 1..300u32, any::<bool>(), -50.0..50f32)
             .prop_map(move |(t, d4, residual, shift)| problem((t, 4 * d4, residual, shift)))
             .boxed(),
-        invariants: vec![],
+        invariants: vec![("a constant row is beta", constant_row)],
+    }
+}
+
+fn constant_row(engine: &mut dyn Engine, _: Tier) -> Result<(), Failed> {
+    const D: u32 = 96;
+    let beta: Vec<f32> = (0..D).map(|n| n as f32).collect();
+    let x = engine.upload([2, D].into(), &[0.25; 2 * D as usize])?;
+    let gamma = engine.upload([D].into(), &[3.0; D as usize])?;
+    let shift = engine.upload([D].into(), &beta)?;
+    let y = engine.alloc([2, D].into())?;
+    let mut recording = Recording::new();
+    let kernel = layer_norm::kernel(layer_norm::Spec::new(D, true));
+    let args = layer_norm::Args { x: &x, r: &x, gamma: &gamma, beta: &shift, y: &y };
+    layer_norm::record(&mut recording, &kernel, args, 1e-12);
+    match run(engine, &recording, &y)? == [&beta[..], &beta].concat() {
+        true => Ok(()),
+        false => Err("gamma shows in a row without variance".into()),
     }
 }

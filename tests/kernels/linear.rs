@@ -1,10 +1,9 @@
-use super::Suite;
+use super::{Suite, run};
 use jinabert::{
     kernels::linear,
     probe::{Problem, compare},
-    recording::{Engine, Recording, Tensor},
+    recording::Recording,
 };
-use libtest_mimic::Failed;
 use proptest::prelude::*;
 
 pub fn suite() -> Suite {
@@ -42,8 +41,4 @@ pub fn suite() -> Suite {
             }
         })],
     }
-}
-
-fn run(engine: &mut dyn Engine, recording: &Recording, y: &Tensor) -> Result<Vec<f32>, Failed> {
-    engine.run(recording, y).map_err(|e| e.to_string().into())
 }

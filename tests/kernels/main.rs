@@ -18,7 +18,7 @@ use common::{Device, REQUIRE};
 use jinabert::{
     kernels::Tier,
     probe::{Problem, Recorded},
-    recording::Engine,
+    recording::{Engine, Recording, Tensor},
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 use proptest::{
@@ -130,7 +130,15 @@ fn check(problem: &Problem, engine: &mut dyn Engine, tier: Tier, seed: u64) -> R
 
 /// The elements that a problem computes.
 fn solve(problem: &Problem, engine: &mut dyn Engine, tier: Tier) -> Result<Vec<f32>, Failed> {
-    let Recorded { recording, output } =
-        problem.record(engine, tier, 3).map_err(|e| e.to_string())?;
-    engine.run(&recording, &output).map_err(|e| e.to_string().into())
+    let Recorded { recording, output } = problem.record(engine, tier, 3)?;
+    run(engine, &recording, &output)
+}
+
+/// The elements of `output` after a recording.
+fn run(
+    engine: &mut dyn Engine,
+    recording: &Recording,
+    output: &Tensor,
+) -> Result<Vec<f32>, Failed> {
+    Ok(engine.run(recording, output)?)
 }
