@@ -27,7 +27,10 @@ need_cargo() {
 # A Vulkan loader, and a driver: the machine's own, or Mesa's software one where there is none.
 need_vulkan() {
     case $(uname -s) in Linux) ;; *) return 0 ;; esac
-    if ! ldconfig -p | grep -q libvulkan.so.1 || ! ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json >/dev/null 2>&1; then
+    local drivers=(/usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json)
+    local loader
+    loader=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -c libvulkan.so.1 || true)
+    if [ "$loader" = 0 ] || ! cat "${drivers[@]}" 2>/dev/null | grep -q library_path; then
         install "no Vulkan driver, so Mesa's software one (lavapipe) will stand in for a GPU" \
             libvulkan1 mesa-vulkan-drivers
     fi
