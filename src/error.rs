@@ -48,7 +48,7 @@ pub enum Error {
         needs: String,
     },
     /// The device was lost or ran out of memory.  Reopen, or lower the batch.
-    #[error("GPU failure: {0}")]
+    #[error("device failure: {0}")]
     Gpu(String),
 }
 

@@ -16,9 +16,11 @@ Examples:
   jinabert similarity \"A blue cat\" \"A cat that is blue\"  a matrix of cosines
   jinabert doctor                                        is every device right?
 
-Exit codes: 0 success, 1 doctor found a fault, 2 bad options, 65 bad input, 66 missing or bad model or
-unreadable input, 69 no such device or it failed, 73 output cannot be created, 74 writing failed (also a
-closed pipe)."
+Exit codes:
+   0  success                   66  missing or bad model, unreadable input
+   1  doctor found a fault      69  no such device, or it failed
+   2  bad options               73  output cannot be created
+  65  bad input                 74  writing failed, also a closed pipe"
 )]
 pub struct Args {
     /// Say nothing on stderr but warnings and errors; draw no progress bar.

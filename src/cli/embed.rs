@@ -12,11 +12,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     io::{self, IsTerminal},
     path::PathBuf,
+    time::Duration,
 };
 
 /// Texts that are read, sorted by length and written together: the memory that a run takes, however
 /// many lines there are.
-const WINDOW: usize = 4096;
+const WINDOW: usize = 1024;
 const WINDOW_BYTES: usize = 16 << 20;
 
 pub fn run(args: &Embed, quiet: bool) -> Result<(), Failure> {
@@ -181,6 +182,7 @@ fn progress(input: Option<&Items>, quiet: bool) -> ProgressBar {
         None => (ProgressBar::no_length(), "{spinner} {msg}  {elapsed} elapsed"),
     };
     bar.set_draw_target(ProgressDrawTarget::stderr());
+    bar.enable_steady_tick(Duration::from_millis(200));
     bar.set_style(ProgressStyle::with_template(template).expect("a valid template"));
     bar
 }

@@ -185,7 +185,7 @@ impl crate::recording::Engine for Engine {
     }
 
     fn alloc(&mut self, shape: Shape) -> Result<Tensor, Error> {
-        self.slots.push(vec![0.0; shape.len()]);
+        self.slots.push(zeros(shape)?);
         Ok(Tensor { slot: self.slots.len() as u32 - 1, offset: 0, shape })
     }
 
@@ -193,7 +193,7 @@ impl crate::recording::Engine for Engine {
         let buffer = &mut self.slots[tensor.slot as usize];
         if buffer.len() < shape.len() {
             *buffer = Vec::new(); // give the old one back before asking for more
-            *buffer = vec![0.0; shape.len()];
+            *buffer = zeros(shape)?;
         }
         *tensor = Tensor { shape, ..*tensor };
         Ok(())
@@ -211,4 +211,13 @@ impl crate::recording::Engine for Engine {
     fn allocated_bytes(&self) -> u64 {
         self.slots.iter().map(|slot| 4 * slot.len() as u64).sum()
     }
+}
+
+fn zeros(shape: Shape) -> Result<Vec<f32>, Error> {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(shape.len()).map_err(|_| {
+        Error::Gpu(format!("no memory for a tensor of {} bytes on the CPU", 4 * shape.len()))
+    })?;
+    buffer.resize(shape.len(), 0.0);
+    Ok(buffer)
 }

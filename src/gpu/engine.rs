@@ -277,7 +277,9 @@ impl crate::recording::Engine for Engine {
     fn resize(&mut self, tensor: &mut Tensor, shape: Shape) -> Result<(), Error> {
         if self.slots[tensor.slot as usize].size() < 4 * shape.len() as u64 {
             self.groups.retain(|(_, bindings), _| bindings.iter().all(|(s, _)| *s != tensor.slot));
-            self.slots[tensor.slot as usize].destroy(); // give it back before asking for more
+            // Give it back before asking for more; if there is no more, a small one stays.
+            let small = buffer(&self.gpu.device, "tensor", 16, STORAGE, false);
+            std::mem::replace(&mut self.slots[tensor.slot as usize], small).destroy();
             self.slots[tensor.slot as usize] = self.storage(shape, None)?;
         }
         *tensor = Tensor { shape, ..*tensor };
