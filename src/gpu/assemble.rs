@@ -1,16 +1,32 @@
-//! Shader text from files, imports and constants.  Pure: no device, no wgpu type.
+//! Shader text from files, imports, constants and unrolled lines.  Pure: no device, no wgpu type.
 
+use super::unroll;
 use crate::recording::{Const, Program};
 use std::{borrow::Cow, env, fs, path::Path};
 
+/// A file of `shaders/lib/`, by its stem.
+macro_rules! library {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../shaders/lib/", $name, ".wgsl")))
+    };
+}
+
 /// What `#import name` may name, built in.
 const LIBRARY: &[(&str, &str)] = &[
-    ("alibi", include_str!("../../shaders/lib/alibi.wgsl")),
-    ("elem_f32", include_str!("../../shaders/lib/elem_f32.wgsl")),
-    ("gelu", include_str!("../../shaders/lib/gelu.wgsl")),
-    ("reduce", include_str!("../../shaders/lib/reduce.wgsl")),
-    ("relu", include_str!("../../shaders/lib/relu.wgsl")),
-    ("row_norm", include_str!("../../shaders/lib/row_norm.wgsl")),
+    library!("alibi"),
+    library!("elem_f32"),
+    library!("gelu"),
+    library!("lanes_many"),
+    library!("lanes_one"),
+    library!("page"),
+    library!("product_8x8"),
+    library!("product_texture"),
+    library!("reach"),
+    library!("reduce"),
+    library!("relu"),
+    library!("row_norm"),
+    library!("share_many"),
+    library!("share_one"),
 ];
 
 /// Environment variable: a copy of `shaders/` to read at run time, for editing without rebuilding.
@@ -45,10 +61,18 @@ pub fn assemble(program: &Program) -> Result<Assembled, String> {
         out: Assembled { text: String::new(), origins: Vec::new() },
     };
     assembly.append(program.file, &read(program.file, program.text)?)?;
-    match assembly.unset.as_slice() {
-        [] => Ok(assembly.out),
-        [(name, _), ..] => Err(format!("{}: no `const {name}` to set", program.file)),
+    if let [(name, _), ..] = assembly.unset.as_slice() {
+        return Err(format!("{}: no `const {name}` to set", program.file));
     }
+    let Assembled { text, origins } = assembly.out;
+    let lines: Vec<_> = text.lines().zip(origins).collect();
+    let mut out = Assembled { text: String::new(), origins: Vec::new() };
+    for (line, origin) in unroll::expand(&lines, &program.constants)? {
+        out.text.push_str(&line);
+        out.text.push('\n');
+        out.origins.push(origin);
+    }
+    Ok(out)
 }
 
 struct Assembly<'a> {
@@ -65,6 +89,12 @@ impl Assembly<'_> {
                 self.import(file, name.trim())?;
                 continue;
             }
+            if let Some(name) = line.trim_start().strip_prefix("#paste ") {
+                let (name, text) = self.library(file, name.trim())?;
+                let pasted = format!("lib/{name}.wgsl");
+                self.append(&pasted, &read(&pasted, text)?)?;
+                continue;
+            }
             match self.take_constant(file, line) {
                 Some(set) => self.out.text.push_str(&set),
                 None => self.out.text.push_str(line),
@@ -75,13 +105,15 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    fn import(&mut self, file: &str, name: &str) -> Result<(), String> {
+    fn library(&self, file: &str, name: &str) -> Result<(&'static str, &'static str), String> {
         let name = self.program.import(name).unwrap_or(name);
-        let (name, text) = LIBRARY
-            .iter()
-            .find(|(known, _)| *known == name)
-            .ok_or_else(|| format!("{file}: unknown import `{name}`"))?;
-        if self.imported.contains(name) {
+        let found = LIBRARY.iter().find(|(known, _)| *known == name);
+        found.copied().ok_or_else(|| format!("{file}: unknown import `{name}`"))
+    }
+
+    fn import(&mut self, file: &str, name: &str) -> Result<(), String> {
+        let (name, text) = self.library(file, name)?;
+        if self.imported.contains(&name) {
             return Ok(());
         }
         self.imported.push(name);
@@ -125,7 +157,7 @@ mod tests {
             text,
             imports: vec![("elem", "elem_f32")],
             constants,
-            access: &[],
+            bindings: Vec::new(),
             params_bytes: 0,
         }
     }

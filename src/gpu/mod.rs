@@ -6,6 +6,8 @@ mod assemble;
 mod engine;
 mod pipeline;
 mod profile;
+mod slot;
+mod unroll;
 
 pub use adapter::{AdapterSummary, Backend, Gpu, adapters, native_adapters, open};
 pub use assemble::{Assembled, assemble};
