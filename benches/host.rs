@@ -26,8 +26,8 @@ fn host(criterion: &mut Criterion) {
         .map(|text| text.tokens)
         .collect();
     let lengths: Vec<usize> = tokens.iter().map(Tokens::len).collect();
-    let engine = Box::new(cpu::Engine::new(Tier::Tiled));
-    let mut model = Model::open(&dir, engine, Tier::Tiled).expect("the shipped model");
+    let engine = Box::new(cpu::Engine::new(Tier::Blocked));
+    let mut model = Model::open(&dir, engine, Tier::Blocked).expect("the shipped model");
     let batch = PackedBatch::new(&tokens);
 
     let mut group = criterion.benchmark_group("host");

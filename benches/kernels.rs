@@ -13,6 +13,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use jinabert::{
     cpu, gpu,
     kernels::Tier,
+    model::SKIP_EPS,
     probe::{Problem, Recorded},
     recording::Engine,
     reference::Activation,
@@ -23,17 +24,25 @@ use std::time::{Duration, Instant};
 /// by word.
 fn problems() -> Vec<(&'static str, Problem)> {
     let lengths = vec![128; 8];
+    let (gate_first, activation) = (true, Activation::Gelu);
+    let attention = |t, heads, skip_eps| Problem::Attention {
+        lengths: vec![t],
+        heads,
+        e: 64,
+        sharpness: 1.0,
+        skip_eps,
+    };
     vec![
         ("embed", Problem::Embed { t: 1024, d: 768, vocab: 30_528, parts: 1 }),
-        ("linear", Problem::Linear { t: 128, n: 768, k: 768 }),
-        ("linear", Problem::Linear { t: 128, n: 6144, k: 768 }),
-        ("attention", Problem::Attention { lengths: vec![128], heads: 12, e: 64, sharpness: 1.0 }),
-        ("attention", Problem::Attention { lengths: vec![512], heads: 2, e: 64, sharpness: 1.0 }),
+        ("linear", Problem::Linear { t: 128, n: 2304, k: 768, residual: false }),
+        ("linear", Problem::Linear { t: 128, n: 768, k: 3072, residual: true }),
+        ("linear_geglu", Problem::LinearGeglu { t: 128, f: 3072, k: 768, gate_first, activation }),
+        ("key_norm", Problem::KeyNorm { lengths: vec![1024], heads: 12, e: 64 }),
+        ("attention", attention(128, 12, SKIP_EPS)),
+        ("attention", attention(512, 2, SKIP_EPS)),
+        ("attention", attention(2048, 8, SKIP_EPS)),
+        ("attention", attention(2048, 8, 0.0)),
         ("layer_norm", Problem::LayerNorm { t: 1024, d: 768, residual: true, shift: 0.0 }),
-        (
-            "geglu",
-            Problem::Geglu { t: 1024, f: 3072, gate_first: true, activation: Activation::Gelu },
-        ),
         ("pool", Problem::Pool { lengths, d: 768, dims: 768, normalize: true }),
     ]
 }
@@ -42,13 +51,10 @@ fn kernels(criterion: &mut Criterion) {
     let (devices, _) = common::devices();
     for (name, device) in devices {
         for (word, problem) in problems() {
-            let tiers: &[Tier] = if problem.tiered() { &Tier::ALL } else { &[Tier::Tiled] };
-            for &tier in tiers {
+            // The twin is a definition; its speed means nothing.
+            for tier in problem.tiers(&device.caps()).into_iter().filter(|t| *t != Tier::Twin) {
                 let mut bench = Bench::open(&device, tier);
-                // The twin is a definition; its speed means nothing.
-                if bench.suits(tier) && !(device == Device::Cpu && tier == Tier::Naive) {
-                    bench.run(criterion, &format!("{name}/{word}/{tier}"), &problem, tier);
-                }
+                bench.run(criterion, &format!("{name}/{word}/{tier}"), &problem, tier);
             }
         }
     }
@@ -63,7 +69,7 @@ impl Bench {
     fn open(device: &Device, tier: Tier) -> Self {
         match *device {
             Device::Cpu => Self::Cpu(cpu::Engine::new(tier)),
-            Device::Adapter(index) => {
+            Device::Adapter(index, _) => {
                 let gpu = gpu::open(index).unwrap_or_else(|e| panic!("adapter {index}: {e}"));
                 Self::Gpu(Box::new(gpu::Engine::new(gpu)))
             }
@@ -75,10 +81,6 @@ impl Bench {
             Self::Cpu(engine) => engine,
             Self::Gpu(engine) => &mut **engine,
         }
-    }
-
-    fn suits(&mut self, tier: Tier) -> bool {
-        tier.suits(self.engine().caps())
     }
 
     fn run(&mut self, criterion: &mut Criterion, group: &str, problem: &Problem, tier: Tier) {

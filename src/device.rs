@@ -110,7 +110,7 @@ fn open_adapter(index: usize, tier: Option<Tier>) -> Result<Opened, Error> {
 }
 
 fn open_cpu(tier: Option<Tier>, why: &str) -> Opened {
-    let tier = tier.unwrap_or(Tier::Tiled);
+    let tier = tier.unwrap_or(Tier::Blocked);
     let name = format!("cpu ({} threads{why})", rayon::current_num_threads());
     Opened { engine: Box::new(cpu::Engine::new(tier)), tier, name }
 }

@@ -24,8 +24,13 @@ impl Shape {
         self.len() == 0
     }
 
+    /// The slowest size.
+    pub fn rows(&self) -> u32 {
+        self.rows
+    }
+
     /// Elements from one step of the slowest dimension to the next.
-    fn row_len(&self) -> usize {
+    pub fn row_len(&self) -> usize {
         self.cols.map_or(1, |cols| cols as usize)
     }
 }
@@ -51,20 +56,59 @@ impl fmt::Display for Shape {
     }
 }
 
-/// A handle on 32-bit elements that an engine holds: which buffer, from where, and in what shape.
-///
-/// Elements are `f32`, or `u32` for ids and offsets; the kernel knows which.
+/// How an engine stores the elements of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// A buffer of `f32`; or of `u32`, for ids and offsets: the kernel knows which.
+    F32,
+    /// A two-dimensional texture of four `f32` a texel; see [`Page`].
+    Texture,
+}
+
+/// Where the texels of a matrix are: texel (row, n) is at x = row / HEIGHT · width + n,
+/// y = row % HEIGHT, so that a matrix may have more rows than a texture.
+pub struct Page;
+
+impl Page {
+    /// Rows in a page: the height that WebGPU grants every texture.
+    pub const HEIGHT: u32 = 8192;
+
+    /// Width and height of the texture that holds `shape`; at least one texel.
+    pub fn extent(shape: Shape) -> [u32; 2] {
+        let pages = shape.rows.div_ceil(Self::HEIGHT).max(1);
+        let width = pages * (shape.row_len() as u32).div_ceil(4).max(1);
+        [width, shape.rows.clamp(1, Self::HEIGHT)]
+    }
+}
+
+/// A handle on elements that an engine holds: which buffer or texture, from where, in what shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tensor {
-    /// The engine's buffer.
+    /// The engine's buffer or texture.
     pub slot: u32,
-    /// First element within it.
+    /// First element within it, of the whole rows that [`Tensor::columns`] cuts.
     pub offset: u32,
     /// Sizes.
     pub shape: Shape,
+    /// How its elements are stored.
+    pub format: Format,
+    /// First column within the stored rows.
+    pub column: u32,
+    /// Elements of a stored row: more than `shape` says where this is a range of columns.
+    pub step: u32,
 }
 
 impl Tensor {
+    /// All of a slot.
+    pub fn new(slot: u32, shape: Shape, format: Format) -> Self {
+        Self { slot, offset: 0, shape, format, column: 0, step: shape.row_len() as u32 }
+    }
+
+    /// The same slot from its beginning, in another shape.
+    pub fn shaped(&self, shape: impl Into<Shape>) -> Self {
+        Self::new(self.slot, shape.into(), self.format)
+    }
+
     /// The two sizes of a matrix.
     pub fn shape2(&self) -> [u32; 2] {
         let cols =
@@ -78,8 +122,15 @@ impl Tensor {
         self.shape.rows
     }
 
-    /// Asserts the shape: a wrong one is a mistake in this crate, never the user's.
+    /// Asserts the shape, and that rows follow each other: a wrong one is a mistake in this crate,
+    /// never the user's.
     pub fn expect(&self, shape: impl Into<Shape>) {
+        self.expect_columns(shape);
+        assert!(self.step as usize == self.shape.row_len(), "columns of a tensor, not all of it");
+    }
+
+    /// Asserts the shape of what may be a range of columns.
+    pub fn expect_columns(&self, shape: impl Into<Shape>) {
         let shape = shape.into();
         assert!(self.shape == shape, "tensor of shape {} where {shape} is meant", self.shape);
     }
@@ -90,7 +141,7 @@ impl Tensor {
     }
 
     /// A range of rows, in place.  It must start at a multiple of [`ROW_STEP`], which keeps every
-    /// binding offset aligned for every device.
+    /// binding offset aligned for every device; in a texture, at row 0.
     pub fn rows(&self, rows: Range<u32>) -> Self {
         assert!(rows.start.is_multiple_of(ROW_STEP), "row {} is not aligned", rows.start);
         assert!(
@@ -98,10 +149,23 @@ impl Tensor {
             "rows {rows:?} of {}",
             self.shape
         );
+        assert!(rows.start == 0 || self.format != Format::Texture, "rows of a texture");
         Self {
-            slot: self.slot,
-            offset: self.offset + rows.start * self.shape.row_len() as u32,
-            shape: Shape { rows: rows.end - rows.start, cols: self.shape.cols },
+            offset: self.offset + rows.start * self.step,
+            shape: Shape { rows: rows.end - rows.start, ..self.shape },
+            ..*self
+        }
+    }
+
+    /// A range of columns, in place, in whole vec4s.
+    pub fn columns(&self, columns: Range<u32>) -> Self {
+        let [_, cols] = self.shape2();
+        assert!(columns.start <= columns.end && columns.end <= cols, "{columns:?} of {cols}");
+        assert!(columns.start.is_multiple_of(4), "column {} is not aligned", columns.start);
+        Self {
+            column: self.column + columns.start,
+            shape: [self.shape.rows, columns.end - columns.start].into(),
+            ..*self
         }
     }
 }
@@ -149,6 +213,15 @@ pub enum Access {
     Write,
 }
 
+/// A binding: what is done with it, and whether it is a buffer or a texture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Binding {
+    /// What the kernel does with it.
+    pub access: Access,
+    /// Whether it is a texture: `texture_2d<f32>`, or a storage texture of `rgba32float`.
+    pub texture: bool,
+}
+
 /// One kernel with its constants: all that decides the shader text and its interface.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Program {
@@ -162,8 +235,8 @@ pub struct Program {
     pub imports: Vec<(&'static str, &'static str)>,
     /// Values of the constants in its Spec section.
     pub constants: Vec<(&'static str, Const)>,
-    /// Access of each binding after `params`, in order.
-    pub access: &'static [Access],
+    /// Each binding after `params`, in order.
+    pub bindings: Vec<Binding>,
     /// Size of `params` in bytes.
     pub params_bytes: u32,
 }
@@ -239,7 +312,11 @@ impl Recording {
         grid: [u32; 3],
     ) {
         let program = Arc::clone(&kernel.program);
-        assert_eq!(bindings.len(), program.access.len(), "bindings of `{}`", program.word);
+        assert_eq!(bindings.len(), program.bindings.len(), "bindings of `{}`", program.word);
+        for (tensor, binding) in bindings.iter().zip(&program.bindings) {
+            let texture = tensor.format == Format::Texture;
+            assert_eq!(texture, binding.texture, "{} of `{}`", tensor.shape, program.file);
+        }
         let params = bytemuck::bytes_of(&params).to_vec();
         assert_eq!(params.len(), program.params_bytes as usize, "params of `{}`", program.word);
         self.commands.push(Command { program, params, bindings: bindings.to_vec(), grid });
@@ -266,10 +343,16 @@ pub fn grid(n: u32) -> [u32; 3] {
 pub struct Caps {
     /// Largest storage binding, in bytes.
     pub max_binding_bytes: u64,
+    /// Whether this is the CPU engine, not a GPU driver.
+    pub cpu: bool,
     /// Whether the device computes on the CPU (the CPU engine, or a software GPU driver).
     pub software: bool,
     /// Whether shaders reach the driver as GLSL.
     pub gl: bool,
+    /// Whether kernels may read and write textures of `rgba32float`.
+    pub textures: bool,
+    /// Invocations in the smallest and the largest subgroup, where there are subgroups.
+    pub subgroup: Option<(u32, u32)>,
 }
 
 /// Runs recordings: owns the buffers behind [`Tensor`] handles.
@@ -281,14 +364,21 @@ pub trait Engine: Send {
     fn limit_bindings(&mut self, bytes: u64);
 
     /// Makes a tensor that holds `data`.
-    fn upload(&mut self, shape: Shape, data: &[f32]) -> Result<Tensor, Error>;
+    fn upload(&mut self, shape: Shape, format: Format, data: &[f32]) -> Result<Tensor, Error>;
 
     /// Makes a tensor of undefined contents.
-    fn alloc(&mut self, shape: Shape) -> Result<Tensor, Error>;
+    fn alloc(&mut self, shape: Shape, format: Format) -> Result<Tensor, Error>;
 
-    /// Gives a tensor a new shape, and a larger buffer if it needs one; its contents become
-    /// undefined.
-    fn resize(&mut self, tensor: &mut Tensor, shape: Shape) -> Result<(), Error>;
+    /// Makes room in a tensor's slot for each of some shapes, one at a time; if it has to grow, its
+    /// contents become undefined.
+    fn reserve(&mut self, tensor: &Tensor, shapes: &[Shape]) -> Result<(), Error>;
+
+    /// Gives a tensor a new shape, and room for it; its contents become undefined.
+    fn resize(&mut self, tensor: &mut Tensor, shape: Shape) -> Result<(), Error> {
+        self.reserve(tensor, &[shape])?;
+        *tensor = tensor.shaped(shape);
+        Ok(())
+    }
 
     /// Overwrites a tensor of `u32` elements before the next [`Engine::run`].
     fn write(&mut self, tensor: &Tensor, data: &[u32]);
@@ -296,7 +386,7 @@ pub trait Engine: Send {
     /// Runs the dispatches in order and returns the elements of `output`.
     fn run(&mut self, recording: &Recording, output: &Tensor) -> Result<Vec<f32>, Error>;
 
-    /// Bytes in all buffers this engine holds.
+    /// Bytes in all buffers and textures this engine holds.
     fn allocated_bytes(&self) -> u64;
 }
 
@@ -319,15 +409,30 @@ mod tests {
 
     #[test]
     fn rows_are_views() {
-        let t = Tensor { slot: 1, offset: 0, shape: [200, 6].into() };
+        let t = Tensor::new(1, [200, 6].into(), Format::F32);
         let v = t.rows(128..130);
         assert_eq!((v.slot, v.offset, v.shape2()), (1, 768, [2, 6]));
         assert_eq!(t.first(0).shape.len(), 0);
     }
 
     #[test]
+    fn columns_are_views() {
+        let t = Tensor::new(1, [200, 24].into(), Format::F32);
+        let v = t.columns(8..16).columns(4..8).rows(64..70);
+        assert_eq!((v.offset, v.column, v.step, v.shape2()), (64 * 24, 12, 24, [6, 4]));
+    }
+
+    #[test]
+    fn pages_hold_every_row() {
+        assert_eq!(Page::extent([3, 8].into()), [2, 3]);
+        assert_eq!(Page::extent([8192, 8].into()), [2, 8192]);
+        assert_eq!(Page::extent([8193, 8].into()), [4, 8192]);
+        assert_eq!(Page::extent([0, 0].into()), [1, 1]);
+    }
+
+    #[test]
     #[should_panic(expected = "not aligned")]
     fn unaligned_rows_are_refused() {
-        let _ = Tensor { slot: 0, offset: 0, shape: [200, 6].into() }.rows(1..2);
+        let _ = Tensor::new(0, [200, 6].into(), Format::F32).rows(1..2);
     }
 }

@@ -37,7 +37,7 @@ fn main() {
     ];
     let mut trials = Vec::new();
     for (name, device) in &devices {
-        let tier = if name.starts_with("gl") { Tier::Naive } else { Tier::Tiled };
+        let tier = device.tier();
         for (n, (rule, holds)) in rules.into_iter().enumerate() {
             let device = device.clone();
             let trial = Trial::test(format!("{name}/{rule}"), move || Ok(holds(&device, tier)?));
@@ -153,8 +153,8 @@ fn long_twin() -> &'static [f32] {
     static HIDDEN: OnceLock<Vec<f32>> = OnceLock::new();
     HIDDEN.get_or_init(|| {
         let (dir, batch) = long_problem().expect("a writable directory");
-        let twin = Device::Cpu.open(Tier::Naive);
-        let mut model = Model::open(dir.path(), twin, Tier::Naive).expect("a good checkpoint");
+        let twin = Device::Cpu.open(Tier::Twin);
+        let mut model = Model::open(dir.path(), twin, Tier::Twin).expect("a good checkpoint");
         model.forward(&batch, Output::Tokens).expect("the CPU cannot fail")
     })
 }

@@ -71,7 +71,7 @@ fn main() {
             trials.push(Trial::test(format!("tokens/{name}"), move || Ok(tokens(&dir)?)));
         }
         for (device_name, device) in &devices {
-            for tier in tiers(device_name, &name) {
+            for tier in tiers(device, &name) {
                 let (dir, device) = (dir.clone(), device.clone());
                 trials.push(Trial::test(format!("{device_name}/{name}/{tier}"), move || {
                     Ok(encoder(&dir, &device, tier)?)
@@ -90,16 +90,12 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-/// The device's own tier; on the CPU also the twins, which define everything.  The one wide fixture
-/// takes the naive tier a quarter of an hour.
-fn tiers(device: &str, fixture: &str) -> Vec<Tier> {
-    let wide = fixture.starts_with("base-768");
-    match device {
-        "cpu" if wide => vec![Tier::Tiled],
-        "cpu" => vec![Tier::Naive, Tier::Tiled],
-        _ if device.starts_with("gl") && wide => vec![],
-        _ if device.starts_with("gl") => vec![Tier::Naive],
-        _ => vec![Tier::Tiled],
+/// Every tier of the device; of the one wide fixture, which takes the plain ones minutes, its own.
+fn tiers(device: &Device, fixture: &str) -> Vec<Tier> {
+    match device.tier() {
+        Tier::Naive if fixture.starts_with("base-768") => vec![],
+        tier if fixture.starts_with("base-768") => vec![tier],
+        _ => Tier::of(&device.caps()),
     }
 }
 

@@ -17,9 +17,16 @@ const E4: u32 = E / 4u;
 const_assert E % 4u == 0u;
 
 struct Params {
-    tiles: u32, // entries in the tile list
-    heads: u32, // H
-    scale: f32, // 1/sqrt(E)
+    tiles: u32,    // entries in the tile list
+    heads: u32,    // H
+    scale: f32,    // 1/sqrt(E)
+    skip: f32,     // ln(eps/2), or above 0: look at every key
+    q_column: u32, // first column of q, in vec4s
+    k_column: u32,
+    v_column: u32,
+    q_step: u32,   // from row to row of q, in vec4s
+    k_step: u32,
+    v_step: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -29,7 +36,8 @@ struct Params {
 @group(0) @binding(4) var<storage, read> slopes: array<f32>;            // [H]
 @group(0) @binding(5) var<storage, read> cu_seqlens: array<u32>;        // [B+1]
 @group(0) @binding(6) var<storage, read> tiles: array<vec2<u32>>;       // [n, 2]: sequence, first query
-@group(0) @binding(7) var<storage, read_write> context: array<Elem4>;   // [T, D]
+@group(0) @binding(7) var<storage, read> norms: array<f32>;             // [n, H]: not asked here
+@group(0) @binding(8) var<storage, read_write> context: array<Elem4>;   // [T, D]
 
 @compute @workgroup_size(WG)
 fn attention(
@@ -44,13 +52,14 @@ fn attention(
     let end = cu_seqlens[tiles[tile].x + 1u];
     let i = tiles[tile].y + lid;
     if i >= end { return; }
-    let query = (i * params.heads + head) * E4;
+    let query = i * params.q_step + params.q_column + head * E4;
 
     var most = -3.4e38; // running maximum; not -inf, which fast-math drivers may drop
     var sum = 0.0;
     var o: array<vec4<f32>, E4>;
     for (var j = start; j < end; j++) {
-        let key = (j * params.heads + head) * E4;
+        let key = j * params.k_step + params.k_column + head * E4;
+        let value = j * params.v_step + params.v_column + head * E4;
         var s = 0.0;
         for (var e = 0u; e < E4; e++) {
             s += dot(load4(q[query + e]), load4(k[key + e]));
@@ -63,10 +72,10 @@ fn attention(
         most = grown;
         sum = sum * keep + p;
         for (var e = 0u; e < E4; e++) {
-            o[e] = o[e] * keep + p * load4(v[key + e]);
+            o[e] = o[e] * keep + p * load4(v[value + e]);
         }
     }
     for (var e = 0u; e < E4; e++) {
-        context[query + e] = store4(o[e] / sum);
+        context[(i * params.heads + head) * E4 + e] = store4(o[e] / sum);
     }
 }

@@ -1,6 +1,6 @@
-// linear: y = x·Wᵀ + bias, one output per invocation: the shortest correct version.
+// linear: y = x·Wᵀ + bias, or y = x·Wᵀ + bias + r, one output per invocation: the shortest correct version.
 //
-// Shapes      x: [T, K]   w: [N, K]   bias: [N]   y: [T, N]
+// Shapes      x: [T, K]   w: [N, K]   bias: [N]   r, y: [T, N]
 // Work        one invocation per output, WG along N; every operand is read from memory each time
 // Numerics    f32 accumulate, in order of k by fours
 // Host        src/kernels/linear.rs           CPU twin  src/reference/linear.rs
@@ -9,7 +9,8 @@
 #import elem
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
-const WG: u32 = 64u; // invocations per workgroup
+const WG: u32 = 64u;          // invocations per workgroup
+const RESIDUAL: bool = false; // whether r is added
 
 struct Params {
     rows: u32,  // T
@@ -21,7 +22,8 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<Elem4>;       // [T, K]
 @group(0) @binding(2) var<storage, read> w: array<Elem4>;       // [N, K]
 @group(0) @binding(3) var<storage, read> bias: array<f32>;      // [N]
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;   // [T, N]
+@group(0) @binding(4) var<storage, read> r: array<f32>;         // [T, N]
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;   // [T, N]
 
 @compute @workgroup_size(WG)
 fn linear(
@@ -40,5 +42,7 @@ fn linear(
     for (var k = 0u; k < k4; k++) {
         sum += dot(load4(x[row * k4 + k]), load4(w[n * k4 + k]));
     }
-    y[row * params.outer + n] = sum + bias[n];
+    sum += bias[n];
+    if RESIDUAL { sum += r[row * params.outer + n]; }
+    y[row * params.outer + n] = sum;
 }

@@ -62,17 +62,12 @@ impl Report {
         writeln!(self.out, "{}", opened.name)?;
         let caps = opened.engine.caps().clone();
         drop(opened);
-        for tier in Tier::ALL {
-            if !tier.suits(&caps) {
-                writeln!(self.out, "  none  {tier}: does not suit this device")?;
-                continue;
-            }
+        for tier in Tier::of(&caps) {
             self.golden(device, tier, dir, golden)?;
             let mut opened = device.open(Some(tier))?;
-            for problem in probe::samples() {
-                if tier == Tier::ALL[0] || problem.tiered() || device == Device::Cpu {
-                    self.kernel(&problem, &mut opened)?;
-                }
+            let samples = probe::samples().into_iter();
+            for problem in samples.filter(|problem| problem.tiers(&caps).contains(&tier)) {
+                self.kernel(&problem, &mut opened)?;
             }
         }
         Ok(())

@@ -1,6 +1,9 @@
 //! Finding an adapter and opening it with no more than the kernels need.
 
-use crate::{error::Error, recording::Caps};
+use crate::{
+    error::Error,
+    recording::{Caps, Page},
+};
 use std::{
     fmt,
     sync::{Arc, Mutex},
@@ -63,6 +66,8 @@ pub struct AdapterSummary {
     pub max_invocations: u32,
     /// Smallest and largest subgroup, where there are subgroups.
     pub subgroup: Option<(u32, u32)>,
+    /// Textures that a kernel may write.
+    pub storage_textures: u32,
     /// Whether shaders may use f16.
     pub f16: bool,
     /// Whether passes can be timed on the device.
@@ -88,6 +93,7 @@ impl AdapterSummary {
             max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
             max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
             max_invocations: limits.max_compute_invocations_per_workgroup,
+            storage_textures: limits.max_storage_textures_per_shader_stage,
             subgroup: features.contains(wgpu::Features::SUBGROUP).then_some(subgroup),
             f16: features.contains(wgpu::Features::SHADER_F16),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
@@ -101,8 +107,11 @@ impl AdapterSummary {
     pub fn caps(&self) -> Caps {
         Caps {
             max_binding_bytes: self.max_binding_bytes,
+            cpu: false,
             software: self.software,
             gl: self.backend == Backend::Gl,
+            textures: self.storage_textures >= STORAGE_TEXTURES,
+            subgroup: self.subgroup,
         }
     }
 }
@@ -153,6 +162,12 @@ pub fn adapters() -> Vec<AdapterSummary> {
     groups.map(|(_, summary)| summary).collect()
 }
 
+/// Features that are used where they are there.
+const WANTED: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::SUBGROUP);
+
+/// Textures that a kernel of the texture tier writes, at most.
+const STORAGE_TEXTURES: u32 = 1;
+
 /// An open device.
 pub struct Gpu {
     pub(super) device: wgpu::Device,
@@ -191,7 +206,7 @@ pub fn open(index: usize) -> Result<Gpu, Error> {
     let caps = summary.caps();
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("jinabert"),
-        required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+        required_features: adapter.features() & WANTED,
         required_limits: limits,
         ..Default::default()
     };
@@ -250,6 +265,10 @@ fn limits(have: &wgpu::Limits) -> Result<wgpu::Limits, String> {
         max_compute_workgroups_per_dimension: need.max_compute_workgroups_per_dimension,
         max_storage_buffer_binding_size: have.max_storage_buffer_binding_size,
         max_buffer_size: have.max_buffer_size,
+        max_texture_dimension_2d: have.max_texture_dimension_2d.min(Page::HEIGHT),
+        max_storage_textures_per_shader_stage: have
+            .max_storage_textures_per_shader_stage
+            .min(STORAGE_TEXTURES),
         ..wgpu::Limits::downlevel_webgl2_defaults()
     };
     Ok(compute)

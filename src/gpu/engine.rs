@@ -4,17 +4,18 @@ use super::{
     adapter::{AdapterSummary, Gpu},
     pipeline::{Pipeline, params_size},
     profile::{Span, Timestamps},
+    slot::{READBACK, Slot, UNIFORM, buffer},
 };
 use crate::{
     error::Error,
-    recording::{Caps, Command, Program, Recording, Shape, Tensor},
+    recording::{Caps, Command, Format, Program, Recording, Shape, Tensor},
 };
 use std::{collections::HashMap, sync::Arc, sync::mpsc, time::Duration};
 
 /// Runs recordings on a [`Gpu`].
 pub struct Engine {
     gpu: Gpu,
-    slots: Vec<wgpu::Buffer>,
+    slots: Vec<Slot>,
     pipelines: HashMap<usize, (Arc<Program>, Pipeline)>,
     groups: HashMap<GroupKey, wgpu::BindGroup>,
     params: wgpu::Buffer,
@@ -25,19 +26,12 @@ pub struct Engine {
 /// and by the buffer and offset of each binding.
 type GroupKey = (usize, Vec<(u32, u32)>);
 
-const STORAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
-    .union(wgpu::BufferUsages::COPY_DST)
-    .union(wgpu::BufferUsages::COPY_SRC);
-const UNIFORM: wgpu::BufferUsages = wgpu::BufferUsages::UNIFORM.union(wgpu::BufferUsages::COPY_DST);
-const READBACK: wgpu::BufferUsages =
-    wgpu::BufferUsages::MAP_READ.union(wgpu::BufferUsages::COPY_DST);
-
 impl Engine {
     /// An engine without buffers.
     pub fn new(gpu: Gpu) -> Self {
         Self {
-            params: buffer(&gpu.device, "params", 256 * 128, UNIFORM, false),
-            readback: buffer(&gpu.device, "readback", 4096, READBACK, false),
+            params: buffer(&gpu.device, "params", 256 * 128, UNIFORM),
+            readback: buffer(&gpu.device, "readback", 4096, READBACK),
             gpu,
             slots: Vec::new(),
             pipelines: HashMap::new(),
@@ -100,7 +94,7 @@ impl Engine {
         bytes.resize(bytes.len().next_multiple_of(align), 0);
         if bytes.len() as u64 > self.params.size() {
             let size = (bytes.len() as u64).next_power_of_two();
-            self.params = buffer(&self.gpu.device, "params", size, UNIFORM, false);
+            self.params = buffer(&self.gpu.device, "params", size, UNIFORM);
             self.groups.clear();
         }
         self.gpu.queue.write_buffer(&self.params, 0, &bytes);
@@ -127,7 +121,7 @@ impl Engine {
     }
 
     /// Binds each buffer from the tensor's offset as far as it goes, so that one group serves every
-    /// length.
+    /// length; a texture whole.
     fn bind(&self, command: &Command) -> wgpu::BindGroup {
         let params = wgpu::BufferBinding {
             buffer: &self.params,
@@ -138,18 +132,11 @@ impl Engine {
             binding: 0,
             resource: wgpu::BindingResource::Buffer(params),
         }];
+        let most = self.gpu.caps.max_binding_bytes & !3;
         for (n, tensor) in command.bindings.iter().enumerate() {
-            let buffer = &self.slots[tensor.slot as usize];
-            let offset = 4 * u64::from(tensor.offset);
-            let size = (buffer.size() - offset).min(self.gpu.caps.max_binding_bytes & !3);
-            entries.push(wgpu::BindGroupEntry {
-                binding: n as u32 + 1,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer,
-                    offset,
-                    size: wgpu::BufferSize::new(size),
-                }),
-            });
+            let slot = &self.slots[tensor.slot as usize];
+            let resource = slot.resource(4 * u64::from(tensor.offset), most);
+            entries.push(wgpu::BindGroupEntry { binding: n as u32 + 1, resource });
         }
         let (_, pipeline) = &self.pipelines[&address(&command.program)];
         self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
@@ -224,32 +211,30 @@ impl Engine {
         }
     }
 
-    fn new_slot(&mut self, shape: Shape, data: Option<&[f32]>) -> Result<Tensor, Error> {
-        let new = self.storage(shape, data)?;
+    fn new_slot(
+        &mut self,
+        shape: Shape,
+        format: Format,
+        data: Option<&[f32]>,
+    ) -> Result<Tensor, Error> {
+        let new = self.storage(&[shape], format, data)?;
         self.slots.push(new);
-        Ok(Tensor { slot: self.slots.len() as u32 - 1, offset: 0, shape })
+        Ok(Tensor::new(self.slots.len() as u32 - 1, shape, format))
     }
 
-    fn storage(&mut self, shape: Shape, data: Option<&[f32]>) -> Result<wgpu::Buffer, Error> {
-        // A vec4 at the least, so that every binding is legal.
-        let bytes = 4 * shape.len().max(4) as u64;
-        let limit = self.gpu.caps.max_binding_bytes;
-        if bytes > limit {
-            return Err(Error::Gpu(format!(
-                "a tensor of {bytes} bytes is over the limit of {limit} bytes of {}",
-                self.gpu.summary
-            )));
-        }
+    /// Room for each of the shapes; for `data`, of the first.
+    fn storage(
+        &mut self,
+        shapes: &[Shape],
+        format: Format,
+        data: Option<&[f32]>,
+    ) -> Result<Slot, Error> {
+        let (summary, most) = (self.gpu.summary.to_string(), self.gpu.caps.max_binding_bytes);
         self.checked(|this| {
-            let new = buffer(&this.gpu.device, "tensor", bytes, STORAGE, data.is_some());
+            let new = Slot::new(&this.gpu.device, shapes, format, most)
+                .map_err(|what| Error::Gpu(format!("{what} of {summary}")))?;
             if let Some(data) = data {
-                let data: &[u8] = bytemuck::cast_slice(data);
-                let mut view = new
-                    .get_mapped_range_mut(..data.len() as u64)
-                    .map_err(|error| Error::Gpu(error.to_string()))?;
-                view.copy_from_slice(data);
-                drop(view);
-                new.unmap();
+                new.write(&this.gpu.queue, shapes[0], data);
             }
             Ok(new)
         })
@@ -265,44 +250,45 @@ impl crate::recording::Engine for Engine {
         self.gpu.caps.max_binding_bytes = self.gpu.caps.max_binding_bytes.min(bytes);
     }
 
-    fn upload(&mut self, shape: Shape, data: &[f32]) -> Result<Tensor, Error> {
+    fn upload(&mut self, shape: Shape, format: Format, data: &[f32]) -> Result<Tensor, Error> {
         assert_eq!(data.len(), shape.len(), "elements of {shape}");
-        self.new_slot(shape, Some(data))
+        self.new_slot(shape, format, Some(data))
     }
 
-    fn alloc(&mut self, shape: Shape) -> Result<Tensor, Error> {
-        self.new_slot(shape, None)
+    fn alloc(&mut self, shape: Shape, format: Format) -> Result<Tensor, Error> {
+        self.new_slot(shape, format, None)
     }
 
-    fn resize(&mut self, tensor: &mut Tensor, shape: Shape) -> Result<(), Error> {
-        if self.slots[tensor.slot as usize].size() < 4 * shape.len() as u64 {
-            self.groups.retain(|(_, bindings), _| bindings.iter().all(|(s, _)| *s != tensor.slot));
-            // Give it back before asking for more; if there is no more, a small one stays.
-            let small = buffer(&self.gpu.device, "tensor", 16, STORAGE, false);
-            std::mem::replace(&mut self.slots[tensor.slot as usize], small).destroy();
-            self.slots[tensor.slot as usize] = self.storage(shape, None)?;
+    fn reserve(&mut self, tensor: &Tensor, shapes: &[Shape]) -> Result<(), Error> {
+        let slot = tensor.slot as usize;
+        if shapes.iter().all(|&shape| self.slots[slot].holds(shape)) {
+            return Ok(());
         }
-        *tensor = Tensor { shape, ..*tensor };
+        self.groups.retain(|(_, bindings), _| bindings.iter().all(|(s, _)| *s != tensor.slot));
+        // Give it back before asking for more; if there is no more, a small one stays.
+        let small = self.storage(&[[0, 0].into()], tensor.format, None)?;
+        std::mem::replace(&mut self.slots[slot], small).destroy();
+        self.slots[slot] = self.storage(shapes, tensor.format, None)?;
         Ok(())
     }
 
     fn write(&mut self, tensor: &Tensor, data: &[u32]) {
         assert_eq!(data.len(), tensor.shape.len(), "elements of {}", tensor.shape);
-        let buffer = &self.slots[tensor.slot as usize];
-        self.gpu.queue.write_buffer(
-            buffer,
-            4 * u64::from(tensor.offset),
-            bytemuck::cast_slice(data),
-        );
+        let Slot::Buffer(buffer) = &self.slots[tensor.slot as usize] else {
+            panic!("integers in a texture")
+        };
+        let offset = 4 * u64::from(tensor.offset);
+        self.gpu.queue.write_buffer(buffer, offset, bytemuck::cast_slice(data));
     }
 
     fn run(&mut self, recording: &Recording, output: &Tensor) -> Result<Vec<f32>, Error> {
-        let bytes = 4 * output.shape.len() as u64;
         self.checked(|this| {
             let offsets = this.prepare(recording)?;
+            let source = &this.slots[output.slot as usize];
+            let bytes = source.readback_bytes(output.shape);
             if this.readback.size() < bytes {
                 let size = bytes.next_power_of_two();
-                this.readback = buffer(&this.gpu.device, "readback", size, READBACK, false);
+                this.readback = buffer(&this.gpu.device, "readback", size, READBACK);
             }
             let mut encoder = this.gpu.device.create_command_encoder(&Default::default());
             let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -311,15 +297,14 @@ impl crate::recording::Engine for Engine {
             }
             drop(pass);
             let source = &this.slots[output.slot as usize];
-            let offset = 4 * u64::from(output.offset);
-            encoder.copy_buffer_to_buffer(source, offset, &this.readback, 0, bytes);
-            this.submit(encoder, &this.readback, bytes, pod::<f32>)
+            source.copy_out(&mut encoder, output, &this.readback);
+            this.submit(encoder, &this.readback, bytes, |raw| source.decode(output.shape, raw))
         })
     }
 
     fn allocated_bytes(&self) -> u64 {
         let own = self.params.size() + self.readback.size();
-        own + self.slots.iter().map(wgpu::Buffer::size).sum::<u64>()
+        own + self.slots.iter().map(Slot::bytes).sum::<u64>()
     }
 }
 
@@ -330,21 +315,6 @@ fn address(program: &Arc<Program>) -> usize {
 fn group_key(command: &Command) -> GroupKey {
     let bindings = command.bindings.iter().map(|tensor| (tensor.slot, tensor.offset));
     (address(&command.program), bindings.collect())
-}
-
-fn buffer(
-    device: &wgpu::Device,
-    label: &str,
-    size: u64,
-    usage: wgpu::BufferUsages,
-    mapped_at_creation: bool,
-) -> wgpu::Buffer {
-    device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some(label),
-        size,
-        usage,
-        mapped_at_creation,
-    })
 }
 
 fn pod<T: bytemuck::Pod>(bytes: &[u8]) -> Vec<T> {

@@ -3,7 +3,7 @@
 use super::{adapter::Gpu, assemble::assemble};
 use crate::{
     error::Error,
-    recording::{Access, Program},
+    recording::{Access, Binding, Program},
 };
 
 /// A compiled kernel.
@@ -56,18 +56,40 @@ impl Pipeline {
     }
 }
 
-/// `params` first, then one storage buffer for each access.
+/// `params` first, then each binding of the program.
 fn entries(program: &Program) -> Vec<wgpu::BindGroupLayoutEntry> {
-    let entry = |binding, ty, has_dynamic_offset| wgpu::BindGroupLayoutEntry {
+    let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
         binding,
         visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
+        ty,
         count: None,
     };
-    let params = entry(0, wgpu::BufferBindingType::Uniform, true);
-    let storage = program.access.iter().enumerate().map(|(n, access)| {
-        let read_only = *access == Access::Read;
-        entry(n as u32 + 1, wgpu::BufferBindingType::Storage { read_only }, false)
-    });
-    std::iter::once(params).chain(storage).collect()
+    let params = wgpu::BindingType::Buffer {
+        ty: wgpu::BufferBindingType::Uniform,
+        has_dynamic_offset: true,
+        min_binding_size: None,
+    };
+    let rest =
+        program.bindings.iter().zip(1..).map(|(&binding, n)| entry(n, binding_type(binding)));
+    std::iter::once(entry(0, params)).chain(rest).collect()
+}
+
+fn binding_type(Binding { access, texture }: Binding) -> wgpu::BindingType {
+    match (texture, access) {
+        (false, access) => wgpu::BindingType::Buffer {
+            ty: wgpu::BufferBindingType::Storage { read_only: access == Access::Read },
+            has_dynamic_offset: false,
+            min_binding_size: None,
+        },
+        (true, Access::Read) => wgpu::BindingType::Texture {
+            sample_type: wgpu::TextureSampleType::Float { filterable: false },
+            view_dimension: wgpu::TextureViewDimension::D2,
+            multisampled: false,
+        },
+        (true, Access::Write) => wgpu::BindingType::StorageTexture {
+            access: wgpu::StorageTextureAccess::WriteOnly,
+            format: wgpu::TextureFormat::Rgba32Float,
+            view_dimension: wgpu::TextureViewDimension::D2,
+        },
+    }
 }

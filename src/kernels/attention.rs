@@ -1,7 +1,7 @@
-//! `softmax(q·kᵀ/√E - m_h·|i - j|)·v`.  Shaders: `shaders/attention.wgsl`,
-//! `shaders/naive/attention.wgsl`.
+//! `softmax(q·kᵀ/√E - m_h·|i - j|)·v`.  Shaders: `shaders/attention.wgsl` and the same in
+//! `shaders/naive/`, `shaders/texture/`.
 
-use super::{ELEM, HEAD_WIDTHS, Tier, specialise};
+use super::{ELEM, GPU_TIERS, HEAD_WIDTHS, Tier, lanes, share, specialise};
 use crate::recording::{Const, Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
@@ -10,25 +10,60 @@ use bytemuck::{Pod, Zeroable};
 pub struct Spec {
     /// E
     pub e: u32,
-    /// Keys staged at a time; 0 for the naive tier, which stages none.
-    pub bk: u32,
+    /// How it runs.
+    pub tile: Tile,
+}
+
+/// How attention is tiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tile {
+    /// One query per invocation, keys one at a time.
+    Naive,
+    /// One query per invocation, keys staged in workgroup memory.
+    Tiled {
+        /// Keys staged at a time.
+        bk: u32,
+    },
+    /// A few queries and keys per invocation at a time, everything from textures.
+    Texture {
+        /// Lanes that share what they load; 1 for none.
+        s: u32,
+        /// Queries per invocation.
+        tq: u32,
+        /// Keys at a time.
+        tk: u32,
+    },
 }
 
 impl Spec {
     /// The usual constants for heads of `e` elements: K and V tiles fill at most 16 KiB together.
     pub fn new(tier: Tier, e: u32) -> Self {
-        match tier {
-            Tier::Naive => Self { e, bk: 0 },
-            Tier::Tiled => Self { e, bk: (2048 / e).min(32) },
-        }
+        let tile = match tier {
+            Tier::Twin | Tier::Blocked | Tier::Naive => Tile::Naive,
+            Tier::Tiled => Tile::Tiled { bk: (2048 / e).next_power_of_two().min(32) },
+            Tier::Texture | Tier::Subgroup(_) => {
+                let s = tier.lanes();
+                Tile::Texture { s, tq: (TILE / s).min(4), tk: (2 * s).clamp(8, 32) }
+            }
+        };
+        Self { e, tile }
     }
 
     fn constants(&self) -> Vec<(&'static str, Const)> {
-        let mut constants = vec![("WG", TILE.into()), ("E", self.e.into())];
-        if self.bk > 0 {
-            constants.push(("BK", self.bk.into()));
+        let e = ("E", self.e.into());
+        match self.tile {
+            Tile::Naive => vec![("WG", TILE.into()), e],
+            Tile::Tiled { bk } => vec![("WG", TILE.into()), ("BK", bk.into()), e],
+            Tile::Texture { s, tq, tk } => {
+                vec![
+                    ("TILE", TILE.into()),
+                    ("S", s.into()),
+                    ("TQ", tq.into()),
+                    ("TK", tk.into()),
+                    e,
+                ]
+            }
         }
-        constants
     }
 }
 
@@ -48,16 +83,32 @@ pub struct Params {
     pub heads: u32,
     /// Factor of q·k: 1/√E.
     pub scale: f32,
+    /// Logarithm of the share of a row's mass that each side may leave out; above 0, nothing is.
+    pub skip: f32,
+    /// First column of `q` in its rows, in vec4s.
+    pub q_column: u32,
+    /// Likewise of `k`.
+    pub k_column: u32,
+    /// Likewise of `v`.
+    pub v_column: u32,
+    /// Vec4s from row to row of `q`.
+    pub q_step: u32,
+    /// Likewise of `k`.
+    pub k_step: u32,
+    /// Likewise of `v`.
+    pub v_step: u32,
 }
-abi!(Params { tiles, heads, scale });
+abi!(Params {
+    tiles, heads, scale, skip, q_column, k_column, v_column, q_step, k_step, v_step
+});
 
 /// Buffers, in binding order.
 pub struct Args<'a> {
-    /// \[T, D\]
+    /// \[T, D\], may be columns of a wider tensor
     pub q: &'a Tensor,
-    /// \[T, D\]
+    /// Likewise
     pub k: &'a Tensor,
-    /// \[T, D\]
+    /// Likewise
     pub v: &'a Tensor,
     /// \[H\]
     pub slopes: &'a Tensor,
@@ -65,6 +116,8 @@ pub struct Args<'a> {
     pub cu_seqlens: &'a Tensor,
     /// \[n, 2\], `u32`: sequence and first query of each tile of [`TILE`] queries
     pub tiles: &'a Tensor,
+    /// \[n, H\]: the largest norm among the keys of each tile, from `key_norm`
+    pub norms: &'a Tensor,
     /// \[T, D\], written
     pub context: &'a Tensor,
 }
@@ -75,35 +128,60 @@ bindings!(Args {
     slopes: Read,
     cu_seqlens: Read,
     tiles: Read,
+    norms: Read,
     context: Write
 });
 
 /// Makes a Spec runnable.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
-    let file = match spec.bk {
-        0 => source!("naive/attention.wgsl"),
-        _ => source!("attention.wgsl"),
+    let (file, textures, imports): (_, &[_], _) = match spec.tile {
+        Tile::Naive => (source!("naive/attention.wgsl"), &[], vec![ELEM]),
+        Tile::Tiled { .. } => (source!("attention.wgsl"), &[], vec![ELEM]),
+        Tile::Texture { s, .. } => {
+            let imports = vec![("share", share(s)), ("lanes", lanes(s))];
+            (source!("texture/attention.wgsl"), &["q", "k", "v", "context"], imports)
+        }
     };
-    specialise::<_, Params>("attention", file, ACCESS, spec, vec![ELEM], spec.constants())
+    let (bindings, constants) = ((BINDINGS, textures), spec.constants());
+    specialise::<_, Params>("attention", file, bindings, spec, imports, constants)
 }
 
 /// Programs of every tier and head width.
 pub fn programs() -> Vec<Program> {
-    let specs = HEAD_WIDTHS.iter().flat_map(|&e| Tier::ALL.map(|tier| Spec::new(tier, e)));
+    let specs = HEAD_WIDTHS.iter().flat_map(|&e| GPU_TIERS.map(|tier| Spec::new(tier, e)));
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 
-/// Appends one dispatch.  One workgroup per tile and head.
-pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args) {
+/// The [`Params::skip`] that leaves out at most the share `eps` of a row's mass; 0 leaves out
+/// nothing.
+pub fn skip(eps: f32) -> f32 {
+    if eps > 0.0 { (eps / 2.0).ln() } else { 1.0 }
+}
+
+/// Appends one dispatch.  One workgroup per tile and head.  `skip` is as [`skip`] makes it.
+pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, skip: f32) {
     let [t, d] = args.q.shape2();
     let heads = args.slopes.shape1();
     assert_eq!(d, heads * kernel.spec.e, "width");
-    args.k.expect([t, d]);
-    args.v.expect([t, d]);
+    for tensor in [args.q, args.k, args.v] {
+        tensor.expect_columns([t, d]);
+    }
     args.context.expect([t, d]);
     let [tiles, _] = args.tiles.shape2();
     args.tiles.expect([tiles, 2]);
-    let scale = 1.0 / (kernel.spec.e as f32).sqrt();
+    args.norms.expect([tiles, heads]);
+    let params = Params {
+        tiles,
+        heads,
+        scale: 1.0 / (kernel.spec.e as f32).sqrt(),
+        skip,
+        q_column: args.q.column / 4,
+        k_column: args.k.column / 4,
+        v_column: args.v.column / 4,
+        q_step: args.q.step / 4,
+        k_step: args.k.step / 4,
+        v_step: args.v.step / 4,
+    };
     let [x, y, _] = grid(tiles);
-    rec.dispatch(kernel, Params { tiles, heads, scale }, &args.list(), [x, y, heads]);
+    rec.dispatch(kernel, params, &args.list(), [x, y, heads]);
 }

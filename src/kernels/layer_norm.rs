@@ -1,7 +1,7 @@
 //! Residual add and LayerNorm: `y = LN(x + r)`.  Shader: `shaders/layer_norm.wgsl`.
 
-use super::{ELEM, WIDTHS, row_workgroup, specialise};
-use crate::recording::{Const, Kernel, Program, Recording, Tensor, grid};
+use super::{ELEM, Tier, WIDTHS, row_workgroup, specialise};
+use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
 /// Constants fixed when the pipeline is built.
@@ -11,14 +11,19 @@ pub struct Spec {
     pub wg: u32,
     /// D
     pub d: u32,
+    /// Whether `x`, `r` and `y` are in textures.
+    pub texture: bool,
     /// Whether there is an `r`.
     pub residual: bool,
 }
 
 impl Spec {
     /// The usual constants for rows of `d` elements.
-    pub fn new(d: u32, residual: bool) -> Self {
-        Self { wg: row_workgroup(d), d, residual }
+    pub fn new(tier: Tier, d: u32, residual: bool) -> Self {
+        let texture = tier.format() == Format::Texture;
+        // From textures, a row is one invocation's.
+        let wg = if texture { 16 } else { row_workgroup(d) };
+        Self { wg, d, texture, residual }
     }
 
     fn constants(&self) -> Vec<(&'static str, Const)> {
@@ -54,17 +59,24 @@ bindings!(Args { x: Read, r: Read, gamma: Read, beta: Read, y: Write });
 
 /// Makes a Spec runnable.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
-    let (file, constants) = (source!("layer_norm.wgsl"), spec.constants());
-    specialise::<_, Params>("layer_norm", file, ACCESS, spec, vec![ELEM], constants)
+    let (file, textures): (_, &[_]) = match spec.texture {
+        false => (source!("layer_norm.wgsl"), &[]),
+        true => (source!("texture/layer_norm.wgsl"), &["x", "r", "y"]),
+    };
+    let constants = spec.constants();
+    specialise::<_, Params>("layer_norm", file, (BINDINGS, textures), spec, vec![ELEM], constants)
 }
 
-/// Programs of every width.
+/// Programs of every width, buffers and textures.
 pub fn programs() -> Vec<Program> {
-    let specs = WIDTHS.iter().flat_map(|&d| [Spec::new(d, true), Spec::new(d, false)]);
-    specs.map(|spec| (*kernel(spec).program).clone()).collect()
+    let of = |d| {
+        let tiers = [Tier::Tiled, Tier::Texture].into_iter();
+        tiers.flat_map(move |tier| [true, false].map(|residual| Spec::new(tier, d, residual)))
+    };
+    WIDTHS.into_iter().flat_map(of).map(|spec| (*kernel(spec).program).clone()).collect()
 }
 
-/// Appends one dispatch.  One workgroup per row.
+/// Appends one dispatch.  One workgroup per row; from textures, one invocation.
 pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, eps: f32) {
     let [t, d] = args.x.shape2();
     assert_eq!(d, kernel.spec.d, "width");
@@ -72,5 +84,6 @@ pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, eps: f32) 
     args.gamma.expect([d]);
     args.beta.expect([d]);
     args.y.expect([t, d]);
-    rec.dispatch(kernel, Params { rows: t, eps }, &args.list(), grid(t));
+    let groups = if kernel.spec.texture { t.div_ceil(kernel.spec.wg) } else { t };
+    rec.dispatch(kernel, Params { rows: t, eps }, &args.list(), grid(groups));
 }

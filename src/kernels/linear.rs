@@ -1,54 +1,23 @@
-//! `y = x·Wᵀ + bias`.  Shaders: `shaders/linear.wgsl`, `shaders/naive/linear.wgsl`.
+//! `y = x·Wᵀ + bias`, or with a residual `y = x·Wᵀ + bias + r`.  Shaders: `shaders/linear.wgsl` and
+//! the same in `shaders/naive/`, `shaders/texture/`.
 
-use super::{ELEM, Tier, specialise};
-use crate::recording::{Const, Kernel, Program, Recording, Tensor, grid};
+use super::{Tier, Tile, specialise};
+use crate::recording::{Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
 /// Constants fixed when the pipeline is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Spec {
-    /// One output per invocation.
-    Naive {
-        /// Invocations per workgroup.
-        wg: u32,
-    },
-    /// A tile of outputs per workgroup, 8 by 8 of them per invocation.
-    Tiled {
-        /// Rows of y per workgroup.
-        bm: u32,
-        /// Columns of y per workgroup.
-        bn: u32,
-        /// Inner elements staged at a time.
-        bk: u32,
-    },
+pub struct Spec {
+    /// How the product is tiled.
+    pub tile: Tile,
+    /// Whether `r` is added.
+    pub residual: bool,
 }
 
 impl Spec {
     /// The usual constants of a tier.
-    pub fn new(tier: Tier) -> Self {
-        match tier {
-            Tier::Naive => Self::Naive { wg: 64 },
-            Tier::Tiled => Self::Tiled { bm: 64, bn: 64, bk: 16 },
-        }
-    }
-
-    fn constants(&self) -> Vec<(&'static str, Const)> {
-        match *self {
-            Self::Naive { wg } => vec![("WG", wg.into())],
-            Self::Tiled { bm, bn, bk } => vec![
-                ("BM", bm.into()),
-                ("BN", bn.into()),
-                ("BK", bk.into()),
-            ],
-        }
-    }
-
-    /// Workgroups for `rows` × `outer` outputs.
-    fn groups(&self, rows: u32, outer: u32) -> u32 {
-        match *self {
-            Self::Naive { wg } => rows * outer.div_ceil(wg),
-            Self::Tiled { bm, bn, .. } => rows.div_ceil(bm) * outer.div_ceil(bn),
-        }
+    pub fn new(tier: Tier, residual: bool) -> Self {
+        Self { tile: Tile::new(tier), residual }
     }
 }
 
@@ -69,37 +38,47 @@ abi!(Params { rows, outer, inner });
 pub struct Args<'a> {
     /// \[T, K\]
     pub x: &'a Tensor,
-    /// \[N, K\]
+    /// \[N, K\], in the order of [`super::Layout`]
     pub w: &'a Tensor,
     /// \[N\]
     pub bias: &'a Tensor,
+    /// \[T, N\]; `x` again where the Spec has no residual.
+    pub r: &'a Tensor,
     /// \[T, N\], written
     pub y: &'a Tensor,
 }
-bindings!(Args { x: Read, w: Read, bias: Read, y: Write });
+bindings!(Args { x: Read, w: Read, bias: Read, r: Read, y: Write });
 
 /// Makes a Spec runnable.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
-    let file = match spec {
-        Spec::Naive { .. } => source!("naive/linear.wgsl"),
-        Spec::Tiled { .. } => source!("linear.wgsl"),
+    let (file, textures): (_, &[_]) = match spec.tile {
+        Tile::Naive { .. } => (source!("naive/linear.wgsl"), &[]),
+        Tile::Tiled { .. } => (source!("linear.wgsl"), &[]),
+        Tile::Texture { .. } => (source!("texture/linear.wgsl"), &["x", "w", "r", "y"]),
     };
-    specialise::<_, Params>("linear", file, ACCESS, spec, vec![ELEM], spec.constants())
+    let mut constants = spec.tile.constants();
+    constants.push(("RESIDUAL", spec.residual.into()));
+    let bindings = (BINDINGS, textures);
+    specialise::<_, Params>("linear", file, bindings, spec, spec.tile.imports(), constants)
 }
 
-/// Programs of every tier.
+/// Programs of every tile, with and without residual.
 pub fn programs() -> Vec<Program> {
-    Tier::ALL.iter().map(|&tier| (*kernel(Spec::new(tier)).program).clone()).collect()
+    let specs = Tile::all().into_iter();
+    let specs = specs.flat_map(|tile| [true, false].map(|residual| Spec { tile, residual }));
+    specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 
-/// Appends one dispatch.  K must be a multiple of 4.
+/// Appends one dispatch.  N and K must be multiples of 4.
 pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args) {
-    let [t, k] = args.x.shape2();
-    let [n, _] = args.w.shape2();
-    assert!(k.is_multiple_of(4), "inner size {k} is not a multiple of 4");
-    args.w.expect([n, k]);
-    args.bias.expect([n]);
+    let ([t, k], n) = (args.x.shape2(), args.bias.shape1());
+    assert!(k.is_multiple_of(4) && n.is_multiple_of(4), "sizes {n} and {k} of a product");
+    args.x.expect([t, k]);
+    assert_eq!(args.w.shape.len(), n as usize * k as usize, "weights");
     args.y.expect([t, n]);
+    if kernel.spec.residual {
+        args.r.expect([t, n]);
+    }
     let params = Params { rows: t, outer: n, inner: k };
-    rec.dispatch(kernel, params, &args.list(), grid(kernel.spec.groups(t, n)));
+    rec.dispatch(kernel, params, &args.list(), grid(kernel.spec.tile.groups(t, n)));
 }

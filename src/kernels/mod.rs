@@ -6,10 +6,12 @@
 //! `tests/abi.rs` holds every file against its shader.
 
 mod tier;
+mod tile;
 
-use crate::recording::{Access, Const, Kernel, Program};
+use crate::recording::{Access, Binding, Const, Kernel, Program};
 use std::sync::Arc;
 pub use tier::Tier;
+pub use tile::{Layout, Tile};
 
 /// What a host file promises of its shader; compared with the shader's own reflection by
 /// `tests/abi.rs`.
@@ -57,10 +59,9 @@ macro_rules! bindings {
         /// Names and access of the bindings after `params`.
         pub const BINDINGS: &[(&str, $crate::recording::Access)] =
             &[$((stringify!($field), $crate::recording::Access::$access)),+];
-        const ACCESS: &[$crate::recording::Access] = &[$($crate::recording::Access::$access),+];
 
         impl $args<'_> {
-            fn list(&self) -> [$crate::recording::Tensor; ACCESS.len()] {
+            fn list(&self) -> [$crate::recording::Tensor; BINDINGS.len()] {
                 [$(*self.$field),+]
             }
         }
@@ -82,21 +83,26 @@ macro_rules! source {
     };
 }
 
-kernels! { embed, linear, attention, layer_norm, geglu, pool }
+kernels! { embed, linear, linear_geglu, key_norm, attention, layer_norm, pool }
 
 type Source = (&'static str, &'static str);
 
-/// Builds a kernel from its parts; the constants and imports are the Spec's.
+/// Builds a kernel from its parts; the constants and imports are the Spec's, and the bindings
+/// named in `textures` are textures in this version.
 fn specialise<S, P>(
     word: &'static str,
     (file, text): Source,
-    access: &'static [Access],
+    (bindings, textures): (&[(&str, Access)], &[&str]),
     spec: S,
     imports: Vec<(&'static str, &'static str)>,
     constants: Vec<(&'static str, Const)>,
 ) -> Kernel<S> {
+    let bindings = bindings
+        .iter()
+        .map(|&(name, access)| Binding { access, texture: textures.contains(&name) })
+        .collect();
     let params_bytes = size_of::<P>() as u32;
-    let program = Program { word, file, text, imports, constants, access, params_bytes };
+    let program = Program { word, file, text, imports, constants, bindings, params_bytes };
     Kernel { spec, program: Arc::new(program) }
 }
 
@@ -108,6 +114,26 @@ fn row_workgroup(d: u32) -> u32 {
 
 /// Storage type of activations and weights.
 const ELEM: (&str, &str) = ("elem", "elem_f32");
+
+/// The fragment by which lanes share what they load.
+fn share(lanes: u32) -> &'static str {
+    if lanes == 1 { "share_one" } else { "share_many" }
+}
+
+/// The functions by which lanes agree.
+fn lanes(lanes: u32) -> &'static str {
+    if lanes == 1 { "lanes_one" } else { "lanes_many" }
+}
+
+/// The tiers that `programs()` covers.
+const GPU_TIERS: [Tier; 6] = [
+    Tier::Naive,
+    Tier::Tiled,
+    Tier::Texture,
+    Tier::Subgroup(4),
+    Tier::Subgroup(8),
+    Tier::Subgroup(32),
+];
 
 /// Row lengths that `programs()` covers: the fixtures', the shipped model's, small, base, large.
 const WIDTHS: [u32; 6] = [32, 64, 384, 512, 768, 1024];

@@ -1,7 +1,7 @@
 //! One vector per sequence: mean, cut, L2 norm.  Shader: `shaders/pool.wgsl`.
 
-use super::{ELEM, WIDTHS, row_workgroup, specialise};
-use crate::recording::{Const, Kernel, Program, Recording, Tensor, grid};
+use super::{ELEM, Tier, WIDTHS, row_workgroup, specialise};
+use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
 /// Constants fixed when the pipeline is built.
@@ -11,12 +11,14 @@ pub struct Spec {
     pub wg: u32,
     /// D
     pub d: u32,
+    /// Whether `x` is in textures.
+    pub texture: bool,
 }
 
 impl Spec {
     /// The usual constants for rows of `d` elements.
-    pub fn new(d: u32) -> Self {
-        Self { wg: row_workgroup(d), d }
+    pub fn new(tier: Tier, d: u32) -> Self {
+        Self { wg: row_workgroup(d), d, texture: tier.format() == Format::Texture }
     }
 
     fn constants(&self) -> Vec<(&'static str, Const)> {
@@ -50,13 +52,18 @@ bindings!(Args { x: Read, cu_seqlens: Read, y: Write });
 
 /// Makes a Spec runnable.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
-    let (file, constants) = (source!("pool.wgsl"), spec.constants());
-    specialise::<_, Params>("pool", file, ACCESS, spec, vec![ELEM], constants)
+    let (file, textures): (_, &[_]) = match spec.texture {
+        false => (source!("pool.wgsl"), &[]),
+        true => (source!("texture/pool.wgsl"), &["x"]),
+    };
+    let constants = spec.constants();
+    specialise::<_, Params>("pool", file, (BINDINGS, textures), spec, vec![ELEM], constants)
 }
 
-/// Programs of every width.
+/// Programs of every width, buffers and textures.
 pub fn programs() -> Vec<Program> {
-    WIDTHS.iter().map(|&d| (*kernel(Spec::new(d)).program).clone()).collect()
+    let specs = WIDTHS.iter().flat_map(|&d| [Tier::Tiled, Tier::Texture].map(|t| Spec::new(t, d)));
+    specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 
 /// Appends one dispatch.  One workgroup per sequence.

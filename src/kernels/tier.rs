@@ -1,37 +1,83 @@
-use crate::recording::Caps;
+use crate::recording::{Caps, Format};
 use std::fmt;
 
 /// Which of several versions of a kernel runs; chosen once, when an engine is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tier {
-    /// The shortest correct versions (`shaders/naive/`); on the CPU, the twins themselves.
+    /// On the CPU: the twins themselves, plain loops on one thread.
+    Twin,
+    /// On the CPU: blocked products and tiled attention on all cores.
+    Blocked,
+    /// On a GPU: the shortest correct versions (`shaders/naive/`).
     Naive,
-    /// Tiled in workgroup memory and registers; on the CPU, blocked products on all cores.
+    /// On a GPU: tiled in workgroup memory and registers.
     Tiled,
+    /// On a GPU: matrices in textures, tiles in registers only, no barriers (`shaders/texture/`).
+    Texture,
+    /// The same, and the lanes of a subgroup, of this size on the whole device, load for each
+    /// other.
+    Subgroup(u32),
 }
 
 impl Tier {
-    /// Every tier, slowest first.
-    pub const ALL: [Self; 2] = [Self::Naive, Self::Tiled];
-
-    /// Whether a device can run this tier.  Mesa's software OpenGL unrolls the tiled attention and
-    /// then compiles it for minutes.
-    pub fn suits(self, caps: &Caps) -> bool {
-        self == Self::Naive || !(caps.gl && caps.software)
+    /// The tiers that a device can run, the plainest first.
+    pub fn of(caps: &Caps) -> Vec<Self> {
+        if caps.cpu {
+            return vec![Self::Twin, Self::Blocked];
+        }
+        // Mesa's software OpenGL unrolls every other kernel and then compiles it for minutes.
+        if caps.gl && caps.software {
+            return vec![Self::Naive];
+        }
+        let mut tiers = vec![Self::Naive, Self::Tiled];
+        if caps.textures {
+            tiers.push(Self::Texture);
+        }
+        if let (true, Some((least, most))) = (caps.textures, caps.subgroup)
+            && least == most
+            && (4..=64).contains(&least)
+        {
+            tiers.push(Self::Subgroup(least));
+        }
+        tiers
     }
 
-    /// The fastest tier that suits a device.
+    /// Whether a device can run this tier.
+    pub fn suits(self, caps: &Caps) -> bool {
+        Self::of(caps).contains(&self)
+    }
+
+    /// The tier that is usually the fastest on a device: in software drivers, loads from textures
+    /// are many times cheaper than those from buffers and workgroup memory.
     pub fn choose(caps: &Caps) -> Self {
-        let mut fastest_first = Self::ALL.into_iter().rev();
-        fastest_first.find(|tier| tier.suits(caps)).unwrap_or(Self::Naive)
+        let tiers = Self::of(caps);
+        let tiled = tiers.iter().find(|tier| **tier == Self::Tiled && !caps.software);
+        *tiled.or(tiers.last()).unwrap_or(&Self::Naive)
+    }
+
+    /// Invocations that work together without a barrier: 1, or the size of a subgroup.
+    pub fn lanes(self) -> u32 {
+        if let Self::Subgroup(lanes) = self { lanes } else { 1 }
+    }
+
+    /// How matrices are stored.
+    pub fn format(self) -> Format {
+        match self {
+            Self::Texture | Self::Subgroup(_) => Format::Texture,
+            _ => Format::F32,
+        }
     }
 }
 
 impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Twin => "twin",
+            Self::Blocked => "blocked",
             Self::Naive => "naive",
             Self::Tiled => "tiled",
+            Self::Texture => "texture",
+            Self::Subgroup(_) => "subgroup",
         })
     }
 }

@@ -3,27 +3,28 @@
 use super::{
     kernels::Kernels,
     scratch::Scratch,
-    weights::{Layer, Linear, Norm, Weights},
+    weights::{Layer, Linear, Norm, Projections, Weights},
 };
 use crate::{
-    kernels::{attention, embed, geglu, layer_norm, linear},
+    kernels::{attention, embed, key_norm, layer_norm, linear, linear_geglu},
     recording::{Recording, Tensor},
 };
 
 /// Appends the encoder: from `s.ids` to token embeddings in `s.x`.
+///
+/// Three slabs serve every layer: the stream `x`; `n`, \[T, D\]; and one that holds q, k and v,
+/// then the sum before the first LayerNorm, then the wide `h` of the MLP.
 pub(super) fn record(rec: &mut Recording, k: &Kernels, w: &Weights, s: &Scratch) {
     embeddings(rec, k, w, s);
     for layer in &w.layers {
-        // attention block: x ← LN(x + Wₒ·attn(W_q·x, W_k·x, W_v·x))
-        product(rec, k, &layer.q, &s.x, &s.q);
-        product(rec, k, &layer.k, &s.x, &s.k);
-        product(rec, k, &layer.v, &s.x, &s.v);
-        attend(rec, k, w, s);
-        product(rec, k, &layer.proj, &s.context, &s.delta);
-        add_norm(rec, k, &layer.attention_norm, &s.delta, &s.x, &s.a);
+        // attention block: x ← LN(x + Wₒ·attn(W_qkv·x))
+        projections(rec, k, &layer.qkv, s);
+        attend(rec, k, w, s, [&s.q, &s.k, &s.v]);
+        product_add(rec, k, &layer.proj, &s.n, &s.x, &s.sum);
+        norm(rec, k, &layer.attention_norm, &s.sum, &s.x);
         // GEGLU block: x ← LN(x + W₂·(gelu(gate) ⊙ up)),  [gate | up] = W₁·x
-        mlp(rec, k, w, s, layer, &s.a);
-        add_norm(rec, k, &layer.mlp_norm, &s.delta, &s.a, &s.x);
+        mlp(rec, k, s, layer, &s.x);
+        norm(rec, k, &layer.mlp_norm, &s.n, &s.x);
     }
 }
 
@@ -43,57 +44,77 @@ pub(super) fn embeddings(rec: &mut Recording, k: &Kernels, w: &Weights, s: &Scra
     }
 }
 
+/// `[q | k | v] = W_qkv·x + b`: one product, or three where the device has no binding for all.
+fn projections(rec: &mut Recording, k: &Kernels, p: &Projections, s: &Scratch) {
+    match (p, &s.qkv) {
+        (Projections::Fused(qkv), Some(all)) => product(rec, k, qkv, &s.x, all),
+        (Projections::Fused(qkv), None) => {
+            let [d, t] = [s.x.shape2()[1], s.x.shape2()[0]];
+            for (n, y) in (0..).zip([&s.q, &s.k, &s.v]) {
+                y.expect([t, d]);
+                let part = n * d..(n + 1) * d;
+                let (w, bias) = (qkv.w.rows(part.clone()), qkv.bias.rows(part));
+                product(rec, k, &Linear { w, bias }, &s.x, y);
+            }
+        }
+        (Projections::Apart { q, k: key, v }, _) => {
+            for (p, y) in [(q, &s.q), (key, &s.k), (v, &s.v)] {
+                product(rec, k, p, &s.x, y);
+            }
+        }
+    }
+}
+
 /// `y = W·x + b`
 pub(super) fn product(rec: &mut Recording, k: &Kernels, p: &Linear, x: &Tensor, y: &Tensor) {
-    linear::record(rec, &k.linear, linear::Args { x, w: &p.w, bias: &p.bias, y });
+    linear::record(rec, &k.linear, linear::Args { x, w: &p.w, bias: &p.bias, r: x, y });
 }
 
-/// `context = attn(q, k, v)`
-pub(super) fn attend(rec: &mut Recording, k: &Kernels, w: &Weights, s: &Scratch) {
-    let args = attention::Args {
-        q: &s.q,
-        k: &s.k,
-        v: &s.v,
-        slopes: &w.slopes,
-        cu_seqlens: &s.cu_seqlens,
-        tiles: &s.tiles,
-        context: &s.context,
-    };
-    attention::record(rec, &k.attention, args);
-}
-
-/// `y = LN(x + r)`
-pub(super) fn add_norm(
+/// `y = W·x + b + r`
+pub(super) fn product_add(
     rec: &mut Recording,
     k: &Kernels,
-    norm: &Norm,
+    p: &Linear,
     x: &Tensor,
     r: &Tensor,
     y: &Tensor,
 ) {
-    let args = layer_norm::Args { x, r, gamma: &norm.gamma, beta: &norm.beta, y };
-    layer_norm::record(rec, &k.add_norm, args, k.eps);
+    linear::record(rec, &k.linear_add, linear::Args { x, w: &p.w, bias: &p.bias, r, y });
 }
 
-/// `delta = W₂·(activation(gate) ⊙ up)`, a block of rows at a time: the wide intermediates never
-/// grow with the batch, and never pass a binding.
-pub(super) fn mlp(
+/// `n = attn(q, k, v)`
+pub(super) fn attend(
     rec: &mut Recording,
     k: &Kernels,
     w: &Weights,
     s: &Scratch,
-    layer: &Layer,
-    x: &Tensor,
+    [q, key, v]: [&Tensor; 3],
 ) {
+    let (cu_seqlens, tiles, norms) = (&s.cu_seqlens, &s.tiles, &s.norms);
+    key_norm::record(rec, &k.key_norm, key_norm::Args { k: key, cu_seqlens, tiles, norms });
+    let context = &s.n;
+    let slopes = &w.slopes;
+    let args = attention::Args { q, k: key, v, slopes, cu_seqlens, tiles, norms, context };
+    attention::record(rec, &k.attention, args, k.skip);
+}
+
+/// `y = LN(x)`
+pub(super) fn norm(rec: &mut Recording, k: &Kernels, norm: &Norm, x: &Tensor, y: &Tensor) {
+    let args = layer_norm::Args { x, r: x, gamma: &norm.gamma, beta: &norm.beta, y };
+    layer_norm::record(rec, &k.norm, args, k.eps);
+}
+
+/// `n = W₂·(activation(gate) ⊙ up) + b + x`, a block of rows at a time: the wide intermediate never
+/// passes a binding.
+pub(super) fn mlp(rec: &mut Recording, k: &Kernels, s: &Scratch, layer: &Layer, x: &Tensor) {
     let [t, _] = x.shape2();
-    let [block, _] = s.gate_up.shape2();
+    let [block, _] = s.h.shape2();
     for first in (0..t).step_by(block as usize) {
         let rows = first..t.min(first + block);
-        let (x, delta) = (x.rows(rows.clone()), s.delta.rows(rows.clone()));
-        let (gate_up, h) = (s.gate_up.first(rows.len() as u32), s.h.first(rows.len() as u32));
-        let up = linear::Args { x: &x, w: &layer.gate_up, bias: &w.zero, y: &gate_up };
-        linear::record(rec, &k.linear, up);
-        geglu::record(rec, &k.geglu, geglu::Args { gate_up: &gate_up, h: &h });
-        product(rec, k, &layer.down, &h, &delta);
+        let (x, n) = (x.rows(rows.clone()), s.n.rows(rows.clone()));
+        let h = s.h.first(rows.len() as u32);
+        let args = linear_geglu::Args { x: &x, w: &layer.gate_up, h: &h };
+        linear_geglu::record(rec, &k.linear_geglu, args);
+        product_add(rec, k, &layer.down, &h, &x, &n);
     }
 }

@@ -1,6 +1,6 @@
 use super::{config::Config, variant::Variant};
 use crate::{
-    kernels::{Tier, attention, embed, geglu, layer_norm, linear, pool},
+    kernels::{Tier, attention, embed, key_norm, layer_norm, linear, linear_geglu, pool},
     recording::Kernel,
 };
 
@@ -8,27 +8,34 @@ use crate::{
 pub(super) struct Kernels {
     pub(super) embed: Kernel<embed::Spec>,
     pub(super) linear: Kernel<linear::Spec>,
+    pub(super) linear_add: Kernel<linear::Spec>,
+    pub(super) linear_geglu: Kernel<linear_geglu::Spec>,
+    pub(super) key_norm: Kernel<key_norm::Spec>,
     pub(super) attention: Kernel<attention::Spec>,
     pub(super) norm: Kernel<layer_norm::Spec>,
     pub(super) add_norm: Kernel<layer_norm::Spec>,
-    pub(super) geglu: Kernel<geglu::Spec>,
     pub(super) pool: Kernel<pool::Spec>,
     pub(super) eps: f32,
+    /// [`attention::Params::skip`]
+    pub(super) skip: f32,
 }
 
 impl Kernels {
-    pub(super) fn new(config: &Config, variant: &Variant, tier: Tier) -> Self {
-        let Config { hidden, intermediate, activation, eps, .. } = *config;
-        let spec = geglu::Spec::new(intermediate, variant.gate_first, activation);
+    pub(super) fn new(config: &Config, variant: &Variant, tier: Tier, skip_eps: f32) -> Self {
+        let Config { hidden, activation, eps, .. } = *config;
+        let geglu = linear_geglu::Spec::new(tier, variant.gate_first, activation);
         Self {
-            embed: embed::kernel(embed::Spec::new(hidden)),
-            linear: linear::kernel(linear::Spec::new(tier)),
+            embed: embed::kernel(embed::Spec::new(tier, hidden)),
+            linear: linear::kernel(linear::Spec::new(tier, false)),
+            linear_add: linear::kernel(linear::Spec::new(tier, true)),
+            linear_geglu: linear_geglu::kernel(geglu),
+            key_norm: key_norm::kernel(key_norm::Spec::new(tier, config.head_width())),
             attention: attention::kernel(attention::Spec::new(tier, config.head_width())),
-            norm: layer_norm::kernel(layer_norm::Spec::new(hidden, false)),
-            add_norm: layer_norm::kernel(layer_norm::Spec::new(hidden, true)),
-            geglu: geglu::kernel(spec),
-            pool: pool::kernel(pool::Spec::new(hidden)),
+            norm: layer_norm::kernel(layer_norm::Spec::new(tier, hidden, false)),
+            add_norm: layer_norm::kernel(layer_norm::Spec::new(tier, hidden, true)),
+            pool: pool::kernel(pool::Spec::new(tier, hidden)),
             eps,
+            skip: attention::skip(skip_eps),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     batch::PackedBatch,
     error::Error,
     kernels::{Tier, pool},
-    recording::{Engine, Recording},
+    recording::{Engine, Format, Page, ROW_STEP, Recording},
 };
 pub use checkpoint::Checkpoint;
 pub use config::Config;
@@ -46,21 +46,40 @@ pub struct Model {
     kernels: Kernels,
     weights: Weights,
     scratch: Scratch,
+    format: Format,
 }
+
+/// The share of a softmax row that attention may leave out: below the rounding of f32.
+pub const SKIP_EPS: f32 = 1.0 / (1 << 24) as f32;
 
 impl Model {
     /// Loads `config.json` and the weights of a directory.
     ///
     /// # Errors
     /// [`Error::Read`] and [`Error::Model`] for the files, [`Error::Gpu`] for the device.
-    pub fn open(dir: &Path, mut engine: Box<dyn Engine>, tier: Tier) -> Result<Self, Error> {
+    pub fn open(dir: &Path, engine: Box<dyn Engine>, tier: Tier) -> Result<Self, Error> {
+        Self::open_with(dir, engine, tier, SKIP_EPS)
+    }
+
+    /// As [`Model::open`]; attention leaves out keys whose share of a row's softmax is certainly
+    /// below `skip_eps`, none for 0.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn open_with(
+        dir: &Path,
+        mut engine: Box<dyn Engine>,
+        tier: Tier,
+        skip_eps: f32,
+    ) -> Result<Self, Error> {
         let config = Config::open(&dir.join("config.json"))?;
         let checkpoint = Checkpoint::open(dir)?;
         let variant = variant::detect(checkpoint.names()).map_err(Error::Model)?;
-        let weights = Weights::upload(&checkpoint, &config, variant, &mut *engine)?;
-        let scratch = Scratch::new(&mut *engine)?;
-        let kernels = Kernels::new(&config, variant, tier);
-        Ok(Self { config, variant, engine, kernels, weights, scratch })
+        let weights = Weights::upload(&checkpoint, &config, variant, tier, &mut *engine)?;
+        let scratch = Scratch::new(&mut *engine, tier.format(), variant.qk_norm)?;
+        let kernels = Kernels::new(&config, variant, tier, skip_eps);
+        let format = tier.format();
+        Ok(Self { config, variant, engine, kernels, weights, scratch, format })
     }
 
     /// Sizes and switches.
@@ -73,10 +92,22 @@ impl Model {
         self.variant
     }
 
-    /// Tokens that one batch, hence one text, may have on this device: \[T, D\] must fit into a
-    /// binding.
+    /// Tokens that one batch, hence one text, may have on this device: every activation must fit
+    /// into a binding or a texture.
     pub fn max_tokens(&self) -> usize {
-        (self.engine.caps().max_binding_bytes / (4 * u64::from(self.config.hidden))) as usize
+        let Config { hidden: d, intermediate: f, .. } = self.config;
+        match self.format {
+            Format::Texture => {
+                let columns = d.max(f).max(if self.variant.qk_norm { d } else { 3 * d });
+                (Page::HEIGHT / columns.div_ceil(4) * Page::HEIGHT) as usize
+            }
+            Format::F32 => {
+                // Parts of the fused weights can be bound on their own only where they are aligned.
+                let apart = self.variant.qk_norm || d.is_multiple_of(ROW_STEP);
+                let columns = if apart { d } else { 3 * d };
+                (self.engine.caps().max_binding_bytes / (4 * u64::from(columns))) as usize
+            }
+        }
     }
 
     /// Bytes that the device holds for this model now.

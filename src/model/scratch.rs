@@ -3,7 +3,7 @@ use crate::{
     batch::{self, PackedBatch},
     error::Error,
     kernels::attention::TILE,
-    recording::{Engine, ROW_STEP, Tensor},
+    recording::{Engine, Format, Page, ROW_STEP, Shape, Tensor},
 };
 
 /// Every tensor that depends on the batch, reused by every layer and every batch; grown when a
@@ -17,49 +17,64 @@ pub(super) struct Scratch {
     pub(super) cu_seqlens: Tensor,
     /// \[n, 2\], `u32`
     pub(super) tiles: Tensor,
-    /// \[T, D\]: the residual stream at the beginning and the end of a layer.
+    /// \[n, H\]: the largest norm among the keys of a tile.
+    pub(super) norms: Tensor,
+    /// \[T, D\]: the residual stream.
     pub(super) x: Tensor,
-    /// \[T, D\]
+    /// \[T, D\]: what attention gathered, then the sum before the second LayerNorm.
+    pub(super) n: Tensor,
+    /// \[T, 3D\]: queries, keys and values side by side, where one binding holds them.
+    pub(super) qkv: Option<Tensor>,
+    /// \[T, D\]: columns of `qkv`, or tensors of their own.
     pub(super) q: Tensor,
-    /// \[T, D\]
+    /// Likewise.
     pub(super) k: Tensor,
-    /// \[T, D\]
+    /// Likewise.
     pub(super) v: Tensor,
-    /// \[T, D\]: what attention gathered.
-    pub(super) context: Tensor,
-    /// \[T, D\]: what a block adds to the stream.
-    pub(super) delta: Tensor,
-    /// \[T, D\]: the stream between the two blocks of a layer.
-    pub(super) a: Tensor,
-    /// \[R, 2F\], R rows of the batch at a time.
-    pub(super) gate_up: Tensor,
-    /// \[R, F\]
+    /// \[T, D\]: the sum before the first LayerNorm, in the place of q, k and v.
+    pub(super) sum: Tensor,
+    /// \[R, F\], R rows of the batch at a time, in the place of `sum`.
     pub(super) h: Tensor,
+    /// \[T, D\] twice, for the code model.
+    pub(super) extra: Option<[Tensor; 2]>,
     /// \[B, dims\]
     pub(super) y: Tensor,
+    /// The slab of q, k, v, `sum` and `h`.
+    wide: Tensor,
+    /// Those of k and v where `wide` cannot hold them.
+    apart: [Tensor; 2],
+    format: Format,
 }
 
-/// Rows of the MLP's intermediates at most: enough to fill any GPU, 75 MB at base size.
+/// Rows of the MLP's intermediate at most, on a GPU: enough to fill any, 25 MB at base size.
 const MLP_ROWS: u32 = 2048;
 
 impl Scratch {
-    pub(super) fn new(engine: &mut dyn Engine) -> Result<Self, Error> {
-        let mut empty = |shape: [u32; 2]| engine.alloc(shape.into());
+    /// Empty; `extra` for the code model.
+    pub(super) fn new(engine: &mut dyn Engine, format: Format, extra: bool) -> Result<Self, Error> {
+        let mut empty = |format| engine.alloc([0, 0].into(), format);
+        let wide = empty(format)?;
+        let apart = [empty(format)?, empty(format)?];
+        let [k, v] = apart;
         Ok(Self {
-            tiles: empty([0, 2])?,
-            x: empty([0, 0])?,
-            q: empty([0, 0])?,
-            k: empty([0, 0])?,
-            v: empty([0, 0])?,
-            context: empty([0, 0])?,
-            delta: empty([0, 0])?,
-            a: empty([0, 0])?,
-            gate_up: empty([0, 0])?,
-            h: empty([0, 0])?,
-            y: empty([0, 0])?,
-            ids: engine.alloc([0].into())?,
-            type_ids: engine.alloc([0].into())?,
-            cu_seqlens: engine.alloc([0].into())?,
+            tiles: empty(Format::F32)?,
+            norms: empty(Format::F32)?,
+            x: empty(format)?,
+            n: empty(format)?,
+            extra: if extra { Some([empty(format)?, empty(format)?]) } else { None },
+            y: empty(Format::F32)?,
+            ids: empty(Format::F32)?,
+            type_ids: empty(Format::F32)?,
+            cu_seqlens: empty(Format::F32)?,
+            qkv: None,
+            q: wide,
+            k,
+            v,
+            sum: wide,
+            h: wide,
+            wide,
+            apart,
+            format,
         })
     }
 
@@ -83,22 +98,61 @@ impl Scratch {
         }
         engine.resize(&mut self.tiles, [tiles.len() as u32, 2].into())?;
         engine.write(&self.tiles, tiles.as_flattened());
+        engine.resize(&mut self.norms, [tiles.len() as u32, config.heads].into())?;
 
-        let streams = [&mut self.x, &mut self.q, &mut self.k, &mut self.v];
-        let streams = streams.into_iter().chain([&mut self.context, &mut self.delta, &mut self.a]);
-        for tensor in streams {
+        let extra = self.extra.iter_mut().flatten();
+        for tensor in [&mut self.x, &mut self.n].into_iter().chain(extra) {
             engine.resize(tensor, [t, d].into())?;
         }
-        let rows = t.min(mlp_rows(engine.caps().max_binding_bytes, config.intermediate));
-        engine.resize(&mut self.gate_up, [rows, 2 * config.intermediate].into())?;
-        engine.resize(&mut self.h, [rows, config.intermediate].into())?;
+        self.fit_wide(engine, config, t)?;
         engine.resize(&mut self.y, [b, dims].into())
+    }
+
+    /// The slab that serves three purposes, one after the other.
+    fn fit_wide(&mut self, engine: &mut dyn Engine, config: &Config, t: u32) -> Result<(), Error> {
+        let Config { hidden: d, intermediate: f, .. } = *config;
+        let most = engine.caps().max_binding_bytes;
+        let rows = match self.format {
+            Format::Texture => t,
+            Format::F32 => t.min(mlp_rows(most, f)),
+        };
+        // The code model normalises queries and keys on their way into tensors of their own.
+        let fused = self.extra.is_none() && fits(self.format, most, [t, 3 * d]);
+        let qkv: Shape = if fused { [t, 3 * d].into() } else { [t, d].into() };
+        engine.reserve(&self.wide, &[qkv, [t, d].into(), [rows, f].into()])?;
+        (self.sum, self.h) = (self.wide.shaped([t, d]), self.wide.shaped([rows, f]));
+        if fused {
+            let qkv = self.wide.shaped(qkv);
+            let columns = |n| qkv.columns(n * d..(n + 1) * d);
+            (self.q, self.k, self.v) = (columns(0), columns(1), columns(2));
+            self.qkv = Some(qkv);
+            return Ok(());
+        }
+        self.qkv = None;
+        self.q = self.wide.shaped([t, d]);
+        if self.extra.is_some() {
+            self.v = self.q;
+            return Ok(());
+        }
+        for tensor in &mut self.apart {
+            engine.resize(tensor, [t, d].into())?;
+        }
+        [self.k, self.v] = self.apart;
+        Ok(())
     }
 }
 
-/// Rows of \[R, 2F\] that fit into a binding, at most [`MLP_ROWS`].
+/// Whether a device can hold a matrix for a kernel: in a binding, or in a texture.
+pub(super) fn fits(format: Format, max_binding_bytes: u64, shape: [u32; 2]) -> bool {
+    match format {
+        Format::F32 => 4 * Shape::from(shape).len() as u64 <= max_binding_bytes,
+        Format::Texture => Page::extent(shape.into())[0] <= Page::HEIGHT,
+    }
+}
+
+/// Rows of \[R, F\] that fit into a binding, at most [`MLP_ROWS`].
 fn mlp_rows(max_binding_bytes: u64, intermediate: u32) -> u32 {
-    let rows = max_binding_bytes / (8 * u64::from(intermediate));
+    let rows = max_binding_bytes / (4 * u64::from(intermediate));
     let rows = rows.min(u64::from(MLP_ROWS)) as u32 / ROW_STEP * ROW_STEP;
     rows.max(ROW_STEP)
 }

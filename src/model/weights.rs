@@ -8,13 +8,14 @@ use super::{
 };
 use crate::{
     error::Error,
-    recording::{Engine, Shape, Tensor},
+    kernels::{Tier, Tile, linear_geglu},
+    recording::{Engine, Format, Shape, Tensor},
 };
 use std::collections::BTreeSet;
 
 /// A product's matrix and bias.
 pub struct Linear {
-    /// \[N, K\]
+    /// \[N, K\], in the tier's [`Layout`](crate::kernels::Layout)
     pub w: Tensor,
     /// \[N\]
     pub bias: Tensor,
@@ -38,21 +39,32 @@ pub struct QkNorms {
     pub residual: Norm,
 }
 
+/// The products that make queries, keys and values.
+pub enum Projections {
+    /// \[3D, D\]: all in one.
+    Fused(Linear),
+    /// \[D, D\] each: the code model normalises two of them.
+    Apart {
+        /// W_q
+        q: Linear,
+        /// W_k
+        k: Linear,
+        /// W_v
+        v: Linear,
+    },
+}
+
 /// One encoder layer.
 pub struct Layer {
-    /// W_q
-    pub q: Linear,
-    /// W_k
-    pub k: Linear,
-    /// W_v
-    pub v: Linear,
+    /// W_q, W_k and W_v
+    pub qkv: Projections,
     /// W_o
     pub proj: Linear,
     /// LayerNorm after attention.
     pub attention_norm: Norm,
     /// Of the code model only.
     pub qk: Option<QkNorms>,
-    /// W_1, \[2F, D\]; it has no bias.
+    /// W_1, \[2F, D\], in the order of [`linear_geglu::order`]; it has no bias.
     pub gate_up: Tensor,
     /// W_2
     pub down: Linear,
@@ -80,8 +92,6 @@ pub struct Weights {
     pub layers: Vec<Layer>,
     /// \[H\]
     pub slopes: Tensor,
-    /// \[2F\] zeros: the bias of a product that has none.
-    pub zero: Tensor,
 }
 
 impl Weights {
@@ -93,10 +103,11 @@ impl Weights {
         checkpoint: &Checkpoint,
         config: &Config,
         variant: &Variant,
+        tier: Tier,
         engine: &mut dyn Engine,
     ) -> Result<Self, Error> {
-        let mut loader = Loader { checkpoint, config, engine, used: BTreeSet::new() };
-        let Config { hidden, intermediate, heads, .. } = *config;
+        let mut loader = Loader { checkpoint, config, tier, engine, used: BTreeSet::new() };
+        let Config { hidden, heads, .. } = *config;
         let weights = Self {
             word: loader.word()?,
             kind: loader
@@ -105,10 +116,7 @@ impl Weights {
             layers: (0..config.layers)
                 .map(|n| loader.layer(n, variant))
                 .collect::<Result<_, _>>()?,
-            slopes: loader.engine.upload([heads].into(), &alibi::slopes(heads as usize))?,
-            zero: loader
-                .engine
-                .upload([2 * intermediate].into(), &vec![0.0; 2 * intermediate as usize])?,
+            slopes: loader.upload([heads].into(), &alibi::slopes(heads as usize))?,
         };
         loader.check_unused()?;
         Ok(weights)
@@ -118,6 +126,7 @@ impl Weights {
 struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a Config,
+    tier: Tier,
     engine: &'a mut dyn Engine,
     used: BTreeSet<String>,
 }
@@ -133,21 +142,46 @@ impl Loader<'_> {
         self.checkpoint.read(name, shape)
     }
 
+    fn upload(&mut self, shape: Shape, values: &[f32]) -> Result<Tensor, Error> {
+        self.engine.upload(shape, Format::F32, values)
+    }
+
     fn vector(&mut self, name: &str, n: u32) -> Result<Tensor, Error> {
         let values = self.read(name, &[n])?;
-        self.engine.upload([n].into(), &values)
+        self.upload([n].into(), &values)
     }
 
     fn matrix(&mut self, name: &str, shape: [u32; 2]) -> Result<Tensor, Error> {
         let values = self.read(name, &shape)?;
-        self.engine.upload(shape.into(), &values)
+        self.upload(shape.into(), &values)
     }
 
-    fn linear(&mut self, name: &str, shape: [u32; 2]) -> Result<Linear, Error> {
-        Ok(Linear {
-            w: self.matrix(&format!("{name}.weight"), shape)?,
-            bias: self.vector(&format!("{name}.bias"), shape[0])?,
-        })
+    /// A product's matrix as the tier's kernels read it.
+    fn weights(&mut self, values: Vec<f32>, shape: [u32; 2]) -> Result<Tensor, Error> {
+        let (shape, values) = Tile::new(self.tier).layout().arrange(values, shape);
+        self.engine.upload(shape, self.tier.format(), &values)
+    }
+
+    /// Products of the same input, one below the other.
+    fn linear(&mut self, names: &[String], [n, k]: [u32; 2]) -> Result<Linear, Error> {
+        let (mut w, mut bias) = (Vec::new(), Vec::new());
+        for name in names {
+            w.extend(self.read(&format!("{name}.weight"), &[n, k])?);
+            bias.extend(self.read(&format!("{name}.bias"), &[n])?);
+        }
+        let rows = bias.len() as u32;
+        Ok(Linear { w: self.weights(w, [rows, k])?, bias: self.upload([rows].into(), &bias)? })
+    }
+
+    fn projections(&mut self, n: u32, variant: &Variant) -> Result<Projections, Error> {
+        let d = self.config.hidden;
+        let parts = ["query", "key", "value"];
+        let names = parts.map(|part| format!("encoder.layer.{n}.attention.self.{part}"));
+        if !variant.qk_norm {
+            return Ok(Projections::Fused(self.linear(&names, [d, d])?));
+        }
+        let mut one = |n: usize| self.linear(&names[n..=n], [d, d]);
+        Ok(Projections::Apart { q: one(0)?, k: one(1)?, v: one(2)? })
     }
 
     fn norm(&mut self, name: &str) -> Result<Norm, Error> {
@@ -168,7 +202,7 @@ impl Loader<'_> {
         parts
             .map(|(values, n): (&[f32], u32)| {
                 let shape: Shape = [values.len() as u32 / hidden, hidden].into();
-                Ok(WordPart { first: n * step, rows: self.engine.upload(shape, values)? })
+                Ok(WordPart { first: n * step, rows: self.upload(shape, values)? })
             })
             .collect()
     }
@@ -184,15 +218,15 @@ impl Loader<'_> {
                 residual: self.norm(&name("layer_norm_1"))?,
             }),
         };
+        let gate_up = self.read(&name(variant.gate_up), &[2 * f, d])?;
+        let gate_up = linear_geglu::order(self.tier, variant.gate_first, gate_up, d as usize);
         Ok(Layer {
-            q: self.linear(&name("attention.self.query"), [d, d])?,
-            k: self.linear(&name("attention.self.key"), [d, d])?,
-            v: self.linear(&name("attention.self.value"), [d, d])?,
-            proj: self.linear(&name("attention.output.dense"), [d, d])?,
+            qkv: self.projections(n, variant)?,
+            proj: self.linear(&[name("attention.output.dense")], [d, d])?,
             attention_norm: self.norm(&name("attention.output.LayerNorm"))?,
             qk,
-            gate_up: self.matrix(&name(variant.gate_up), [2 * f, d])?,
-            down: self.linear(&name(variant.down), [d, f])?,
+            gate_up: self.weights(gate_up, [2 * f, d])?,
+            down: self.linear(&[name(variant.down)], [d, f])?,
             mlp_norm: self.norm(&name(variant.mlp_norm))?,
         })
     }

@@ -18,7 +18,8 @@ impl Activation {
     }
 }
 
-/// `h = activation(gate) ⊙ up`; the definition that `shaders/geglu.wgsl` must match.
+/// `h = activation(gate) ⊙ up`: the second half of
+/// [`linear_geglu`](super::linear_geglu()).
 ///
 /// gate_up: \[T, 2F\], the gate first or second; h: \[T, F\].
 pub fn geglu(gate_up: &[f32], activation: Activation, gate_first: bool, h: &mut [f32], f: usize) {

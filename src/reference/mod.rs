@@ -7,13 +7,17 @@
 mod attention;
 mod embed;
 mod geglu;
+mod key_norm;
 mod layer_norm;
 mod linear;
+mod linear_geglu;
 mod pool;
 
 pub use attention::{Heads, attention};
 pub use embed::{Part, embed};
 pub use geglu::{Activation, geglu};
+pub use key_norm::key_norm;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
+pub use linear_geglu::linear_geglu;
 pub use pool::pool;

@@ -1,23 +1,39 @@
 //! The devices that tests run on.
 
-use jinabert::{cpu, gpu, kernels::Tier, recording::Engine};
+use jinabert::{
+    cpu, gpu,
+    kernels::Tier,
+    recording::{Caps, Engine},
+};
 
 /// A device under test: the CPU engine, or an adapter by its position.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Device {
     Cpu,
-    Adapter(usize),
+    Adapter(usize, Caps),
 }
 
 impl Device {
     pub fn open(&self, tier: Tier) -> Box<dyn Engine> {
         match *self {
             Self::Cpu => Box::new(cpu::Engine::new(tier)),
-            Self::Adapter(index) => {
+            Self::Adapter(index, _) => {
                 let gpu = gpu::open(index).unwrap_or_else(|e| panic!("adapter {index}: {e}"));
                 Box::new(gpu::Engine::new(gpu))
             }
         }
+    }
+
+    pub fn caps(&self) -> Caps {
+        match self {
+            Self::Cpu => cpu::Engine::new(Tier::Twin).caps().clone(),
+            Self::Adapter(_, caps) => caps.clone(),
+        }
+    }
+
+    /// The tier that runs by default.
+    pub fn tier(&self) -> Tier {
+        Tier::choose(&self.caps())
     }
 }
 
@@ -29,7 +45,7 @@ pub fn devices() -> (Vec<(String, Device)>, Vec<String>) {
     let mut found = vec![("cpu".to_owned(), Device::Cpu)];
     for (index, adapter) in gpu::adapters().into_iter().enumerate() {
         let name = adapter.name.split([' ', '(']).next().unwrap_or_default().to_lowercase();
-        found.push((format!("{}-{name}", adapter.backend), Device::Adapter(index)));
+        found.push((format!("{}-{name}", adapter.backend), Device::Adapter(index, adapter.caps())));
     }
     let required = std::env::var(REQUIRE).unwrap_or_default().to_lowercase();
     let missing = required

@@ -1,8 +1,10 @@
 use super::{Suite, run};
 use jinabert::{
-    kernels::{Tier, attention},
+    batch,
+    kernels::{Tier, attention, key_norm},
+    model::SKIP_EPS,
     probe::Problem,
-    recording::{Engine, Recording},
+    recording::{Engine, Format, Recording, Shape, Tensor},
 };
 use libtest_mimic::Failed;
 use proptest::{collection::vec, prelude::*, sample::select};
@@ -13,6 +15,7 @@ pub fn suite() -> Suite {
         heads,
         e,
         sharpness,
+        skip_eps: SKIP_EPS,
     };
     Suite {
         hard: [
@@ -24,30 +27,128 @@ pub fn suite() -> Suite {
             (&[100, 28], 2, 16, 100.0),
             (&[70, 5], 1, 128, 1.0),
             (&[1; 700], 3, 8, 1.0),
+            (&[1000, 200], 4, 8, 0.1), // most tiles of the steep heads are left out
         ]
         .map(problem)
         .into(),
-        any: (vec(1..140u32, 1..6), 1..5u32, select(vec![4u32, 8, 20, 48, 64, 128]), 0.0..40f32)
-            .prop_map(|(lengths, heads, e, sharpness)| Problem::Attention {
+        any: (
+            vec(1..140u32, 1..6),
+            1..5u32,
+            select(vec![4u32, 8, 20, 48, 64, 128]),
+            0.0..40f32,
+            select(vec![0.0, SKIP_EPS]),
+        )
+            .prop_map(|(lengths, heads, e, sharpness, skip_eps)| Problem::Attention {
                 lengths,
                 heads,
                 e,
                 sharpness,
+                skip_eps,
             })
             .boxed(),
-        invariants: vec![("weights sum to 1", weights)],
+        invariants: vec![
+            ("weights sum to 1", weights),
+            ("skipping stays within its bound", skipping),
+        ],
     }
+}
+
+/// An attention problem with inputs of the test's own, in the order q, k, v; dense and skipping.
+struct Own {
+    tokens: u32,
+    heads: u32,
+    e: u32,
+    qkv: Vec<f32>,
+    slopes: Vec<f32>,
+}
+
+impl Own {
+    fn context(
+        &self,
+        engine: &mut dyn Engine,
+        tier: Tier,
+        skip_eps: f32,
+    ) -> Result<Vec<f32>, Failed> {
+        let (t, d) = (self.tokens, self.heads * self.e);
+        let qkv = engine.upload([t, 3 * d].into(), tier.format(), &self.qkv)?;
+        let [q, k, v] = [0, d, 2 * d].map(|first| qkv.columns(first..first + d));
+        let slopes = engine.upload([self.heads].into(), Format::F32, &self.slopes)?;
+        let list = batch::tiles(&[0, t], attention::TILE);
+        let n = list.len() as u32;
+        let mut integers = |shape: Shape, data: &[u32]| -> Result<Tensor, Failed> {
+            let tensor = engine.alloc(shape, Format::F32)?;
+            engine.write(&tensor, data);
+            Ok(tensor)
+        };
+        let tiles = integers([n, 2].into(), list.as_flattened())?;
+        let cu_seqlens = integers([2].into(), &[0, t])?;
+        let norms = engine.alloc([n, self.heads].into(), Format::F32)?;
+        let context = engine.alloc([t, d].into(), tier.format())?;
+        let mut rec = Recording::new();
+        let kernel = key_norm::kernel(key_norm::Spec::new(tier, self.e));
+        let (cu_seqlens, tiles, norms) = (&cu_seqlens, &tiles, &norms);
+        key_norm::record(&mut rec, &kernel, key_norm::Args { k: &k, cu_seqlens, tiles, norms });
+        let kernel = attention::kernel(attention::Spec::new(tier, self.e));
+        let args = attention::Args {
+            q: &q,
+            k: &k,
+            v: &v,
+            slopes: &slopes,
+            cu_seqlens,
+            tiles,
+            norms,
+            context: &context,
+        };
+        attention::record(&mut rec, &kernel, args, attention::skip(skip_eps));
+        run(engine, &rec, &context)
+    }
+}
+
+/// |skipped - dense| ≤ 2·eps·max|v| and rounding, on inputs made to break it: huge scores, a key
+/// far away that outweighs all others, slopes near and at zero, and a large eps so that much is
+/// left out.
+fn skipping(engine: &mut dyn Engine, tier: Tier) -> Result<(), Failed> {
+    let (tokens, heads, e) = (700u32, 3u32, 8u32);
+    let d = (heads * e) as usize;
+    let wave = |n: usize| ((n * 7919 % 1000) as f32 / 500.0 - 1.0) * 1.7;
+    let mild: Vec<f32> = (0..tokens as usize * 3 * d).map(wave).collect();
+    let mut outlier = mild.clone();
+    for column in d..2 * d {
+        outlier[650 * 3 * d + column] *= 400.0;
+    }
+    let huge = mild.iter().enumerate().map(|(n, x)| if n % (3 * d) < d { 60.0 * x } else { *x });
+    let slopes = [vec![0.5, 0.06, 0.004], vec![1e-4, 1e-7, 0.0], vec![2.0, 0.7, 0.3]];
+    for (name, qkv) in [("mild", mild.clone()), ("outlier", outlier), ("huge", huge.collect())] {
+        for slopes in &slopes {
+            let own = Own { tokens, heads, e, qkv: qkv.clone(), slopes: slopes.clone() };
+            let dense = own.context(engine, tier, 0.0)?;
+            for eps in [SKIP_EPS, 1e-3] {
+                let skipped = own.context(engine, tier, eps)?;
+                let bound = 2.0 * eps * 1.7 + 5e-6;
+                let pairs = dense.iter().zip(&skipped);
+                let error = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                if error.is_nan() || error > bound {
+                    let what = format!("{name}, slopes {slopes:?}, eps {eps:e}");
+                    return Err(format!("{what}: {error:e}, over {bound:e}").into());
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Where every value is 1, so is every context.
 fn weights(engine: &mut dyn Engine, tier: Tier) -> Result<(), Failed> {
-    let problem = Problem::Attention { lengths: vec![150, 3], heads: 3, e: 16, sharpness: 5.0 };
+    let (lengths, skip_eps) = (vec![150, 3], SKIP_EPS);
+    let problem = Problem::Attention { lengths, heads: 3, e: 16, sharpness: 5.0, skip_eps };
     let recorded = problem.record(engine, tier, 3)?;
-    let ones = engine.upload([153, 48].into(), &[1.0; 153 * 48])?;
-    let args = attention::Args::from(&recorded.recording.commands[0]);
+    let ones = engine.upload([153, 48].into(), tier.format(), &[1.0; 153 * 48])?;
+    let mut recording = recorded.recording.clone();
+    let command = recording.commands.pop().expect("attention comes last");
+    let args = attention::Args::from(&command);
     let kernel = attention::kernel(attention::Spec::new(tier, 16));
-    let mut recording = Recording::new();
-    attention::record(&mut recording, &kernel, attention::Args { v: &ones, ..args });
+    let skip = attention::skip(skip_eps);
+    attention::record(&mut recording, &kernel, attention::Args { v: &ones, ..args }, skip);
     let context = run(engine, &recording, &recorded.output)?;
     match context.iter().find(|c| c.is_nan() || (**c - 1.0).abs() > 2e-6) {
         None => Ok(()),

@@ -2,7 +2,7 @@ use super::{Suite, run};
 use jinabert::{
     kernels::{Tier, layer_norm},
     probe::Problem,
-    recording::{Engine, Recording},
+    recording::{Engine, Format, Recording},
 };
 use libtest_mimic::Failed;
 use proptest::prelude::*;
@@ -27,15 +27,15 @@ pub fn suite() -> Suite {
     }
 }
 
-fn constant_row(engine: &mut dyn Engine, _: Tier) -> Result<(), Failed> {
+fn constant_row(engine: &mut dyn Engine, tier: Tier) -> Result<(), Failed> {
     const D: u32 = 96;
     let beta: Vec<f32> = (0..D).map(|n| n as f32).collect();
-    let x = engine.upload([2, D].into(), &[0.25; 2 * D as usize])?;
-    let gamma = engine.upload([D].into(), &[3.0; D as usize])?;
-    let shift = engine.upload([D].into(), &beta)?;
-    let y = engine.alloc([2, D].into())?;
+    let x = engine.upload([2, D].into(), tier.format(), &[0.25; 2 * D as usize])?;
+    let gamma = engine.upload([D].into(), Format::F32, &[3.0; D as usize])?;
+    let shift = engine.upload([D].into(), Format::F32, &beta)?;
+    let y = engine.alloc([2, D].into(), tier.format())?;
     let mut recording = Recording::new();
-    let kernel = layer_norm::kernel(layer_norm::Spec::new(D, true));
+    let kernel = layer_norm::kernel(layer_norm::Spec::new(tier, D, true));
     let args = layer_norm::Args { x: &x, r: &x, gamma: &gamma, beta: &shift, y: &y };
     layer_norm::record(&mut recording, &kernel, args, 1e-12);
     match run(engine, &recording, &y)? == [&beta[..], &beta].concat() {

@@ -5,13 +5,15 @@
 //! failure.
 
 #[path = "../common/mod.rs"]
+#[allow(dead_code, reason = "each test target uses a part")]
 mod common;
 
 mod attention;
 mod embed;
-mod geglu;
+mod key_norm;
 mod layer_norm;
 mod linear;
+mod linear_geglu;
 mod pool;
 
 use common::{Device, REQUIRE};
@@ -46,9 +48,10 @@ fn main() {
     let suites = [
         ("embed", embed::suite as fn() -> Suite),
         ("linear", linear::suite),
+        ("linear_geglu", linear_geglu::suite),
+        ("key_norm", key_norm::suite),
         ("attention", attention::suite),
         ("layer_norm", layer_norm::suite),
-        ("geglu", geglu::suite),
         ("pool", pool::suite),
     ];
     let words: Vec<_> = suites.iter().map(|(word, _)| *word).collect();
@@ -58,14 +61,11 @@ fn main() {
     let mut trials = Vec::new();
     for (name, device) in &devices {
         for (word, suite) in &suites {
-            let tiers = if suite().hard[0].tiered() { &Tier::ALL[..] } else { &[Tier::Tiled] };
-            for &tier in tiers {
+            for tier in suite().hard[0].tiers(&device.caps()) {
                 let trials_of = trials_of(&format!("{name}/{word}/{tier}"), device, tier, *suite);
-                trials.extend(trials_of.into_iter().map(|trial| {
-                    match left_out(name, word, tier) {
-                        None => trial,
-                        Some(why) => ignored(trial.name(), why),
-                    }
+                trials.extend(trials_of.into_iter().map(|trial| match tier {
+                    Tier::Twin => ignored(trial.name(), "this is the twin itself"),
+                    _ => trial,
                 }));
             }
         }
@@ -78,15 +78,6 @@ fn main() {
         trials.push(ignored("gpu/all", "no adapter on this machine"));
     }
     libtest_mimic::run(&arguments, trials).exit();
-}
-
-/// What a device cannot show.
-fn left_out(device: &str, word: &str, tier: Tier) -> Option<&'static str> {
-    match (device, word, tier) {
-        ("cpu", _, Tier::Naive) => Some("this is the twin itself"),
-        ("gl-llvmpipe", "attention", Tier::Tiled) => Some("the driver compiles it for minutes"),
-        _ => None,
-    }
 }
 
 fn ignored(name: &str, why: &str) -> Trial {

@@ -1,0 +1,36 @@
+// product, within a function: a{m}_{n}, m < TM, n < TN/4: columns col+4n to col+4n+3 of row row+m of x·Wᵀ.
+//
+// The S lanes of a subgroup have TM rows each and share TN columns: each loads TN/S texels of W, and hands them to
+// the others through the subgroup (share_many), or S is 1 and it loads them all (share_one).  Nothing is staged in
+// workgroup memory and nothing waits.  LX units of lanes lie along N.
+// Reads beyond T or N give numbers that are never stored.
+let lane = lid % S;
+let unit = lid / S;
+let across = (params.outer + TN * LX - 1u) / (TN * LX); // workgroups along N
+let group = wg.y * grid.x + wg.x;
+let row = ((group / across * (WG / S / LX) + unit / LX) * S + lane) * TM;
+let col = (group % across * LX + unit % LX) * TN;
+if group / across * (WG / LX) * TM >= params.rows { return; } // uniform over the workgroup
+let k4 = params.inner / 4u;
+#unroll m TM
+let from{m} = at(row + {m}u, k4);
+#unroll n TN/4
+var a{m}_{n} = vec4<f32>();
+#end
+#end
+for (var k = 0u; k < k4; k++) {
+    #unroll m TM
+    let x{m} = textureLoad(x, from{m} + vec2(k, 0u), 0);
+    #end
+    #unroll q TN/S
+    let part{q} = textureLoad(w, vec2(4u * k + ({q}u * S + lane) % 4u, (col + {q}u * S + lane) / 4u), 0);
+    #end
+    #unroll i TN
+    #paste share
+    #end
+    #unroll n TN/4
+    #unroll m TM
+    a{m}_{n} += x{m}.x * b{4*n} + x{m}.y * b{4*n+1} + x{m}.z * b{4*n+2} + x{m}.w * b{4*n+3};
+    #end
+    #end
+}

@@ -1,0 +1,52 @@
+// linear_geglu: h = activation(x·W_gᵀ) ⊙ (x·W_uᵀ), four outputs per invocation: the shortest correct version.
+//
+// Shapes      x: [T, K]   w: [2F, K], four rows of W_g, four of W_u, and so on   h: [T, F]
+// Work        one invocation per vec4 of h, WG along F; every operand is read from memory each time
+// Numerics    f32 accumulate, in order of k by fours
+// Host        src/kernels/linear_geglu.rs     CPU twin  src/reference/linear_geglu.rs
+// Test        tests/kernels/linear_geglu.rs   Bench     benches/kernels.rs "linear_geglu"
+
+#import elem
+#import activation
+
+// Spec: fixed when the pipeline is built (host may rewrite the values).
+const WG: u32 = 64u; // invocations per workgroup
+
+struct Params {
+    rows: u32,       // T
+    outer: u32,      // 2F
+    inner: u32,      // K
+    gate_first: u32, // not asked here: the host has put the halves in place
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<Elem4>;         // [T, K]
+@group(0) @binding(2) var<storage, read> w: array<Elem4>;         // [2F, K]
+@group(0) @binding(3) var<storage, read_write> h: array<Elem4>;   // [T, F]
+
+@compute @workgroup_size(WG)
+fn linear_geglu(
+    @builtin(workgroup_id) wg: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let f4 = params.outer / 8u;
+    let groups = (params.outer + WG - 1u) / WG; // workgroups of a row; half of their invocations would do
+    let group = wg.y * grid.x + wg.x;
+    let row = group / groups;
+    let n = group % groups * WG + lid;
+    if row >= params.rows || n >= f4 { return; }
+
+    let k4 = params.inner / 4u;
+    var gate = vec4(0.0);
+    var up = vec4(0.0);
+    for (var k = 0u; k < k4; k++) {
+        let value = load4(x[row * k4 + k]);
+        let first = 8u * n * k4 + k;
+        for (var c = 0u; c < 4u; c++) {
+            gate[c] += dot(value, load4(w[first + c * k4]));
+            up[c] += dot(value, load4(w[first + (c + 4u) * k4]));
+        }
+    }
+    h[row * f4 + n] = store4(activation(gate) * up);
+}

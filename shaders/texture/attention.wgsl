@@ -1,0 +1,178 @@
+// attention: softmax(q·kᵀ/√E - m_h·|i - j|)·v, matrices in textures, tiles in registers only.
+//
+//     s_ij = q_i·k_j / sqrt(E) - m_h * |i - j|          j in the same sequence as i
+//     o_i  = Σ_j exp(s_ij - M_i) v_j / Σ_j exp(s_ij - M_i),   M_i = max_j s_ij
+//
+// One sweep with a running maximum, sum and output, as in shaders/attention.wgsl; the bias is that of lib/alibi.wgsl.
+//
+// Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   cu_seqlens: [B+1]   tiles: [n, 2]   norms: [n, H]
+// Work        workgroup = (one tile of TILE queries, one head); invocation = TQ queries, TK keys at a time.  The S
+//             lanes of a subgroup have other queries and the same keys: each loads TK/S of them (lib/share_many.wgsl)
+// Memory      queries, scores and outputs in registers; no workgroup memory, no barrier
+// Skips       no mask and no padding exist; tiles of keys whose weight is certainly below params.skip are left out
+//             (lib/reach.wgsl has the proof)
+// Numerics    f32; M starts at -3.4e38, not -inf (fast-math drivers drop inf)
+// Host        src/kernels/attention.rs        CPU twin  src/reference/attention.rs
+// Test        tests/kernels/attention.rs      Bench     benches/kernels.rs "attention"
+
+#import page
+#import lanes
+#import reach
+
+// Spec: fixed when the pipeline is built (host may rewrite the values).
+const TILE: u32 = 64u; // queries per workgroup
+const S: u32 = 1u;     // lanes that share
+const TQ: u32 = 4u;    // queries per invocation
+const TK: u32 = 8u;    // keys at a time
+const E: u32 = 64u;    // head width
+
+const WG: u32 = TILE / TQ;
+const E4: u32 = E / 4u;
+const LOWEST: f32 = -3.4e38;
+const_assert E % 4u == 0u && TILE % TK == 0u && TK % 4u == 0u && TK % S == 0u && WG % S == 0u;
+
+struct Params {
+    tiles: u32,    // entries in the tile list
+    heads: u32,    // H
+    scale: f32,    // 1/sqrt(E)
+    skip: f32,     // ln(eps/2), or above 0: look at every key
+    q_column: u32, // first column of q, in vec4s
+    k_column: u32,
+    v_column: u32,
+    q_step: u32,   // from row to row of q, in vec4s
+    k_step: u32,
+    v_step: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var q: texture_2d<f32>;                            // [T, D]
+@group(0) @binding(2) var k: texture_2d<f32>;                            // [T, D]
+@group(0) @binding(3) var v: texture_2d<f32>;                            // [T, D]
+@group(0) @binding(4) var<storage, read> slopes: array<f32>;             // [H]
+@group(0) @binding(5) var<storage, read> cu_seqlens: array<u32>;         // [B+1]
+@group(0) @binding(6) var<storage, read> tiles: array<vec2<u32>>;        // [n, 2]: sequence, first query
+@group(0) @binding(7) var<storage, read> norms: array<f32>;              // [n, H]: largest norm of a tile's keys
+@group(0) @binding(8) var context: texture_storage_2d<rgba32float, write>;   // [T, D]
+
+@compute @workgroup_size(WG)
+fn attention(
+    @builtin(workgroup_id) wg: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let entry = wg.y * grid.x + wg.x;
+    let head = wg.z;
+    if entry >= params.tiles { return; } // uniform over the workgroup
+    let lane = lid % S;
+    let start = cu_seqlens[tiles[entry].x];
+    let end = cu_seqlens[tiles[entry].x + 1u];
+    let count = (end - start + TILE - 1u) / TILE; // tiles of the sequence
+    let own = (tiles[entry].y - start) / TILE;
+    let slope = slopes[head];
+    let i0 = tiles[entry].y + lid * TQ;
+    let column = vec2(head * E4, 0u);
+
+    var square = 0.0; // the largest of the queries
+    #unroll m TQ
+    let query{m} = at(min(i0 + {m}u, end - 1u), params.q_step) + vec2(params.q_column, 0u) + column;
+    var square{m} = 0.0;
+    #unroll e E/4
+    let q{m}_{e} = textureLoad(q, query{m} + vec2({e}u, 0u), 0) * params.scale;
+    square{m} += dot(q{m}_{e}, q{m}_{e});
+    var o{m}_{e} = vec4<f32>();
+    #end
+    square = max(square, square{m});
+    var most{m} = LOWEST;
+    var sum{m} = 0.0;
+    #end
+
+    var range = Reach(own, own + 1u); // the own tile first: it tells which others matter
+    for (var n = 0u; n < range.last - range.first; n++) {
+        // n = 0: own; then the others from left to right
+        let nth = range.first + n - 1u;
+        let tile = select(select(nth, nth + 1u, nth >= own), own, n == 0u);
+        let tile_end = min(start + (tile + 1u) * TILE, end);
+        for (var j0 = start + tile * TILE; j0 < tile_end; j0 += TK) {
+            // The keys and values that this lane loads.
+            #unroll h TK/S
+            let mine{h} = min(j0 + {h}u * S + lane, end - 1u);
+            let key{h} = at(mine{h}, params.k_step) + vec2(params.k_column, 0u) + column;
+            let value{h} = at(mine{h}, params.v_step) + vec2(params.v_column, 0u) + column;
+            #end
+            #unroll m TQ
+            #unroll n TK/4
+            var s{m}_{n} = vec4<f32>();
+            #end
+            #end
+            #unroll e E/4
+            {
+                #unroll h TK/S
+                let part{h} = textureLoad(k, key{h} + vec2({e}u, 0u), 0);
+                #end
+                #unroll i TK
+                #paste share
+                #end
+                #unroll n TK/4
+                #unroll m TQ
+                s{m}_{n} += q{m}_{e} * mat4x4(b{4*n}, b{4*n+1}, b{4*n+2}, b{4*n+3});
+                #end
+                #end
+            }
+            #end
+
+            #unroll n TK/4
+            let keys{n} = vec4(j0 + {4*n}u) + vec4(0u, 1u, 2u, 3u);
+            #end
+            #unroll m TQ
+            var grown{m} = most{m};
+            #unroll n TK/4
+            s{m}_{n} -= slope * abs(vec4<f32>(vec4<i32>(keys{n}) - i32(i0 + {m}u)));
+            s{m}_{n} = select(vec4(LOWEST), s{m}_{n}, keys{n} < vec4(tile_end));
+            grown{m} = max(grown{m}, max(max(s{m}_{n}.x, s{m}_{n}.y), max(s{m}_{n}.z, s{m}_{n}.w)));
+            #end
+            let keep{m} = exp(most{m} - grown{m});
+            most{m} = grown{m};
+            sum{m} *= keep{m};
+            #unroll n TK/4
+            s{m}_{n} = exp(s{m}_{n} - grown{m});
+            sum{m} += (s{m}_{n}.x + s{m}_{n}.y) + (s{m}_{n}.z + s{m}_{n}.w);
+            #end
+            #end
+
+            #unroll e E/4
+            {
+                #unroll h TK/S
+                let part{h} = textureLoad(v, value{h} + vec2({e}u, 0u), 0);
+                #end
+                #unroll i TK
+                #paste share
+                #end
+                #unroll m TQ
+                o{m}_{e} *= keep{m};
+                #unroll n TK/4
+                o{m}_{e} += mat4x4(b{4*n}, b{4*n+1}, b{4*n+2}, b{4*n+3}) * s{m}_{n};
+                #end
+                #end
+            }
+            #end
+        }
+        if n == 0u {
+            // Queries beyond the end repeat the last one further out: they must not count.
+            var mass = 3.4e38;
+            #unroll m TQ
+            if i0 + {m}u < end { mass = min(mass, most{m}); }
+            #end
+            range = reach(own, count, entry - own, end - start, head, slope, sqrt(square), mass);
+            range = Reach(least(range.first), most(range.last)); // lanes walk together
+        }
+    }
+
+    #unroll m TQ
+    if i0 + {m}u < end {
+        let to = at(i0 + {m}u, params.heads * E4) + column;
+        #unroll e E/4
+        textureStore(context, to + vec2({e}u, 0u), o{m}_{e} / sum{m});
+        #end
+    }
+    #end
+}

@@ -1,0 +1,56 @@
+// key_norm: the largest norm among the keys of each tile and head, from a texture.
+//
+//     norm_nh = max over the tokens j of tile n of |k_jh|
+//
+// What lib/reach.wgsl needs to tell which tiles a query may leave out.
+//
+// Shapes      k: [T, D], D = H·E, columns of a wider tensor   cu_seqlens: [B+1]   tiles: [n, 2]   norms: [n, H]
+// Work        one invocation per tile and head
+// Traffic     reads T*D elements; memory-bound, and a hundredth of what the layer's products read
+// Host        src/kernels/key_norm.rs         CPU twin  src/reference/key_norm.rs
+// Test        tests/kernels/key_norm.rs       Bench     benches/kernels.rs "key_norm"
+
+#import page
+
+// Spec: fixed when the pipeline is built (host may rewrite the values).
+const WG: u32 = 64u;   // invocations per workgroup
+const TILE: u32 = 64u; // tokens of a tile
+const E: u32 = 64u;    // head width
+
+const E4: u32 = E / 4u;
+
+struct Params {
+    tiles: u32,    // entries in the tile list
+    heads: u32,    // H
+    k_column: u32, // first column of k, in vec4s
+    k_step: u32,   // from row to row of k, in vec4s
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var k: texture_2d<f32>;                        // [T, D]
+@group(0) @binding(2) var<storage, read> cu_seqlens: array<u32>;      // [B+1]
+@group(0) @binding(3) var<storage, read> tiles: array<vec2<u32>>;     // [n, 2]: sequence, first token
+@group(0) @binding(4) var<storage, read_write> norms: array<f32>;     // [n, H]
+
+@compute @workgroup_size(WG)
+fn key_norm(
+    @builtin(workgroup_id) wg: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let n = (wg.y * grid.x + wg.x) * WG + lid;
+    if n >= params.tiles * params.heads { return; }
+    let tile = tiles[n / params.heads];
+    let column = params.k_column + n % params.heads * E4;
+    let end = min(cu_seqlens[tile.x + 1u], tile.y + TILE);
+    var most = 0.0;
+    for (var j = tile.y; j < end; j++) {
+        var square = 0.0;
+        for (var e = 0u; e < E4; e++) {
+            let key = textureLoad(k, at(j, params.k_step) + vec2(column + e, 0u), 0);
+            square += dot(key, key);
+        }
+        most = max(most, square);
+    }
+    norms[n] = sqrt(most);
+}

@@ -1,0 +1,79 @@
+// pool: one vector per sequence: mean over its tokens, cut to the leading components, L2 norm.
+//
+//     e_d = 1/n * sum over the n tokens t of the sequence of x_t,d        d < dims
+//     y   = e / max(|e|, 1e-12)                                           where asked for
+//
+// The mean takes every token, the special ones included; the cut comes before the norm (Kusupati et al. 2022,
+// arXiv:2205.13147).
+//
+// Shapes      x: [T, D]   cu_seqlens: [B+1]   y: [B, dims]
+// Work        one workgroup per sequence, WG invocations stride over D/4 vec4s and walk down the rows
+// Traffic     reads T*D, writes B*dims elements; memory-bound
+// Numerics    f32; rows are added in blocks of 64, so the error grows with n/64, not n
+// Host        src/kernels/pool.rs             CPU twin  src/reference/pool.rs
+// Test        tests/kernels/pool.rs           Bench     benches/kernels.rs "pool"
+
+#import page
+#import reduce
+
+// Spec: fixed when the pipeline is built (host may rewrite the values).
+const WG: u32 = 64u; // invocations per workgroup
+const D: u32 = 768u; // row length
+
+const D4: u32 = D / 4u;
+const PER: u32 = (D4 + WG - 1u) / WG; // vec4s held by one invocation
+const BLOCK: u32 = 64u;               // rows added before the sum joins the total
+const_assert D % 4u == 0u;
+
+struct Params {
+    sequences: u32, // B
+    dims: u32,      // leading components kept
+    normalize: u32, // 1: divide by the L2 norm
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var x: texture_2d<f32>;                      // [T, D]
+@group(0) @binding(2) var<storage, read> cu_seqlens: array<u32>;   // [B+1]
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;      // [B, dims]
+
+@compute @workgroup_size(WG)
+fn pool(
+    @builtin(workgroup_id) wg: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let b = wg.y * grid.x + wg.x;
+    if b >= params.sequences { return; } // uniform over the workgroup
+    let start = cu_seqlens[b];
+    let end = cu_seqlens[b + 1u];
+
+    var e: array<vec4<f32>, PER>;
+    var square = 0.0;
+    for (var n = 0u; n < PER; n++) {
+        let i = n * WG + lid;
+        if i >= D4 { continue; }
+        var total = vec4(0.0);
+        for (var block = start; block < end; block += BLOCK) {
+            var sum = vec4(0.0);
+            for (var t = block; t < min(block + BLOCK, end); t++) {
+                sum += textureLoad(x, at(t, D4) + vec2(i, 0u), 0);
+            }
+            total += sum;
+        }
+        e[n] = total / f32(end - start);
+        let kept = vec4(4u * i, 4u * i + 1u, 4u * i + 2u, 4u * i + 3u) < vec4(params.dims);
+        let cut = select(vec4(0.0), e[n], kept);
+        square += dot(cut, cut);
+    }
+
+    let norm = sqrt(workgroup_sum(lid, square));
+    let scale = select(1.0, 1.0 / max(norm, 1e-12), params.normalize == 1u);
+    for (var n = 0u; n < PER; n++) {
+        for (var c = 0u; c < 4u; c++) {
+            let d = 4u * (n * WG + lid) + c;
+            if d < params.dims {
+                y[b * params.dims + d] = e[n][c] * scale;
+            }
+        }
+    }
+}

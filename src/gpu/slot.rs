@@ -1,0 +1,232 @@
+//! What a tensor's slot is on the device: a buffer, or a texture in pages.
+
+use crate::recording::{Format, Page, Shape, Tensor};
+
+pub(super) const UNIFORM: wgpu::BufferUsages =
+    wgpu::BufferUsages::UNIFORM.union(wgpu::BufferUsages::COPY_DST);
+pub(super) const READBACK: wgpu::BufferUsages =
+    wgpu::BufferUsages::MAP_READ.union(wgpu::BufferUsages::COPY_DST);
+const STORAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
+    .union(wgpu::BufferUsages::COPY_DST)
+    .union(wgpu::BufferUsages::COPY_SRC);
+const TEXTURE: wgpu::TextureUsages = wgpu::TextureUsages::TEXTURE_BINDING
+    .union(wgpu::TextureUsages::STORAGE_BINDING)
+    .union(wgpu::TextureUsages::COPY_DST)
+    .union(wgpu::TextureUsages::COPY_SRC);
+
+/// Bytes of a texel of four `f32`.
+const TEXEL: u32 = 16;
+
+pub(super) enum Slot {
+    Buffer(wgpu::Buffer),
+    Texture { texture: wgpu::Texture, view: wgpu::TextureView },
+}
+
+impl Slot {
+    /// Room for each of `shapes`, one at a time.
+    ///
+    /// # Errors
+    /// The limit that it passes.
+    pub(super) fn new(
+        device: &wgpu::Device,
+        shapes: &[Shape],
+        format: Format,
+        max_binding_bytes: u64,
+    ) -> Result<Self, String> {
+        match format {
+            Format::F32 => {
+                // A vec4 at the least, so that every binding is legal.
+                let elements = shapes.iter().map(Shape::len).max().unwrap_or(0).max(4);
+                let bytes = 4 * elements as u64;
+                if bytes > max_binding_bytes {
+                    return Err(format!(
+                        "a tensor of {bytes} bytes is over the limit of {max_binding_bytes} bytes"
+                    ));
+                }
+                Ok(Self::Buffer(buffer(device, "tensor", bytes, STORAGE)))
+            }
+            Format::Texture => {
+                let extents = || shapes.iter().map(|&shape| Page::extent(shape));
+                let width = extents().map(|[width, _]| width).max().unwrap_or(1);
+                let height = extents().map(|[_, height]| height).max().unwrap_or(1);
+                let most = device.limits().max_texture_dimension_2d;
+                if width.max(height) > most {
+                    return Err(format!(
+                        "a texture of {width} x {height} is over the limit of {most} texels a side"
+                    ));
+                }
+                let texture = device.create_texture(&wgpu::TextureDescriptor {
+                    label: Some("tensor"),
+                    size: wgpu::Extent3d { width, height, depth_or_array_layers: 1 },
+                    mip_level_count: 1,
+                    sample_count: 1,
+                    dimension: wgpu::TextureDimension::D2,
+                    format: wgpu::TextureFormat::Rgba32Float,
+                    usage: TEXTURE,
+                    view_formats: &[],
+                });
+                let view = texture.create_view(&Default::default());
+                Ok(Self::Texture { texture, view })
+            }
+        }
+    }
+
+    /// Whether a tensor of this shape fits.
+    pub(super) fn holds(&self, shape: Shape) -> bool {
+        match self {
+            Self::Buffer(buffer) => buffer.size() >= 4 * shape.len() as u64,
+            Self::Texture { texture, .. } => {
+                let [width, height] = Page::extent(shape);
+                texture.width() >= width && texture.height() >= height
+            }
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::Buffer(buffer) => buffer.size(),
+            Self::Texture { texture, .. } => {
+                u64::from(TEXEL) * u64::from(texture.width()) * u64::from(texture.height())
+            }
+        }
+    }
+
+    pub(super) fn destroy(&self) {
+        match self {
+            Self::Buffer(buffer) => buffer.destroy(),
+            Self::Texture { texture, .. } => texture.destroy(),
+        }
+    }
+
+    /// The binding of a buffer from `offset` on, at most `most` bytes; of a texture, all of it.
+    pub(super) fn resource(&self, offset: u64, most: u64) -> wgpu::BindingResource<'_> {
+        match self {
+            Self::Buffer(buffer) => {
+                let size = wgpu::BufferSize::new((buffer.size() - offset).min(most));
+                wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size })
+            }
+            Self::Texture { view, .. } => wgpu::BindingResource::TextureView(view),
+        }
+    }
+
+    /// Uploads a whole tensor.
+    pub(super) fn write(&self, queue: &wgpu::Queue, shape: Shape, data: &[f32]) {
+        match self {
+            Self::Buffer(buffer) => queue.write_buffer(buffer, 0, bytemuck::cast_slice(data)),
+            Self::Texture { texture, .. } => {
+                let pages = data.chunks(page_elements(shape).max(1));
+                for (page, data) in (0..).zip(pages) {
+                    let size = page_extent(shape, page);
+                    let layout = wgpu::TexelCopyBufferLayout {
+                        offset: 0,
+                        bytes_per_row: Some(TEXEL * size.width),
+                        rows_per_image: None,
+                    };
+                    let data = bytemuck::cast_slice(data);
+                    queue.write_texture(at_page(texture, shape, page), data, layout, size);
+                }
+            }
+        }
+    }
+
+    /// Bytes that [`Slot::copy_out`] writes.
+    pub(super) fn readback_bytes(&self, shape: Shape) -> u64 {
+        match self {
+            Self::Buffer(_) => 4 * shape.len() as u64,
+            Self::Texture { .. } => {
+                let rows = u64::from(pages(shape)) * u64::from(Page::extent(shape)[1]);
+                rows * u64::from(padded(shape))
+            }
+        }
+    }
+
+    /// Records the copy of a tensor to the beginning of `to`.
+    pub(super) fn copy_out(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        tensor: &Tensor,
+        to: &wgpu::Buffer,
+    ) {
+        let shape = tensor.shape;
+        if shape.is_empty() {
+            return;
+        }
+        match self {
+            Self::Buffer(buffer) => {
+                let (offset, bytes) = (4 * u64::from(tensor.offset), 4 * shape.len() as u64);
+                encoder.copy_buffer_to_buffer(buffer, offset, to, 0, bytes);
+            }
+            Self::Texture { texture, .. } => {
+                for page in 0..pages(shape) {
+                    let rows = u64::from(page) * u64::from(Page::HEIGHT);
+                    let layout = wgpu::TexelCopyBufferLayout {
+                        offset: rows * u64::from(padded(shape)),
+                        bytes_per_row: Some(padded(shape)),
+                        rows_per_image: None,
+                    };
+                    let to = wgpu::TexelCopyBufferInfo { buffer: to, layout };
+                    let size = page_extent(shape, page);
+                    encoder.copy_texture_to_buffer(at_page(texture, shape, page), to, size);
+                }
+            }
+        }
+    }
+
+    /// The elements out of what [`Slot::copy_out`] wrote.
+    pub(super) fn decode(&self, shape: Shape, raw: &[u8]) -> Vec<f32> {
+        match self {
+            Self::Buffer(_) => bytemuck::pod_collect_to_vec(raw),
+            Self::Texture { .. } => {
+                let row = 4 * shape.row_len();
+                let rows = raw.chunks_exact(padded(shape) as usize);
+                let bytes: Vec<u8> = rows.flat_map(|padded| &padded[..row]).copied().collect();
+                let mut elements: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+                elements.truncate(shape.len());
+                elements
+            }
+        }
+    }
+}
+
+fn pages(shape: Shape) -> u32 {
+    shape.rows().div_ceil(Page::HEIGHT).max(1)
+}
+
+fn page_elements(shape: Shape) -> usize {
+    Page::HEIGHT as usize * shape.row_len()
+}
+
+fn page_extent(shape: Shape, page: u32) -> wgpu::Extent3d {
+    assert!(shape.row_len().is_multiple_of(4), "{shape} in texels of four");
+    let height = (shape.rows() - page * Page::HEIGHT).min(Page::HEIGHT);
+    wgpu::Extent3d { width: shape.row_len() as u32 / 4, height, depth_or_array_layers: 1 }
+}
+
+fn at_page(texture: &wgpu::Texture, shape: Shape, page: u32) -> wgpu::TexelCopyTextureInfo<'_> {
+    let x = page * shape.row_len() as u32 / 4;
+    wgpu::TexelCopyTextureInfo {
+        texture,
+        mip_level: 0,
+        origin: wgpu::Origin3d { x, y: 0, z: 0 },
+        aspect: wgpu::TextureAspect::All,
+    }
+}
+
+/// Bytes of a row in a copy to a buffer: WebGPU asks for a multiple of 256.
+fn padded(shape: Shape) -> u32 {
+    (4 * shape.row_len() as u32).next_multiple_of(wgpu::COPY_BYTES_PER_ROW_ALIGNMENT)
+}
+
+pub(super) fn buffer(
+    device: &wgpu::Device,
+    label: &str,
+    size: u64,
+    usage: wgpu::BufferUsages,
+) -> wgpu::Buffer {
+    device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some(label),
+        size,
+        usage,
+        mapped_at_creation: false,
+    })
+}

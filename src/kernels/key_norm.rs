@@ -1,0 +1,83 @@
+//! The largest norm among the keys of each tile and head: what `attention` needs to tell which keys
+//! it may skip.  Shaders: `shaders/key_norm.wgsl`, `shaders/texture/key_norm.wgsl`.
+
+use super::{ELEM, HEAD_WIDTHS, Tier, attention::TILE, specialise};
+use crate::recording::{Format, Kernel, Program, Recording, Tensor, grid};
+use bytemuck::{Pod, Zeroable};
+
+/// Constants fixed when the pipeline is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Spec {
+    /// E
+    pub e: u32,
+    /// Whether `k` is a texture.
+    pub texture: bool,
+}
+
+impl Spec {
+    /// The constants for heads of `e` elements.
+    pub fn new(tier: Tier, e: u32) -> Self {
+        Self { e, texture: tier.format() == Format::Texture }
+    }
+}
+
+/// Values fixed per dispatch.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Params {
+    /// Entries in the tile list.
+    pub tiles: u32,
+    /// H
+    pub heads: u32,
+    /// First column of `k` in its rows, in vec4s.
+    pub k_column: u32,
+    /// Vec4s from row to row of `k`.
+    pub k_step: u32,
+}
+abi!(Params { tiles, heads, k_column, k_step });
+
+/// Buffers, in binding order.
+pub struct Args<'a> {
+    /// \[T, D\], may be columns of a wider tensor
+    pub k: &'a Tensor,
+    /// \[B+1\], `u32`: first token of each sequence, and T
+    pub cu_seqlens: &'a Tensor,
+    /// \[n, 2\], `u32`: sequence and first token of each tile of [`TILE`] tokens
+    pub tiles: &'a Tensor,
+    /// \[n, H\], written
+    pub norms: &'a Tensor,
+}
+bindings!(Args { k: Read, cu_seqlens: Read, tiles: Read, norms: Write });
+
+/// Makes a Spec runnable.
+pub fn kernel(spec: Spec) -> Kernel<Spec> {
+    let (file, textures): (_, &[_]) = match spec.texture {
+        false => (source!("key_norm.wgsl"), &[]),
+        true => (source!("texture/key_norm.wgsl"), &["k"]),
+    };
+    let constants = vec![("WG", WG.into()), ("TILE", TILE.into()), ("E", spec.e.into())];
+    let bindings = (BINDINGS, textures);
+    specialise::<_, Params>("key_norm", file, bindings, spec, vec![ELEM], constants)
+}
+
+/// Invocations per workgroup.
+const WG: u32 = 64;
+
+/// Programs of every head width, buffers and textures.
+pub fn programs() -> Vec<Program> {
+    let tiers = [Tier::Tiled, Tier::Texture];
+    let specs = HEAD_WIDTHS.iter().flat_map(|&e| tiers.map(|tier| Spec::new(tier, e)));
+    specs.map(|spec| (*kernel(spec).program).clone()).collect()
+}
+
+/// Appends one dispatch.  One invocation per tile and head.
+pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args) {
+    let ([t, d], [tiles, heads]) = (args.k.shape2(), args.norms.shape2());
+    assert_eq!(d, heads * kernel.spec.e, "width");
+    args.k.expect_columns([t, d]);
+    args.tiles.expect([tiles, 2]);
+    args.norms.expect([tiles, heads]);
+    let (k_column, k_step) = (args.k.column / 4, args.k.step / 4);
+    let params = Params { tiles, heads, k_column, k_step };
+    rec.dispatch(kernel, params, &args.list(), grid((tiles * heads).div_ceil(WG)));
+}

@@ -1,0 +1,119 @@
+//! `h = activation(x·W_gᵀ) ⊙ (x·W_uᵀ)`, both halves in one product.  Shaders:
+//! `shaders/linear_geglu.wgsl` and the same in `shaders/naive/`, `shaders/texture/`.
+
+use super::{Tier, Tile, specialise};
+use crate::recording::{Kernel, Program, Recording, Tensor, grid};
+pub use crate::reference::Activation;
+use bytemuck::{Pod, Zeroable};
+
+/// Constants fixed when the pipeline is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Spec {
+    /// How the product is tiled.
+    pub tile: Tile,
+    /// Which half of the matrix is activated; on a GPU [`order`] has put the halves where the
+    /// kernel wants them.
+    pub gate_first: bool,
+    /// By which function.
+    pub activation: Activation,
+}
+
+impl Spec {
+    /// The usual constants of a tier.
+    pub fn new(tier: Tier, gate_first: bool, activation: Activation) -> Self {
+        Self { tile: Tile::new(tier), gate_first, activation }
+    }
+}
+
+/// Values fixed per dispatch.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Params {
+    /// T
+    pub rows: u32,
+    /// 2F
+    pub outer: u32,
+    /// K
+    pub inner: u32,
+    /// 1: the first half of the matrix is the gate.  Only the CPU, whose matrix is in its natural
+    /// order, asks.
+    pub gate_first: u32,
+}
+abi!(Params { rows, outer, inner, gate_first });
+
+/// Buffers, in binding order.
+pub struct Args<'a> {
+    /// \[T, K\]
+    pub x: &'a Tensor,
+    /// \[2F, K\], in the order of [`order`] and [`super::Layout`]
+    pub w: &'a Tensor,
+    /// \[T, F\], written
+    pub h: &'a Tensor,
+}
+bindings!(Args { x: Read, w: Read, h: Write });
+
+/// Puts the rows of \[2F, K\] into the order that the kernels of a tier read: on the CPU as they
+/// are; on a GPU four of the gate, then the four of the other half that they multiply, and so on,
+/// so that an invocation has both.
+pub fn order(tier: Tier, gate_first: bool, w: Vec<f32>, k: usize) -> Vec<f32> {
+    if matches!(tier, Tier::Twin | Tier::Blocked) {
+        return w;
+    }
+    let (first, second) = w.split_at(w.len() / 2);
+    let (gate, up) = if gate_first { (first, second) } else { (second, first) };
+    let fours = gate.chunks_exact(4 * k).zip(up.chunks_exact(4 * k));
+    fours.flat_map(|(gate, up)| gate.iter().chain(up)).copied().collect()
+}
+
+/// Makes a Spec runnable.
+pub fn kernel(spec: Spec) -> Kernel<Spec> {
+    let (file, textures): (_, &[_]) = match spec.tile {
+        Tile::Naive { .. } => (source!("naive/linear_geglu.wgsl"), &[]),
+        Tile::Tiled { .. } => (source!("linear_geglu.wgsl"), &[]),
+        Tile::Texture { .. } => (source!("texture/linear_geglu.wgsl"), &["x", "w", "h"]),
+    };
+    let activation = match spec.activation {
+        Activation::Gelu => "gelu",
+        Activation::Relu => "relu",
+    };
+    let mut imports = spec.tile.imports();
+    imports.push(("activation", activation));
+    let bindings = (BINDINGS, textures);
+    let constants = spec.tile.constants();
+    specialise::<_, Params>("linear_geglu", file, bindings, spec, imports, constants)
+}
+
+/// Programs of every tile and activation.
+pub fn programs() -> Vec<Program> {
+    let activations = [Activation::Gelu, Activation::Relu];
+    let of = |tile| activations.map(|activation| Spec { tile, gate_first: true, activation });
+    let specs = Tile::all().into_iter().flat_map(of);
+    specs.map(|spec| (*kernel(spec).program).clone()).collect()
+}
+
+/// Appends one dispatch.  F and K must be multiples of 4.
+pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args) {
+    let ([t, k], [_, f]) = (args.x.shape2(), args.h.shape2());
+    assert!(k.is_multiple_of(4) && f.is_multiple_of(4), "sizes {f} and {k} of a product");
+    args.x.expect([t, k]);
+    assert_eq!(args.w.shape.len(), 2 * f as usize * k as usize, "weights");
+    args.h.expect([t, f]);
+    let gate_first = kernel.spec.gate_first.into();
+    let params = Params { rows: t, outer: 2 * f, inner: k, gate_first };
+    rec.dispatch(kernel, params, &args.list(), grid(kernel.spec.tile.groups(t, 2 * f)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_alternate_by_fours() {
+        let w: Vec<f32> = (0..16).map(|n| n as f32).collect(); // F = 8, K = 1
+        let ordered = order(Tier::Naive, true, w.clone(), 1);
+        assert_eq!(ordered[..8], [0.0, 1.0, 2.0, 3.0, 8.0, 9.0, 10.0, 11.0]);
+        let ordered = order(Tier::Texture, false, w.clone(), 1);
+        assert_eq!(ordered[8..], [12.0, 13.0, 14.0, 15.0, 4.0, 5.0, 6.0, 7.0]);
+        assert_eq!(order(Tier::Twin, true, w.clone(), 1), w);
+    }
+}

@@ -1,0 +1,154 @@
+//! How matrix products are tiled, and how their weights lie in memory for it.
+
+use super::{ELEM, GPU_TIERS, Tier, share};
+use crate::recording::{Const, Shape};
+
+/// How a product is tiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tile {
+    /// One output per invocation; on the CPU, whatever its engine does.
+    Naive {
+        /// Invocations per workgroup.
+        wg: u32,
+        /// What the engine expects of the weights.
+        layout: Layout,
+    },
+    /// A tile of outputs per workgroup, 8 by 8 of them per invocation.
+    Tiled {
+        /// Rows of y per workgroup.
+        bm: u32,
+        /// Columns of y per workgroup.
+        bn: u32,
+        /// Inner elements staged at a time.
+        bk: u32,
+    },
+    /// Outputs in registers, operands from textures.
+    Texture {
+        /// Invocations per workgroup.
+        wg: u32,
+        /// Lanes that share what they load; 1 for none.
+        s: u32,
+        /// Units of `s` lanes along N in a workgroup.
+        lx: u32,
+        /// Rows of y per invocation.
+        tm: u32,
+        /// Columns of y per invocation.
+        tn: u32,
+    },
+}
+
+/// The order of the elements of a weight matrix \[N, K\].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// As PyTorch stores it: \[N, K\].
+    Rows,
+    /// Transposed, \[K, N\]: the CPU's products need no copy of it then.
+    Columns,
+    /// Texels of four rows, \[N/4, K, 4\]: what one k multiplies lies in one texel.
+    Texels,
+}
+
+impl Tile {
+    /// The usual tile of a tier.
+    pub fn new(tier: Tier) -> Self {
+        match tier {
+            Tier::Twin | Tier::Naive => Self::Naive { wg: 64, layout: Layout::Rows },
+            Tier::Blocked => Self::Naive { wg: 64, layout: Layout::Columns },
+            Tier::Tiled => Self::Tiled { bm: 64, bn: 64, bk: 16 },
+            Tier::Texture => Self::Texture { wg: 64, s: 1, lx: 8, tm: 8, tn: 8 },
+            Tier::Subgroup(s) => {
+                let (tm, tn) = ((32 / s).max(1), if s < 8 { 32 } else { 64 });
+                Self::Texture { wg: s, s, lx: 1, tm, tn }
+            }
+        }
+    }
+
+    /// One of each kind that runs on a GPU.
+    pub fn all() -> Vec<Self> {
+        GPU_TIERS.map(Self::new).into()
+    }
+
+    pub(super) fn constants(&self) -> Vec<(&'static str, Const)> {
+        match *self {
+            Self::Naive { wg, .. } => vec![("WG", wg.into())],
+            Self::Texture { wg, s, lx, tm, tn } => vec![
+                ("WG", wg.into()),
+                ("S", s.into()),
+                ("LX", lx.into()),
+                ("TM", tm.into()),
+                ("TN", tn.into()),
+            ],
+            Self::Tiled { bm, bn, bk } => {
+                vec![("BM", bm.into()), ("BN", bn.into()), ("BK", bk.into())]
+            }
+        }
+    }
+
+    /// Workgroups for `rows` × `outer` outputs.
+    pub(super) fn groups(&self, rows: u32, outer: u32) -> u32 {
+        match *self {
+            Self::Naive { wg, .. } => rows * outer.div_ceil(wg),
+            Self::Tiled { bm, bn, .. } => rows.div_ceil(bm) * outer.div_ceil(bn),
+            Self::Texture { wg, lx, tm, tn, .. } => {
+                rows.div_ceil(wg / lx * tm) * outer.div_ceil(tn * lx)
+            }
+        }
+    }
+
+    /// What the generic imports of a product stand for.
+    pub(super) fn imports(&self) -> Vec<(&'static str, &'static str)> {
+        match *self {
+            Self::Texture { s, .. } => {
+                vec![("product", "product_texture"), ("share", share(s))]
+            }
+            _ => vec![ELEM],
+        }
+    }
+
+    /// How the weights must lie.
+    pub fn layout(&self) -> Layout {
+        match *self {
+            Self::Naive { layout, .. } => layout,
+            Self::Tiled { .. } => Layout::Rows,
+            Self::Texture { .. } => Layout::Texels,
+        }
+    }
+}
+
+impl Layout {
+    /// Brings \[N, K\] into this order.
+    pub fn arrange(self, w: Vec<f32>, [n, k]: [u32; 2]) -> (Shape, Vec<f32>) {
+        assert_eq!(w.len(), n as usize * k as usize, "weights");
+        match self {
+            Self::Rows => ([n, k].into(), w),
+            Self::Columns => ([k, n].into(), transposed(&w, k as usize)),
+            Self::Texels => {
+                let fours = w.chunks_exact(4 * k as usize);
+                let w = fours.flat_map(|rows| transposed(rows, k as usize));
+                ([n / 4, 4 * k].into(), w.collect())
+            }
+        }
+    }
+}
+
+/// Rows of `k` elements, as columns.
+fn transposed(w: &[f32], k: usize) -> Vec<f32> {
+    let column = |n| w.iter().skip(n).step_by(k);
+    (0..k).flat_map(column).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrangements_by_hand() {
+        let w: Vec<f32> = (0..16).map(|n| n as f32).collect(); // N = 8, K = 2
+        let (shape, columns) = Layout::Columns.arrange(w.clone(), [8, 2]);
+        assert_eq!((shape, &columns[..4]), ([2, 8].into(), &[0.0, 2.0, 4.0, 6.0][..]));
+        let (shape, texels) = Layout::Texels.arrange(w.clone(), [8, 2]);
+        assert_eq!(shape, [2, 8].into());
+        assert_eq!(texels[..8], [0.0, 2.0, 4.0, 6.0, 1.0, 3.0, 5.0, 7.0]);
+        assert_eq!(Layout::Rows.arrange(w.clone(), [8, 2]).1, w);
+    }
+}

@@ -1,0 +1,34 @@
+use super::{Activation, geglu, linear};
+
+/// `h = activation(x·W_gᵀ) ⊙ (x·W_uᵀ)`, the halves of W in either order; the definition that
+/// `shaders/linear_geglu.wgsl` must match.  It is [`linear`] without bias, then [`geglu`].
+///
+/// x: \[T, K\]; w: \[2F, K\]; h: \[T, F\].
+pub fn linear_geglu(
+    x: &[f32],
+    w: &[f32],
+    activation: Activation,
+    gate_first: bool,
+    h: &mut [f32],
+    f: usize,
+) {
+    let rows = h.len() / f;
+    let mut gate_up = vec![0.0; rows * 2 * f];
+    linear(x, w, &vec![0.0; 2 * f], None, &mut gate_up);
+    geglu(&gate_up, activation, gate_first, h, f);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_hand() {
+        // K = 1, F = 2: gate (1, -1)·x, up (10, 20)·x
+        let (w, mut h) = ([1.0, -1.0, 10.0, 20.0], [0.0; 4]);
+        linear_geglu(&[2.0, -3.0], &w, Activation::Relu, true, &mut h, 2);
+        assert_eq!(h, [40.0, 0.0, 0.0, -180.0]);
+        linear_geglu(&[2.0, -3.0], &w, Activation::Relu, false, &mut h, 2);
+        assert_eq!(h, [40.0, -80.0, 0.0, 0.0]);
+    }
+}

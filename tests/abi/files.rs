@@ -1,0 +1,131 @@
+//! The shader files as text: all in use, within the subset, with their headers.
+
+use super::{Check, assert_refused, ensure, programs, report, stem};
+use jinabert::gpu;
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Longest line of a shader, in characters.
+const MAX_WIDTH: usize = 120;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every `.wgsl` file, as its path below `shaders/`.
+fn shader_files() -> Vec<String> {
+    let (mut files, mut dirs) = (Vec::new(), vec![root().join("shaders")]);
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).expect("a readable directory") {
+            let path = entry.expect("a readable entry").path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "wgsl") {
+                let below = path.strip_prefix(root().join("shaders")).expect("below shaders/");
+                let parts: Vec<_> = below.iter().filter_map(|part| part.to_str()).collect();
+                files.push(parts.join("/"));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Nothing that would leave core WGSL, the one bind group, or the page.
+fn check_subset(text: &str) -> Check {
+    for (number, line) in (1..).zip(text.lines()) {
+        let code = line.split("//").next().unwrap_or_default();
+        for word in ["enable ", "override "] {
+            ensure(!code.contains(word), || format!("line {number}: `{word}`"))?;
+        }
+        for group in code.split("@group").skip(1) {
+            ensure(group.replace(' ', "").starts_with("(0)"), || {
+                format!("line {number}: an `@group` other than 0")
+            })?;
+        }
+        let width = line.chars().count();
+        ensure(width <= MAX_WIDTH, || {
+            format!("line {number}: {width} characters, over {MAX_WIDTH}")
+        })?;
+    }
+    Ok(())
+}
+
+/// The header names the kernel and where its host file, twin, test and bench are.
+fn check_header(word: &str, text: &str, exists: impl Fn(&str) -> bool) -> Check {
+    ensure(text.starts_with(&format!("// {word}: ")), || {
+        format!("the file does not begin with `// {word}: `")
+    })?;
+    let header: String =
+        text.lines().map_while(|line| line.strip_prefix("//")).collect::<Vec<_>>().join("\n");
+    for (label, path) in [
+        ("Host", format!("src/kernels/{word}.rs")),
+        ("CPU twin", format!("src/reference/{word}.rs")),
+        ("Test", format!("tests/kernels/{word}.rs")),
+        ("Bench", "benches/kernels.rs".to_owned()),
+    ] {
+        let label_at = format!(" {label} ");
+        let mut named = header.split(&label_at).skip(1).map(|rest| rest.split_whitespace().next());
+        ensure(named.any(|found| found == Some(path.as_str())), || {
+            format!("the header does not name {label} `{path}`")
+        })?;
+        ensure(exists(&path), || format!("{label} `{path}` does not exist"))?;
+    }
+    ensure(header.contains(&format!("benches/kernels.rs \"{word}\"")), || {
+        format!("the header does not name the bench id \"{word}\"")
+    })
+}
+
+#[test]
+fn every_file_belongs_to_a_program() {
+    let mut used = BTreeSet::new();
+    for (_, program) in programs() {
+        let out = gpu::assemble(&program).expect("an assembled program");
+        let lines = 1..=out.text.lines().count();
+        used.extend(lines.filter_map(|line| out.origin(line)).map(|(file, _)| file.to_owned()));
+    }
+    let files: BTreeSet<_> = shader_files().into_iter().collect();
+    let unused: Vec<_> = files.difference(&used).cloned().collect();
+    assert!(unused.is_empty(), "no program uses {unused:?}");
+}
+
+#[test]
+fn every_file_keeps_to_the_subset_and_has_its_header() {
+    let mut offenders = Vec::new();
+    for file in shader_files() {
+        let path: PathBuf = root().join("shaders").join(&file);
+        let text = fs::read_to_string(path).expect("a readable shader");
+        let header = match file.starts_with("lib/") {
+            true => Ok(()),
+            false => check_header(stem(&file), &text, |path| root().join(path).exists()),
+        };
+        for error in [check_subset(&text), header].into_iter().filter_map(Result::err) {
+            offenders.push(format!("shaders/{file}: {error}"));
+        }
+    }
+    report(&offenders);
+}
+
+#[test]
+fn broken_files_are_refused() {
+    assert_refused(check_subset("fn k() {}\nenable f16;\n"), "line 2: `enable `");
+    assert_refused(check_subset("override WG: u32;\n"), "line 1: `override `");
+    assert_refused(check_subset("@group(1) @binding(0) var<uniform> p: u32;\n"), "@group");
+    assert_refused(check_subset(&"x".repeat(121)), "line 1: 121 characters");
+    assert_eq!(check_subset("// enable nothing, @group(1)\n@group( 0 ) @binding(0)\n"), Ok(()));
+
+    let header = "// k: what it does.\n\
+                  // Host  src/kernels/k.rs    CPU twin  src/reference/k.rs\n\
+                  // Test  tests/kernels/k.rs  Bench     benches/kernels.rs \"k\"\n\nfn k() {}\n";
+    assert_eq!(check_header("k", header, |_| true), Ok(()));
+    assert_refused(check_header("j", header, |_| true), "`// j: `");
+    let unnamed = header.replace("src/reference/k.rs", "src/reference/j.rs");
+    assert_refused(check_header("k", &unnamed, |_| true), "CPU twin `src/reference/k.rs`");
+    let test_missing = |path: &str| !path.starts_with("tests/");
+    assert_refused(check_header("k", header, test_missing), "`tests/kernels/k.rs` does not exist");
+    let below = header.replace("// Test", "\n// Test"); // no longer in the header
+    assert_refused(check_header("k", &below, |_| true), "Test `tests/kernels/k.rs`");
+}

@@ -1,0 +1,329 @@
+//! Every kernel against its host file, by reflection on the assembled WGSL; no GPU is needed.
+//!
+//! Each program must be core WGSL that the SPIR-V, MSL and HLSL writers accept, and its entry
+//! point, `Params`, bindings, constants, workgroup size and workgroup memory must be what the host
+//! file says.  Each shader file must have the header, and keep to the subset, that all have.
+
+use jinabert::{
+    gpu,
+    kernels::{self, Interface},
+    recording::{Access, Binding, Const, Program},
+};
+use naga::{
+    AddressSpace, Expression, Handle, ImageClass, Literal, Module, ShaderStage, StorageAccess,
+    StorageFormat, Type, TypeInner,
+    back::{hlsl, msl, spv},
+    proc::{BoundsCheckPolicies, BoundsCheckPolicy},
+    valid::{
+        Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator,
+    },
+};
+use std::{collections::BTreeSet, path::Path};
+
+mod broken;
+mod files;
+
+/// WebGPU's default limit is 256 invocations and 16 KiB per workgroup, 8 storage buffers per stage.
+const MAX_WORKGROUP: u32 = 256;
+const MAX_WORKGROUP_BYTES: u32 = 16 << 10;
+const MAX_STORAGE_BUFFERS: usize = 8;
+/// As many as `gpu::open` asks for.
+const MAX_STORAGE_TEXTURES: usize = 1;
+
+/// The line before the constants that the host sets.
+const SPEC: &str = "// Spec:";
+
+type Check = Result<(), String>;
+
+fn ensure(holds: bool, message: impl FnOnce() -> String) -> Check {
+    if holds { Ok(()) } else { Err(message()) }
+}
+
+// ---- Programs ----
+
+/// All checks of one program; `text` is what it assembles to.
+fn check(interface: &Interface, program: &Program, text: &str) -> Check {
+    let (module, info) = parse(text)?;
+    check_writers(text, &module, &info)?;
+    check_entry(interface, program, &module)?;
+    check_params(interface, program, &module)?;
+    check_bindings(interface, program, &module)?;
+    check_workgroup(program, &module)?;
+    check_memory(&module)?;
+    check_spec(program)
+}
+
+/// Parses and validates; nothing beyond core WGSL may be needed.
+fn parse(text: &str) -> Result<(Module, ModuleInfo), String> {
+    let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string(text))?;
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities(text));
+    validator.subgroup_stages(ShaderStages::COMPUTE);
+    validator.subgroup_operations(SubgroupOperationSet::all());
+    let info = validator.validate(&module).map_err(|e| e.emit_to_string(text))?;
+    let overrides: Vec<_> = module.overrides.iter().map(|(_, found)| &found.name).collect();
+    ensure(overrides.is_empty(), || format!("overrides {overrides:?}; constants are meant"))?;
+    Ok((module, info))
+}
+
+/// Subgroups where they are used; the host runs such text only where they are.
+fn capabilities(text: &str) -> Capabilities {
+    match text.contains("subgroup") {
+        true => Capabilities::SUBGROUP,
+        false => Capabilities::empty(),
+    }
+}
+
+/// The backends accept it, with bounds checks on; subgroups need newer versions of their languages.
+fn check_writers(text: &str, module: &Module, info: &ModuleInfo) -> Check {
+    let plain = capabilities(text).is_empty();
+    let bounds_check_policies = BoundsCheckPolicies {
+        index: BoundsCheckPolicy::Restrict,
+        buffer: BoundsCheckPolicy::Restrict,
+        ..Default::default()
+    };
+    for lang_version in [(1, 0), (1, 3), (1, 6)].into_iter().filter(|v| plain || *v > (1, 0)) {
+        let options = spv::Options { lang_version, bounds_check_policies, ..Default::default() };
+        let written = spv::write_vec(module, info, &options, None);
+        written.map_err(|e| format!("SPIR-V {lang_version:?}: {e}"))?;
+    }
+    for lang_version in [(2, 0), (2, 4)].into_iter().filter(|v| plain || *v > (2, 0)) {
+        let options = msl::Options { lang_version, bounds_check_policies, ..Default::default() };
+        let written = msl::write_string(module, info, &options, &Default::default());
+        let (_, translation) = written.map_err(|e| format!("MSL {lang_version:?}: {e}"))?;
+        for name in translation.entry_point_names {
+            name.map_err(|e| format!("MSL {lang_version:?}: {e}"))?;
+        }
+    }
+    let models = [hlsl::ShaderModel::V5_1, hlsl::ShaderModel::V6_0];
+    for shader_model in models.into_iter().filter(|m| plain || *m > hlsl::ShaderModel::V5_1) {
+        let (mut out, pipeline) = (String::new(), hlsl::PipelineOptions::default());
+        let options = hlsl::Options { shader_model, ..Default::default() };
+        let written = hlsl::Writer::new(&mut out, &options, &pipeline).write(module, info, None);
+        let reflection = written.map_err(|e| format!("HLSL {shader_model:?}: {e}"))?;
+        for name in reflection.entry_point_names {
+            name.map_err(|e| format!("HLSL {shader_model:?}: {e}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// One compute entry point, named as the file and the kernel.
+fn check_entry(interface: &Interface, program: &Program, module: &Module) -> Check {
+    let names: Vec<_> = module.entry_points.iter().map(|entry| entry.name.as_str()).collect();
+    ensure(names == [interface.word], || {
+        format!("entry points {names:?}, not [{:?}]", interface.word)
+    })?;
+    let stage = module.entry_points[0].stage;
+    ensure(stage == ShaderStage::Compute, || format!("entry point of stage {stage:?}"))?;
+    ensure(program.word == interface.word, || format!("program of word `{}`", program.word))?;
+    let stem = stem(program.file);
+    ensure(stem == interface.word, || format!("file stem `{stem}`, not `{}`", interface.word))
+}
+
+/// `struct Params` is the host's, field by field.
+fn check_params(interface: &Interface, program: &Program, module: &Module) -> Check {
+    let (_, params) = module
+        .types
+        .iter()
+        .find(|(_, ty)| ty.name.as_deref() == Some("Params"))
+        .ok_or("no `struct Params`")?;
+    let TypeInner::Struct { members, span } = &params.inner else {
+        return Err("`Params` is not a struct".to_owned());
+    };
+    let shader: Vec<_> = members
+        .iter()
+        .map(|member| (member.name.as_deref().unwrap_or_default(), member.offset as usize))
+        .collect();
+    ensure(shader == interface.params, || {
+        format!("`Params` is {shader:?} in the shader, {:?} in the host file", interface.params)
+    })?;
+    let sizes = [*span as usize, program.params_bytes as usize];
+    ensure(sizes == [interface.params_bytes; 2], || {
+        format!(
+            "`Params` takes {} bytes in the shader, {} in the program, {} in the host file",
+            sizes[0], sizes[1], interface.params_bytes
+        )
+    })
+}
+
+/// A binding as both sides can express it.
+#[derive(Debug, PartialEq)]
+struct Bound {
+    group: u32,
+    index: u32,
+    name: String,
+    /// `None` for a uniform.
+    kind: Option<Binding>,
+}
+
+/// The module's bindings, by index.
+fn reflect_bindings(module: &Module) -> Result<Vec<(Bound, Handle<Type>)>, String> {
+    let mut bindings = Vec::new();
+    for (_, variable) in module.global_variables.iter() {
+        let Some(at) = variable.binding else { continue };
+        let name = variable.name.clone().unwrap_or_default();
+        let load_store = StorageAccess::LOAD | StorageAccess::STORE;
+        let buffer = |access| Some(Binding { access, texture: false });
+        let kind = match variable.space {
+            AddressSpace::Uniform => None,
+            AddressSpace::Storage { access: StorageAccess::LOAD } => buffer(Access::Read),
+            AddressSpace::Storage { access } if access == load_store => buffer(Access::Write),
+            AddressSpace::Handle => match module.types[variable.ty].inner {
+                TypeInner::Image { class: ImageClass::Sampled { multi: false, .. }, .. } => {
+                    Some(Binding { access: Access::Read, texture: true })
+                }
+                TypeInner::Image {
+                    class:
+                        ImageClass::Storage {
+                            format: StorageFormat::Rgba32Float,
+                            access: StorageAccess::STORE,
+                        },
+                    ..
+                } => Some(Binding { access: Access::Write, texture: true }),
+                ref other => return Err(format!("binding `{name}` is {other:?}")),
+            },
+            space => return Err(format!("binding `{name}` is in {space:?}")),
+        };
+        bindings.push((Bound { group: at.group, index: at.binding, name, kind }, variable.ty));
+    }
+    bindings.sort_by_key(|(binding, _)| (binding.group, binding.index));
+    Ok(bindings)
+}
+
+/// `params` at 0, then the host's names and access in order, all in group 0.
+fn check_bindings(interface: &Interface, program: &Program, module: &Module) -> Check {
+    let shader = reflect_bindings(module)?;
+    let (params, rest) = shader.split_first().ok_or("no binding")?;
+    let uniform = Bound { group: 0, index: 0, name: "params".to_owned(), kind: None };
+    let kind = module.types[params.1].name.as_deref();
+    ensure(params.0 == uniform && kind == Some("Params"), || {
+        format!("binding 0 is {:?} of type {kind:?}, not the uniform `params: Params`", params.0)
+    })?;
+    ensure(rest.len() == interface.bindings.len(), || {
+        let count = interface.bindings.len();
+        format!("{} bindings after `params` in the shader, {count} in the host file", rest.len())
+    })?;
+    let access: Vec<_> = interface.bindings.iter().map(|(_, access)| *access).collect();
+    let given: Vec<_> = program.bindings.iter().map(|binding| binding.access).collect();
+    ensure(access == given, || format!("program has access {given:?}, the host file {access:?}"))?;
+    let host = interface.bindings.iter().zip(&program.bindings);
+    for (n, ((found, _), ((name, _), kind))) in rest.iter().zip(host).enumerate() {
+        let (name, kind, index) = ((*name).to_owned(), Some(*kind), n as u32 + 1);
+        let meant = Bound { group: 0, index, name, kind };
+        ensure(*found == meant, || format!("binding {found:?}, where the host has {meant:?}"))?;
+    }
+    let count = |texture: bool, write: bool| {
+        let is = |b: &&Binding| b.texture == texture && (!write || b.access == Access::Write);
+        program.bindings.iter().filter(is).count()
+    };
+    let (buffers, written) = (count(false, false), count(true, true));
+    ensure(buffers <= MAX_STORAGE_BUFFERS, || {
+        format!("{buffers} storage buffers, over the limit of {MAX_STORAGE_BUFFERS}")
+    })?;
+    ensure(written <= MAX_STORAGE_TEXTURES, || {
+        format!("{written} storage textures, over the limit of {MAX_STORAGE_TEXTURES}")
+    })
+}
+
+/// `@workgroup_size` is within the limit, flat, and equal to WG, given or derived.
+fn check_workgroup(program: &Program, module: &Module) -> Check {
+    let [x, y, z] = module.entry_points[0].workgroup_size;
+    ensure(x <= MAX_WORKGROUP && y == 1 && z == 1, || {
+        format!("@workgroup_size({x}, {y}, {z}); at most ({MAX_WORKGROUP}, 1, 1) is meant")
+    })?;
+    let shader = module_constant(module, "WG").ok_or("no `const WG: u32`")?;
+    ensure(shader == x, || format!("@workgroup_size({x}), but WG = {shader}"))?;
+    match program.constants.iter().find(|(name, _)| *name == "WG") {
+        Some((_, Const::U32(wg))) if *wg == x => Ok(()),
+        Some((_, wg)) => Err(format!("@workgroup_size({x}), but the program sets WG = {wg}")),
+        None => Ok(()),
+    }
+}
+
+/// Value of a `u32` constant of the module.
+fn module_constant(module: &Module, name: &str) -> Option<u32> {
+    let mut constants = module.constants.iter().map(|(_, constant)| constant);
+    let found = constants.find(|constant| constant.name.as_deref() == Some(name))?;
+    match module.global_expressions[found.init] {
+        Expression::Literal(Literal::U32(value)) => Some(value),
+        _ => None,
+    }
+}
+
+/// All workgroup variables fit together.
+fn check_memory(module: &Module) -> Check {
+    let variables = module.global_variables.iter().map(|(_, variable)| variable);
+    let sizes: Vec<_> = variables
+        .filter(|variable| variable.space == AddressSpace::WorkGroup)
+        .map(|variable| {
+            let bytes = module.types[variable.ty].inner.size(module.to_ctx());
+            (variable.name.as_deref().unwrap_or_default(), bytes)
+        })
+        .collect();
+    let total: u32 = sizes.iter().map(|(_, bytes)| bytes).sum();
+    ensure(total <= MAX_WORKGROUP_BYTES, || {
+        format!("{total} bytes of workgroup memory {sizes:?}, over {MAX_WORKGROUP_BYTES}")
+    })
+}
+
+/// The program sets every constant of the Spec section, and no other.
+fn check_spec(program: &Program) -> Check {
+    let file: BTreeSet<_> = spec_constants(program.text).into_iter().collect();
+    let host: BTreeSet<_> = program.constants.iter().map(|(name, _)| *name).collect();
+    ensure(host.len() == program.constants.len(), || {
+        format!("a constant is set twice: {:?}", program.constants)
+    })?;
+    let unset: Vec<_> = file.difference(&host).collect();
+    ensure(unset.is_empty(), || format!("the program does not set {unset:?} of the Spec section"))?;
+    let unknown: Vec<_> = host.difference(&file).collect();
+    ensure(unknown.is_empty(), || {
+        format!("the program sets {unknown:?}, which the Spec section lacks")
+    })
+}
+
+/// Names in the block of `const` lines below the `// Spec:` line.
+fn spec_constants(text: &str) -> Vec<&str> {
+    text.lines()
+        .skip_while(|line| !line.starts_with(SPEC))
+        .skip(1)
+        .map_while(|line| line.strip_prefix("const ")?.split(':').next())
+        .collect()
+}
+
+/// `layer_norm` of `naive/layer_norm.wgsl`.
+fn stem(file: &str) -> &str {
+    Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default()
+}
+
+// ---- Tests ----
+
+/// Every interface with every program of it.
+fn programs() -> impl Iterator<Item = (&'static Interface, Program)> {
+    kernels::ALL.iter().flat_map(|interface| {
+        let programs = (interface.programs)();
+        assert!(!programs.is_empty(), "`{}` has no program", interface.word);
+        programs.into_iter().map(move |program| (interface, program))
+    })
+}
+
+fn report(offenders: &[String]) {
+    assert!(offenders.is_empty(), "{} offenders:\n{}", offenders.len(), offenders.join("\n"));
+}
+
+#[test]
+fn every_program_is_what_its_host_file_says() {
+    let mut offenders = Vec::new();
+    for (interface, program) in programs() {
+        let held = gpu::assemble(&program).and_then(|out| check(interface, &program, &out.text));
+        if let Err(error) = held {
+            offenders.push(format!("{} {:?}: {error}", program.file, program.constants));
+        }
+    }
+    report(&offenders);
+}
+
+#[track_caller]
+fn assert_refused(held: Check, named: &str) {
+    let error = held.expect_err(named);
+    assert!(error.contains(named), "`{named}` is not named in: {error}");
+}

@@ -1,0 +1,66 @@
+use super::{Suite, run};
+use jinabert::{
+    kernels::{Tier, Tile, linear_geglu},
+    probe::Problem,
+    recording::{Engine, Recording},
+    reference::Activation,
+};
+use libtest_mimic::Failed;
+use proptest::prelude::*;
+
+pub fn suite() -> Suite {
+    let problem = |(t, f, k, gate_first, activation)| Problem::LinearGeglu {
+        t,
+        f,
+        k,
+        gate_first,
+        activation,
+    };
+    let activations = || prop_oneof![Just(Activation::Gelu), Just(Activation::Relu)];
+    Suite {
+        hard: [
+            (1, 4, 4, true, Activation::Gelu),
+            (37, 96, 768, true, Activation::Gelu),
+            (64, 32, 16, true, Activation::Relu),
+            (65, 100, 20, false, Activation::Gelu),
+            (130, 68, 48, false, Activation::Relu),
+            (8_200, 4, 4, true, Activation::Gelu), // more rows than a page of a texture
+        ]
+        .map(problem)
+        .into(),
+        any: (1..100u32, 1..50u32, 1..60u32, any::<bool>(), activations())
+            .prop_map(move |(t, f4, k4, first, activation)| {
+                problem((t, 4 * f4, 4 * k4, first, activation))
+            })
+            .boxed(),
+        invariants: vec![("gelu is within its stated error", gelu)],
+    }
+}
+
+/// `shaders/lib/gelu.wgsl` promises |gelu - exact| ≤ 4e-7·max(1, |x|) on [-12, 12].
+fn gelu(engine: &mut dyn Engine, tier: Tier) -> Result<(), Failed> {
+    const ROWS: u32 = 3000;
+    let x: Vec<f32> = (0..4 * ROWS).map(|n| n as f32 / 500.0 - 12.0).collect();
+    // h = gelu(x·I) ⊙ 1: K = 8, F = 4, the last four inputs of every row are ones.
+    let input: Vec<f32> = x.chunks_exact(4).flat_map(|row| [row, &[1.0; 4]].concat()).collect();
+    let unit = |n: usize| (0..8).map(move |k| if k == n { 1.0 } else { 0.0 });
+    let w: Vec<f32> = (0..8).flat_map(unit).collect();
+    let layout = Tile::new(tier).layout();
+    let w = linear_geglu::order(tier, true, w, 8);
+    let (shape, w) = layout.arrange(w, [8, 8]);
+    let w = engine.upload(shape, tier.format(), &w)?;
+    let input = engine.upload([ROWS, 8].into(), tier.format(), &input)?;
+    let h = engine.alloc([ROWS, 4].into(), tier.format())?;
+    let mut recording = Recording::new();
+    let kernel = linear_geglu::kernel(linear_geglu::Spec::new(tier, true, Activation::Gelu));
+    let args = linear_geglu::Args { x: &input, w: &w, h: &h };
+    linear_geglu::record(&mut recording, &kernel, args);
+    for (x, y) in x.iter().zip(run(engine, &recording, &h)?) {
+        let error = (f64::from(y) - Activation::Gelu.of(f64::from(*x))).abs();
+        let bound = 4e-7 * f64::from(x.abs().max(1.0));
+        if error.is_nan() || error > bound {
+            return Err(format!("gelu({x}) is {y}: {error:e} off, over {bound:e}").into());
+        }
+    }
+    Ok(())
+}
