@@ -39,9 +39,8 @@ fn linear_geglu(
 ) {
     let origin = product_origin(wg, grid, lid);
     let sums = product(origin, lid);
-    #unroll m 4
+    #unroll m 8
     store(sums.y{m}, origin.x + {m}u, origin.y);
-    store(sums.y{m+4}, origin.x + BM / 2u + {m}u, origin.y);
     #end
 }
 

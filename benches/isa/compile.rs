@@ -18,9 +18,17 @@ use naga::{
 /// size; other sizes are left out.
 const BASE: &[(&str, &str)] = &[("D", "768u"), ("E", "64u"), ("F", "3072u")];
 
+/// Subgroups of software drivers, whose tiles are made for caches and not for registers.
+const SOFTWARE_LANES: [&str; 2] = ["4u", "8u"];
+
 /// Programs of the base size, by name.
 pub fn programs(filter: &str) -> Vec<(String, Program)> {
     let all = kernels::ALL.iter().flat_map(|interface| (interface.programs)());
+    let software = |program: &Program| {
+        let mut lanes = program.constants.iter().filter(|(name, _)| *name == "S");
+        lanes.any(|(_, value)| SOFTWARE_LANES.contains(&value.to_string().as_str()))
+    };
+    let all = all.filter(|program| !software(program));
     let base = all.filter(|program| {
         program.constants.iter().all(|(name, value)| {
             let value = value.to_string();

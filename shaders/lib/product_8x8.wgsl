@@ -3,21 +3,22 @@
 // The importing kernel declares `const BM, BN, BK` (rows, columns and inner elements of a workgroup's tile), `params`
 // with rows (T), outer (N) and inner (K), and x and w in vec4s along K.
 //
-// Tiles lie K-major in workgroup memory, vec4s along T and N: for each k an invocation reads four vec4s, 8 rows and 8
-// columns, and does 64 multiply-adds.  Rows are padded by a vec4, so the transposing stores spread over the banks.
-// Columns 8c..8c+3 of W go to the left half of the tile and 8c+4..8c+7 to the right: neighbours read neighbouring
-// vec4s, and yet an invocation's eight columns are consecutive.
+// Both operands are K-major in memory already and stay so: what an invocation reads at one k, the vec4s of its eight
+// rows or columns, lies together, so that eight loads share an address and its bounds check, and is followed by one
+// vec4 unused, so that what eight neighbours read together is in eight different bank groups.  Staging is written out,
+// so that all its loads are under way before the first is waited for.
 
 const LX: u32 = BN / 8u; // invocations along N
 const LY: u32 = BM / 8u; // invocations along T
 const WG: u32 = LX * LY;
 const BK4: u32 = BK / 4u;
-const STEP_X: u32 = BM / 4u + 1u; // vec4s from one k to the next
-const STEP_W: u32 = BN / 4u + 1u;
-const_assert BK % 4u == 0u && BM % 8u == 0u && BN % 8u == 0u;
+const_assert BK % 4u == 0u && BM % 8u == 0u && BN % 8u == 0u && WG % BK4 == 0u;
+const_assert 16u * BK % BN == 0u && 16u * BK % BM == 0u; // whole rounds of staging
 
-var<workgroup> sh_x: array<vec4<f32>, BK * STEP_X>;
-var<workgroup> sh_w: array<vec4<f32>, BK * STEP_W>;
+alias Eight = array<vec4<f32>, 9>;
+
+var<workgroup> sh_x: array<Eight, BK4 * LY>;
+var<workgroup> sh_w: array<Eight, BK4 * LX>;
 
 // Row m of the sums: columns 0 to 3 and 4 to 7.
 struct Row8 {
@@ -25,7 +26,7 @@ struct Row8 {
     r: vec4<f32>,
 }
 
-// Rows 0 to 3 are consecutive, rows 4 to 7 are BM/2 further on.
+// Eight consecutive rows.
 struct Product {
     #unroll m 8
     y{m}: Row8,
@@ -36,55 +37,52 @@ struct Product {
 fn product_origin(wg: vec3<u32>, grid: vec3<u32>, lid: u32) -> vec2<u32> {
     let across = (params.outer + BN - 1u) / BN; // workgroups along N
     let group = wg.y * grid.x + wg.x;
-    return vec2(group / across * BM + lid / LX * 4u, group % across * BN + lid % LX * 8u);
+    return vec2(group / across * BM + lid / LX * 8u, group % across * BN + lid % LX * 8u);
 }
 
 // All invocations of a workgroup must call this.
 fn product(origin: vec2<u32>, lid: u32) -> Product {
     let lx = lid % LX;
     let ly = lid / LX;
-    let row0 = origin.x - ly * 4u;
+    let row0 = origin.x - ly * 8u;
     let col0 = origin.y - lx * 8u;
     let k4 = params.inner / 4u;
     #unroll m 8
     var l{m} = vec4<f32>();
     var r{m} = vec4<f32>();
     #end
+    // This invocation stages vec4 number sk of rows and columns s, s + WG/BK4, …
+    let sk = lid % BK4;
+    let s = lid / BK4;
     for (var k0 = 0u; k0 < k4; k0 += BK4) {
-        // What lies outside is zero and adds nothing.
-        for (var i = lid; i < BM * BK4; i += WG) {
-            let m = i / BK4;
-            let row = row0 + m;
-            let k = k0 + i % BK4;
-            var value = vec4(0.0);
-            if row < params.rows && k < k4 { value = load4(x[row * k4 + k]); }
-            let to = i % BK4 * 4u * STEP_X + m / 4u;
-            #unroll j 4
-            sh_x[to + {j}u * STEP_X][m % 4u] = value[{j}];
-            #end
-        }
-        for (var i = lid; i < BN * BK4; i += WG) {
-            let n = i / BK4;
-            let col = col0 + n;
-            let k = k0 + i % BK4;
-            var value = vec4(0.0);
-            if col < params.outer && k < k4 { value = load4(w[col * k4 + k]); }
-            let to = i % BK4 * 4u * STEP_W + n / 4u % 2u * LX + n / 8u;
-            #unroll j 4
-            sh_w[to + {j}u * STEP_W][n % 4u] = value[{j}];
-            #end
-        }
+        // Past the last row or column the last one is staged again, and not stored; the last BK is cut short.
+        let k = min(k0 + sk, k4 - 1u);
+        #unroll j 16*BK/BN
+        let x{j} = load4(x[min(row0 + s + {j}u * WG / BK4, params.rows - 1u) * k4 + k]);
+        #end
+        #unroll j 16*BK/BM
+        let w{j} = load4(w[min(col0 + s + {j}u * WG / BK4, params.outer - 1u) * k4 + k]);
+        #end
+        #unroll j 16*BK/BN
+        sh_x[sk * LY + (s + {j}u * WG / BK4) / 8u][(s + {j}u * WG / BK4) % 8u] = x{j};
+        #end
+        #unroll j 16*BK/BM
+        sh_w[sk * LX + (s + {j}u * WG / BK4) / 8u][(s + {j}u * WG / BK4) % 8u] = w{j};
+        #end
         workgroupBarrier();
-        for (var k = 0u; k < BK; k++) {
-            let xl = sh_x[k * STEP_X + ly];
-            let xr = sh_x[k * STEP_X + LY + ly];
-            let wl = sh_w[k * STEP_W + lx];
-            let wr = sh_w[k * STEP_W + LX + lx];
-            #unroll m 4
-            l{m} = fma(vec4(xl[{m}]), wl, l{m});
-            r{m} = fma(vec4(xl[{m}]), wr, r{m});
-            l{m+4} = fma(vec4(xr[{m}]), wl, l{m+4});
-            r{m+4} = fma(vec4(xr[{m}]), wr, r{m+4});
+
+        let steps = min(BK4, k4 - k0);
+        for (var k = 0u; k < steps; k++) {
+            let col = k * LX + lx;
+            let row = k * LY + ly;
+            let left = transpose(mat4x4(sh_w[col][0], sh_w[col][1], sh_w[col][2], sh_w[col][3]));
+            let right = transpose(mat4x4(sh_w[col][4], sh_w[col][5], sh_w[col][6], sh_w[col][7]));
+            #unroll m 8
+            let row{m} = sh_x[row][{m}];
+            #unroll c 4
+            l{m} = fma(vec4(row{m}[{c}]), left[{c}], l{m});
+            r{m} = fma(vec4(row{m}[{c}]), right[{c}], r{m});
+            #end
             #end
         }
         workgroupBarrier();

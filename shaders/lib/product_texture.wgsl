@@ -30,7 +30,9 @@ for (var k = 0u; k < k4; k++) {
     #end
     #unroll n TN/4
     #unroll m TM
-    a{m}_{n} += x{m}.x * b{4*n} + x{m}.y * b{4*n+1} + x{m}.z * b{4*n+2} + x{m}.w * b{4*n+3};
+    #unroll c 4
+    a{m}_{n} = fma(vec4(x{m}[{c}]), b{4*n+c}, a{m}_{n});
+    #end
     #end
     #end
 }

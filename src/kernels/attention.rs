@@ -43,7 +43,10 @@ impl Spec {
             Tier::Tiled => Tile::Tiled { bk: (2048 / e).next_power_of_two().min(32) },
             Tier::Texture | Tier::Subgroup(_) => {
                 let s = tier.lanes();
-                Tile::Texture { s, tq: (TILE / s).min(4), tk: (2 * s).clamp(8, 32) }
+                // Software drivers keep four queries and their outputs close by; a card has
+                // registers for one.
+                let tq = if s > 1 { 4 } else { 1 };
+                Tile::Texture { s, tq, tk: (2 * s).max(8) }
             }
         };
         Self { e, tile }

@@ -126,14 +126,8 @@ fn lanes(lanes: u32) -> &'static str {
 }
 
 /// The tiers that `programs()` covers.
-const GPU_TIERS: [Tier; 6] = [
-    Tier::Naive,
-    Tier::Tiled,
-    Tier::Texture,
-    Tier::Subgroup(4),
-    Tier::Subgroup(8),
-    Tier::Subgroup(32),
-];
+const GPU_TIERS: [Tier; 5] =
+    [Tier::Naive, Tier::Tiled, Tier::Texture, Tier::Subgroup(4), Tier::Subgroup(8)];
 
 /// Row lengths that `programs()` covers: the fixtures', the shipped model's, small, base, large.
 const WIDTHS: [u32; 6] = [32, 64, 384, 512, 768, 1024];

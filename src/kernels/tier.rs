@@ -19,6 +19,11 @@ pub enum Tier {
     Subgroup(u32),
 }
 
+/// Subgroups in which sharing pays: those of software drivers.  On cards a broadcast costs a vector
+/// instruction for each multiply-add that it feeds, and what is shared does not fit into registers
+/// (`benches/isa`: a fifth of the instructions are multiply-adds then).
+const SHARING: std::ops::RangeInclusive<u32> = 4..=8;
+
 impl Tier {
     /// The tiers that a device can run, the plainest first.
     pub fn of(caps: &Caps) -> Vec<Self> {
@@ -35,7 +40,7 @@ impl Tier {
         }
         if let (true, Some((least, most))) = (caps.textures, caps.subgroup)
             && least == most
-            && (4..=64).contains(&least)
+            && SHARING.contains(&least)
         {
             tiers.push(Self::Subgroup(least));
         }

@@ -55,9 +55,9 @@ impl Tile {
             Tier::Twin | Tier::Naive => Self::Naive { wg: 64, layout: Layout::Rows },
             Tier::Blocked => Self::Naive { wg: 64, layout: Layout::Columns },
             Tier::Tiled => Self::Tiled { bm: 64, bn: 64, bk: 16 },
-            Tier::Texture => Self::Texture { wg: 64, s: 1, lx: 8, tm: 8, tn: 8 },
+            Tier::Texture => Self::Texture { wg: 64, s: 1, lx: 8, tm: 4, tn: 8 },
             Tier::Subgroup(s) => {
-                let (tm, tn) = ((32 / s).max(1), if s < 8 { 32 } else { 64 });
+                let (tm, tn) = (32 / s, if s < 8 { 32 } else { 64 });
                 Self::Texture { wg: s, s, lx: 1, tm, tn }
             }
         }
