@@ -22,6 +22,8 @@
 
 pub mod batch;
 #[cfg(feature = "cli")]
+pub mod bench;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod cpu;
 mod device;

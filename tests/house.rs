@@ -21,7 +21,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("probe", &["error", "recording", "kernels", "batch", "cpu", "model", "reference"]),
     ("device", &["error", "recording", "kernels", "gpu", "cpu"]),
     ("embedder", &["error", "batch", "device", "kernels", "model", "text"]),
-    ("cli", &["error", "embedder", "device", "probe", "gpu", "kernels", "batch"]),
+    ("bench", &["error", "batch", "embedder"]),
+    ("cli", &["error", "embedder", "device", "probe", "gpu", "kernels", "batch", "bench"]),
     ("main", &["error", "cli"]),
 ];
 

@@ -1,5 +1,6 @@
 //! What may be typed.
 
+use super::bench_args::Bench;
 use crate::{Device, OnLong, Options};
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{num::NonZeroUsize, path::PathBuf};
@@ -15,6 +16,7 @@ Examples:
   jinabert embed --input texts.txt --output vectors.npy  a vector for every line
   jinabert similarity \"A blue cat\" \"A cat that is blue\"  a matrix of cosines
   jinabert doctor                                        is every device right?
+  jinabert bench                                         how fast is it?
 
 Exit codes:
    0  success                   66  missing or bad model, unreadable input
@@ -46,6 +48,8 @@ pub enum Command {
     Devices,
     /// Check devices: the shipped model's golden vectors, and every kernel against its CPU twin.
     Doctor(Doctor),
+    /// Time a device: its own limits, every kernel under them, the whole model.
+    Bench(Bench),
 }
 
 /// Which model, where.

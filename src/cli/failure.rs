@@ -19,6 +19,16 @@ pub enum Failure {
         /// What is wrong with it.
         what: String,
     },
+    /// A line of a file is not what it should be.
+    #[error("{}:{line}: {what}", path.display())]
+    File {
+        /// Its name.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        what: String,
+    },
     /// Input could not be read.
     #[error("cannot read `{}`: {source}", path.display())]
     Input {
@@ -50,7 +60,7 @@ impl Failure {
             Self::Engine(error) => error.exit_code(),
             Self::Doctor(..) => 1,
             Self::Usage(_) => 2,
-            Self::Item { .. } => 65,
+            Self::Item { .. } | Self::File { .. } => 65,
             Self::Input { .. } => 66,
             Self::Create { .. } => 73,
             Self::Write(_) => 74,

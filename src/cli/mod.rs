@@ -1,6 +1,8 @@
-//! The command line: `jinabert embed`, `similarity`, `devices`, `doctor`.
+//! The command line: `jinabert embed`, `similarity`, `devices`, `doctor`, `bench`.
 
 mod args;
+mod bench;
+mod bench_args;
 mod devices;
 mod doctor;
 mod embed;
@@ -48,5 +50,6 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Similarity(similarity) => similarity::run(&similarity),
         Command::Devices => devices::run(),
         Command::Doctor(doctor) => doctor::run(&doctor),
+        Command::Bench(bench) => bench::run(&bench),
     }
 }

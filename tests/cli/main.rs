@@ -5,6 +5,7 @@
 
 #![cfg(feature = "cli")]
 
+mod bench;
 mod formats;
 mod input;
 mod kit;

@@ -1,0 +1,167 @@
+//! The whole model: one forward over given token ids.
+
+use super::stats::{Limits, Spread};
+use crate::{batch::Tokens, embedder::Embedder, error::Error};
+use serde::Serialize;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+/// A first run that takes longer than this is the measurement.
+const SLOW: Duration = Duration::from_secs(40);
+
+/// What a forward took.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// The first run, with whatever is made on first use.
+    pub first: Duration,
+    /// The runs after it.
+    pub runs: Spread,
+}
+
+/// A line of the report of `jinabert bench model`; the fields that other engines' benchmarks print.
+#[derive(Serialize)]
+pub struct Line<'a> {
+    /// This crate and its version.
+    pub engine: &'static str,
+    /// What it ran on, for people.
+    pub device: &'a str,
+    /// Arithmetic and storage.
+    pub dtype: &'a str,
+    /// Name of the model's directory.
+    pub model: &'a str,
+    /// Name of the file of ids, without its ending.
+    pub workload: &'a str,
+    /// Sequences in it.
+    pub sequences: usize,
+    /// Tokens in it.
+    pub tokens: usize,
+    /// Tokens over the median.
+    pub tokens_per_s: f64,
+    /// The median.
+    pub ms: f64,
+    /// The fastest run.
+    pub min_ms: f64,
+    /// The first run.
+    pub first_ms: f64,
+    /// Runs after the first.
+    pub runs: usize,
+    /// Most memory that this process held, where the system says so.
+    pub rss_mb: Option<f64>,
+}
+
+/// The crate and its version.
+pub const ENGINE: &str = concat!("jinabert ", env!("CARGO_PKG_VERSION"));
+
+impl Line<'_> {
+    /// For people.
+    pub fn text(&self) -> String {
+        let rss = self.rss_mb.map_or(String::new(), |mb| format!(", {mb:.0} MB"));
+        format!(
+            "{}: {} sequences, {} tokens: {:.1} tokens/s, {:.2} ms (min {:.2}, first {:.2}, {} runs){rss}",
+            self.workload,
+            self.sequences,
+            self.tokens,
+            self.tokens_per_s,
+            self.ms,
+            self.min_ms,
+            self.first_ms,
+            self.runs
+        )
+    }
+}
+
+/// Reads ids, a sequence a line, special tokens included.
+///
+/// # Errors
+/// The line, from 1, and what is wrong with it.
+pub fn parse(text: &str) -> Result<Vec<Tokens>, (usize, String)> {
+    let number = |word: &str| {
+        word.parse().map_err(|_| format!("`{word}` is not a token id: 0 to {} is meant", u32::MAX))
+    };
+    let sequence = |(line, text): (usize, &str)| {
+        let ids: Result<Vec<u32>, String> = text.split_whitespace().map(number).collect();
+        match ids {
+            Ok(ids) if ids.is_empty() => Err((line, "no token ids".to_owned())),
+            Ok(ids) => Ok(Tokens::new(ids)),
+            Err(what) => Err((line, what)),
+        }
+    };
+    let sequences = (1..).zip(text.lines()).map(sequence).collect::<Result<Vec<_>, _>>()?;
+    if sequences.is_empty() {
+        return Err((1, "no token ids".to_owned()));
+    }
+    Ok(sequences)
+}
+
+/// Whether a model can run the sequences.
+///
+/// # Errors
+/// As [`parse`].
+pub fn check(sequences: &[Tokens], embedder: &Embedder) -> Result<(), (usize, String)> {
+    let (vocabulary, limit) = (embedder.config().vocabulary, embedder.max_length());
+    for (line, tokens) in (1..).zip(sequences) {
+        if let Some(id) = tokens.ids.iter().find(|&&id| id >= vocabulary) {
+            return Err((line, format!("id {id}; the vocabulary has {vocabulary} rows")));
+        }
+        if tokens.len() > limit {
+            return Err((line, format!("{} tokens, over the limit of {limit}", tokens.len())));
+        }
+    }
+    Ok(())
+}
+
+/// Times one forward over all sequences: a first run, then others within the limits.
+///
+/// # Errors
+/// Those of [`Embedder::embed_tokens`].
+pub fn time(embedder: &Embedder, sequences: &[Tokens], limits: Limits) -> Result<Timing, Error> {
+    let sequences: Vec<&Tokens> = sequences.iter().collect();
+    let run = || {
+        let start = Instant::now();
+        embedder.embed_tokens(&sequences)?;
+        Ok(start.elapsed())
+    };
+    let first = run()?;
+    let runs = match first > SLOW {
+        true => Spread::of([first]),
+        false => limits.repeat(run)?,
+    };
+    Ok(Timing { first, runs })
+}
+
+/// The most memory that this process has held, in MB of 2²⁰ bytes, where Linux says so.
+pub fn peak_mb() -> Option<f64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<f64>().ok()? / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_a_line_a_sequence() {
+        let sequences = parse("2 28  3\n2\t3\r\n").expect("good");
+        assert_eq!(sequences, [Tokens::new(vec![2, 28, 3]), Tokens::new(vec![2, 3])]);
+        let wrong = [
+            ("", 1, "no token ids"),
+            ("2 3\n\n2 3\n", 2, "no token ids"),
+            ("2 3\n2 x 3\n", 2, "`x` is not"),
+            ("-1", 1, "`-1` is not"),
+            ("4294967296", 1, "`4294967296` is not"),
+            ("2,3", 1, "`2,3` is not"),
+        ];
+        for (text, line, says) in wrong {
+            let (at, what) = parse(text).expect_err(text);
+            assert!(at == line && what.contains(says), "{text:?}: {at}: {what}");
+        }
+    }
+
+    #[test]
+    fn linux_knows_the_peak() {
+        assert_eq!(peak_mb().is_some_and(|mb| mb > 1.0), cfg!(target_os = "linux"));
+    }
+}

@@ -1,0 +1,88 @@
+//! `jinabert bench`
+
+use super::{
+    Failure,
+    bench_args::{Bench, Model, What},
+    shipped,
+};
+use crate::{
+    Embedder,
+    batch::Tokens,
+    bench::{
+        model::{self, Line},
+        stats::Limits,
+    },
+};
+use clap::ValueEnum;
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+    time::Duration,
+};
+
+pub fn run(args: &Bench) -> Result<(), Failure> {
+    match &args.what {
+        What::Model(args) => forward(args),
+    }
+}
+
+fn forward(args: &Model) -> Result<(), Failure> {
+    let at_line = |path: &Path, (line, what)| Failure::File { path: path.to_owned(), line, what };
+    let sequences = |path: &Path| -> Result<Vec<Tokens>, Failure> {
+        model::parse(&read(path)?).map_err(|error| at_line(path, error))
+    };
+    // All files are read before a device is opened, and checked before anything is timed.
+    let workloads = args.ids.iter().map(|path| sequences(path)).collect::<Result<Vec<_>, _>>()?;
+    let dir = shipped::directory(args.model.model.as_deref())?;
+    let embedder = Embedder::open_with(&dir, args.model.options())?;
+    for (path, sequences) in args.ids.iter().zip(&workloads) {
+        model::check(sequences, &embedder).map_err(|error| at_line(path, error))?;
+    }
+    let most = args.runs.get();
+    let limits = Limits { least: most.min(3), most, time: Duration::from_secs_f64(args.seconds) };
+    let dtype = args.model.dtype.to_possible_value();
+    let mut out = io::stdout().lock();
+    for (path, sequences) in args.ids.iter().zip(&workloads) {
+        let timing = model::time(&embedder, sequences, limits)?;
+        let tokens = sequences.iter().map(Tokens::len).sum();
+        let line = Line {
+            engine: model::ENGINE,
+            device: embedder.device(),
+            dtype: dtype.as_ref().map_or("", |value| value.get_name()),
+            model: &name(&dir.canonicalize().unwrap_or_else(|_| dir.clone())),
+            workload: &name(&path.with_extension("")),
+            sequences: sequences.len(),
+            tokens,
+            tokens_per_s: 1e3 * tokens as f64 / timing.runs.median,
+            ms: timing.runs.median,
+            min_ms: timing.runs.min,
+            first_ms: 1e3 * timing.first.as_secs_f64(),
+            runs: timing.runs.runs,
+            rss_mb: model::peak_mb(),
+        };
+        match args.json {
+            true => serde_json::to_writer(&mut out, &line).map_err(io::Error::from)?,
+            false => out.write_all(line.text().as_bytes())?,
+        }
+        out.write_all(b"\n")?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// The last part of a path.
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The text of a file.
+fn read(path: &Path) -> Result<String, Failure> {
+    let bytes =
+        fs::read(path).map_err(|source| Failure::Input { path: path.to_owned(), source })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes()[..valid].iter().filter(|&&byte| byte == b'\n').count();
+        Failure::File { path: path.to_owned(), line, what: "not UTF-8".to_owned() }
+    })
+}

@@ -1,0 +1,68 @@
+//! `jinabert bench`: what it measures is not checked, how it says so is.
+
+use crate::kit::{Ran, arg, fixture, jinabert, run};
+use serde_json::Value;
+use std::{fs, path::Path};
+use tempfile::TempDir;
+
+fn place() -> TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+/// `jinabert bench model` on a tiny model.
+fn model(ids: &Path, args: &[&str]) -> Ran {
+    let mut command = jinabert(&["bench", "model", "--ids", arg(ids), "--seconds", "0"]);
+    run(command.args(args).arg("--model").arg(fixture("tiny-geglu-4h")), b"")
+}
+
+#[test]
+fn a_forward_is_timed() {
+    let place = place();
+    let (a, b) = (place.path().join("W1.txt"), place.path().join("b.c.ids"));
+    fs::write(&a, "2 28 3\n2 5 6 7 3\n").expect("a writable directory");
+    fs::write(&b, "2 3").expect("a writable directory");
+    let out = model(&a, &["--json", "--ids", arg(&b), "--runs", "4"]).output("json");
+    let out = String::from_utf8(out).expect("UTF-8");
+    let lines: Vec<Value> =
+        out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 2);
+    for (line, name, sequences, tokens) in [(&lines[0], "W1", 2, 8), (&lines[1], "b.c", 1, 2)] {
+        assert_eq!(line["workload"], name);
+        assert_eq!(
+            (line["sequences"].as_u64(), line["tokens"].as_u64()),
+            (Some(sequences), Some(tokens))
+        );
+        assert_eq!((&line["runs"], &line["dtype"]), (&Value::from(3), &Value::from("f32")));
+        assert_eq!(line["model"], "tiny-geglu-4h");
+        let number = |key: &str| line[key].as_f64().expect(key);
+        assert!(number("min_ms") <= number("ms") && number("first_ms") > 0.0, "{line}");
+        let rate = 1e3 * tokens as f64 / number("ms");
+        assert!((number("tokens_per_s") / rate - 1.0).abs() < 1e-6, "{line}");
+        assert!(!cfg!(target_os = "linux") || number("rss_mb") > 1.0);
+    }
+    let text = String::from_utf8(model(&a, &[]).output("text")).expect("UTF-8");
+    assert!(text.starts_with("W1: 2 sequences, 8 tokens: ") && text.lines().count() == 1, "{text}");
+}
+
+#[test]
+fn bad_ids_are_named() {
+    let place = place();
+    let path = place.path().join("ids.txt");
+    let cases: &[(&str, &[u8], &str)] = &[
+        ("a word", b"2 3\n2 three 3\n", "ids.txt:2: `three`"),
+        ("a negative id", b"-1", "ids.txt:1: `-1`"),
+        ("over u32", b"2 4294967296", "ids.txt:1: `4294967296`"),
+        ("an empty line", b"2 3\n\n2 3\n", "ids.txt:2: no token ids"),
+        ("an empty file", b"", "ids.txt:1: no token ids"),
+        ("outside the vocabulary", b"2 3\n2 400\n", "ids.txt:2: id 400; the vocabulary has 400"),
+        ("too long", &b"2 ".repeat(1025), "ids.txt:1: 1025 tokens, over the limit of 1024"),
+        ("not UTF-8", b"2 3\n\xff\n", "ids.txt:2: not UTF-8"),
+    ];
+    for (name, bytes, says) in cases {
+        fs::write(&path, bytes).expect("a writable directory");
+        model(&path, &["--json"]).refused(name, 65, &[says]);
+    }
+    let missing = place.path().join("missing.txt");
+    model(&missing, &[]).refused("a missing file", 66, &["missing.txt"]);
+    model(place.path(), &[]).refused("a directory", 66, &["cannot read"]);
+}
