@@ -63,34 +63,43 @@ pub struct Opened {
 }
 
 impl Device {
-    /// Opens it, with a tier of the caller's choice or the one that suits it.
+    /// Number of the adapter in [`gpu::adapters`]; none is the CPU.
     ///
     /// # Errors
-    /// [`Error::NoGpu`] if it is not there or lacks something; `auto` and `cpu` cannot fail.
-    pub fn open(self, tier: Option<Tier>) -> Result<Opened, Error> {
+    /// [`Error::NoGpu`] if there is no adapter of the API named.
+    pub fn adapter(self) -> Result<Option<usize>, Error> {
         match self {
-            Self::Cpu => Ok(open_cpu(tier, "")),
+            Self::Cpu => Ok(None),
+            // Hardware comes first in the list.
             Self::Auto => {
-                // Hardware comes first in the list.
-                match gpu::native_adapters().first() {
-                    Some(adapter) if !adapter.software => match open_adapter(0, tier) {
-                        Err(error) => Ok(open_cpu(tier, &format!("; {error}"))),
-                        opened => opened,
-                    },
-                    _ => Ok(open_cpu(tier, "; no hardware GPU found")),
-                }
+                Ok(gpu::native_adapters().first().filter(|first| !first.software).map(|_| 0))
             }
-            Self::Index(index) => open_adapter(index, tier),
+            Self::Index(index) => Ok(Some(index)),
             Self::Backend(backend) => {
                 let adapters = match backend {
                     Backend::Gl => gpu::adapters(),
                     _ => gpu::native_adapters(),
                 };
                 match adapters.iter().position(|adapter| adapter.backend == backend) {
-                    Some(index) => open_adapter(index, tier),
                     None => Err(Error::NoGpu { needs: missing(backend, &adapters) }),
+                    index => Ok(index),
                 }
             }
+        }
+    }
+
+    /// Opens it, with a tier of the caller's choice or the one that suits it.
+    ///
+    /// # Errors
+    /// [`Error::NoGpu`] if it is not there or lacks something; `auto` and `cpu` cannot fail.
+    pub fn open(self, tier: Option<Tier>) -> Result<Opened, Error> {
+        match (self, self.adapter()?) {
+            (Self::Auto, None) => Ok(open_cpu(tier, "; no hardware GPU found")),
+            (_, None) => Ok(open_cpu(tier, "")),
+            (Self::Auto, Some(index)) => {
+                open_adapter(index, tier).or_else(|error| Ok(open_cpu(tier, &format!("; {error}"))))
+            }
+            (_, Some(index)) => open_adapter(index, tier),
         }
     }
 }

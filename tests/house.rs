@@ -21,7 +21,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("probe", &["error", "recording", "kernels", "batch", "cpu", "model", "reference"]),
     ("device", &["error", "recording", "kernels", "gpu", "cpu"]),
     ("embedder", &["error", "batch", "device", "kernels", "model", "text"]),
-    ("bench", &["error", "batch", "embedder"]),
+    (
+        "bench",
+        &["error", "recording", "kernels", "batch", "gpu", "cpu", "probe", "device", "embedder"],
+    ),
     ("cli", &["error", "embedder", "device", "probe", "gpu", "kernels", "batch", "bench"]),
     ("main", &["error", "cli"]),
 ];
@@ -32,6 +35,7 @@ const DOORS: &[&str] = &["cli", "main"];
 /// Homes of the third-party crates: where alone each may be named.  `src/` is at home everywhere.
 const HOMES: &[(&str, &[&str])] = &[
     ("src/", &["bytemuck", "rayon", "serde", "thiserror", "tracing"]),
+    ("src/bench/", &["serde_json"]),
     ("src/cli/", &["anyhow", "clap", "csv", "indicatif", "serde_json", "tempfile"]),
     ("src/cli/", &["tracing_subscriber"]),
     ("src/cpu/gemm.rs", &["gemm"]),

@@ -1,4 +1,104 @@
 //! How fast a device is: its own roof, every kernel under it, and the whole model.
 
+mod grid;
+pub mod kernels;
 pub mod model;
+pub mod report;
+pub mod roof;
 pub mod stats;
+pub mod table;
+mod target;
+
+use crate::{device::Device, error::Error};
+use grid::Grid;
+use report::Report;
+use stats::Limits;
+use std::{path::Path, time::Duration};
+use target::Target;
+
+/// What to measure.
+#[derive(Clone, Debug, Default)]
+pub struct Plan<'a> {
+    /// Fewer and shorter runs.
+    pub quick: bool,
+    /// Only these kernels, and no model.
+    pub words: Vec<String>,
+    /// The model's directory, if the model is to be timed.
+    pub model: Option<&'a Path>,
+}
+
+/// Measures a device; `say` receives the lines of the table as they come.
+///
+/// # Errors
+/// Those of the device before any kernel runs, of the model, and of `say`.  What a kernel does wrong
+/// is in the report.
+pub fn run<E: From<Error>>(
+    device: Device,
+    plan: &Plan,
+    mut say: impl FnMut(&str) -> Result<(), E>,
+) -> Result<Report, E> {
+    let mut target = Target::find(device)?;
+    let (about, caps) = target.about()?;
+    let budgets = Budgets::new(plan.quick, caps.software);
+    let mut report = Report {
+        schema: report::SCHEMA,
+        jinabert: env!("CARGO_PKG_VERSION").to_owned(),
+        wgpu: report::WGPU.to_owned(),
+        date: report::now(),
+        quick: plan.quick,
+        device: about,
+        clock: target.clock,
+        roof: roof::measure(&mut target, budgets.roof)?,
+        kernels: Vec::new(),
+        model: None,
+    };
+    report.clock = target.clock;
+    say(&table::head(&report))?;
+    say(&table::roof(&report.roof))?;
+    say(&table::kernels_head(&report))?;
+    let tiers = target.tiers(&caps);
+    for case in kernels::cases(&plan.words) {
+        // A kernel that is the same in every tier is timed once.
+        let first = if case.tiered() { 0 } else { tiers.len() - 1 };
+        for &tier in &tiers[first..] {
+            let row = case.run(&target, tier, &report.roof, budgets.kernels);
+            say(&table::kernel(&row))?;
+            report.kernels.push(row);
+        }
+    }
+    if let Some(dir) = plan.model {
+        let mut grid = Grid::open(dir, target.device())?;
+        say(&table::model_head(&grid.model))?;
+        while let Some(cell) = grid.next(&report.roof, budgets.grid)? {
+            say(&table::cell(cell))?;
+        }
+        report.model = Some(grid.model);
+    }
+    Ok(report)
+}
+
+/// How long everything may take.
+struct Budgets {
+    roof: roof::Budget,
+    kernels: kernels::Budget,
+    grid: grid::Budget,
+}
+
+impl Budgets {
+    fn new(quick: bool, software: bool) -> Self {
+        let ms = Duration::from_millis;
+        let limits = |time| Limits { least: 5, most: 30, time: ms(time) };
+        let either = |full, less| if quick { less } else { full };
+        let copy = if software { either(64, 32) } else { either(512, 128) };
+        let run = if software { either(120, 30) } else { either(30, 10) };
+        Self {
+            roof: roof::Budget {
+                run: ms(run / 2),
+                copy_bytes: copy << 20,
+                limits: limits(either(300, 100)),
+            },
+            kernels: kernels::Budget { run: ms(run), limits: limits(either(300, 50)) },
+            grid: grid::Budget { run: ms(either(1500, 300)), limits: limits(either(500, 100)) },
+        }
+    }
+}

@@ -5,6 +5,7 @@
 //! file says.  Each shader file must have the header, and keep to the subset, that all have.
 
 use jinabert::{
+    bench::roof,
     gpu,
     kernels::{self, Interface},
     recording::{Access, Binding, Const, Program},
@@ -299,7 +300,7 @@ fn stem(file: &str) -> &str {
 
 /// Every interface with every program of it.
 fn programs() -> impl Iterator<Item = (&'static Interface, Program)> {
-    kernels::ALL.iter().flat_map(|interface| {
+    kernels::ALL.iter().chain(roof::INTERFACES).flat_map(|interface| {
         let programs = (interface.programs)();
         assert!(!programs.is_empty(), "`{}` has no program", interface.word);
         programs.into_iter().map(move |program| (interface, program))

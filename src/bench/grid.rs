@@ -1,0 +1,114 @@
+//! The whole model over batches of several shapes.
+
+use super::{
+    model,
+    report::{Cell, CellTiming, Model},
+    roof::Roof,
+    stats::Limits,
+};
+use crate::{
+    batch::Tokens,
+    device::Device,
+    embedder::{Embedder, Options},
+    error::Error,
+};
+use std::{path::Path, time::Duration};
+
+/// Sequences and their length.
+const CELLS: &[(u32, u32)] =
+    &[(1, 16), (1, 128), (8, 128), (32, 128), (128, 128), (8, 512), (1, 2048), (8, 2048)];
+
+/// How much time the model may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// A run that would take longer, going by those before it, is left out.
+    pub run: Duration,
+    /// How often each is repeated.
+    pub limits: Limits,
+}
+
+/// A model that is ready.
+pub struct Grid {
+    embedder: Embedder,
+    /// What it is; without cells so far.
+    pub model: Model,
+    left: std::vec::IntoIter<(u32, u32)>,
+    tokens_per_s: Option<f64>,
+}
+
+impl Grid {
+    /// Opens a model, and compares it with the CPU device if it runs on another.
+    ///
+    /// # Errors
+    /// As [`Embedder::open_with`] and [`Embedder::embed_tokens`].
+    pub fn open(dir: &Path, device: Device) -> Result<Self, Error> {
+        let open = |device| Embedder::open_with(dir, Options { device, ..Options::default() });
+        let embedder = open(device)?;
+        let error = match device {
+            Device::Cpu => None,
+            _ => Some(difference(&embedder, &open(Device::Cpu)?)?),
+        };
+        let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (layers, hidden) = (embedder.config().layers, embedder.config().hidden);
+        let limit = embedder.max_length();
+        let fit = CELLS.iter().copied().filter(|&(_, length)| length as usize <= limit);
+        Ok(Self {
+            model: Model { name, layers, hidden, error, cells: Vec::new() },
+            left: fit.collect::<Vec<_>>().into_iter(),
+            embedder,
+            tokens_per_s: None,
+        })
+    }
+
+    /// Measures the next batch; `None` after the last.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_tokens`].
+    pub fn next(&mut self, roof: &Roof, budget: Budget) -> Result<Option<&Cell>, Error> {
+        let Some((sequences, length)) = self.left.next() else { return Ok(None) };
+        let tokens = f64::from(sequences) * f64::from(length);
+        let slow = |rate: f64| tokens / rate > budget.run.as_secs_f64();
+        let timing = match self.tokens_per_s.is_some_and(slow) {
+            true => None,
+            false => {
+                let batch = batch(sequences, length, self.embedder.config().vocabulary);
+                let timing = model::time(&self.embedder, &batch, budget.limits)?;
+                let tokens_per_s = 1e3 * tokens / timing.runs.median;
+                let gflops = 1e-6 * self.flops(sequences, length) / timing.runs.median;
+                let percent = 100.0 * gflops / roof.compute.giga_per_s;
+                let first_ms = 1e3 * timing.first.as_secs_f64();
+                self.tokens_per_s = Some(tokens_per_s);
+                Some(CellTiming { ms: timing.runs, first_ms, tokens_per_s, gflops, percent })
+            }
+        };
+        self.model.cells.push(Cell { sequences, length, timing });
+        Ok(self.model.cells.last())
+    }
+
+    /// Operations of the products and the attention of all layers.
+    fn flops(&self, sequences: u32, length: u32) -> f64 {
+        let config = self.embedder.config();
+        let [d, f, layers] = [config.hidden, config.intermediate, config.layers].map(f64::from);
+        let [sequences, length] = [sequences, length].map(f64::from);
+        let products = 2.0 * (4.0 * d * d + 3.0 * d * f);
+        layers * sequences * length * (products + 4.0 * length * d)
+    }
+}
+
+/// Sequences of ids from all over the vocabulary.
+fn batch(sequences: u32, length: u32, vocabulary: u32) -> Vec<Tokens> {
+    let id = |n: u32| n.wrapping_mul(7919) % vocabulary;
+    let sequence = |n: u32| Tokens::new((0..length).map(|i| id(1000 * n + i)).collect());
+    (0..sequences).map(sequence).collect()
+}
+
+/// The largest difference of a component between two devices, on two short texts.
+fn difference(a: &Embedder, b: &Embedder) -> Result<f32, Error> {
+    let length = a.max_length().min(70) as u32;
+    let tokens = batch(2, length, a.config().vocabulary);
+    let tokens: Vec<&Tokens> = tokens.iter().collect();
+    let (a, b) = (a.embed_tokens(&tokens)?, b.embed_tokens(&tokens)?);
+    let pairs = a.iter().zip(&b).flat_map(|(a, b)| a.iter().zip(b.iter()));
+    Ok(pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max))
+}

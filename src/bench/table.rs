@@ -1,0 +1,165 @@
+//! What is printed, a line at a time and within 100 columns.
+
+use super::{
+    kernels::Row,
+    report::{Cell, Model, Report},
+    roof::{Limit, Roof},
+};
+
+/// Three significant digits, or the whole number.
+pub fn digits(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        v if v < 0.001 => format!("{value:.0e}"),
+        v if v < 0.01 => format!("{value:.4}"),
+        v if v < 1.0 => format!("{value:.3}"),
+        v if v < 10.0 => format!("{value:.2}"),
+        v if v < 100.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}
+
+/// A time with its unit.
+pub fn time(ms: f64) -> String {
+    match ms {
+        ms if ms < 1.0 => format!("{} µs", digits(1e3 * ms)),
+        ms if ms < 1e3 => format!("{} ms", digits(ms)),
+        ms => format!("{} s", digits(1e-3 * ms)),
+    }
+}
+
+/// What is measured, before anything is; the kernels and models of `report` are not looked at.
+pub fn head(report: &Report) -> String {
+    let device = &report.device;
+    let driver = if device.driver.is_empty() { "" } else { ", " };
+    format!(
+        "{} ({}, {}{driver}{})\njinabert {}, wgpu {}, {} threads, {}{}\n",
+        device.name,
+        device.backend,
+        device.kind,
+        device.driver,
+        report.jinabert,
+        report.wgpu,
+        device.threads,
+        report.date,
+        if report.quick { ", quick" } else { "" },
+    )
+}
+
+/// The roof.
+pub fn roof(roof: &Roof) -> String {
+    let line = |what: &str, limit: &Limit, unit: &str| {
+        let (value, by) = (digits(limit.giga_per_s), &limit.by);
+        format!("  {what:<10}{value:>8} {unit:<8}  by {by}\n")
+    };
+    let submit = time(roof.submit_ms.median);
+    let dispatch = time(1e-3 * roof.dispatch_us);
+    [
+        "\nroof\n".to_owned(),
+        line("compute", &roof.compute, "GFLOP/s"),
+        line("memory", &roof.memory, "GB/s"),
+        format!("  ridge     {:>8} FLOP/byte\n", digits(roof.ridge())),
+        format!("  submit    {submit:>11}      one small dispatch, submitted and waited for\n"),
+        format!("  dispatch  {dispatch:>11}      each further one of the same pass\n"),
+    ]
+    .concat()
+}
+
+/// Columns of the kernels.
+pub fn kernels_head(report: &Report) -> String {
+    format!(
+        "\nkernels (times by {}; % of the bound that applies, over 100 if a cache holds the data)\n  \
+         {:<11}{:<9}{:<6}{:<17}{:>6}{:>10}{:>9}{:>8}{:>7}  {:<7}{:>5}\n",
+        report.clock,
+        "kernel",
+        "tier",
+        "size",
+        "shape",
+        "T",
+        "time",
+        "GFLOP/s",
+        "GB/s",
+        "FLOP/B",
+        "bound",
+        "%",
+    )
+}
+
+/// One kernel.
+pub fn kernel(row: &Row) -> String {
+    let Row { kernel, tier, size, shape, tokens, .. } = row;
+    let start = format!("  {kernel:<11}{tier:<9}{size:<6}{shape:<17}{tokens:>6}");
+    match (&row.timing, &row.check.fault) {
+        (Some(timing), _) => format!(
+            "{start}{:>10}{:>9}{:>8}{:>7}  {:<7}{:>5}\n",
+            time(timing.ms.median),
+            digits(timing.gflops),
+            digits(timing.gbps),
+            digits(timing.intensity),
+            timing.bound.to_string(),
+            percent(timing.percent),
+        ),
+        (None, fault) => format!("{start}  WRONG: {}\n", fault.as_deref().unwrap_or_default()),
+    }
+}
+
+/// Two digits, or the whole number.
+pub fn percent(value: f64) -> String {
+    if value < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") }
+}
+
+/// Columns of the model.
+pub fn model_head(model: &Model) -> String {
+    let Model { name, layers, hidden, error, .. } = model;
+    let error = error.map_or(String::new(), |e| format!(", max |Δ| {e:.0e} from the CPU device"));
+    format!(
+        "\nmodel {name} ({layers} layers, D{hidden}{error}; from ids to vectors)\n  \
+         {:<15}{:>8}{:>12}{:>12}{:>10}{:>10}\n",
+        "batch × length", "tokens", "time", "tokens/s", "GFLOP/s", "% compute",
+    )
+}
+
+/// One batch.
+pub fn cell(cell: &Cell) -> String {
+    let Cell { sequences, length, timing } = cell;
+    let start = format!("  {:<15}{:>8}", format!("{sequences} × {length}"), sequences * length);
+    match timing {
+        None => format!("{start}{:>12}\n", "too slow"),
+        Some(timing) => format!(
+            "{start}{:>12}{:>12}{:>10}{:>10}\n",
+            time(timing.ms.median),
+            digits(timing.tokens_per_s),
+            digits(timing.gflops),
+            percent(timing.percent),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::report::tests::report, *};
+
+    #[test]
+    fn numbers_are_short() {
+        let given = [0.0, 0.000_5, 0.001_234, 0.123_4, 1.234, 12.34, 123.4, 1_234_567.8];
+        let expected = ["0", "5e-4", "0.0012", "0.123", "1.23", "12.3", "123", "1234568"];
+        assert_eq!(given.map(digits), expected);
+        assert_eq!([0.002, 1.5, 2500.0].map(time), ["2.00 µs", "1.50 ms", "2.50 s"]);
+        assert_eq!([0.25, 9.96, 101.4].map(percent), ["0.2", "10.0", "101"]);
+    }
+
+    #[test]
+    fn lines_fit_and_columns_meet() {
+        let report = report();
+        let model = report.model.as_ref().expect("a model");
+        let rows: String = report.kernels.iter().map(kernel).collect();
+        let cells: String = model.cells.iter().map(cell).collect();
+        let (kernels, cells) = (kernels_head(&report) + &rows, model_head(model) + &cells);
+        let all = [head(&report), roof(&report.roof), kernels.clone(), cells].concat();
+        for line in all.lines().filter(|line| !line.contains("WRONG")) {
+            assert!(line.chars().count() <= 100, "{line}");
+        }
+        let widths: Vec<_> = kernels.lines().skip(2).map(|line| line.chars().count()).collect();
+        assert_eq!(widths[..4], [widths[0]; 4], "{kernels}");
+    }
+}

@@ -1,0 +1,186 @@
+//! The device under test, and its clock.
+
+use super::{
+    report,
+    stats::{Limits, Spread},
+};
+use crate::{
+    cpu,
+    device::Device,
+    error::Error,
+    gpu,
+    kernels::Tier,
+    recording::{Caps, Command, Engine, Recording, Tensor},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+/// How times were taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Clock {
+    /// By the device, at the beginning and the end of a pass.
+    Timestamps,
+    /// From submitting to the end of waiting, less what an empty submission takes.
+    Wall,
+}
+
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Timestamps => "timestamps",
+            Self::Wall => "wall",
+        })
+    }
+}
+
+/// A device that can be opened again and again: every problem gets an engine of its own, so that
+/// its memory comes back.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Number of the adapter; none is the CPU.
+    pub adapter: Option<usize>,
+    /// How times are taken.
+    pub clock: Clock,
+    /// What an empty submission takes, in milliseconds of the wall clock.
+    pub submit_ms: f64,
+}
+
+/// An open device.
+pub enum Open {
+    /// The cores.
+    Cpu(cpu::Engine),
+    /// An adapter.
+    Gpu(Box<gpu::Engine>),
+}
+
+impl Target {
+    /// What a device of the user's words is; its clock may be measured afterwards.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub fn find(device: Device) -> Result<Self, Error> {
+        let mut adapter = device.adapter()?;
+        let mut clock = Clock::Wall;
+        if let Some(index) = adapter {
+            match gpu::open(index) {
+                Ok(gpu) if gpu.summary.timestamps => clock = Clock::Timestamps,
+                Ok(_) => {}
+                Err(_) if device == Device::Auto => adapter = None,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self { adapter, clock, submit_ms: 0.0 })
+    }
+
+    /// The same device, exactly.
+    pub fn device(&self) -> Device {
+        self.adapter.map_or(Device::Cpu, Device::Index)
+    }
+
+    /// Opens it; the tier matters to the CPU alone.
+    ///
+    /// # Errors
+    /// As [`gpu::open`].
+    pub fn open(&self, tier: Tier) -> Result<Open, Error> {
+        match self.adapter {
+            None => Ok(Open::Cpu(cpu::Engine::new(tier))),
+            Some(index) => Ok(Open::Gpu(Box::new(gpu::Engine::new(gpu::open(index)?)))),
+        }
+    }
+
+    /// What it is, and what it allows.
+    ///
+    /// # Errors
+    /// As [`gpu::open`].
+    pub fn about(&self) -> Result<(report::Device, Caps), Error> {
+        let threads = rayon::current_num_threads();
+        let mut open = self.open(Tier::Tiled)?;
+        let device = match &open {
+            Open::Cpu(_) => report::Device {
+                name: std::env::consts::ARCH.to_owned(),
+                backend: "cpu".to_owned(),
+                kind: "cpu".to_owned(),
+                driver: String::new(),
+                threads,
+            },
+            Open::Gpu(engine) => report::Device {
+                name: engine.summary().name.clone(),
+                backend: engine.summary().backend.to_string(),
+                kind: engine.summary().kind.to_owned(),
+                driver: engine.summary().driver.clone(),
+                threads,
+            },
+        };
+        Ok((device, open.engine().caps().clone()))
+    }
+
+    /// The tiers worth timing, slowest first.  On the CPU the naive one is the definition; its
+    /// speed means nothing.
+    pub fn tiers(&self, caps: &Caps) -> Vec<Tier> {
+        match self.adapter {
+            None => vec![Tier::Tiled],
+            Some(_) => Tier::ALL.into_iter().filter(|tier| tier.suits(caps)).collect(),
+        }
+    }
+
+    /// Times a recording on an engine.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn time(
+        &self,
+        open: &mut Open,
+        recording: &Recording,
+        limits: Limits,
+    ) -> Result<Spread, Error> {
+        let output = open.engine().alloc([4].into())?;
+        if self.clock == Clock::Timestamps
+            && let Open::Gpu(engine) = open
+        {
+            let run = || Ok(engine.profile(recording)?.iter().map(|span| span.time).sum());
+            return warm(run, limits);
+        }
+        // Often enough that the submission hardly counts.
+        let first = wall(open, recording, &output)?.max(wall(open, recording, &output)?);
+        let least = 10.0 * self.submit_ms.max(0.02);
+        let times = (least / (1e3 * first.as_secs_f64()).max(1e-4)).ceil().clamp(1.0, 256.0);
+        let many = repeated(&recording.commands, times as usize);
+        let spread = warm(|| wall(open, &many, &output), limits)?;
+        Ok(spread.less(self.submit_ms).scaled(1.0 / times))
+    }
+}
+
+impl Open {
+    /// As any other engine.
+    pub fn engine(&mut self) -> &mut dyn Engine {
+        match self {
+            Self::Cpu(engine) => engine,
+            Self::Gpu(engine) => &mut **engine,
+        }
+    }
+}
+
+/// The same dispatches over and over.
+pub fn repeated(commands: &[Command], times: usize) -> Recording {
+    Recording { commands: std::iter::repeat_n(commands, times).flatten().cloned().collect() }
+}
+
+/// From submitting to the end of waiting.  `output` is read back: a small one.
+///
+/// # Errors
+/// Those of the engine.
+pub fn wall(open: &mut Open, recording: &Recording, output: &Tensor) -> Result<Duration, Error> {
+    let start = Instant::now();
+    open.engine().run(recording, output)?;
+    Ok(start.elapsed())
+}
+
+/// Runs once for nothing, then within the limits.
+fn warm(mut run: impl FnMut() -> Result<Duration, Error>, limits: Limits) -> Result<Spread, Error> {
+    run()?;
+    limits.repeat(run)
+}
