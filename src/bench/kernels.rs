@@ -18,7 +18,7 @@ use std::time::Duration;
 pub struct Row {
     /// The kernel's word.
     pub kernel: String,
-    /// Which version of it.
+    /// Which version of it; "any" where there is but one.
     pub tier: String,
     /// The model that has such sizes.
     pub size: String,
@@ -191,7 +191,7 @@ impl Case {
     pub fn run(&self, target: &Target, tier: Tier, roof: &Roof, budget: Budget) -> Row {
         let mut row = Row {
             kernel: self.word().to_owned(),
-            tier: tier.to_string(),
+            tier: if self.tiered() { tier.to_string() } else { "any".to_owned() },
             size: self.size.to_owned(),
             shape: self.shape.clone(),
             tokens: 0,

@@ -1,8 +1,10 @@
 //! How fast a device is: its own roof, every kernel under it, and the whole model.
 
+pub mod compare;
 mod grid;
 pub mod kernels;
 pub mod model;
+pub mod page;
 pub mod report;
 pub mod roof;
 pub mod stats;

@@ -2,7 +2,7 @@
 
 use super::{
     kernels::Row,
-    report::{Cell, Model, Report},
+    report::{Cell, Device, Model, Report},
     roof::{Limit, Roof},
 };
 
@@ -28,22 +28,26 @@ pub fn time(ms: f64) -> String {
     }
 }
 
-/// What is measured, before anything is; the kernels and models of `report` are not looked at.
+/// The device, for people.
+pub fn device(device: &Device) -> String {
+    let Device { name, backend, kind, driver, threads } = device;
+    match (backend == kind, driver.is_empty()) {
+        (true, _) => format!("{name} ({kind}, {threads} threads)"),
+        (_, true) => format!("{name} ({backend}, {kind})"),
+        _ => format!("{name} ({backend}, {kind}, {driver})"),
+    }
+}
+
+/// What measured it.
+pub fn engine(report: &Report) -> String {
+    let Report { jinabert, wgpu, date, quick, .. } = report;
+    let quick = if *quick { ", quick" } else { "" };
+    format!("jinabert {jinabert}, wgpu {wgpu}, {date}{quick}")
+}
+
+/// What is measured, before anything is.
 pub fn head(report: &Report) -> String {
-    let device = &report.device;
-    let driver = if device.driver.is_empty() { "" } else { ", " };
-    format!(
-        "{} ({}, {}{driver}{})\njinabert {}, wgpu {}, {} threads, {}{}\n",
-        device.name,
-        device.backend,
-        device.kind,
-        device.driver,
-        report.jinabert,
-        report.wgpu,
-        device.threads,
-        report.date,
-        if report.quick { ", quick" } else { "" },
-    )
+    format!("{}\n{}\n", device(&report.device), engine(report))
 }
 
 /// The roof.

@@ -14,7 +14,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    fmt,
+    fmt, fs,
     time::{Duration, Instant},
 };
 
@@ -101,7 +101,7 @@ impl Target {
         let mut open = self.open(Tier::Tiled)?;
         let device = match &open {
             Open::Cpu(_) => report::Device {
-                name: std::env::consts::ARCH.to_owned(),
+                name: processor(),
                 backend: "cpu".to_owned(),
                 kind: "cpu".to_owned(),
                 driver: String::new(),
@@ -152,6 +152,13 @@ impl Target {
         let spread = warm(|| wall(open, &many, &output), limits)?;
         Ok(spread.less(self.submit_ms).scaled(1.0 / times))
     }
+}
+
+/// The processor, as Linux names it; elsewhere its architecture.
+fn processor() -> String {
+    let listed = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = listed.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    name.map_or(std::env::consts::ARCH, |(_, name)| name.trim()).to_owned()
 }
 
 impl Open {

@@ -2,14 +2,18 @@
 
 use super::{
     Failure,
-    bench_args::{Bench, Model, What},
+    bench_args::{All, Bench, Compare, Model, What},
+    output::Page,
     shipped,
 };
 use crate::{
     Embedder,
     batch::Tokens,
     bench::{
+        self, Plan, compare,
         model::{self, Line},
+        page,
+        report::Report,
         stats::Limits,
     },
 };
@@ -17,14 +21,58 @@ use clap::ValueEnum;
 use std::{
     fs,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 pub fn run(args: &Bench) -> Result<(), Failure> {
     match &args.what {
-        What::Model(args) => forward(args),
+        None => all(&args.all),
+        Some(What::All(args)) => all(args),
+        Some(What::Model(args)) => forward(args),
+        Some(What::Compare(args)) => side_by_side(args),
     }
+}
+
+fn all(args: &All) -> Result<(), Failure> {
+    let dir = match (&args.model, args.kernel.is_empty()) {
+        (_, false) => None,
+        (Some(dir), true) => Some(dir.clone()),
+        (None, true) => shipped::directory(None).map_err(|e| tracing::warn!("no model: {e}")).ok(),
+    };
+    // Outputs are opened before minutes are spent on what is to be written there.
+    let json = args.json.as_deref().map(Page::open).transpose()?;
+    let html = args.html.as_deref().map(Page::open).transpose()?;
+    let plan = Plan { quick: args.quick, words: args.kernel.clone(), model: dir.as_deref() };
+    let silent = [&args.json, &args.html].contains(&&Some(PathBuf::from("-")));
+    let report = bench::run(args.device, &plan, |text| -> Result<(), Failure> {
+        if !silent {
+            let mut out = io::stdout().lock();
+            out.write_all(text.as_bytes())?;
+            out.flush()?;
+        }
+        Ok(())
+    })?;
+    json.map_or(Ok(()), |page| page.write(&report.json()))?;
+    html.map_or(Ok(()), |page| page.write(&page::page(&report)))?;
+    match report.faults() {
+        0 => Ok(()),
+        faults => Err(Failure::Doctor(faults, report.kernels.len())),
+    }
+}
+
+fn side_by_side(args: &Compare) -> Result<(), Failure> {
+    let open = |path: &Path| {
+        Report::parse(&read(path)?).map_err(|(line, what)| Failure::File {
+            path: path.to_owned(),
+            line,
+            what,
+        })
+    };
+    let table = compare::table(&open(&args.a)?, &open(&args.b)?);
+    let mut out = io::stdout().lock();
+    out.write_all(table.as_bytes())?;
+    Ok(out.flush()?)
 }
 
 fn forward(args: &Model) -> Result<(), Failure> {

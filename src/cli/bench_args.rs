@@ -1,22 +1,90 @@
 //! What may be typed after `jinabert bench`.
 
 use super::args::ModelArgs;
-use clap::Subcommand;
+use crate::{Device, kernels};
+use clap::{Subcommand, builder::PossibleValuesParser};
 use std::{num::NonZeroUsize, path::PathBuf};
 
 /// `jinabert bench`
 #[derive(clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Examples:
+  jinabert bench                                       everything, within two minutes
+  jinabert bench --device 0 --json A.json --html A.html
+  jinabert bench --quick --kernel linear --kernel attention
+  jinabert bench compare A.json B.json                 before and after, or two devices
+  jinabert bench model --ids W1.txt --json             one forward of given token ids
+
+First the device's own roof is measured: multiply-adds on registers, a copy between buffers, the cost of a
+submission and of a dispatch.  Then every kernel in every tier, at the sizes of jina-embeddings-v2 small and
+base and for as many tokens as there is time for; each is compared with its CPU twin before it is timed.
+Then the whole model.  Percent are of the bound that applies: min(compute, FLOP/byte x memory).
+What a kernel moves is counted once; where a cache holds the data, it may pass 100 %.
+Exit code 1 says that a kernel is wrong."
+)]
 pub struct Bench {
     /// What to time.
     #[command(subcommand)]
-    pub what: What,
+    pub what: Option<What>,
+    /// Without a word, all.
+    #[command(flatten)]
+    pub all: All,
 }
 
 /// What to time.
 #[derive(Subcommand)]
 pub enum What {
+    /// Measure the device's own roof, every kernel next to it, and the model [default].
+    All(All),
     /// Time one forward of the whole model over token ids.
     Model(Model),
+    /// Print two reports side by side.
+    Compare(Compare),
+}
+
+/// `jinabert bench all`
+#[derive(clap::Args)]
+pub struct All {
+    /// As `jinabert embed --device`.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "JINABERT_DEVICE")]
+    pub device: Device,
+    /// Model directory [default: the shipped jinabert-mini-en, where it is found].
+    #[arg(long, value_name = "DIR", env = "JINABERT_MODEL")]
+    pub model: Option<PathBuf>,
+    /// Only this kernel, and no model; may be given several times.
+    #[arg(long, value_name = "WORD", value_parser = words())]
+    pub kernel: Vec<String>,
+    /// Fewer and shorter runs.
+    #[arg(long)]
+    pub quick: bool,
+    /// Also write everything as JSON; - is standard output, without the table.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Also write a page with a roofline plot.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+fn words() -> PossibleValuesParser {
+    PossibleValuesParser::new(kernels::ALL.iter().map(|kernel| kernel.word))
+}
+
+/// `jinabert bench compare`
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  jinabert bench compare before.json after.json
+
+Ratios over 1 say that the second report is faster.")]
+pub struct Compare {
+    /// A file that `jinabert bench --json` wrote.
+    #[arg(value_name = "A.json")]
+    pub a: PathBuf,
+    /// Another.
+    #[arg(value_name = "B.json")]
+    pub b: PathBuf,
 }
 
 /// `jinabert bench model`

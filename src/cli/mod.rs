@@ -21,7 +21,9 @@ use std::process::ExitCode;
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let args = Args::parse();
-    let level = if args.quiet { tracing::Level::WARN } else { tracing::Level::INFO };
+    // The device is in the table already.
+    let quiet = args.quiet || matches!(args.command, Command::Bench(_));
+    let level = if quiet { tracing::Level::WARN } else { tracing::Level::INFO };
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)

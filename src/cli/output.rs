@@ -46,24 +46,19 @@ enum Target {
     Spool(BufWriter<File>),
 }
 
-/// Bytes of an npy header: room for any count, and a multiple of 64 as the format asks.
-const NPY_HEADER: usize = 128;
-
-impl Writer {
-    /// Opens the output, `-` for standard output; nothing appears under a file's name yet.
-    pub fn open(path: &Path, format: Option<Format>, dims: usize) -> Result<Self, Failure> {
-        let format = format.or_else(|| by_name(path)).unwrap_or(Format::Jsonl);
+impl Target {
+    fn open(path: &Path, format: Format) -> Result<Self, Failure> {
         let create = |source| Failure::Create { path: path.to_owned(), source };
-        let target = if path == Path::new("-") {
+        Ok(if path == Path::new("-") {
             match format {
-                Format::Npy => Target::Spool(BufWriter::new(tempfile::tempfile().map_err(create)?)),
-                _ => Target::Stdout(BufWriter::new(io::stdout().lock())),
+                Format::Npy => Self::Spool(BufWriter::new(tempfile::tempfile().map_err(create)?)),
+                _ => Self::Stdout(BufWriter::new(io::stdout().lock())),
             }
         } else if fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
             let file = OpenOptions::new().write(true).open(path).map_err(create)?;
             match format {
                 Format::Npy => return Err(create(io::Error::other("npy needs a file or -"))),
-                _ => Target::Special(BufWriter::new(file)),
+                _ => Self::Special(BufWriter::new(file)),
             }
         } else {
             // Through a link, not over it.
@@ -71,17 +66,32 @@ impl Writer {
                 true => fs::canonicalize(path).map_err(create)?,
                 false => path.to_owned(),
             };
-            Target::File { file: temporary(&path).map_err(create)?, path }
-        };
+            Self::File { file: temporary(&path).map_err(create)?, path }
+        })
+    }
+
+    fn bytes(&mut self) -> &mut dyn Write {
+        match self {
+            Self::Stdout(out) => out,
+            Self::Special(out) | Self::Spool(out) => out,
+            Self::File { file, .. } => file,
+        }
+    }
+}
+
+/// Bytes of an npy header: room for any count, and a multiple of 64 as the format asks.
+const NPY_HEADER: usize = 128;
+
+impl Writer {
+    /// Opens the output, `-` for standard output; nothing appears under a file's name yet.
+    pub fn open(path: &Path, format: Option<Format>, dims: usize) -> Result<Self, Failure> {
+        let format = format.or_else(|| by_name(path)).unwrap_or(Format::Jsonl);
+        let target = Target::open(path, format)?;
         Ok(Self { target, format, dims, count: 0 })
     }
 
     fn bytes(&mut self) -> &mut dyn Write {
-        match &mut self.target {
-            Target::Stdout(out) => out,
-            Target::Special(out) | Target::Spool(out) => out,
-            Target::File { file, .. } => file,
-        }
+        self.target.bytes()
     }
 
     /// What stands before the first record; a run that fails before it leaves nothing on a pipe.
@@ -171,13 +181,40 @@ impl Writer {
                 if self.format == Format::Npy {
                     complete(file.as_file_mut(), &header)?;
                 }
-                file.as_file().sync_all()?;
-                file.persist(&path)
-                    .map_err(|e| Failure::Create { path: path.clone(), source: e.error })?;
+                persist(file, path)?;
             }
         }
         Ok(())
     }
+}
+
+/// A text that is written at once; nothing appears under a file's name before.
+pub struct Page(Target);
+
+impl Page {
+    /// Opens the output, `-` for standard output.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        Target::open(path, Format::Json).map(Self)
+    }
+
+    /// Writes it.
+    pub fn write(mut self, text: &str) -> Result<(), Failure> {
+        self.0.bytes().write_all(text.as_bytes())?;
+        self.0.bytes().flush()?;
+        match self.0 {
+            Target::File { file, path } => {
+                persist(file.into_inner().map_err(io::IntoInnerError::into_error)?, path)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Gives a file its name.
+fn persist(file: NamedTempFile, path: PathBuf) -> Result<(), Failure> {
+    file.as_file().sync_all()?;
+    file.persist(&path).map_err(|e| Failure::Create { path, source: e.error })?;
+    Ok(())
 }
 
 fn complete(file: &mut File, header: &[u8]) -> io::Result<()> {

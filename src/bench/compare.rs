@@ -1,0 +1,183 @@
+//! Two reports side by side.
+
+use super::{
+    kernels::Row,
+    report::{Cell, Report},
+    roof::Bound,
+    table::{self, digits},
+};
+use std::fmt::Write;
+
+/// One figure in both reports.
+struct Pair {
+    name: String,
+    unit: &'static str,
+    a: Option<f64>,
+    b: Option<f64>,
+    /// What is not the same beside the figure.
+    note: String,
+}
+
+impl Pair {
+    fn new(name: &str, unit: &'static str, a: f64, b: f64) -> Self {
+        Self { name: name.to_owned(), unit, a: Some(a), b: Some(b), note: String::new() }
+    }
+
+    fn line(&self) -> String {
+        let Self { name, unit, a, b, note } = self;
+        let value = |value: &Option<f64>| value.map_or("-".to_owned(), digits);
+        let ratio = match (a, b) {
+            (Some(a), Some(b)) if *a > 0.0 => format!("{:.2}", b / a),
+            _ => "-".to_owned(),
+        };
+        let line = format!("  {name:<46}{unit:<9}{:>9}{:>9}{ratio:>8}  {note}", value(a), value(b));
+        line.trim_end().to_owned() + "\n"
+    }
+}
+
+/// The table: every figure, its ratio, and what only one report has.  A ratio over 1 says that `b`
+/// is faster.
+pub fn table(a: &Report, b: &Report) -> String {
+    let mut out = String::new();
+    for (name, report) in [("A", a), ("B", b)] {
+        let (device, engine) = (table::device(&report.device), table::engine(report));
+        writeln!(out, "{name}  {device}\n   {engine}, {}", report.clock)
+            .expect("a string takes all");
+    }
+    let head = |what| format!("\n  {what:<46}{:<9}{:>9}{:>9}{:>8}\n", "", "A", "B", "B/A");
+    let section = |what, pairs: Vec<Pair>| match pairs.is_empty() {
+        true => String::new(),
+        false => head(what) + &pairs.iter().map(Pair::line).collect::<String>(),
+    };
+    out += &section("roof", roof(a, b));
+    out += &section("kernel", both(&a.kernels, &b.kernels, kernel_key, kernel_pair));
+    out += &section("model", both(&cells(a), &cells(b), cell_key, cell_pair));
+    for (only, of, with) in [("A", a, b), ("B", b, a)] {
+        let mut names = missing(&of.kernels, &with.kernels, kernel_key);
+        names.extend(missing(&cells(of), &cells(with), cell_key));
+        if !names.is_empty() {
+            writeln!(out, "\nonly in {only}").expect("a string takes all");
+            names.iter().for_each(|name| out += &format!("  {name}\n"));
+        }
+    }
+    out
+}
+
+fn roof(a: &Report, b: &Report) -> Vec<Pair> {
+    let (a, b) = (&a.roof, &b.roof);
+    let per_s = |ms: f64| if ms > 0.0 { 1e3 / ms } else { 0.0 };
+    let submit = [a, b].map(|roof| per_s(roof.submit_ms.median));
+    let dispatch = [a, b].map(|roof| per_s(1e-3 * roof.dispatch_us));
+    vec![
+        Pair::new("compute", "GFLOP/s", a.compute.giga_per_s, b.compute.giga_per_s),
+        Pair::new("memory", "GB/s", a.memory.giga_per_s, b.memory.giga_per_s),
+        Pair::new("submissions", "1/s", submit[0], submit[1]),
+        Pair::new("further dispatches", "1/s", dispatch[0], dispatch[1]),
+    ]
+}
+
+/// The pairs of what both lists have, in the order of the first.
+fn both<T>(
+    a: &[T],
+    b: &[T],
+    key: impl Fn(&T) -> String,
+    pair: impl Fn(String, &T, &T) -> Pair,
+) -> Vec<Pair> {
+    let same = |x: &T| b.iter().find(|y| key(x) == key(y)).map(|y| pair(key(x), x, y));
+    a.iter().filter_map(same).collect()
+}
+
+/// The names of what only the first list has.
+fn missing<T>(of: &[T], with: &[T], key: impl Fn(&T) -> String) -> Vec<String> {
+    of.iter().map(&key).filter(|name| with.iter().all(|other| key(other) != *name)).collect()
+}
+
+fn kernel_key(row: &Row) -> String {
+    format!("{} {} {} {}", row.kernel, row.tier, row.size, row.shape)
+}
+
+/// By the unit of the bound that applies in A; the number of tokens need not be the same.
+fn kernel_pair(name: String, a: &Row, b: &Row) -> Pair {
+    let bound = a.timing.or(b.timing).map_or(Bound::Compute, |timing| timing.bound);
+    let rate = |row: &Row| {
+        row.timing.map(|timing| match bound {
+            Bound::Compute => timing.gflops,
+            Bound::Memory => timing.gbps,
+        })
+    };
+    let unit = if bound == Bound::Compute { "GFLOP/s" } else { "GB/s" };
+    let mut notes = Vec::new();
+    for (name, row) in [("A", a), ("B", b)] {
+        if row.check.fault.is_some() {
+            notes.push(format!("{name} is wrong"));
+        }
+    }
+    if a.tokens != b.tokens && notes.is_empty() {
+        notes.push(format!("T{}, T{}", a.tokens, b.tokens));
+    }
+    Pair { name, unit, a: rate(a), b: rate(b), note: notes.join(", ") }
+}
+
+/// The batches of a model, each with its name: those of two models are not the same.
+fn cells(report: &Report) -> Vec<(String, Cell)> {
+    let Some(model) = &report.model else { return Vec::new() };
+    let name = |cell: &Cell| format!("{} {} × {}", model.name, cell.sequences, cell.length);
+    model.cells.iter().map(|cell| (name(cell), cell.clone())).collect()
+}
+
+fn cell_key((name, _): &(String, Cell)) -> String {
+    name.clone()
+}
+
+fn cell_pair(name: String, (_, a): &(String, Cell), (_, b): &(String, Cell)) -> Pair {
+    let rate = |cell: &Cell| cell.timing.map(|timing| timing.tokens_per_s);
+    Pair { name, unit: "tokens/s", a: rate(a), b: rate(b), note: String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::report::tests::{report, row},
+        *,
+    };
+
+    fn line<'a>(table: &'a str, start: &str) -> &'a str {
+        let found = table.lines().find(|line| line.trim_start().starts_with(start));
+        found.unwrap_or_else(|| panic!("`{start}` is not in\n{table}"))
+    }
+
+    #[test]
+    fn figures_and_ratios() {
+        let (a, mut b) = (report(), report());
+        b.kernels[0] = row("linear", "naive", 12.0, 40.0);
+        b.kernels[0].tokens = 128;
+        b.roof.memory.giga_per_s = 25.0;
+        let table = table(&a, &b);
+        let words = |start| line(&table, start).split_whitespace().collect::<Vec<_>>();
+        let linear = words("linear naive small N512 K512");
+        assert_eq!(linear[5..], ["GFLOP/s", "8.00", "12.0", "1.50", "T64,", "T128"]);
+        assert_eq!(words("linear tiled")[5..], ["GFLOP/s", "40.0", "40.0", "1.00"]);
+        assert_eq!(words("pool")[5..], ["GB/s", "8.00", "8.00", "1.00"]);
+        assert!(line(&table, "geglu").ends_with("A is wrong, B is wrong"));
+        assert_eq!(words("memory")[1..], ["GB/s", "10.0", "25.0", "2.50"]);
+        assert_eq!(words("mini 1 × 128")[4..], ["tokens/s", "64000", "64000", "1.00"]);
+        assert_eq!(words("mini 1 × 512")[4..], ["tokens/s", "-", "-", "-"]);
+        assert!(!table.contains("only in"), "{table}");
+    }
+
+    #[test]
+    fn what_one_report_lacks_is_named() {
+        let (a, mut b) = (report(), report());
+        b.kernels.retain(|row| row.kernel != "pool");
+        b.kernels.push(row("linear", "subgroup", 9.0, 40.0));
+        b.model.as_mut().expect("a model").name = "other".into();
+        let table = table(&a, &b);
+        let (_, rest) = table.split_once("\nonly in A\n").expect("something only in A");
+        let (only_a, only_b) = rest.split_once("\nonly in B\n").expect("something only in B");
+        assert_eq!(only_a, "  pool tiled small N512 K512\n  mini 1 × 128\n  mini 1 × 512\n");
+        let other = "  other 1 × 128\n  other 1 × 512\n";
+        assert_eq!(only_b, format!("  linear subgroup small N512 K512\n{other}"));
+        b.model = None;
+        assert!(super::table(&b, &a).contains("\nonly in B\n  pool"));
+    }
+}
