@@ -12,7 +12,10 @@ use crate::{
     embedder::{Embedder, Options},
     error::Error,
 };
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 /// Sequences and their length.
 const CELLS: &[(u32, u32)] =
@@ -21,8 +24,8 @@ const CELLS: &[(u32, u32)] =
 /// How much time the model may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
-    /// A run that would take longer, going by those before it, is left out.
-    pub run: Duration,
+    /// All together; a batch that would not fit in, going by the one before it, is left out.
+    pub total: Duration,
     /// How often each is repeated.
     pub limits: Limits,
 }
@@ -34,6 +37,7 @@ pub struct Grid {
     pub model: Model,
     left: std::vec::IntoIter<(u32, u32)>,
     tokens_per_s: Option<f64>,
+    start: Instant,
 }
 
 impl Grid {
@@ -58,6 +62,7 @@ impl Grid {
             left: fit.collect::<Vec<_>>().into_iter(),
             embedder,
             tokens_per_s: None,
+            start: Instant::now(),
         })
     }
 
@@ -68,7 +73,9 @@ impl Grid {
     pub fn next(&mut self, roof: &Roof, budget: Budget) -> Result<Option<&Cell>, Error> {
         let Some((sequences, length)) = self.left.next() else { return Ok(None) };
         let tokens = f64::from(sequences) * f64::from(length);
-        let slow = |rate: f64| tokens / rate > budget.run.as_secs_f64();
+        let left = budget.total.saturating_sub(self.start.elapsed()).as_secs_f64();
+        let runs = 1 + budget.limits.least;
+        let slow = |rate: f64| runs as f64 * tokens / rate > left;
         let timing = match self.tokens_per_s.is_some_and(slow) {
             true => None,
             false => {

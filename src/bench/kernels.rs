@@ -3,7 +3,7 @@
 use super::{
     roof::{Bound, Roof},
     stats::{Limits, Spread},
-    target::Target,
+    target::{Open, Target},
 };
 use crate::{
     error::Error,
@@ -188,7 +188,7 @@ impl Case {
     }
 
     /// Checks it, and times it if it is right.  A failure of the device is a fault of the kernel.
-    pub fn run(&self, target: &Target, tier: Tier, roof: &Roof, budget: Budget) -> Row {
+    pub fn run(&self, target: &mut Target, tier: Tier, roof: &Roof, budget: Budget) -> Row {
         let mut row = Row {
             kernel: self.word().to_owned(),
             tier: if self.tiered() { tier.to_string() } else { "any".to_owned() },
@@ -199,7 +199,12 @@ impl Case {
             check: Check { tokens: 0, error: 0.0, fault: None },
             timing: None,
         };
-        if let Err(error) = self.fill(&mut row, target, tier, roof, budget) {
+        let done = target.open(tier).and_then(|mut open| {
+            self.fill(&mut row, target, &mut open, tier, roof, budget)?;
+            target.close(open);
+            Ok(())
+        });
+        if let Err(error) = done {
             row.check.fault = Some(error.to_string());
         }
         row
@@ -209,23 +214,12 @@ impl Case {
         &self,
         row: &mut Row,
         target: &Target,
+        open: &mut Open,
         tier: Tier,
         roof: &Roof,
         budget: Budget,
     ) -> Result<(), Error> {
-        let mut open = target.open(tier)?;
-        // How many tokens there is time for, by a run of a few.
-        let few = (self.make)(LEAST);
-        let once = Limits { least: 1, most: 1, time: Duration::ZERO };
-        let recorded = few.record(open.engine(), tier, 1)?;
-        let took = target.time(&mut open, &recorded.recording, once)?.median;
-        let budget_ms = 1e3 * budget.run.as_secs_f64();
-        let cost = |problem: &Problem| took * problem.work().flops / few.work().flops;
-        let t = self.most(|problem| {
-            let work = problem.work();
-            let small = work.flops <= MOST_FLOPS && work.bytes <= MOST_BYTES;
-            small && cost(problem) <= budget_ms
-        });
+        let t = self.tokens(target, open, tier, budget)?;
         let fewer = self.most(|problem| problem.work().flops <= TWIN_FLOPS).min(t);
         let problem = (self.make)(t);
         (row.tokens, row.check.tokens, row.problem) = (t, fewer, problem.to_string());
@@ -241,9 +235,33 @@ impl Case {
             return Ok(());
         }
         let recorded = problem.record(open.engine(), tier, 1)?;
-        let ms = target.time(&mut open, &recorded.recording, budget.limits)?;
+        let ms = target.time(open, &recorded.recording, budget.limits)?;
         row.timing = Some(Timing::new(&problem, ms, roof));
         Ok(())
+    }
+
+    /// How many tokens there is time for: by a run of a few, then by one of as many as that allows,
+    /// for a few may not fill a tile.
+    fn tokens(
+        &self,
+        target: &Target,
+        open: &mut Open,
+        tier: Tier,
+        budget: Budget,
+    ) -> Result<u32, Error> {
+        let once = Limits { least: 1, most: 1, time: Duration::ZERO };
+        let mut t = LEAST;
+        for _ in 0..2 {
+            let problem = (self.make)(t);
+            let recorded = problem.record(open.engine(), tier, 1)?;
+            let took = 1e-3 * target.time(open, &recorded.recording, once)?.median;
+            let flops_a_run = problem.work().flops * budget.run.as_secs_f64() / took.max(1e-7);
+            t = self.most(|problem| {
+                let work = problem.work();
+                work.flops <= flops_a_run.min(MOST_FLOPS) && work.bytes <= MOST_BYTES
+            });
+        }
+        Ok(t)
     }
 }
 

@@ -109,7 +109,7 @@ pub fn kernel(row: &Row) -> String {
 
 /// Two digits, or the whole number.
 pub fn percent(value: f64) -> String {
-    if value < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") }
+    if value < 9.95 { format!("{value:.1}") } else { format!("{value:.0}") }
 }
 
 /// Columns of the model.
@@ -149,7 +149,7 @@ mod tests {
         let expected = ["0", "5e-4", "0.0012", "0.123", "1.23", "12.3", "123", "1234568"];
         assert_eq!(given.map(digits), expected);
         assert_eq!([0.002, 1.5, 2500.0].map(time), ["2.00 µs", "1.50 ms", "2.50 s"]);
-        assert_eq!([0.25, 9.96, 101.4].map(percent), ["0.2", "10.0", "101"]);
+        assert_eq!([0.25, 9.96, 101.4].map(percent), ["0.2", "10", "101"]);
     }
 
     #[test]

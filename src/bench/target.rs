@@ -37,12 +37,11 @@ impl fmt::Display for Clock {
     }
 }
 
-/// A device that can be opened again and again: every problem gets an engine of its own, so that
-/// its memory comes back.
-#[derive(Clone, Copy, Debug)]
+/// A device for one engine after another: every problem gets its own, so that memory comes back.
 pub struct Target {
-    /// Number of the adapter; none is the CPU.
-    pub adapter: Option<usize>,
+    adapter: Option<usize>,
+    /// Open, and not lent to an engine.
+    idle: Option<gpu::Gpu>,
     /// How times are taken.
     pub clock: Clock,
     /// What an empty submission takes, in milliseconds of the wall clock.
@@ -63,17 +62,20 @@ impl Target {
     /// # Errors
     /// As [`Device::open`].
     pub fn find(device: Device) -> Result<Self, Error> {
-        let mut adapter = device.adapter()?;
-        let mut clock = Clock::Wall;
+        let (mut adapter, mut idle, mut clock) = (device.adapter()?, None, Clock::Wall);
         if let Some(index) = adapter {
             match gpu::open(index) {
-                Ok(gpu) if gpu.summary.timestamps => clock = Clock::Timestamps,
-                Ok(_) => {}
+                Ok(gpu) => {
+                    if gpu.summary.timestamps {
+                        clock = Clock::Timestamps;
+                    }
+                    idle = Some(gpu);
+                }
                 Err(_) if device == Device::Auto => adapter = None,
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self { adapter, clock, submit_ms: 0.0 })
+        Ok(Self { adapter, idle, clock, submit_ms: 0.0 })
     }
 
     /// The same device, exactly.
@@ -85,10 +87,16 @@ impl Target {
     ///
     /// # Errors
     /// As [`gpu::open`].
-    pub fn open(&self, tier: Tier) -> Result<Open, Error> {
-        match self.adapter {
-            None => Ok(Open::Cpu(cpu::Engine::new(tier))),
-            Some(index) => Ok(Open::Gpu(Box::new(gpu::Engine::new(gpu::open(index)?)))),
+    pub fn open(&mut self, tier: Tier) -> Result<Open, Error> {
+        let Some(index) = self.adapter else { return Ok(Open::Cpu(cpu::Engine::new(tier))) };
+        let gpu = self.idle.take().map_or_else(|| gpu::open(index), Ok)?;
+        Ok(Open::Gpu(Box::new(gpu::Engine::new(gpu))))
+    }
+
+    /// Keeps the device of an engine that did not fail for the next.
+    pub fn close(&mut self, open: Open) {
+        if let Open::Gpu(engine) = open {
+            self.idle = Some(engine.into_gpu());
         }
     }
 
@@ -96,7 +104,7 @@ impl Target {
     ///
     /// # Errors
     /// As [`gpu::open`].
-    pub fn about(&self) -> Result<(report::Device, Caps), Error> {
+    pub fn about(&mut self) -> Result<(report::Device, Caps), Error> {
         let threads = rayon::current_num_threads();
         let mut open = self.open(Tier::Tiled)?;
         let device = match &open {
@@ -115,7 +123,9 @@ impl Target {
                 threads,
             },
         };
-        Ok((device, open.engine().caps().clone()))
+        let caps = open.engine().caps().clone();
+        self.close(open);
+        Ok((device, caps))
     }
 
     /// The tiers worth timing, slowest first.  On the CPU the naive one is the definition; its

@@ -44,6 +44,11 @@ impl Engine {
         &self.gpu.summary
     }
 
+    /// The device without this engine's buffers and pipelines, for another engine.
+    pub fn into_gpu(self) -> Gpu {
+        self.gpu
+    }
+
     /// Runs the dispatches one pass each and says how long each took on the device.
     ///
     /// # Errors
