@@ -164,6 +164,8 @@ fn split(t: u32, length: u32) -> Vec<u32> {
 /// Token counts, most first.
 const TOKENS: [u32; 11] = [16_384, 8192, 4096, 2048, 1024, 512, 256, 128, 64, 32, 16];
 const LEAST: u32 = TOKENS[TOKENS.len() - 1];
+/// Fewer are not timed: they would leave tiles half empty.
+const FULL: u32 = 64;
 
 /// What a problem may cost at the most: operations and bytes of the device, operations of the twin.
 const MOST_FLOPS: f64 = 4e11;
@@ -256,10 +258,11 @@ impl Case {
             let recorded = problem.record(open.engine(), tier, 1)?;
             let took = 1e-3 * target.time(open, &recorded.recording, once)?.median;
             let flops_a_run = problem.work().flops * budget.run.as_secs_f64() / took.max(1e-7);
-            t = self.most(|problem| {
+            let most = self.most(|problem| {
                 let work = problem.work();
                 work.flops <= flops_a_run.min(MOST_FLOPS) && work.bytes <= MOST_BYTES
             });
+            t = most.max(FULL);
         }
         Ok(t)
     }

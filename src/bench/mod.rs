@@ -5,6 +5,7 @@ mod grid;
 pub mod kernels;
 pub mod model;
 pub mod page;
+mod plot;
 pub mod report;
 pub mod roof;
 pub mod stats;
@@ -92,7 +93,7 @@ impl Budgets {
         let limits = |time| Limits { least: 5, most: 30, time: ms(time) };
         let either = |full, less| if quick { less } else { full };
         let copy = if software { either(64, 32) } else { either(512, 128) };
-        let run = if software { either(120, 30) } else { either(30, 10) };
+        let run = if software { either(100, 20) } else { either(30, 10) };
         Self {
             roof: roof::Budget {
                 run: ms(run / 2),
@@ -101,7 +102,7 @@ impl Budgets {
             },
             kernels: kernels::Budget { run: ms(run), limits: limits(either(300, 50)) },
             grid: grid::Budget {
-                total: ms(either(45_000, 5_000)),
+                total: ms(either(40_000, 5_000)),
                 limits: limits(either(500, 100)),
             },
         }
