@@ -21,10 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("probe", &["error", "recording", "kernels", "batch", "cpu", "model", "reference"]),
     ("device", &["error", "recording", "kernels", "gpu", "cpu"]),
     ("embedder", &["error", "batch", "device", "kernels", "model", "text"]),
-    (
-        "bench",
-        &["error", "recording", "kernels", "batch", "gpu", "cpu", "probe", "device", "embedder"],
-    ),
+    ("bench", &["error", "recording", "kernels", "batch", "gpu", "probe", "device", "embedder"]),
     ("cli", &["error", "embedder", "device", "probe", "gpu", "kernels", "batch", "bench"]),
     ("main", &["error", "cli"]),
 ];

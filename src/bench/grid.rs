@@ -41,16 +41,18 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// Opens a model, and compares it with the CPU device if it runs on another.
+    /// Opens a model that is open on the CPU on another device, and compares the two.
     ///
     /// # Errors
     /// As [`Embedder::open_with`] and [`Embedder::embed_tokens`].
-    pub fn open(dir: &Path, device: Device) -> Result<Self, Error> {
-        let open = |device| Embedder::open_with(dir, Options { device, ..Options::default() });
-        let embedder = open(device)?;
-        let error = match device {
-            Device::Cpu => None,
-            _ => Some(difference(&embedder, &open(Device::Cpu)?)?),
+    pub fn new(dir: &Path, device: Device, cpu: Embedder) -> Result<Self, Error> {
+        let (embedder, error) = match device {
+            Device::Cpu => (cpu, None),
+            _ => {
+                let embedder = open(dir, device)?;
+                let error = difference(&embedder, &cpu)?;
+                (embedder, Some(error))
+            }
         };
         let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -101,6 +103,14 @@ impl Grid {
         let products = 2.0 * (4.0 * d * d + 3.0 * d * f);
         layers * sequences * length * (products + 4.0 * length * d)
     }
+}
+
+/// Opens a model with default options.
+///
+/// # Errors
+/// As [`Embedder::open_with`].
+pub fn open(dir: &Path, device: Device) -> Result<Embedder, Error> {
+    Embedder::open_with(dir, Options { device, ..Options::default() })
 }
 
 /// Sequences of ids from all over the vocabulary.

@@ -33,13 +33,16 @@ pub struct Plan<'a> {
 /// Measures a device; `say` receives the lines of the table as they come.
 ///
 /// # Errors
-/// Those of the device before any kernel runs, of the model, and of `say`.  What a kernel does wrong
-/// is in the report.
+/// Those of the device before any kernel runs, of the model, and of `say`.  What a kernel does
+/// wrong is in the report.
 pub fn run<E: From<Error>>(
     device: Device,
     plan: &Plan,
     mut say: impl FnMut(&str) -> Result<(), E>,
 ) -> Result<Report, E> {
+    // What is no model is said now, not after the kernels.
+    let model = plan.model.map(|dir| Ok::<_, Error>((dir, grid::open(dir, Device::Cpu)?)));
+    let model = model.transpose()?;
     let mut target = Target::find(device)?;
     let (about, caps) = target.about()?;
     let budgets = Budgets::new(plan.quick, caps.software);
@@ -69,8 +72,8 @@ pub fn run<E: From<Error>>(
             report.kernels.push(row);
         }
     }
-    if let Some(dir) = plan.model {
-        let mut grid = Grid::open(dir, target.device())?;
+    if let Some((dir, cpu)) = model {
+        let mut grid = Grid::new(dir, target.device(), cpu)?;
         say(&table::model_head(&grid.model))?;
         while let Some(cell) = grid.next(&report.roof, budgets.grid)? {
             say(&table::cell(cell))?;

@@ -11,7 +11,7 @@ const STYLE: &str = include_str!("page.css");
 
 /// The page.
 pub fn page(report: &Report) -> String {
-    let device = escape(&table::device(&report.device));
+    let device = escape(&table::about(&report.device));
     let faults = match report.faults() {
         0 => String::new(),
         n => format!("<p class=\"wrong\">{n} kernels are wrong: see the table.</p>\n"),
@@ -67,28 +67,30 @@ fn limits(report: &Report) -> String {
 
 fn figure(report: &Report) -> String {
     let keys = Keys::new(&report.kernels);
-    let item = |tier: &str, size: &str, text: &str| {
-        let mark = keys.mark("", tier, size, (10.0, 10.0));
-        let mark = mark.replace("mark c0", "mark");
-        let (end, text) = (plot::end(&mark), escape(text));
+    let item = |class: &str, tier: &str, text: &str| {
+        let (mark, end) = keys.mark(class, tier, (10.0, 10.0));
+        let text = escape(text);
         format!(
             "<li><svg viewBox=\"0 0 20 20\" aria-hidden=\"true\">{mark}{end}</svg>{text}</li>\n"
         )
     };
-    let filled = keys.sizes.last().copied().unwrap_or_default();
-    let tiers = keys.tiers.iter().map(|tier| match *tier {
-        "any" => item(tier, filled, "one version for every tier"),
-        tier => item(tier, filled, tier),
-    });
     let first = keys.tiers.first().copied().unwrap_or_default();
-    let sizes = keys.sizes.iter().map(|size| item(first, size, &format!("size of {size}")));
+    let kernels = keys.kernels.iter().map(|word| item(&keys.class(word, ""), first, word));
+    let tiers = keys.tiers.iter().map(|tier| match *tier {
+        "any" => item("ink", tier, "one version for every tier"),
+        tier => item("ink", tier, tier),
+    });
+    let sizes = keys.sizes.iter().map(|size| {
+        let class = if keys.hollow(size) { "ink hollow" } else { "ink" };
+        item(class, first, &format!("size: {size}"))
+    });
     format!(
         "<figure>\n{}<ul class=\"key\">\n{}</ul>\n<figcaption>Every mark is a kernel at a size of \
          jina-embeddings-v2; point at it for its figures. The line is what this device allows: the lower \
          of its arithmetic and of its memory times the operations a byte. Bytes are counted once, so a \
          kernel whose data stay in a cache may stand above it. Times by {}.</figcaption>\n</figure>\n",
         plot::plot(report),
-        tiers.chain(sizes).collect::<String>(),
+        kernels.chain(tiers).chain(sizes).collect::<String>(),
         report.clock,
     )
 }
@@ -117,15 +119,15 @@ fn kernels(report: &Report) -> String {
         "shape",
         "T",
         "median",
-        "fastest",
-        "slowest",
-        "runs",
         "GFLOP/s",
         "GB/s",
         "FLOP/byte",
-        "max |Δ|",
         "bound",
         "% of bound",
+        "fastest",
+        "slowest",
+        "runs",
+        "max |Δ|",
     ];
     let rows: String = report.kernels.iter().map(kernel).collect();
     let caption = "Every kernel; max |Δ| is its largest difference from the CPU twin.";
@@ -141,12 +143,11 @@ fn kernel(row: &Row) -> String {
         return format!("{start}<td class=\"wrong\" colspan=\"10\">{fault}</td></tr>\n");
     };
     let Spreads { median, min, max } = Spreads::of(&timing);
-    let (error, bound) = (format!("{:.0e}", check.error), timing.bound.to_string());
-    let runs = timing.ms.runs.to_string();
     let [gflops, gbps, intensity] = [timing.gflops, timing.gbps, timing.intensity].map(digits);
-    let numbers =
-        [median, min, max, runs, gflops, gbps, intensity, error, bound].map(number).concat();
-    format!("{start}{numbers}{}</tr>\n", share(timing.percent))
+    let bound = timing.bound.to_string();
+    let before = [median, gflops, gbps, intensity, bound].map(number).concat();
+    let after = [min, max, timing.ms.runs.to_string(), table::difference(check.error)];
+    format!("{start}{before}{}{}</tr>\n", share(timing.percent), after.map(number).concat())
 }
 
 fn number(text: impl std::fmt::Display) -> String {
@@ -164,8 +165,9 @@ fn share(value: f64) -> String {
 
 fn model(model: &Model) -> String {
     let Model { name, layers, hidden, error, cells } = model;
-    let error = error
-        .map_or(String::new(), |e| format!(" Largest difference from the CPU device: {e:.0e}."));
+    let error = error.map_or(String::new(), |e| {
+        format!(" Largest difference from the CPU device: {}.", table::difference(e))
+    });
     let caption = format!(
         "{}: {layers} layers, {hidden} wide; from token ids to vectors.{error}",
         escape(name)

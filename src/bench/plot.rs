@@ -76,15 +76,18 @@ impl<'a> Keys<'a> {
     }
 
     /// A class for the colour and the filling.
-    fn class(&self, kernel: &str, size: &str) -> String {
+    pub fn class(&self, kernel: &str, size: &str) -> String {
         let colour = self.kernels.iter().position(|known| *known == kernel).unwrap_or(0) % COLOURS;
-        let hollow = self.sizes.last().is_some_and(|last| *last != size);
-        format!("mark c{colour}{}", if hollow { " hollow" } else { "" })
+        format!("c{colour}{}", if self.hollow(size) { " hollow" } else { "" })
     }
 
-    /// A mark at a place.
-    pub fn mark(&self, kernel: &str, tier: &str, size: &str, (x, y): (f64, f64)) -> String {
-        let class = self.class(kernel, size);
+    /// Whether marks of a size are outlines.
+    pub fn hollow(&self, size: &str) -> bool {
+        self.sizes.iter().rev().skip(1).any(|known| *known == size)
+    }
+
+    /// A mark at a place: its start, and its end.
+    pub fn mark(&self, class: &str, tier: &str, (x, y): (f64, f64)) -> (String, &'static str) {
         let corners: &[(f64, f64)] = match self.tiers.iter().position(|known| *known == tier) {
             Some(1) => &[(-5.5, -5.5), (5.5, -5.5), (5.5, 5.5), (-5.5, 5.5)],
             Some(2) => &[(0.0, -7.5), (7.0, 5.5), (-7.0, 5.5)],
@@ -93,17 +96,17 @@ impl<'a> Keys<'a> {
             Some(5) => {
                 &[(-3.5, -7.0), (3.5, -7.0), (7.0, 0.0), (3.5, 7.0), (-3.5, 7.0), (-7.0, 0.0)]
             }
-            _ => return format!("<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"6\">"),
+            _ => {
+                let start =
+                    format!("<circle class=\"mark {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"6\">");
+                return (start, "</circle>");
+            }
         };
         let points: Vec<_> =
             corners.iter().map(|(dx, dy)| format!("{:.1},{:.1}", x + dx, y + dy)).collect();
-        format!("<polygon class=\"{class}\" points=\"{}\">", points.join(" "))
+        let points = points.join(" ");
+        (format!("<polygon class=\"mark {class}\" points=\"{points}\">"), "</polygon>")
     }
-}
-
-/// The element that [`Keys::mark`] opened.
-pub fn end(mark: &str) -> &'static str {
-    if mark.starts_with("<circle") { "</circle>" } else { "</polygon>" }
 }
 
 /// The plot.
@@ -120,15 +123,13 @@ pub fn plot(report: &Report) -> String {
     out += &grid(&x, &y);
     out += &roof_lines(roof, &x, &y);
     let keys = Keys::new(&report.kernels);
-    // Large sets below small ones, so that no mark hides another for good.
     for (row, timing) in &timings {
         let place = (x.at(timing.intensity), y.at(timing.gflops));
-        let mark = keys.mark(&row.kernel, &row.tier, &row.size, place);
-        let end = end(&mark);
+        let (mark, end) = keys.mark(&keys.class(&row.kernel, &row.size), &row.tier, place);
         writeln!(out, "{mark}<title>{}</title>{end}", escape(&tip(row, timing)))
             .expect("a string takes all");
     }
-    out += &labels(&timings, &x, &y);
+    out += &labels(roof, &timings, &x, &y);
     out + "</svg>\n"
 }
 
@@ -234,11 +235,11 @@ fn roof_lines(roof: &Roof, x: &Axis, y: &Axis) -> String {
     let left = if start_x > LEFT { format!("V{BOTTOM}H{start_x:.1}") } else { String::new() };
     format!(
         "<path class=\"beyond\" d=\"{line}V{TOP}H{LEFT}{left}Z\"/>\n<path class=\"roof\" d=\"{line}\"/>\n\
-         <text class=\"limit\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">compute {} GFLOP/s</text>\n\
-         <text class=\"limit\" transform=\"translate({middle_x:.1} {middle_y:.1}) rotate({:.1})\" y=\"-9\" \
+         <text class=\"limit\" x=\"{:.1}\" y=\"{:.1}\">compute {} GFLOP/s</text>\n\
+         <text class=\"limit\" transform=\"translate({middle_x:.1} {middle_y:.1}) rotate({:.1})\" y=\"-11\" \
          text-anchor=\"middle\">memory {} GB/s</text>\n",
-        RIGHT - 8.0,
-        peak - 9.0,
+        ridge + 8.0,
+        peak - 10.0,
         digits(roof.compute.giga_per_s),
         -angle,
         digits(roof.memory.giga_per_s),
@@ -252,14 +253,26 @@ fn apart(a: &Area, b: &Area) -> bool {
     a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1]
 }
 
-/// A name beside the fastest mark of each kernel and tier, where there is room for it.
-fn labels(timings: &[(&Row, Timing)], x: &Axis, y: &Axis) -> String {
+/// What the roof covers with its line and the name of its level part.
+fn roof_areas(roof: &Roof, x: &Axis, y: &Axis) -> Vec<Area> {
+    let (ridge, peak) = (x.at(roof.ridge()), y.at(roof.compute.giga_per_s));
+    let slope = |at: f64| {
+        let intensity = 10_f64.powf(x.low + (at - x.start) / (x.end - x.start) * (x.high - x.low));
+        y.at(roof.gflops(intensity))
+    };
+    let steps = (0..).map(|n| LEFT + 6.0 * f64::from(n)).take_while(|at| *at < RIGHT);
+    let mut areas: Vec<_> =
+        steps.map(|at| [at, slope(at + 6.0) - 2.0, at + 6.0, slope(at) + 2.0]).collect();
+    areas.push([ridge, peak - 24.0, ridge + 190.0, peak]);
+    areas
+}
+
+/// A name beside the fastest mark of each kernel and tier, or another where there is room for it.
+fn labels(roof: &Roof, timings: &[(&Row, Timing)], x: &Axis, y: &Axis) -> String {
     let place = |timing: &Timing| (x.at(timing.intensity), y.at(timing.gflops));
-    let mut taken: Vec<Area> = timings
-        .iter()
-        .map(|(_, timing)| place(timing))
-        .map(|(x, y)| [x - 8.0, y - 8.0, x + 8.0, y + 8.0])
-        .collect();
+    let mut taken = roof_areas(roof, x, y);
+    let marks = timings.iter().map(|(_, timing)| place(timing));
+    taken.extend(marks.map(|(x, y)| [x - 8.0, y - 8.0, x + 8.0, y + 8.0]));
     let (mut out, mut named) = (String::from("<g class=\"names\">\n"), Vec::new());
     let mut fastest: Vec<_> = timings.iter().collect();
     fastest.sort_by(|a, b| b.1.gflops.total_cmp(&a.1.gflops));
@@ -271,23 +284,33 @@ fn labels(timings: &[(&Row, Timing)], x: &Axis, y: &Axis) -> String {
         if named.contains(&name) {
             continue;
         }
-        let ((x, y), width) = (place(timing), 6.6 * name.chars().count() as f64);
+        let ((x, y), width) = (place(timing), 7.4 * name.chars().count() as f64);
+        let (half, anchors) = (width / 2.0, ["start", "end", "middle"]);
         let rooms = [
-            (x + 11.0, y + 4.0),
-            (x - 11.0 - width, y + 4.0),
-            (x - width / 2.0, y - 12.0),
-            (x - width / 2.0, y + 20.0),
-            (x + 9.0, y - 9.0),
-            (x + 9.0, y + 17.0),
+            (x + 11.0, y + 4.0, 0),
+            (x - 11.0, y + 4.0, 1),
+            (x, y - 12.0, 2),
+            (x, y + 20.0, 2),
+            (x + 9.0, y - 9.0, 0),
+            (x + 9.0, y + 17.0, 0),
+            (x - 9.0, y - 9.0, 1),
+            (x - 9.0, y + 17.0, 1),
         ];
-        let free = rooms.into_iter().map(|(x, y)| [x, y - 11.0, x + width, y + 3.0]).find(|area| {
+        let area = |&(x, y, anchor): &(f64, f64, usize)| {
+            let left = x - [0.0, width, half][anchor];
+            [left, y - 11.0, left + width, y + 3.0]
+        };
+        let free = rooms.iter().find(|room| {
+            let area = area(room);
             let inside = area[0] > LEFT && area[2] < RIGHT && area[1] > TOP && area[3] < BOTTOM;
-            inside && taken.iter().all(|other| apart(area, other))
+            inside && taken.iter().all(|other| apart(&area, other))
         });
-        if let Some(area) = free {
-            let (x, y) = (area[0], area[3] - 3.0);
-            out += &format!("<text x=\"{x:.1}\" y=\"{y:.1}\">{}</text>\n", escape(&name));
-            taken.push(area);
+        if let Some(room) = free {
+            let &(x, y, anchor) = room;
+            let (anchor, text) = (anchors[anchor], escape(&name));
+            writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>")
+                .expect("a string takes all");
+            taken.push(area(room));
             named.push(name);
         }
     }
@@ -317,7 +340,7 @@ mod tests {
             assert!((LEFT..RIGHT).contains(&x.at(timing.intensity)));
             assert!((TOP..BOTTOM).contains(&y.at(timing.gflops)));
         }
-        let names = labels(&rows, &x, &y);
+        let names = labels(&report.roof, &rows, &x, &y);
         for name in ["linear naive", "linear tiled", "pool tiled"] {
             assert!(names.contains(&format!(">{name}<")), "{name} in {names}");
         }

@@ -205,7 +205,7 @@ fn latency(open: &mut Open, budget: Budget) -> Result<(Spread, f64), Error> {
     let recording = match open {
         Open::Cpu(engine) => {
             let small = Problem::LayerNorm { t: 1, d: 32, residual: false, shift: 0.0 };
-            small.record(engine, Tier::Tiled, 1)?.recording
+            small.record(&mut **engine, Tier::Tiled, 1)?.recording
         }
         Open::Gpu(engine) => {
             let (x, y) = (engine.upload([4].into(), &[1.0; 4])?, engine.alloc([4].into())?);

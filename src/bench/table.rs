@@ -30,12 +30,22 @@ pub fn time(ms: f64) -> String {
 
 /// The device, for people.
 pub fn device(device: &Device) -> String {
-    let Device { name, backend, kind, driver, threads } = device;
+    format!("{} ({})", device.name, about(device))
+}
+
+/// What kind of device it is.
+pub fn about(device: &Device) -> String {
+    let Device { backend, kind, driver, threads, .. } = device;
     match (backend == kind, driver.is_empty()) {
-        (true, _) => format!("{name} ({kind}, {threads} threads)"),
-        (_, true) => format!("{name} ({backend}, {kind})"),
-        _ => format!("{name} ({backend}, {kind}, {driver})"),
+        (true, _) => format!("{kind}, {threads} threads"),
+        (_, true) => format!("{backend}, {kind}"),
+        _ => format!("{backend}, {kind}, {driver}"),
     }
+}
+
+/// A difference between two devices.
+pub fn difference(error: f32) -> String {
+    if error == 0.0 { "0".to_owned() } else { format!("{error:.0e}") }
 }
 
 /// What measured it.
@@ -115,7 +125,8 @@ pub fn percent(value: f64) -> String {
 /// Columns of the model.
 pub fn model_head(model: &Model) -> String {
     let Model { name, layers, hidden, error, .. } = model;
-    let error = error.map_or(String::new(), |e| format!(", max |Δ| {e:.0e} from the CPU device"));
+    let error =
+        error.map_or(String::new(), |e| format!(", max |Δ| {} from the CPU device", difference(e)));
     format!(
         "\nmodel {name} ({layers} layers, D{hidden}{error}; from ids to vectors)\n  \
          {:<15}{:>8}{:>12}{:>12}{:>10}{:>10}\n",

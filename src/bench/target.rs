@@ -5,7 +5,6 @@ use super::{
     stats::{Limits, Spread},
 };
 use crate::{
-    cpu,
     device::Device,
     error::Error,
     gpu,
@@ -32,7 +31,7 @@ impl fmt::Display for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Timestamps => "timestamps",
-            Self::Wall => "wall",
+            Self::Wall => "wall clock",
         })
     }
 }
@@ -51,7 +50,7 @@ pub struct Target {
 /// An open device.
 pub enum Open {
     /// The cores.
-    Cpu(cpu::Engine),
+    Cpu(Box<dyn Engine>),
     /// An adapter.
     Gpu(Box<gpu::Engine>),
 }
@@ -88,7 +87,9 @@ impl Target {
     /// # Errors
     /// As [`gpu::open`].
     pub fn open(&mut self, tier: Tier) -> Result<Open, Error> {
-        let Some(index) = self.adapter else { return Ok(Open::Cpu(cpu::Engine::new(tier))) };
+        let Some(index) = self.adapter else {
+            return Ok(Open::Cpu(Device::Cpu.open(Some(tier))?.engine));
+        };
         let gpu = self.idle.take().map_or_else(|| gpu::open(index), Ok)?;
         Ok(Open::Gpu(Box::new(gpu::Engine::new(gpu))))
     }
@@ -175,7 +176,7 @@ impl Open {
     /// As any other engine.
     pub fn engine(&mut self) -> &mut dyn Engine {
         match self {
-            Self::Cpu(engine) => engine,
+            Self::Cpu(engine) => &mut **engine,
             Self::Gpu(engine) => &mut **engine,
         }
     }

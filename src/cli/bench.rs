@@ -40,11 +40,15 @@ fn all(args: &All) -> Result<(), Failure> {
         (Some(dir), true) => Some(dir.clone()),
         (None, true) => shipped::directory(None).map_err(|e| tracing::warn!("no model: {e}")).ok(),
     };
+    let dash = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
+    if dash(&args.json) && dash(&args.html) {
+        return Err(Failure::Usage("only one of --json and --html can be standard output".into()));
+    }
     // Outputs are opened before minutes are spent on what is to be written there.
     let json = args.json.as_deref().map(Page::open).transpose()?;
     let html = args.html.as_deref().map(Page::open).transpose()?;
     let plan = Plan { quick: args.quick, words: args.kernel.clone(), model: dir.as_deref() };
-    let silent = [&args.json, &args.html].contains(&&Some(PathBuf::from("-")));
+    let silent = dash(&args.json) || dash(&args.html);
     let report = bench::run(args.device, &plan, |text| -> Result<(), Failure> {
         if !silent {
             let mut out = io::stdout().lock();

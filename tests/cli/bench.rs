@@ -66,3 +66,73 @@ fn bad_ids_are_named() {
     model(&missing, &[]).refused("a missing file", 66, &["missing.txt"]);
     model(place.path(), &[]).refused("a directory", 66, &["cannot read"]);
 }
+
+/// `jinabert bench` on the tiny model, in little time.
+fn bench(args: &[&str]) -> Ran {
+    let mut command = jinabert(&["bench", "--quick"]);
+    run(command.args(args).env("JINABERT_MODEL", fixture("tiny-geglu-4h")), b"")
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).expect("UTF-8")
+}
+
+#[test]
+fn a_device_is_measured_and_compared() {
+    let place = place();
+    let [a, b, html] = ["A.json", "B.json", "A.html"].map(|name| place.path().join(name));
+    let kernels = ["--kernel", "pool", "--kernel", "layer_norm"];
+    let out = bench(&[&kernels[..], &["--json", arg(&a), "--html", arg(&html)]].concat());
+    let table = text(out.output("kernels"));
+    for part in ["roof\n", "GFLOP/s", "GB/s", "wall clock", "  pool ", "  layer_norm "] {
+        assert!(table.contains(part), "`{part}` is not in\n{table}");
+    }
+    assert!(!table.contains("model") && !table.contains("linear"), "{table}");
+    for line in table.lines() {
+        assert!(line.chars().count() <= 100, "{line}");
+    }
+    let report: Value = serde_json::from_slice(&fs::read(&a).expect("a file")).expect("JSON");
+    assert_eq!((&report["schema"], &report["clock"]), (&Value::from(1), &Value::from("wall")));
+    assert_eq!((&report["quick"], &report["model"]), (&Value::from(true), &Value::Null));
+    let rows = report["kernels"].as_array().expect("a list");
+    assert_eq!(rows.len(), 4);
+    for row in rows {
+        let number = |name: &str| row["timing"][name].as_f64().expect("a number");
+        assert!(number("gflops") > 0.0 && number("percent") > 0.0, "{row}");
+        assert!(row["timing"]["ms"]["runs"].as_u64() >= Some(5) && row["check"]["fault"].is_null());
+    }
+    let page = text(fs::read(&html).expect("a file"));
+    assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
+
+    let args = ["--kernel", "pool", "--kernel", "geglu", "--json", "-"];
+    let out = bench(&args).output("to standard output");
+    serde_json::from_slice::<Value>(&out).expect("JSON and nothing else");
+    fs::write(&b, out).expect("a writable directory");
+    let out = run(&mut jinabert(&["bench", "compare", arg(&a), arg(&b)]), b"").output("compare");
+    let table = text(out);
+    assert!(table.contains("B/A") && table.contains("pool any small D512 L128"), "{table}");
+    let (_, only) = table.split_once("only in A").expect("something only in A");
+    assert!(only.contains("layer_norm any") && only.contains("only in B\n  geglu any"), "{table}");
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused() {
+    bench(&["--device", "99"]).refused("a device", 69, &["99"]);
+    let place = place();
+    let [missing, broken] = ["no/such/A.json", "B.json"].map(|name| place.path().join(name));
+    bench(&["--kernel", "pool", "--json", arg(&missing)]).refused("a place", 73, &["A.json"]);
+    bench(&["--kernel", "pool", "--json", "-", "--html", "-"]).refused("twice", 2, &["one of"]);
+    bench(&["--model", arg(place.path())]).refused("a model", 66, &["config.json"]);
+    let compare =
+        |a: &Path, b: &Path| run(&mut jinabert(&["bench", "compare", arg(a), arg(b)]), b"");
+    compare(&missing, &missing).refused("a report", 66, &["A.json"]);
+    for (text, says) in [
+        ("", "B.json:1: not a report"),
+        ("{\n\"schema\": 1,\n\"date\": 7\n}", "B.json:3: not a report"),
+        ("{\"schema\": 2}", "B.json:1: schema 2, where 1 is meant"),
+        ("[1]", "B.json:1: not a report"),
+    ] {
+        fs::write(&broken, text).expect("a writable directory");
+        compare(&broken, &broken).refused(text, 65, &[says]);
+    }
+}
