@@ -20,7 +20,7 @@ Examples:
 
 Exit codes:
    0  success                   66  missing or bad model, unreadable input
-   1  doctor found a fault      69  no such device, or it failed
+   1  doctor or bench: a fault  69  no such device, or it failed
    2  bad options               73  output cannot be created
   65  bad input                 74  writing failed, also a closed pipe"
 )]

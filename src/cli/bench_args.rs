@@ -17,11 +17,13 @@ Examples:
   jinabert bench compare A.json B.json                 before and after, or two devices
   jinabert bench model --ids W1.txt --json             one forward of given token ids
 
-First the device's own roof is measured: multiply-adds on registers, a copy between buffers, the cost of a
-submission and of a dispatch.  Then every kernel in every tier, at the sizes of jina-embeddings-v2 small and
-base and for as many tokens as there is time for; each is compared with its CPU twin before it is timed.
-Then the whole model.  Percent are of the bound that applies: min(compute, FLOP/byte x memory).
-What a kernel moves is counted once; where a cache holds the data, it may pass 100 %.
+First the device's own roof is measured: multiply-adds on registers, a copy between buffers, the
+cost of a submission and of a dispatch.  Then every kernel in every tier, at the sizes of
+jina-embeddings-v2 small and base and for as many tokens as there is time for; each is compared with
+its CPU twin before it is timed.  Then the whole model.
+
+Percent are of the bound that applies: min(compute, FLOP/byte x memory).  Bytes are counted once;
+where a cache holds the data, a kernel may pass 100 %.
 Exit code 1 says that a kernel is wrong."
 )]
 pub struct Bench {
@@ -94,9 +96,9 @@ Examples:
   jinabert bench model --ids W1.txt --ids W2.txt
   jinabert bench model --model path/to/model --ids W1.txt --device 0 --json >> lines.jsonl
 
-A file has a sequence a line, its token ids separated by spaces, special tokens included.  After one run
-(first_ms), runs are repeated until --seconds or --runs is reached, three at the least; a first run over
-40 s is the measurement.  The time is the median and counts everything from ids to vectors.")]
+A file has a sequence a line, its token ids separated by spaces, special tokens included.  After one
+run (first_ms), runs are repeated until --seconds or --runs is reached, three at the least; a first
+run over 40 s is the measurement.  The time is the median, from ids to vectors.")]
 pub struct Model {
     /// File of token ids, a sequence a line; may be given several times.
     #[arg(long, value_name = "FILE", required = true)]
