@@ -236,10 +236,16 @@ fn settle_clock(target: &mut Target, open: &mut Open) -> Result<(), Error> {
 }
 
 fn gpu_copy(target: &Target, open: &mut Open, budget: Budget) -> Result<Limit, Error> {
+    const LEAST: u64 = 1 << 20;
     let engine = open.engine();
-    let bytes = budget.copy_bytes.min(engine.caps().max_binding_bytes) & !0xffff;
-    let shape = [(bytes / 4) as u32].into();
-    let (x, y) = (engine.alloc(shape)?, engine.alloc(shape)?);
+    let mut bytes = budget.copy_bytes.min(engine.caps().max_binding_bytes) & !(LEAST - 1);
+    let (x, y) = loop {
+        let shape = [(bytes / 4) as u32].into();
+        match engine.alloc(shape).and_then(|x| Ok((x, engine.alloc(shape)?))) {
+            Err(_) if bytes > LEAST => bytes /= 2, // there may be less memory than a binding takes
+            pair => break pair?,
+        }
+    };
     let ms = target.time(open, &record_copy(&copy(), &x, &y), budget.limits)?;
     Ok(memory_limit(bytes, "copy.wgsl", ms))
 }
