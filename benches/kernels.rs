@@ -12,8 +12,7 @@ use common::Device;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use jinabert::{
     cpu, gpu,
-    kernels::Tier,
-    model::SKIP_EPS,
+    kernels::{Tier, attention::SKIP_EPS},
     probe::{Problem, Recorded},
     recording::Engine,
     reference::Activation,

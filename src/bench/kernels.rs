@@ -7,8 +7,9 @@ use super::{
 };
 use crate::{
     error::Error,
-    kernels::{Tier, geglu::Activation},
+    kernels::{Tier, attention::SKIP_EPS, linear_geglu::Activation},
     probe::Problem,
+    recording::Caps,
 };
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use std::time::Duration;
 pub struct Row {
     /// The kernel's word.
     pub kernel: String,
-    /// Which version of it; "any" where there is but one.
+    /// Which version of it; the first of those that share it.
     pub tier: String,
     /// The model that has such sizes.
     pub size: String,
@@ -119,36 +120,41 @@ pub fn cases(words: &[String]) -> Vec<Case> {
     let all = SIZES.iter().flat_map(|&Size { name, d, heads, f }| {
         let case =
             |shape: String, make: Box<dyn Fn(u32) -> Problem>| Case { size: name, shape, make };
-        let linear = |n: u32, k: u32| {
-            case(format!("N{n} K{k}"), Box::new(move |t| Problem::Linear { t, n, k }))
+        let linear = |n: u32, k: u32, residual: bool| {
+            let shape = format!("N{n} K{k}{}", if residual { " +r" } else { "" });
+            case(shape, Box::new(move |t| Problem::Linear { t, n, k, residual }))
         };
-        let attention = |length: u32| {
+        let attention = |length: u32, skip_eps: f32| {
             let make = move |t| Problem::Attention {
                 lengths: split(t, length),
                 heads,
                 e: d / heads,
                 sharpness: 1.0,
+                skip_eps,
             };
-            case(format!("H{heads} E{} L{length}", d / heads), Box::new(make))
+            let dense = if skip_eps > 0.0 { "" } else { " dense" };
+            case(format!("H{heads} E{} L{length}{dense}", d / heads), Box::new(make))
         };
-        let geglu =
-            move |t| Problem::Geglu { t, f, gate_first: true, activation: Activation::Gelu };
+        let activation = Activation::Gelu;
+        let geglu = move |t| Problem::LinearGeglu { t, f, k: d, gate_first: true, activation };
+        let norms = move |t| Problem::KeyNorm { lengths: split(t, 128), heads, e: d / heads };
         let pool = move |t| Problem::Pool { lengths: split(t, 128), d, dims: d, normalize: true };
         [
             case(
                 format!("D{d} V{VOCABULARY}"),
                 Box::new(move |t| Problem::Embed { t, d, vocab: VOCABULARY, parts: 1 }),
             ),
-            linear(d, d),
-            linear(2 * f, d),
-            linear(d, f),
-            attention(128),
-            attention(1024),
+            linear(3 * d, d, false),
+            linear(d, f, true),
+            case(format!("F{f} K{d}"), Box::new(geglu)),
+            case(format!("H{heads} E{}", d / heads), Box::new(norms)),
+            attention(128, SKIP_EPS),
+            attention(1024, SKIP_EPS),
+            attention(1024, 0.0),
             case(
                 format!("D{d} +r"),
                 Box::new(move |t| Problem::LayerNorm { t, d, residual: true, shift: 0.0 }),
             ),
-            case(format!("F{f}"), Box::new(geglu)),
             case(format!("D{d} L128"), Box::new(pool)),
         ]
     });
@@ -178,9 +184,9 @@ impl Case {
         (self.make)(LEAST).word()
     }
 
-    /// Whether the tiers have kernels of their own for it.
-    pub fn tiered(&self) -> bool {
-        (self.make)(LEAST).tiered()
+    /// The tiers of a device whose kernels for it differ.
+    pub fn tiers(&self, caps: &Caps) -> Vec<Tier> {
+        (self.make)(LEAST).tiers(caps)
     }
 
     /// Most tokens for which `fits` holds.
@@ -193,7 +199,7 @@ impl Case {
     pub fn run(&self, target: &mut Target, tier: Tier, roof: &Roof, budget: Budget) -> Row {
         let mut row = Row {
             kernel: self.word().to_owned(),
-            tier: if self.tiered() { tier.to_string() } else { "any".to_owned() },
+            tier: tier.to_string(),
             size: self.size.to_owned(),
             shape: self.shape.clone(),
             tokens: 0,
@@ -286,9 +292,9 @@ mod tests {
 
     #[test]
     fn words_choose() {
-        let chosen = cases(&["pool".to_owned(), "geglu".to_owned()]);
+        let chosen = cases(&["pool".to_owned(), "embed".to_owned()]);
         assert_eq!(chosen.len(), 2 * SIZES.len());
-        assert!(chosen.iter().all(|case| ["pool", "geglu"].contains(&case.word())));
+        assert!(chosen.iter().all(|case| ["pool", "embed"].contains(&case.word())));
     }
 
     #[test]
@@ -301,7 +307,8 @@ mod tests {
     fn percent_is_of_the_limit_that_applies() {
         let ms = Spread::of([Duration::from_millis(1)]);
         // 2·64³ operations on 3·64² floats: 10.7 a byte, just right of the ridge
-        let timing = Timing::new(&Problem::Linear { t: 64, n: 64, k: 64 }, ms, &roof());
+        let timing =
+            Timing::new(&Problem::Linear { t: 64, n: 64, k: 64, residual: false }, ms, &roof());
         assert!((timing.gflops - 0.524_288).abs() < 1e-9 && timing.bound == Bound::Compute);
         assert!((timing.percent - 0.524_288).abs() < 1e-9);
         let problem = Problem::LayerNorm { t: 1000, d: 1000, residual: true, shift: 0.0 };

@@ -12,7 +12,7 @@ pub mod stats;
 pub mod table;
 mod target;
 
-use crate::{device::Device, error::Error};
+use crate::{device::Device, error::Error, kernels::Tier};
 use grid::Grid;
 use report::Report;
 use stats::Limits;
@@ -62,11 +62,9 @@ pub fn run<E: From<Error>>(
     say(&table::head(&report))?;
     say(&table::roof(&report.roof))?;
     say(&table::kernels_head(&report))?;
-    let tiers = target.tiers(&caps);
     for case in kernels::cases(&plan.words) {
-        // A kernel that is the same in every tier is timed once.
-        let first = if case.tiered() { 0 } else { tiers.len() - 1 };
-        for &tier in &tiers[first..] {
+        // The twin is the definition; its speed means nothing.
+        for tier in case.tiers(&caps).into_iter().filter(|tier| *tier != Tier::Twin) {
             let row = case.run(&mut target, tier, &report.roof, budgets.kernels);
             say(&table::kernel(&row))?;
             report.kernels.push(row);

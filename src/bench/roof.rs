@@ -11,7 +11,7 @@ use crate::{
     error::Error,
     kernels::{Interface, Tier},
     probe::Problem,
-    recording::{Access, Const, Engine, Kernel, Program, Recording, Tensor, grid},
+    recording::{Access, Binding, Const, Engine, Format, Kernel, Program, Recording, Tensor, grid},
 };
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
@@ -132,6 +132,10 @@ pub const INTERFACES: &[Interface] = &[
     },
 ];
 
+fn bindings(access: &[Access]) -> Vec<Binding> {
+    access.iter().map(|&access| Binding { access, texture: false }).collect()
+}
+
 fn multiply_add(fused: bool) -> Kernel<()> {
     let program = Program {
         word: "multiply_add",
@@ -139,7 +143,7 @@ fn multiply_add(fused: bool) -> Kernel<()> {
         text: include_str!("../../shaders/roof/multiply_add.wgsl"),
         imports: Vec::new(),
         constants: vec![("WG", Const::U32(FMA_WG)), ("FUSED", Const::Bool(fused))],
-        access: MULTIPLY_ADD,
+        bindings: bindings(MULTIPLY_ADD),
         params_bytes: size_of::<FmaParams>() as u32,
     };
     Kernel { spec: (), program: Arc::new(program) }
@@ -152,7 +156,7 @@ fn copy() -> Kernel<()> {
         text: include_str!("../../shaders/roof/copy.wgsl"),
         imports: Vec::new(),
         constants: vec![("WG", Const::U32(COPY_WG)), ("PER", Const::U32(COPY_PER))],
-        access: COPY,
+        bindings: bindings(COPY),
         params_bytes: size_of::<CopyParams>() as u32,
     };
     Kernel { spec: (), program: Arc::new(program) }
@@ -184,7 +188,7 @@ pub struct Budget {
 /// # Errors
 /// Those of the device.
 pub fn measure(target: &mut Target, budget: Budget) -> Result<Roof, Error> {
-    let mut open = target.open(Tier::Tiled)?;
+    let mut open = target.open(Tier::Blocked)?;
     let (submit_ms, dispatch_us) = latency(&mut open, budget)?;
     target.submit_ms = submit_ms.median;
     let (compute, memory) = match &mut open {
@@ -202,17 +206,19 @@ pub fn measure(target: &mut Target, budget: Budget) -> Result<Roof, Error> {
 /// A submission with one small dispatch; and each of 200 more.
 fn latency(open: &mut Open, budget: Budget) -> Result<(Spread, f64), Error> {
     const MORE: usize = 200;
+    let four = [4].into();
     let recording = match open {
         Open::Cpu(engine) => {
             let small = Problem::LayerNorm { t: 1, d: 32, residual: false, shift: 0.0 };
-            small.record(&mut **engine, Tier::Tiled, 1)?.recording
+            small.record(&mut **engine, Tier::Blocked, 1)?.recording
         }
         Open::Gpu(engine) => {
-            let (x, y) = (engine.upload([4].into(), &[1.0; 4])?, engine.alloc([4].into())?);
+            let (x, y) =
+                (engine.upload(four, Format::F32, &[1.0; 4])?, engine.alloc(four, Format::F32)?);
             record_copy(&copy(), &x, &y)
         }
     };
-    let output = open.engine().alloc([4].into())?;
+    let output = open.engine().alloc(four, Format::F32)?;
     let many = repeated(&recording.commands, 1 + MORE);
     let mut time = |recording| {
         wall(open, recording, &output)?; // compiles
@@ -226,7 +232,7 @@ fn latency(open: &mut Open, budget: Budget) -> Result<(Spread, f64), Error> {
 fn settle_clock(target: &mut Target, open: &mut Open) -> Result<(), Error> {
     let engine = open.engine();
     let shape = [1 << 20].into();
-    let (x, y) = (engine.alloc(shape)?, engine.alloc(shape)?);
+    let (x, y) = (engine.alloc(shape, Format::F32)?, engine.alloc(shape, Format::F32)?);
     let recording = record_copy(&copy(), &x, &y);
     let once = Limits { least: 2, most: 2, time: Duration::ZERO };
     if target.clock == Clock::Timestamps && target.time(open, &recording, once)?.median <= 0.0 {
@@ -241,7 +247,8 @@ fn gpu_copy(target: &Target, open: &mut Open, budget: Budget) -> Result<Limit, E
     let mut bytes = budget.copy_bytes.min(engine.caps().max_binding_bytes) & !(LEAST - 1);
     let (x, y) = loop {
         let shape = [(bytes / 4) as u32].into();
-        match engine.alloc(shape).and_then(|x| Ok((x, engine.alloc(shape)?))) {
+        let mut alloc = || engine.alloc(shape, Format::F32);
+        match alloc().and_then(|x| Ok((x, alloc()?))) {
             Err(_) if bytes > LEAST => bytes /= 2, // there may be less memory than a binding takes
             pair => break pair?,
         }
@@ -259,7 +266,7 @@ fn memory_limit(bytes: u64, by: &str, ms: Spread) -> Limit {
 fn gpu_compute(target: &Target, open: &mut Open, budget: Budget) -> Result<Limit, Error> {
     const GROUPS: u32 = 4096;
     let invocations = GROUPS * FMA_WG;
-    let y = open.engine().alloc([invocations, 4].into())?;
+    let y = open.engine().alloc([invocations, 4].into(), Format::F32)?;
     let mut best: Option<Limit> = None;
     for fused in [true, false] {
         let kernel = multiply_add(fused);
@@ -287,8 +294,8 @@ fn gpu_compute(target: &Target, open: &mut Open, budget: Budget) -> Result<Limit
 }
 
 fn gemm(target: &Target, open: &mut Open, budget: Budget) -> Result<Limit, Error> {
-    let problem = Problem::Linear { t: 1024, n: 1024, k: 1024 };
-    let recorded = problem.record(open.engine(), Tier::Tiled, 1)?;
+    let problem = Problem::Linear { t: 1024, n: 1024, k: 1024, residual: false };
+    let recorded = problem.record(open.engine(), Tier::Blocked, 1)?;
     let ms = target.time(open, &recorded.recording, budget.limits)?;
     let by = "sgemm 1024³, gemm crate".to_owned();
     Ok(Limit { giga_per_s: 1e-6 * problem.work().flops / ms.min, by, ms })

@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     gpu,
     kernels::Tier,
-    recording::{Caps, Command, Engine, Recording, Tensor},
+    recording::{Caps, Command, Engine, Format, Recording, Tensor},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -107,7 +107,7 @@ impl Target {
     /// As [`gpu::open`].
     pub fn about(&mut self) -> Result<(report::Device, Caps), Error> {
         let threads = rayon::current_num_threads();
-        let mut open = self.open(Tier::Tiled)?;
+        let mut open = self.open(Tier::Blocked)?;
         let device = match &open {
             Open::Cpu(_) => report::Device {
                 name: processor(),
@@ -129,15 +129,6 @@ impl Target {
         Ok((device, caps))
     }
 
-    /// The tiers worth timing, slowest first.  On the CPU the naive one is the definition; its
-    /// speed means nothing.
-    pub fn tiers(&self, caps: &Caps) -> Vec<Tier> {
-        match self.adapter {
-            None => vec![Tier::Tiled],
-            Some(_) => Tier::ALL.into_iter().filter(|tier| tier.suits(caps)).collect(),
-        }
-    }
-
     /// Times a recording on an engine.
     ///
     /// # Errors
@@ -148,7 +139,7 @@ impl Target {
         recording: &Recording,
         limits: Limits,
     ) -> Result<Spread, Error> {
-        let output = open.engine().alloc([4].into())?;
+        let output = open.engine().alloc([4].into(), Format::F32)?;
         if self.clock == Clock::Timestamps
             && let Open::Gpu(engine) = open
         {

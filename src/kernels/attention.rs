@@ -155,6 +155,9 @@ pub fn programs() -> Vec<Program> {
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 
+/// The share of a softmax row that is left out unless asked otherwise: below the rounding of f32.
+pub const SKIP_EPS: f32 = 1.0 / (1 << 24) as f32;
+
 /// The [`Params::skip`] that leaves out at most the share `eps` of a row's mass; 0 leaves out
 /// nothing.
 pub fn skip(eps: f32) -> f32 {

@@ -13,7 +13,7 @@ mod weights;
 use crate::{
     batch::PackedBatch,
     error::Error,
-    kernels::{Tier, pool},
+    kernels::{Tier, attention::SKIP_EPS, pool},
     recording::{Engine, Format, Page, ROW_STEP, Recording},
 };
 pub use checkpoint::Checkpoint;
@@ -48,9 +48,6 @@ pub struct Model {
     scratch: Scratch,
     format: Format,
 }
-
-/// The share of a softmax row that attention may leave out: below the rounding of f32.
-pub const SKIP_EPS: f32 = 1.0 / (1 << 24) as f32;
 
 impl Model {
     /// Loads `config.json` and the weights of a directory.

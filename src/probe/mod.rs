@@ -8,11 +8,12 @@ mod seeded;
 use crate::{
     error::Error,
     kernels::{
-        Tier, attention, layer_norm, linear,
+        Tier,
+        attention::{self, SKIP_EPS},
+        layer_norm, linear,
         linear_geglu::{self, Activation},
         pool,
     },
-    model::SKIP_EPS,
     recording::{Caps, Engine, Recording, Tensor},
 };
 pub use seeded::UNWRITTEN;

@@ -1,8 +1,11 @@
 use super::{Suite, run};
 use jinabert::{
     batch,
-    kernels::{Tier, attention, key_norm},
-    model::SKIP_EPS,
+    kernels::{
+        Tier,
+        attention::{self, SKIP_EPS},
+        key_norm,
+    },
     probe::Problem,
     recording::{Engine, Format, Recording, Shape, Tensor},
 };
