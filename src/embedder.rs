@@ -4,7 +4,7 @@ use crate::{
     batch::{self, PackedBatch, Tokens},
     device::Device,
     error::Error,
-    kernels::Tier,
+    kernels::{Tier, attention::SKIP_EPS},
     model::{Config, Model, Output, Variant},
     text::{Tokenized, Tokenizer},
 };
@@ -36,6 +36,10 @@ pub struct Options {
     pub normalize: bool,
     /// Tokens in one batch; the device's default if `None`.
     pub batch_tokens: Option<usize>,
+    /// The share of a row's softmax that attention may leave out, in whole tiles of keys too far
+    /// away to matter: certainly, not probably (`shaders/lib/reach.wgsl` has the proof).  The
+    /// default, 2⁻²⁴, is below the rounding of f32; 0 looks at every key.
+    pub skip_eps: f32,
 }
 
 impl Default for Options {
@@ -48,6 +52,7 @@ impl Default for Options {
             dimensions: None,
             normalize: true,
             batch_tokens: None,
+            skip_eps: SKIP_EPS,
         }
     }
 }
@@ -151,6 +156,12 @@ impl Embedder {
                 "max length {limit} leaves no room: the tokenizer adds {special} special tokens"
             )));
         }
+        if !(0.0..1.0).contains(&options.skip_eps) {
+            let eps = options.skip_eps;
+            return Err(Error::Option(format!(
+                "skip_eps {eps}: a share from 0 to below 1 is meant"
+            )));
+        }
         if options.batch_tokens == Some(0) {
             return Err(Error::Option("a batch of 0 tokens holds no text".to_owned()));
         }
@@ -159,7 +170,7 @@ impl Embedder {
         tracing::info!("device: {}, {} kernels", opened.name, opened.tier);
         let (gpu, cpu) = BATCH_TOKENS;
         let default = if opened.engine.caps().software { cpu } else { gpu };
-        let model = Model::open(dir, opened.engine, opened.tier)?;
+        let model = Model::open_with(dir, opened.engine, opened.tier, options.skip_eps)?;
         let device_limit = model.max_tokens();
         Ok(Self {
             variant: model.variant(),

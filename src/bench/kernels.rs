@@ -133,7 +133,7 @@ pub fn cases(words: &[String]) -> Vec<Case> {
                 skip_eps,
             };
             let dense = if skip_eps > 0.0 { "" } else { " dense" };
-            case(format!("H{heads} E{} L{length}{dense}", d / heads), Box::new(make))
+            case(format!("H{heads} L{length}{dense}"), Box::new(make))
         };
         let activation = Activation::Gelu;
         let geglu = move |t| Problem::LinearGeglu { t, f, k: d, gate_first: true, activation };
@@ -147,7 +147,7 @@ pub fn cases(words: &[String]) -> Vec<Case> {
             linear(3 * d, d, false),
             linear(d, f, true),
             case(format!("F{f} K{d}"), Box::new(geglu)),
-            case(format!("H{heads} E{}", d / heads), Box::new(norms)),
+            case(format!("H{heads}"), Box::new(norms)),
             attention(128, SKIP_EPS),
             attention(1024, SKIP_EPS),
             attention(1024, 0.0),

@@ -83,7 +83,7 @@ pub fn roof(roof: &Roof) -> String {
 pub fn kernels_head(report: &Report) -> String {
     format!(
         "\nkernels (times by {}; % of the bound that applies, over 100 if a cache holds the data)\n  \
-         {:<11}{:<9}{:<6}{:<17}{:>6}{:>10}{:>9}{:>8}{:>7}  {:<7}{:>5}\n",
+         {:<13}{:<9}{:<6}{:<16}{:>6}{:>10}{:>9}{:>8}{:>7}  {:<7}{:>5}\n",
         report.clock,
         "kernel",
         "tier",
@@ -102,7 +102,7 @@ pub fn kernels_head(report: &Report) -> String {
 /// One kernel.
 pub fn kernel(row: &Row) -> String {
     let Row { kernel, tier, size, shape, tokens, .. } = row;
-    let start = format!("  {kernel:<11}{tier:<9}{size:<6}{shape:<17}{tokens:>6}");
+    let start = format!("  {kernel:<13}{tier:<9}{size:<6}{shape:<16}{tokens:>6}");
     match (&row.timing, &row.check.fault) {
         (Some(timing), _) => format!(
             "{start}{:>10}{:>9}{:>8}{:>7}  {:<7}{:>5}\n",

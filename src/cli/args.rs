@@ -79,6 +79,9 @@ pub struct ModelArgs {
     /// Tokens in one batch [default: 16384 on a GPU, 2048 on the CPU].
     #[arg(long, value_name = "N")]
     pub batch_tokens: Option<usize>,
+    /// Let attention look at every key, also at those that certainly weigh less than 2^-24 of a row.
+    #[arg(long)]
+    pub dense_attention: bool,
 }
 
 impl ModelArgs {
@@ -92,6 +95,7 @@ impl ModelArgs {
                 Long::Truncate => OnLong::Truncate,
             },
             batch_tokens: self.batch_tokens,
+            skip_eps: if self.dense_attention { 0.0 } else { Options::default().skip_eps },
             ..Options::default()
         }
     }

@@ -184,8 +184,9 @@ impl Problem {
                 h
             }
             Self::KeyNorm { ref lengths, heads, e } => {
-                let qkv = data.projections(lengths, [heads, e], 1.0)?;
-                let k = qkv.columns(heads * e..2 * heads * e);
+                // Columns of a wider tensor, as the model's are.
+                let wide = data.normal([lengths.iter().sum(), heads * e + 4], 1.0)?;
+                let k = wide.columns(4..4 + heads * e);
                 data.key_norm(&mut recording, lengths, &k, e)?.norms
             }
             Self::Attention { ref lengths, heads, e, sharpness, skip_eps } => {
