@@ -20,7 +20,7 @@ need_cargo() {
     command -v cargo >/dev/null || { say "no cargo: see https://rustup.rs"; return 1; }
     local minor
     minor=$(rustc --version | sed -E 's/^rustc 1\.([0-9]+).*/\1/')
-    [ "$minor" -ge 88 ] || { say "$(rustc --version) is too old: 1.88 or newer is needed"; return 1; }
+    [ "$minor" -ge 89 ] || { say "$(rustc --version) is too old: 1.89 or newer is needed"; return 1; }
     command -v cc >/dev/null || install "no linker" gcc libc6-dev
 }
 

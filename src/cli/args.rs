@@ -79,7 +79,7 @@ pub struct ModelArgs {
     /// Tokens in one batch [default: 16384 on a GPU, 2048 on the CPU].
     #[arg(long, value_name = "N")]
     pub batch_tokens: Option<usize>,
-    /// Let attention look at every key, also at those that certainly weigh less than 2^-24 of a row.
+    /// Let attention look at every key, also where all certainly weigh less than 2^-24 of a row.
     #[arg(long)]
     pub dense_attention: bool,
 }

@@ -14,7 +14,7 @@ pub fn run() -> Result<(), Failure> {
         out.write_all(describe(index, adapter).as_bytes())?;
     }
     writeln!(out, "cpu  {} threads", rayon::current_num_threads())?;
-    writeln!(out, "     tier: {}, matrix products by the gemm crate\n", Tier::Blocked)?;
+    writeln!(out, "     tier: {}, vectors as wide as the processor's\n", Tier::Blocked)?;
     let auto = match adapters.first() {
         Some(adapter) if !adapter.software && adapter.backend != Backend::Gl => "0",
         _ => "cpu: a hardware GPU was not found",

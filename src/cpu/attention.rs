@@ -1,103 +1,460 @@
-use super::gemm::{Matrix, multiply_add};
+//! ALiBi attention by tiles of queries and keys, which leaves out what cannot matter.
+//!
+//! # What is left out
+//!
+//! A unit of work meets the keys around its queries first, then walks outward on either side, a
+//! block of keys at a time.  It stops on a side when all keys that remain there weigh less than
+//! 2^`skip` of every query's sum so far.  For a query i and any vector c, the score of key j is at
+//! most
+//!
+//! ```text
+//! s_ij = q_i·k_j - m·|i - j|  ≤  q_i·c + ‖q_i‖·‖k_j - c‖ - m·|i - j|
+//! ```
+//!
+//! by Cauchy-Schwarz, hence at most `q_i·c + ‖q_i‖·κ - m·d` at distance d, where κ is the largest
+//! ‖k_j - c‖ of the keys that remain.  These are at distances D, D + 1, …, one each, so their
+//! weights sum up to at most
+//!
+//! ```text
+//! exp(q_i·c + ‖q_i‖·κ - m·D)·min(1/(1 - exp(-m)), number of keys that remain)
+//! ```
+//!
+//! by the geometric series.  The running sum of weights only grows, so it bounds the final one from
+//! below.  What two sides leave out is then at most 2·2^`skip` of a query's sum, and its output
+//! moves by at most twice that times the largest |v|: with 2^`skip` = ε/2, by 2·ε·max |v|.  c is
+//! the mean of the sequence's keys: adding a vector to all keys changes no weight, and should not
+//! loosen the bound either.  D grows and κ falls from block to block, so to stop is to stop for good.
+
+use super::{
+    reach::{KEYS, Reach, Rows},
+    simd::{self, Simd, WithSimd},
+    tile::{self, ROWS},
+};
 use crate::reference::Heads;
 use rayon::prelude::*;
+use std::f32::consts::LOG2_E;
 
-/// Queries in one unit of work, and keys that they meet at a time: a block of scores is 64 KiB,
-/// well within a core's cache.
+/// Queries in one unit of work: four vectors at their widest.
 const QUERIES: usize = 64;
-const KEYS: usize = 256;
 
-/// [`reference::attention`](crate::reference::attention) by tiles: blocked products, online
-/// softmax, and one unit of work per tile of queries and head.
+/// [`reference::attention`](crate::reference::attention) by tiles, in f32.
+///
+/// `skip` is the binary logarithm of what may be left out on either side of a query, relative to
+/// its sum of weights; -∞ to leave out nothing.
 pub fn attention(
-    [q, k, v]: [&[f32]; 3],
+    [q, k, v]: [Rows; 3],
     slopes: &[f32],
     cu_seqlens: &[u32],
     heads: Heads,
+    skip: f32,
     context: &mut [f32],
 ) {
     let tokens = cu_seqlens[cu_seqlens.len() - 1] as usize;
-    let Some(d) = q.len().checked_div(tokens) else { return };
+    let Some(d) = context.len().checked_div(tokens) else { return };
     let e = d / heads.count;
 
-    // Tiles of queries are consecutive rows, so each owns a piece of the result.
-    let mut tiles = Vec::new();
+    let sequences = || cu_seqlens.windows(2).map(|range| range[0] as usize..range[1] as usize);
+    let parts = sequences().flat_map(|s| (0..heads.count).map(move |h| (s.clone(), h)));
+    let parts: Vec<_> = parts.collect();
+    let reaches: Vec<Reach> = parts
+        .into_par_iter()
+        .map(|(s, h)| Reach::new(k.from(s.start, h * e), s.len(), e, skip))
+        .collect();
+
+    let mut units = Vec::new();
     let mut rest = context;
-    for sequence in cu_seqlens.windows(2) {
-        let range = sequence[0] as usize..sequence[1] as usize;
-        for first in range.clone().step_by(QUERIES) {
-            let rows = QUERIES.min(range.end - first);
+    for (sequence, reaches) in sequences().zip(reaches.chunks(heads.count)) {
+        for first in sequence.clone().step_by(QUERIES) {
+            let rows = QUERIES.min(sequence.end - first);
+            let begin = units.len();
+            for (h, (&slope, reach)) in slopes.iter().zip(reaches).enumerate() {
+                units.push(Unit {
+                    q: q.from(first, h * e),
+                    k: k.from(sequence.start, h * e),
+                    v: v.from(sequence.start, h * e),
+                    e,
+                    keys: sequence.len(),
+                    first: first - sequence.start,
+                    scale: heads.scale * LOG2_E,
+                    slope: slope * LOG2_E,
+                    skip,
+                    reach,
+                    context: Vec::with_capacity(rows),
+                });
+            }
             let (piece, tail) = rest.split_at_mut(rows * d);
             rest = tail;
-            tiles.push((range.clone(), first, piece));
+            for row in piece.chunks_exact_mut(d) {
+                for (unit, piece) in units[begin..].iter_mut().zip(row.chunks_exact_mut(e)) {
+                    unit.context.push(piece);
+                }
+            }
         }
     }
-    tiles.into_par_iter().for_each(|(keys, first, context)| {
-        for (h, &slope) in slopes.iter().enumerate() {
-            let rows = context.len() / d;
-            let mut tile = Tile::new(first, rows, e, slope);
-            let q = Matrix::new(&q[first * d + h * e..], rows, e, d);
-            for j in keys.clone().step_by(KEYS) {
-                let n = KEYS.min(keys.end - j);
-                let k = Matrix::new(&k[j * d + h * e..], n, e, d);
-                let v = Matrix::new(&v[j * d + h * e..], n, e, d);
-                tile.visit(q, k, v, heads.scale, j);
-            }
-            tile.finish(|row, o| context[row * d + h * e..][..e].copy_from_slice(o));
-        }
+    // The dearest first, so that none is left when the others are done.
+    units.sort_by_cached_key(|unit| std::cmp::Reverse(unit.estimate()));
+    units.into_par_iter().with_max_len(1).for_each(|unit| {
+        simd::scratch([unit.e * QUERIES, KEYS * QUERIES, unit.e * QUERIES], |[q, p, o]| {
+            simd::widest(Tiles { unit, q, p, o });
+        });
     });
 }
 
-/// Running maximum, sum and output of a tile of queries.
-struct Tile {
-    first: usize,
+/// Some queries of one head and sequence; scores are in units of ln 2.
+struct Unit<'a> {
+    /// From the first query.
+    q: Rows<'a>,
+    /// From the first key.
+    k: Rows<'a>,
+    v: Rows<'a>,
+    /// E
     e: usize,
+    /// Tokens in the sequence.
+    keys: usize,
+    /// The first query's place among them.
+    first: usize,
+    /// Factor of q·k.
+    scale: f32,
     slope: f32,
-    most: Vec<f32>,
-    sum: Vec<f32>,
-    o: Vec<f32>,
-    scores: Vec<f32>,
+    skip: f32,
+    reach: &'a Reach,
+    /// The result, a row for each query.
+    context: Vec<&'a mut [f32]>,
 }
 
-impl Tile {
-    fn new(first: usize, rows: usize, e: usize, slope: f32) -> Self {
-        Self {
-            first,
-            e,
-            slope,
-            most: vec![f32::MIN; rows],
-            sum: vec![0.0; rows],
-            o: vec![0.0; rows * e],
-            scores: Vec::new(),
+impl Unit<'_> {
+    /// Scores to compute, roughly: those within reach if keys are about as good as each other.
+    fn estimate(&self) -> usize {
+        let reach = (24.0 / self.slope.max(1e-9)) as usize;
+        let (from, to) =
+            (self.first.saturating_sub(reach), self.first + self.context.len() + reach);
+        self.context.len() * (to.min(self.keys) - from)
+    }
+}
+
+/// A unit and its memory.
+struct Tiles<'a, 'm> {
+    unit: Unit<'a>,
+    q: &'m mut [f32],
+    p: &'m mut [f32],
+    o: &'m mut [f32],
+}
+
+impl WithSimd for Tiles<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { mut unit, q, p, o } = self;
+        let mut row = 0;
+        while row < unit.context.len() {
+            let left = unit.context.len() - row;
+            row += match tile::vectors::<S>() {
+                4 if left > 2 * S::F32_LANES => State::<S, 4>::run(simd, &mut unit, row, [q, p, o]),
+                _ => State::<S, 2>::run(simd, &mut unit, row, [q, p, o]),
+            };
         }
     }
+}
 
-    /// Adds the keys and values that start at token `j`.
-    fn visit(&mut self, q: Matrix, k: Matrix, v: Matrix, scale: f32, j: usize) {
-        let (rows, keys) = (self.most.len(), k.rows());
-        self.scores.resize(rows * keys, 0.0);
-        multiply_add(q, k.transposed(), scale, None, &mut self.scores, 1);
-        for (row, scores) in self.scores.chunks_exact_mut(keys).enumerate() {
-            let i = self.first + row;
-            let mut most = self.most[row];
-            for (n, s) in scores.iter_mut().enumerate() {
-                *s -= self.slope * i.abs_diff(j + n) as f32;
-                most = most.max(*s);
+/// V vectors of queries on their way through the keys.
+struct State<'m, S: Simd, const V: usize> {
+    /// Their places in the sequence.
+    at: [S::f32s; V],
+    /// q_i·c and ‖q_i‖
+    bound: [[S::f32s; V]; 2],
+    /// Largest score so far.
+    most: [S::f32s; V],
+    /// Sum of 2^(score - most).
+    sum: [S::f32s; V],
+    /// \[E, queries\], scaled
+    q: &'m [[S::f32s; V]],
+    /// \[keys, queries\]
+    p: &'m mut [[S::f32s; V]],
+    /// \[E, queries\]
+    o: &'m mut [[S::f32s; V]],
+}
+
+impl<S: Simd, const V: usize> State<'_, S, V> {
+    /// Deals with the queries from `row` on; returns how many.
+    #[inline(always)]
+    fn run(simd: S, unit: &mut Unit, row: usize, [q, p, o]: [&mut [f32]; 3]) -> usize {
+        let width = V * S::F32_LANES;
+        let rows = width.min(unit.context.len() - row);
+        let mut at = [0.0; QUERIES];
+        let mut bound = [[0.0; QUERIES]; 2];
+        at.iter_mut().enumerate().for_each(|(i, at)| *at = (unit.first + row + i) as f32);
+        q[..unit.e * width].fill(0.0);
+        for i in 0..rows {
+            let row = &unit.q.data[(row + i) * unit.q.step..][..unit.e];
+            for (q, x) in q[i..].iter_mut().step_by(width).zip(row) {
+                *q = x * unit.scale;
             }
-            let keep = (self.most[row] - most).exp();
-            self.most[row] = most;
-            scores.iter_mut().for_each(|s| *s = (*s - most).exp());
-            self.sum[row] = self.sum[row] * keep + scores.iter().sum::<f32>();
-            self.o[row * self.e..][..self.e].iter_mut().for_each(|o| *o *= keep);
+            if !unit.reach.center.is_empty() {
+                let pairs = row.iter().zip(&unit.reach.center);
+                let (dot, norm) = pairs.fold((0.0, 0.0), |(d, n), (q, c)| (d + q * c, n + q * q));
+                bound[0][i] = dot * unit.scale;
+                bound[1][i] = norm.sqrt() * unit.scale.abs();
+            }
         }
-        let p = Matrix::new(&self.scores, rows, keys, keys);
-        multiply_add(p, v, 1.0, Some(1.0), &mut self.o, 1);
+        let mut state = State::<S, V> {
+            at: vectors::<S, V>(&at),
+            bound: [vectors::<S, V>(&bound[0]), vectors::<S, V>(&bound[1])],
+            most: [simd.splat_f32s(f32::MIN); V],
+            sum: [simd.splat_f32s(0.0); V],
+            q: S::as_simd_f32s(q).0.as_chunks().0,
+            p: S::as_mut_simd_f32s(p).0.as_chunks_mut().0,
+            o: S::as_mut_simd_f32s(o).0.as_chunks_mut().0,
+        };
+        state.o[..unit.e].fill([simd.splat_f32s(0.0); V]);
+
+        let blocks = unit.keys.div_ceil(KEYS);
+        let near = (unit.first + row) / KEYS..(unit.first + row + rows - 1) / KEYS + 1;
+        for block in near.clone() {
+            state.visit(simd, unit, block);
+        }
+        for block in (0..near.start).rev() {
+            let (count, reach) = ((block + 1) * KEYS, unit.reach.before.get(block));
+            if state.may_stop(simd, unit, count - 1, count, reach) {
+                break;
+            }
+            state.visit(simd, unit, block);
+        }
+        for block in near.end..blocks {
+            let (count, reach) = (unit.keys - block * KEYS, unit.reach.behind.get(block));
+            if state.may_stop(simd, unit, block * KEYS, count, reach) {
+                break;
+            }
+            state.visit(simd, unit, block);
+        }
+        let one = simd.splat_f32s(1.0);
+        for o in &mut state.o[..unit.e] {
+            for v in 0..V {
+                o[v] = simd.mul_f32s(o[v], simd.div_f32s(one, state.sum[v]));
+            }
+        }
+        for (i, context) in unit.context[row..row + rows].iter_mut().enumerate() {
+            for (c, o) in context.iter_mut().zip(o[i..].iter().step_by(width)) {
+                *c = *o;
+            }
+        }
+        rows
     }
 
-    fn finish(mut self, mut store: impl FnMut(usize, &[f32])) {
-        for (row, o) in self.o.chunks_exact_mut(self.e).enumerate() {
-            o.iter_mut().for_each(|o| *o /= self.sum[row]);
-            store(row, o);
+    /// Whether the `count` keys from key `next` outward, none of a norm about c over `reach`, weigh
+    /// too little.
+    #[inline(always)]
+    fn may_stop(
+        &self,
+        simd: S,
+        unit: &Unit,
+        next: usize,
+        count: usize,
+        reach: Option<&f32>,
+    ) -> bool {
+        let (Some(&reach), true) = (reach, unit.slope >= 0.0) else { return false };
+        // 1e-5 of all terms is for rounding, here and in the scores.
+        let reach = simd.splat_f32s(reach + 1e-5 * (reach + unit.reach.norm));
+        let (next, slope) = (simd.splat_f32s(next as f32), simd.splat_f32s(-unit.slope));
+        let mut weight = simd.splat_f32s(f32::MIN);
+        for v in 0..V {
+            let (center, norm) = (self.bound[0][v], self.bound[1][v]);
+            let far = simd.mul_f32s(simd.abs_f32s(simd.sub_f32s(self.at[v], next)), slope);
+            let score = simd.add_f32s(simd.mul_add_e_f32s(norm, reach, center), far);
+            let mass = simd.add_f32s(self.most[v], simd::floor_log2(simd, self.sum[v]));
+            weight = simd.max_f32s(weight, simd.sub_f32s(score, mass));
         }
+        let series = 1.0 / (1.0 - (-unit.slope).exp2());
+        simd.reduce_max_f32s(weight) + series.min(count as f32).log2() <= unit.skip
+    }
+
+    /// Adds a block of keys and values.
+    #[inline(always)]
+    fn visit(&mut self, simd: S, unit: &Unit, block: usize) {
+        let first = block * KEYS;
+        let keys = KEYS.min(unit.keys - first);
+        let slope = simd.splat_f32s(-unit.slope);
+        let mut most = self.most;
+        for (n, p) in self.p[..keys].chunks_mut(ROWS).enumerate() {
+            let j = first + n * ROWS;
+            let k = &unit.k.data[j * unit.k.step..];
+            tile::rows!(p.len(), M => {
+                let mut scores = [[slope; V]; M];
+                for m in 0..M {
+                    let j = simd.splat_f32s((j + m) as f32);
+                    for v in 0..V {
+                        let far = simd.abs_f32s(simd.sub_f32s(self.at[v], j));
+                        scores[m][v] = simd.mul_f32s(far, slope);
+                    }
+                }
+                let k = tile::Along::<M>::new(k, unit.k.step, unit.e);
+                let scores = tile::accumulate(simd, k, self.q[..unit.e].iter(), scores);
+                for m in 0..M {
+                    p[m] = scores[m];
+                    for v in 0..V {
+                        most[v] = simd.max_f32s(most[v], scores[m][v]);
+                    }
+                }
+            });
+        }
+        self.raise(simd, most, unit.e);
+        for p in &mut self.p[..keys] {
+            for v in 0..V {
+                p[v] = simd::exp2(simd, simd.sub_f32s(p[v], most[v]));
+                self.sum[v] = simd.add_f32s(self.sum[v], p[v]);
+            }
+        }
+        let v = &unit.v.data[first * unit.v.step..];
+        for (n, o) in self.o[..unit.e].chunks_mut(ROWS).enumerate() {
+            tile::rows!(o.len(), M => {
+                let v = tile::Down::<M>::new(&v[n * ROWS..], unit.v.step);
+                let mut sums = [o[0]; M];
+                sums.copy_from_slice(o);
+                o.copy_from_slice(&tile::accumulate(simd, v, self.p[..keys].iter(), sums));
+            });
+        }
+    }
+
+    /// Takes new maxima: scales what was summed relative to the old ones.
+    #[inline(always)]
+    fn raise(&mut self, simd: S, most: [S::f32s; V], e: usize) {
+        let mut keep = most;
+        let mut least = simd.splat_f32s(1.0);
+        for v in 0..V {
+            keep[v] = simd::exp2(simd, simd.sub_f32s(self.most[v], most[v]));
+            self.sum[v] = simd.mul_f32s(self.sum[v], keep[v]);
+            least = simd.min_f32s(least, keep[v]);
+        }
+        self.most = most;
+        if simd.reduce_min_f32s(least) < 1.0 {
+            for o in &mut self.o[..e] {
+                for v in 0..V {
+                    o[v] = simd.mul_f32s(o[v], keep[v]);
+                }
+            }
+        }
+    }
+}
+
+/// The first V vectors of some elements.
+#[inline(always)]
+fn vectors<S: Simd, const V: usize>(x: &[f32]) -> [S::f32s; V] {
+    *S::as_simd_f32s(x).0.first_chunk().expect("as many elements")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference;
+
+    /// Half of ε = 2⁻²⁴.
+    const SKIP: f32 = -25.0;
+
+    /// q, k and v side by side; `change` gets what element e of row i of each has been drawn.
+    fn draw(tokens: usize, d: usize, change: impl Fn([usize; 3], f32) -> f32) -> Vec<f32> {
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        let all = (0..tokens * 3 * d).map(|n| [n / (3 * d), n / d % 3, n % d]);
+        all.map(|at| change(at, next())).collect()
+    }
+
+    fn run(qkv: &[f32], slopes: &[f32], cu_seqlens: &[u32], skip: f32) -> Vec<f32> {
+        let tokens = cu_seqlens[cu_seqlens.len() - 1] as usize;
+        let d = qkv.len() / (3 * tokens);
+        let rows = [0, d, 2 * d].map(|column| Rows { data: &qkv[column..], step: 3 * d });
+        let heads = Heads { count: slopes.len(), scale: 0.25 };
+        let mut context = vec![f32::NAN; tokens * d];
+        attention(rows, slopes, cu_seqlens, heads, skip, &mut context);
+        context
+    }
+
+    /// Compares with the dense run to 2·ε·max |v| and rounding, and that with the twin.
+    fn check(qkv: &[f32], slopes: &[f32], cu_seqlens: &[u32]) {
+        let (skipped, dense) =
+            (run(qkv, slopes, cu_seqlens, SKIP), run(qkv, slopes, cu_seqlens, f32::NEG_INFINITY));
+        let tokens = cu_seqlens[cu_seqlens.len() - 1] as usize;
+        let d = qkv.len() / (3 * tokens);
+        let column = |n: usize| -> Vec<f32> {
+            qkv.chunks_exact(d).skip(n).step_by(3).flatten().copied().collect()
+        };
+        let [q, k, v] = [column(0), column(1), column(2)];
+        let largest = v.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+        for (n, (a, b)) in skipped.iter().zip(&dense).enumerate() {
+            let bound = (2.0 * 2f32.powi(-24) + 1e-6) * largest;
+            assert!((a - b).abs() <= bound, "element {n}: {a}, dense {b}");
+        }
+        let mut twin = vec![0.0; tokens * d];
+        let heads = Heads { count: slopes.len(), scale: 0.25 };
+        reference::attention(&q, &k, &v, slopes, cu_seqlens, heads, &mut twin);
+        for (n, (a, b)) in skipped.iter().zip(&twin).enumerate() {
+            assert!((a - b).abs() <= 2e-4 * largest, "element {n}: {a}, twin {b}");
+        }
+    }
+
+    #[test]
+    fn what_is_skipped_does_not_matter() {
+        // The steepest heads, the flattest, and none; lengths about the blocks' and one token.
+        let slopes = [0.5, 0.02, 1e-7, 0.0];
+        check(&draw(450, 48, |_, x| x), &slopes, &[0, 1, 2, 450]);
+        check(&draw(321, 20, |_, x| 3.0 * x), &slopes, &[0, 64, 129, 321]);
+    }
+
+    #[test]
+    fn large_scores_are_seen() {
+        check(
+            &draw(300, 32, |[_, part, _], x| if part < 2 { 12.0 * x } else { x }),
+            &[0.5, 0.1],
+            &[0, 300],
+        );
+    }
+
+    #[test]
+    fn a_far_key_that_outweighs_all_is_seen() {
+        // Key 399 is 40 times the others, and every query's own direction.
+        let far = |[i, part, e]: [usize; 3], x: f32| match part {
+            0 => 1.0 + x / 8.0 + e as f32 / 64.0,
+            1 if i == 399 => 40.0,
+            _ => x,
+        };
+        let qkv = draw(400, 32, far);
+        check(&qkv, &[0.5, 0.25], &[0, 400]);
+        let context = run(&qkv, &[0.25, 0.25], &[0, 400], SKIP);
+        let v = &qkv[399 * 96 + 64..][..32];
+        assert!(context[..32].iter().zip(v).all(|(c, v)| (c - v).abs() < 1e-3), "token 0 sees 399");
+    }
+
+    #[test]
+    fn a_shift_of_all_keys_neither_counts_nor_costs() {
+        check(
+            &draw(400, 32, |[_, part, _], x| x + f32::from(part == 1) * 5.0),
+            &[0.5, 0.1],
+            &[0, 400],
+        );
+    }
+
+    #[test]
+    fn steep_heads_skip() {
+        // What is not looked at may be anything: NaN in the far half of v never shows up.
+        let qkv =
+            draw(1024, 16, |[i, part, _], x| if part == 2 && i >= 512 { f32::NAN } else { x });
+        let context = run(&qkv, &[0.5], &[0, 1024], SKIP);
+        assert!(context[..256 * 16].iter().all(|c| c.is_finite()), "keys 512.. are out of reach");
+        let dense = run(&qkv, &[0.5], &[0, 1024], f32::NEG_INFINITY);
+        assert!(dense[..256 * 16].iter().all(|c| c.is_nan()));
+    }
+
+    #[test]
+    fn a_sequence_does_not_depend_on_its_place() {
+        let alone = draw(130, 32, |_, x| x);
+        let mut batch = draw(77, 32, |_, x| -x);
+        batch.extend(&alone);
+        let (alone, batch) = (
+            run(&alone, &[0.3, 0.01], &[0, 130], SKIP),
+            run(&batch, &[0.3, 0.01], &[0, 77, 207], SKIP),
+        );
+        assert_eq!(alone, batch[77 * 32..]);
     }
 }

@@ -1,24 +1,20 @@
-use super::{
-    attention,
-    gemm::{Matrix, multiply_add},
-};
+use super::{attention, layer_norm, linear, pool, reach::Rows, simd::Line};
 use crate::{
     error::Error,
     kernels::{self, Tier, attention::TILE},
     recording::{Caps, Command, Const, Format, Recording, Shape, Tensor},
     reference::{self, Activation, Heads, Part},
 };
-use rayon::prelude::*;
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, f32::consts::LOG2_E, ops::Range};
 
 /// Runs recordings on the CPU.
 ///
 /// [`Tier::Twin`] runs the twins as they stand, on one thread: the definition.  [`Tier::Blocked`]
-/// spreads rows over the cores and takes matrix products from the `gemm` crate.
+/// runs the fast versions of this room, on all cores and in the widest vectors.
 pub struct Engine {
     tier: Tier,
     caps: Caps,
-    slots: Vec<Vec<f32>>,
+    slots: Vec<Vec<Line>>,
 }
 
 impl Engine {
@@ -38,19 +34,29 @@ impl Engine {
         Self { tier, caps, slots: Vec::new() }
     }
 
-    fn f32(&self, tensor: &Tensor) -> &[f32] {
-        &self.slots[tensor.slot as usize][tensor.offset as usize..][..tensor.shape.len()]
+    fn slot(&self, tensor: &Tensor) -> &[f32] {
+        let buffer: &[f32] = bytemuck::cast_slice(&self.slots[tensor.slot as usize]);
+        &buffer[tensor.offset as usize..]
     }
 
-    /// The elements of what may be a range of columns, one after the other.
+    fn f32(&self, tensor: &Tensor) -> &[f32] {
+        &self.slot(tensor)[..tensor.shape.len()]
+    }
+
+    /// What may be a range of columns.
+    fn rows(&self, tensor: &Tensor) -> Rows<'_> {
+        let (column, step) = (tensor.column as usize, tensor.step as usize);
+        Rows { data: &self.slot(tensor)[column..], step }
+    }
+
+    /// Its elements one after the other.
     fn dense(&self, tensor: &Tensor) -> Cow<'_, [f32]> {
-        let ([_, cols], step) = (tensor.shape2(), tensor.step as usize);
+        let ([rows, cols], step) = (tensor.shape2(), tensor.step as usize);
         if step == cols as usize {
             return self.f32(tensor).into();
         }
-        let rows = &self.slots[tensor.slot as usize][tensor.offset as usize..];
         let columns = tensor.column as usize..(tensor.column + cols) as usize;
-        let rows = rows.chunks(step).take(tensor.shape2()[0] as usize);
+        let rows = self.slot(tensor).chunks(step).take(rows as usize);
         rows.flat_map(|row| &row[columns.clone()]).copied().collect()
     }
 
@@ -61,7 +67,8 @@ impl Engine {
     /// Lends out the elements of `tensor` for writing, and this engine for reading everything else.
     fn store(&mut self, tensor: &Tensor, fill: impl FnOnce(&Self, &mut [f32])) {
         let mut buffer = std::mem::take(&mut self.slots[tensor.slot as usize]);
-        fill(self, &mut buffer[tensor.offset as usize..][..tensor.shape.len()]);
+        let elements: &mut [f32] = bytemuck::cast_slice_mut(&mut buffer);
+        fill(self, &mut elements[tensor.offset as usize..][..tensor.shape.len()]);
         self.slots[tensor.slot as usize] = buffer;
     }
 
@@ -78,21 +85,6 @@ impl Engine {
         }
     }
 
-    /// Calls `work` on consecutive blocks of rows of `y` (`width` elements each): all of them at
-    /// once by the twins, otherwise 64 or fewer at a time on all cores.  `work` receives the
-    /// first row's number.
-    fn rows(&self, y: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
-        match self.tier {
-            Tier::Twin => work(0, y),
-            _ => {
-                let rows = y.len() / width;
-                let block = rows.div_ceil(4 * rayon::current_num_threads()).clamp(1, 64);
-                let blocks = y.par_chunks_mut(block * width).enumerate();
-                blocks.for_each(|(n, y)| work(n * block, y));
-            }
-        }
-    }
-
     fn embed(&mut self, command: &Command) {
         let a = kernels::embed::Args::from(command);
         let p: kernels::embed::Params = command.params();
@@ -101,11 +93,11 @@ impl Engine {
             let (ids, type_ids) = (m.u32(a.ids), m.u32(a.type_ids));
             let (word, kind) = (m.f32(a.word), m.f32(a.kind));
             let (gamma, beta) = (m.f32(a.gamma), m.f32(a.beta));
-            m.rows(x, gamma.len(), |first, x| {
-                let tokens = first..first + x.len() / gamma.len();
-                let (ids, type_ids) = (&ids[tokens.clone()], &type_ids[tokens]);
-                reference::embed(ids, type_ids, word, kind, gamma, beta, part, p.eps, x);
-            });
+            let embed = match m.tier {
+                Tier::Twin => reference::embed,
+                _ => layer_norm::embed,
+            };
+            embed(ids, type_ids, word, kind, gamma, beta, part, p.eps, x);
         });
     }
 
@@ -118,7 +110,7 @@ impl Engine {
             let r = residual.then(|| m.f32(a.r));
             match tier {
                 Tier::Twin => reference::linear(x, w, bias, r, y),
-                _ => linear(x, w, bias, r, y),
+                _ => linear::linear(x, w, bias, r, y),
             }
         });
     }
@@ -136,7 +128,7 @@ impl Engine {
             let (x, w) = (m.f32(a.x), m.f32(a.w));
             match tier {
                 Tier::Twin => reference::linear_geglu(x, w, activation, gate_first, h, f),
-                _ => linear_geglu(x, w, activation, gate_first, h, f),
+                _ => linear::linear_geglu(x, w, f, activation, gate_first, h),
             }
         });
     }
@@ -157,12 +149,16 @@ impl Engine {
         let tier = self.tier;
         self.store(a.context, |m, context| {
             let (slopes, cu_seqlens) = (m.f32(a.slopes), m.u32(a.cu_seqlens));
-            let [q, k, v] = [a.q, a.k, a.v].map(|tensor| m.dense(tensor));
             match tier {
                 Tier::Twin => {
+                    let [q, k, v] = [a.q, a.k, a.v].map(|tensor| m.dense(tensor));
                     reference::attention(&q, &k, &v, slopes, cu_seqlens, heads, context);
                 }
-                _ => attention::attention([&q, &k, &v], slopes, cu_seqlens, heads, context),
+                _ => {
+                    let qkv = [a.q, a.k, a.v].map(|tensor| m.rows(tensor));
+                    let skip = if p.skip > 0.0 { f32::NEG_INFINITY } else { p.skip * LOG2_E };
+                    attention::attention(qkv, slopes, cu_seqlens, heads, skip, context);
+                }
             }
         });
     }
@@ -171,15 +167,14 @@ impl Engine {
         let a = kernels::layer_norm::Args::from(command);
         let p: kernels::layer_norm::Params = command.params();
         let residual = command.program.constant("RESIDUAL") == Const::Bool(true);
+        let tier = self.tier;
         self.store(a.y, |m, y| {
             let (x, r) = (m.f32(a.x), residual.then(|| m.f32(a.r)));
             let (gamma, beta) = (m.f32(a.gamma), m.f32(a.beta));
-            let d = gamma.len();
-            m.rows(y, d, |first, y| {
-                let part = first * d..first * d + y.len();
-                let r = r.map(|r| &r[part.clone()]);
-                reference::layer_norm(&x[part], r, gamma, beta, p.eps, y);
-            });
+            match tier {
+                Tier::Twin => reference::layer_norm(x, r, gamma, beta, p.eps, y),
+                _ => layer_norm::layer_norm(x, r, gamma, beta, p.eps, y),
+            }
         });
     }
 
@@ -189,10 +184,11 @@ impl Engine {
         let ([_, d], dims) = (a.x.shape2(), p.dims as usize);
         self.store(a.y, |m, y| {
             let (x, cu_seqlens) = (m.f32(a.x), m.u32(a.cu_seqlens));
-            m.rows(y, dims, |first, y| {
-                let sequences = &cu_seqlens[first..=first + y.len() / dims];
-                reference::pool(x, sequences, d as usize, dims, p.normalize == 1, y);
-            });
+            let pool = match m.tier {
+                Tier::Twin => reference::pool,
+                _ => pool::pool,
+            };
+            pool(x, cu_seqlens, d as usize, dims, p.normalize == 1, y);
         });
     }
 }
@@ -208,8 +204,9 @@ impl crate::recording::Engine for Engine {
 
     fn upload(&mut self, shape: Shape, format: Format, data: &[f32]) -> Result<Tensor, Error> {
         assert_eq!(data.len(), shape.len(), "elements of {shape}");
-        self.slots.push(data.to_vec());
-        Ok(Tensor::new(self.slots.len() as u32 - 1, shape, format))
+        let tensor = self.alloc(shape, format)?;
+        self.store(&tensor, |_, buffer| buffer.copy_from_slice(data));
+        Ok(tensor)
     }
 
     fn alloc(&mut self, shape: Shape, format: Format) -> Result<Tensor, Error> {
@@ -221,7 +218,7 @@ impl crate::recording::Engine for Engine {
     fn reserve(&mut self, tensor: &Tensor, shapes: &[Shape]) -> Result<(), Error> {
         let buffer = &mut self.slots[tensor.slot as usize];
         let needed = shapes.iter().map(Shape::len).max().unwrap_or(0);
-        if buffer.len() < needed {
+        if buffer.len() < Line::count(needed) {
             *buffer = Vec::new(); // give the old one back before asking for more
             *buffer = zeros(needed)?;
         }
@@ -238,16 +235,16 @@ impl crate::recording::Engine for Engine {
     }
 
     fn allocated_bytes(&self) -> u64 {
-        self.slots.iter().map(|slot| 4 * slot.len() as u64).sum()
+        self.slots.iter().map(|slot| size_of_val(slot.as_slice()) as u64).sum()
     }
 }
 
-fn zeros(elements: usize) -> Result<Vec<f32>, Error> {
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(elements).map_err(|_| {
+fn zeros(elements: usize) -> Result<Vec<Line>, Error> {
+    let (mut buffer, lines) = (Vec::new(), Line::count(elements));
+    buffer.try_reserve_exact(lines).map_err(|_| {
         Error::Gpu(format!("no memory for a tensor of {} bytes on the CPU", 4 * elements))
     })?;
-    buffer.resize(elements, 0.0);
+    buffer.resize(lines, Line::default());
     Ok(buffer)
 }
 
@@ -259,43 +256,4 @@ fn ranges(tiles: &[u32], cu_seqlens: &[u32]) -> Vec<Range<usize>> {
         first as usize..end as usize
     };
     entries.map(range).collect()
-}
-
-/// [`reference::linear`], blocked, on all cores.  w: \[K, N\].
-fn linear(x: &[f32], w: &[f32], bias: &[f32], r: Option<&[f32]>, y: &mut [f32]) {
-    let n = bias.len();
-    let (t, k) = (y.len() / n, w.len() / n);
-    match r {
-        None => y.chunks_exact_mut(n).for_each(|row| row.copy_from_slice(bias)),
-        Some(r) => {
-            for (y, r) in y.chunks_exact_mut(n).zip(r.chunks_exact(n)) {
-                y.iter_mut().zip(r).zip(bias).for_each(|((y, r), bias)| *y = r + bias);
-            }
-        }
-    }
-    let (x, w) = (Matrix::new(x, t, k, k), Matrix::new(w, k, n, n));
-    multiply_add(x, w, 1.0, Some(1.0), y, rayon::current_num_threads());
-}
-
-/// [`reference::linear_geglu`], a block of rows at a time.  w: \[K, 2F\].
-fn linear_geglu(
-    x: &[f32],
-    w: &[f32],
-    activation: Activation,
-    gate_first: bool,
-    h: &mut [f32],
-    f: usize,
-) {
-    let k = w.len() / (2 * f);
-    let w = Matrix::new(w, k, 2 * f, 2 * f);
-    let rows = 256.min(h.len() / f);
-    let mut gate_up = vec![0.0; rows * 2 * f];
-    for (x, h) in x.chunks(rows * k).zip(h.chunks_mut(rows * f)) {
-        let t = h.len() / f;
-        let gate_up = &mut gate_up[..2 * h.len()];
-        let threads = rayon::current_num_threads();
-        multiply_add(Matrix::new(x, t, k, k), w, 1.0, None, gate_up, threads);
-        let pairs = gate_up.par_chunks(2 * f).zip(h.par_chunks_mut(f));
-        pairs.for_each(|(row, h)| reference::geglu(row, activation, gate_first, h, f));
-    }
 }

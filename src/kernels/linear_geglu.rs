@@ -2,7 +2,7 @@
 //! `shaders/linear_geglu.wgsl` and the same in `shaders/naive/`, `shaders/texture/`.
 
 use super::{Tier, Tile, specialise};
-use crate::recording::{Kernel, Program, Recording, Tensor, grid};
+use crate::recording::{Kernel, Program, Recording, Shape, Tensor, grid};
 pub use crate::reference::Activation;
 use bytemuck::{Pod, Zeroable};
 
@@ -11,8 +11,8 @@ use bytemuck::{Pod, Zeroable};
 pub struct Spec {
     /// How the product is tiled.
     pub tile: Tile,
-    /// Which half of the matrix is activated; on a GPU [`order`] has put the halves where the
-    /// kernel wants them.
+    /// Which half of the matrix is activated; on a GPU [`arrange`] has put the halves where
+    /// the kernel wants them.
     pub gate_first: bool,
     /// By which function.
     pub activation: Activation,
@@ -45,24 +45,27 @@ abi!(Params { rows, outer, inner, gate_first });
 pub struct Args<'a> {
     /// \[T, K\]
     pub x: &'a Tensor,
-    /// \[2F, K\], in the order of [`order`] and [`super::Layout`]
+    /// \[2F, K\], in the order of [`arrange`]
     pub w: &'a Tensor,
     /// \[T, F\], written
     pub h: &'a Tensor,
 }
 bindings!(Args { x: Read, w: Read, h: Write });
 
-/// Puts the rows of \[2F, K\] into the order that the kernels of a tier read: on the CPU as they
-/// are; on a GPU four of the gate, then the four of the other half that they multiply, and so on,
-/// so that an invocation has both.
-pub fn order(tier: Tier, gate_first: bool, w: Vec<f32>, k: usize) -> Vec<f32> {
-    if matches!(tier, Tier::Twin | Tier::Blocked) {
-        return w;
-    }
+/// Brings \[2F, K\] into the order that the kernels of a tier read.  On a GPU four rows of the
+/// gate, then the four of the other half that they multiply, and so on, so that an invocation has
+/// both; on the CPU each half by itself.
+pub fn arrange(tier: Tier, gate_first: bool, w: Vec<f32>, [n, k]: [u32; 2]) -> (Shape, Vec<f32>) {
+    let layout = Tile::new(tier).layout();
     let (first, second) = w.split_at(w.len() / 2);
+    if matches!(tier, Tier::Twin | Tier::Blocked) {
+        let halves = [first, second].map(|half| layout.arrange(half.to_vec(), [n / 2, k]).1);
+        return ([n, k].into(), halves.concat());
+    }
     let (gate, up) = if gate_first { (first, second) } else { (second, first) };
-    let fours = gate.chunks_exact(4 * k).zip(up.chunks_exact(4 * k));
-    fours.flat_map(|(gate, up)| gate.iter().chain(up)).copied().collect()
+    let fours = gate.chunks_exact(4 * k as usize).zip(up.chunks_exact(4 * k as usize));
+    let w = fours.flat_map(|(gate, up)| gate.iter().chain(up)).copied().collect();
+    layout.arrange(w, [n, k])
 }
 
 /// Makes a Spec runnable.
@@ -110,10 +113,10 @@ mod tests {
     #[test]
     fn halves_alternate_by_fours() {
         let w: Vec<f32> = (0..16).map(|n| n as f32).collect(); // F = 8, K = 1
-        let ordered = order(Tier::Naive, true, w.clone(), 1);
-        assert_eq!(ordered[..8], [0.0, 1.0, 2.0, 3.0, 8.0, 9.0, 10.0, 11.0]);
-        let ordered = order(Tier::Texture, false, w.clone(), 1);
-        assert_eq!(ordered[8..], [12.0, 13.0, 14.0, 15.0, 4.0, 5.0, 6.0, 7.0]);
-        assert_eq!(order(Tier::Twin, true, w.clone(), 1), w);
+        let (_, arranged) = arrange(Tier::Naive, true, w.clone(), [16, 1]);
+        assert_eq!(arranged[..8], [0.0, 1.0, 2.0, 3.0, 8.0, 9.0, 10.0, 11.0]);
+        let (_, arranged) = arrange(Tier::Tiled, false, w.clone(), [16, 1]);
+        assert_eq!(arranged[8..], [12.0, 13.0, 14.0, 15.0, 4.0, 5.0, 6.0, 7.0]);
+        assert_eq!(arrange(Tier::Twin, true, w.clone(), [16, 1]).1, w);
     }
 }

@@ -11,7 +11,7 @@ mod tile;
 use crate::recording::{Access, Binding, Const, Kernel, Program};
 use std::sync::Arc;
 pub use tier::Tier;
-pub use tile::{Layout, Tile};
+pub use tile::{Layout, PANEL, Tile};
 
 /// What a host file promises of its shader; compared with the shader's own reflection by
 /// `tests/abi.rs`.

@@ -37,13 +37,17 @@ pub enum Tile {
     },
 }
 
+/// Rows of a weight matrix that the CPU keeps together.
+pub const PANEL: usize = 64;
+
 /// The order of the elements of a weight matrix \[N, K\].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layout {
     /// As PyTorch stores it: \[N, K\].
     Rows,
-    /// Transposed, \[K, N\]: the CPU's products need no copy of it then.
-    Columns,
+    /// Panels of [`PANEL`] rows, the last maybe narrower, each \[K, PANEL\]: the CPU's products
+    /// read it straight through.
+    Panels,
     /// Texels of four rows, \[N/4, K, 4\]: what one k multiplies lies in one texel.
     Texels,
 }
@@ -53,7 +57,7 @@ impl Tile {
     pub fn new(tier: Tier) -> Self {
         match tier {
             Tier::Twin | Tier::Naive => Self::Naive { wg: 64, layout: Layout::Rows },
-            Tier::Blocked => Self::Naive { wg: 64, layout: Layout::Columns },
+            Tier::Blocked => Self::Naive { wg: 64, layout: Layout::Panels },
             Tier::Tiled => Self::Tiled { bm: 64, bn: 64, bk: 16 },
             Tier::Texture => Self::Texture { wg: 64, s: 1, lx: 8, tm: 4, tn: 8 },
             Tier::Subgroup(s) => {
@@ -121,7 +125,10 @@ impl Layout {
         assert_eq!(w.len(), n as usize * k as usize, "weights");
         match self {
             Self::Rows => ([n, k].into(), w),
-            Self::Columns => ([k, n].into(), transposed(&w, k as usize)),
+            Self::Panels => {
+                let panels = w.chunks(PANEL * k as usize);
+                ([n, k].into(), panels.flat_map(|rows| transposed(rows, k as usize)).collect())
+            }
             Self::Texels => {
                 let fours = w.chunks_exact(4 * k as usize);
                 let w = fours.flat_map(|rows| transposed(rows, k as usize));
@@ -144,8 +151,11 @@ mod tests {
     #[test]
     fn arrangements_by_hand() {
         let w: Vec<f32> = (0..16).map(|n| n as f32).collect(); // N = 8, K = 2
-        let (shape, columns) = Layout::Columns.arrange(w.clone(), [8, 2]);
-        assert_eq!((shape, &columns[..4]), ([2, 8].into(), &[0.0, 2.0, 4.0, 6.0][..]));
+        let (shape, panel) = Layout::Panels.arrange(w.clone(), [8, 2]);
+        assert_eq!((shape, &panel[..4]), ([8, 2].into(), &[0.0, 2.0, 4.0, 6.0][..]));
+        let w65: Vec<f32> = (0..130).map(|n| n as f32).collect(); // N = 65, K = 2
+        let (_, panels) = Layout::Panels.arrange(w65, [65, 2]);
+        assert_eq!((panels[63], panels[64], &panels[128..]), (126.0, 1.0, &[128.0, 129.0][..]));
         let (shape, texels) = Layout::Texels.arrange(w.clone(), [8, 2]);
         assert_eq!(shape, [2, 8].into());
         assert_eq!(texels[..8], [0.0, 2.0, 4.0, 6.0, 1.0, 3.0, 5.0, 7.0]);

@@ -91,7 +91,9 @@ pub(super) fn attend(
     [q, key, v]: [&Tensor; 3],
 ) {
     let (cu_seqlens, tiles, norms) = (&s.cu_seqlens, &s.tiles, &s.norms);
-    key_norm::record(rec, &k.key_norm, key_norm::Args { k: key, cu_seqlens, tiles, norms });
+    if let Some(kernel) = &k.key_norm {
+        key_norm::record(rec, kernel, key_norm::Args { k: key, cu_seqlens, tiles, norms });
+    }
     let context = &s.n;
     let slopes = &w.slopes;
     let args = attention::Args { q, k: key, v, slopes, cu_seqlens, tiles, norms, context };

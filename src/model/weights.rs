@@ -64,7 +64,7 @@ pub struct Layer {
     pub attention_norm: Norm,
     /// Of the code model only.
     pub qk: Option<QkNorms>,
-    /// W_1, \[2F, D\], in the order of [`linear_geglu::order`]; it has no bias.
+    /// W_1, \[2F, D\], in the order of [`linear_geglu::arrange`]; it has no bias.
     pub gate_up: Tensor,
     /// W_2
     pub down: Linear,
@@ -219,13 +219,14 @@ impl Loader<'_> {
             }),
         };
         let gate_up = self.read(&name(variant.gate_up), &[2 * f, d])?;
-        let gate_up = linear_geglu::order(self.tier, variant.gate_first, gate_up, d as usize);
+        let shape = [2 * f, d];
+        let (shape, gate_up) = linear_geglu::arrange(self.tier, variant.gate_first, gate_up, shape);
         Ok(Layer {
             qkv: self.projections(n, variant)?,
             proj: self.linear(&[name("attention.output.dense")], [d, d])?,
             attention_norm: self.norm(&name("attention.output.LayerNorm"))?,
             qk,
-            gate_up: self.weights(gate_up, [2 * f, d])?,
+            gate_up: self.engine.upload(shape, self.tier.format(), &gate_up)?,
             down: self.linear(&[name(variant.down)], [d, f])?,
             mlp_norm: self.norm(&name(variant.mlp_norm))?,
         })

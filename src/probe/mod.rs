@@ -8,7 +8,7 @@ mod seeded;
 use crate::{
     error::Error,
     kernels::{
-        Tier,
+        Tier, Tile,
         attention::{self, SKIP_EPS},
         layer_norm, linear,
         linear_geglu::{self, Activation},
@@ -165,7 +165,8 @@ impl Problem {
             }
             Self::Linear { t, n, k, residual } => {
                 let x = data.normal([t, k], 1.0)?;
-                let w = data.weights([n, k], |w| w)?;
+                let w =
+                    data.weights([n, k], |w, shape| Tile::new(tier).layout().arrange(w, shape))?;
                 let (bias, y) = (data.vector(n, 1.0, 0.0)?, data.undefined([t, n])?);
                 let r = if residual { data.normal([t, n], 1.0)? } else { x };
                 let kernel = linear::kernel(linear::Spec::new(tier, residual));
@@ -175,8 +176,8 @@ impl Problem {
             }
             Self::LinearGeglu { t, f, k, gate_first, activation } => {
                 let x = data.normal([t, k], 2.0)?;
-                let order = |w| linear_geglu::order(tier, gate_first, w, k as usize);
-                let w = data.weights([2 * f, k], order)?;
+                let arrange = |w, shape| linear_geglu::arrange(tier, gate_first, w, shape);
+                let w = data.weights([2 * f, k], arrange)?;
                 let h = data.undefined([t, f])?;
                 let spec = linear_geglu::Spec::new(tier, gate_first, activation);
                 let args = linear_geglu::Args { x: &x, w: &w, h: &h };

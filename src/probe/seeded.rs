@@ -3,7 +3,7 @@
 use crate::{
     batch,
     error::Error,
-    kernels::{Tier, Tile, attention, embed, key_norm},
+    kernels::{Tier, attention, embed, key_norm},
     model::alibi,
     recording::{Engine, Format, Recording, Shape, Tensor},
 };
@@ -67,14 +67,14 @@ impl Seeded<'_> {
         self.engine.upload(shape.into(), self.tier.format(), &data)
     }
 
-    /// A product's matrix: `order` of \[N, K\], as the tier arranges it.
+    /// A product's matrix \[N, K\], as `arrange` makes it.
     pub(super) fn weights(
         &mut self,
         [n, k]: [u32; 2],
-        order: impl FnOnce(Vec<f32>) -> Vec<f32>,
+        arrange: impl FnOnce(Vec<f32>, [u32; 2]) -> (Shape, Vec<f32>),
     ) -> Result<Tensor, Error> {
         let w = self.drawn(n as usize * k as usize, 1.0 / (k as f32).sqrt(), 0.0);
-        let (shape, w) = Tile::new(self.tier).layout().arrange(order(w), [n, k]);
+        let (shape, w) = arrange(w, [n, k]);
         self.engine.upload(shape, self.tier.format(), &w)
     }
 

@@ -1,6 +1,6 @@
 use super::{Suite, run};
 use jinabert::{
-    kernels::{Tier, Tile, linear_geglu},
+    kernels::{Tier, linear_geglu},
     probe::Problem,
     recording::{Engine, Recording},
     reference::Activation,
@@ -45,9 +45,7 @@ fn gelu(engine: &mut dyn Engine, tier: Tier) -> Result<(), Failed> {
     let input: Vec<f32> = x.chunks_exact(4).flat_map(|row| [row, &[1.0; 4]].concat()).collect();
     let unit = |n: usize| (0..8).map(move |k| if k == n { 1.0 } else { 0.0 });
     let w: Vec<f32> = (0..8).flat_map(unit).collect();
-    let layout = Tile::new(tier).layout();
-    let w = linear_geglu::order(tier, true, w, 8);
-    let (shape, w) = layout.arrange(w, [8, 8]);
+    let (shape, w) = linear_geglu::arrange(tier, true, w, [8, 8]);
     let w = engine.upload(shape, tier.format(), &w)?;
     let input = engine.upload([ROWS, 8].into(), tier.format(), &input)?;
     let h = engine.alloc([ROWS, 4].into(), tier.format())?;
