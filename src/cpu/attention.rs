@@ -23,7 +23,8 @@
 //! below.  What two sides leave out is then at most 2·2^`skip` of a query's sum, and its output
 //! moves by at most twice that times the largest |v|: with 2^`skip` = ε/2, by 2·ε·max |v|.  c is
 //! the mean of the sequence's keys: adding a vector to all keys changes no weight, and should not
-//! loosen the bound either.  D grows and κ falls from block to block, so to stop is to stop for good.
+//! loosen the bound either.  D grows and κ falls from block to block, so to stop is to stop for
+//! good.
 
 use super::{
     reach::{KEYS, Reach, Rows},
