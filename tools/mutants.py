@@ -26,24 +26,38 @@ MUTANTS = [
     ("no 1/sqrt(E)", "attention.wgsl", "load4(q[query + e]) * params.scale", "load4(q[query + e])"),
     ("no rescale of O", "attention.wgsl", "o[e] *= keep;", "o[e] *= 1.0;"),
     ("no rescale of L", "attention.wgsl", "sum *= keep;", "sum *= 1.0;"),
-    ("keys past the end count", "attention.wgsl", "alibi(slope, i, j), j < end)", "alibi(slope, i, j), true)"),
-    ("last key left out", "attention.wgsl", "j < end);", "j + 1u < end || end - start == 1u);"),
-    ("last key tile left out", "attention.wgsl", "j0 < end; j0 += BK", "j0 + BK <= end || j0 == start; j0 += BK"),
-    ("neighbour's keys", "attention.wgsl", "var j0 = start;", "var j0 = max(start, 1u) - 1u;"),
+    ("keys past the end count", "attention.wgsl", "alibi(slope, i, j), j < tile_end)", "alibi(slope, i, j), true)"),
+    ("last key left out", "attention.wgsl", "j < tile_end);", "j + 1u < tile_end || tile_end - start == 1u);"),
+    ("neighbour's keys", "attention.wgsl", "var j0 = start + tile * TILE;", "var j0 = max(start, 1u) - 1u + tile * TILE;"),
+    ("rows beyond the end lower the mass", "attention.wgsl", "select(LOWEST, -most, live)", "select(3.4e38, -most, live)"),
+    ("last tile left out", "lib/reach.wgsl", "Reach(0u, count)", "Reach(0u, max(count, own + 2u) - 1u)"),
+    ("norms ignored", "lib/reach.wgsl", "found.first - 1u) * TILE + 1u;\n        if qmax * kappa",
+     "found.first - 1u) * TILE + 1u;\n        if 0.0 * kappa"),
+    ("skipping though switched off", "lib/reach.wgsl", "params.skip > 0.0", "params.skip > 9.0"),
+    ("texture: ALiBi sign positive", "texture/attention.wgsl", "-= slope * abs", "+= slope * abs"),
+    ("texture: keys past the end count", "texture/attention.wgsl", "keys{n} < vec4(tile_end)", "keys{n} < vec4(tile_end + 1u)"),
+    ("texture: no rescale of O", "texture/attention.wgsl", "o{m}_{e} *= keep{m};", "o{m}_{e} *= 1.0;"),
+    ("texture: no page", "lib/page.wgsl", "row / 8192u * width", "row / 8192u"),
+    ("texture: every element from lane 0", "lib/share_many.wgsl", "{i%S}u", "0u"),
+    ("texture: halves swapped", "texture/linear_geglu.wgsl", "activation(a{m}_{2*n}) * a{m}_{2*n+1}",
+     "activation(a{m}_{2*n+1}) * a{m}_{2*n}"),
+    ("texture: no residual", "texture/linear.wgsl", "value += textureLoad(r, to, 0);", "value += 0.0 * textureLoad(r, to, 0);"),
     ("GELU by tanh", "lib/gelu.wgsl", "return max(x, vec4(0.0)) - 0.5 * size * erfc4(size * 0.70710678);",
      "return 0.5 * x * (1.0 + tanh(0.7978845608 * (x + 0.044715 * x * x * x)));"),
-    ("halves swapped", "geglu.wgsl", "if GATE_FIRST {", "if !GATE_FIRST {"),
+    ("halves swapped", "linear_geglu.wgsl", "activation(sums.l) * sums.r", "activation(sums.r) * sums.l"),
     ("eps 1e-5 in embed", "embed.wgsl", "&z, params.eps", "&z, 1e-5"),
     ("eps 1e-5 in layer_norm", "layer_norm.wgsl", "&z, params.eps", "&z, 1e-5"),
     ("unbiased variance", "lib/row_norm.wgsl", "square) / f32(D)", "square) / f32(D - 1u)"),
     ("variance in one pass", "lib/row_norm.wgsl", "let d = (*z)[n] - mean;\n            square += dot(d, d);",
      "square += dot((*z)[n], (*z)[n]) - 4.0 * mean * mean;"),
-    ("no residual", "layer_norm.wgsl", "z[n] += load4(r[row * D4 + i]);", "z[n] += 0.0 * load4(r[row * D4 + i]);"),
+    ("no residual in layer_norm", "layer_norm.wgsl", "z[n] += load4(r[row * D4 + i]);", "z[n] += 0.0 * load4(r[row * D4 + i]);"),
     ("token types ignored", "embed.wgsl", "type_ids[t] * D4", "0u * type_ids[t] * D4"),
     ("rows of the first part", "embed.wgsl", "(id - params.first) * D4", "min(id, params.rows - 1u) * D4"),
-    ("no bias", "linear.wgsl", "sums.l[n] + bias[left]", "sums.l[n] + 0.0 * bias[left]"),
-    ("last K tile left out", "linear.wgsl", "k0 < k4; k0 += BK4", "k0 + BK4 <= k4 || k0 == 0u; k0 += BK4"),
-    ("edge row lost", "linear.wgsl", "if row < params.rows && k < k4", "if row + 1u < params.rows && k < k4"),
+    ("no bias", "linear.wgsl", "sum + bias[col / 4u]", "sum + 0.0 * bias[col / 4u]"),
+    ("no residual", "linear.wgsl", "value += r[to];", "value += 0.0 * r[to];"),
+    ("last K tile not cut", "lib/product_8x8.wgsl", "min(BK4, k4 - k0)", "BK4"),
+    ("edge row lost", "lib/product_8x8.wgsl", "params.rows - 1u", "max(params.rows, 2u) - 2u"),
+    ("norm instead of its square root", "key_norm.wgsl", "sqrt(most)", "most"),
     ("grid not folded", "layer_norm.wgsl", "let row = wg.y * grid.x + wg.x;", "let row = wg.x + 0u * grid.x;"),
     ("pool divides by all tokens", "pool.wgsl", "f32(end - start)", "f32(cu_seqlens[params.sequences])"),
     ("pool without [CLS]", "pool.wgsl", "var block = start; block < end",
@@ -87,8 +101,8 @@ def main() -> int:
             text = (shaders / file).read_text()
             assert text.count(old) == 1, f"{name}: {text.count(old)} places"
             (shaders / file).write_text(text.replace(old, new))
-            words = [Path(file).stem] if "lib/" not in file else ["attention", "geglu", "layer_norm", "embed"]
-            by_kernel = failures(kernels, [f"{arguments.device}/{word}/" for word in words], shaders)
+            words = [Path(file).stem] if "lib/" not in file else ["attention", "linear", "layer_norm", "embed", "pool"]
+            by_kernel = failures(kernels, [f"{arguments.device}/{word}" for word in words], shaders)
             by_model = failures(model, [f"{arguments.device}/{fixture}" for fixture in FIXTURES], shaders)
         short = [trial.removeprefix(f"{arguments.device}/") for trial in by_kernel + by_model]
         kernel, fixture = short[: len(by_kernel)], short[len(by_kernel):]

@@ -1,7 +1,7 @@
 //! The device's own limits: arithmetic, memory, and the cost of asking.
 //!
-//! On a GPU, by the shaders in `shaders/roof/`; on the CPU, by a product of the gemm crate and a
-//! copy on all cores.
+//! On a GPU, by the shaders in `shaders/roof/`; on the CPU, by its own product and a copy on
+//! all cores.
 
 use super::{
     stats::{Limits, Spread},
@@ -192,7 +192,7 @@ pub fn measure(target: &mut Target, budget: Budget) -> Result<Roof, Error> {
     let (submit_ms, dispatch_us) = latency(&mut open, budget)?;
     target.submit_ms = submit_ms.median;
     let (compute, memory) = match &mut open {
-        Open::Cpu(_) => (gemm(target, &mut open, budget)?, core_copy(budget)?),
+        Open::Cpu(_) => (product(target, &mut open, budget)?, core_copy(budget)?),
         Open::Gpu(_) => {
             settle_clock(target, &mut open)?;
             let memory = gpu_copy(target, &mut open, budget)?;
@@ -293,11 +293,11 @@ fn gpu_compute(target: &Target, open: &mut Open, budget: Budget) -> Result<Limit
     Ok(best.expect("two were tried"))
 }
 
-fn gemm(target: &Target, open: &mut Open, budget: Budget) -> Result<Limit, Error> {
+fn product(target: &Target, open: &mut Open, budget: Budget) -> Result<Limit, Error> {
     let problem = Problem::Linear { t: 1024, n: 1024, k: 1024, residual: false };
     let recorded = problem.record(open.engine(), Tier::Blocked, 1)?;
     let ms = target.time(open, &recorded.recording, budget.limits)?;
-    let by = "sgemm 1024³, gemm crate".to_owned();
+    let by = "product of 1024³, of this device itself".to_owned();
     Ok(Limit { giga_per_s: 1e-6 * problem.work().flops / ms.min, by, ms })
 }
 

@@ -198,7 +198,7 @@ pub(super) struct Keys {
     pub(super) norms: Tensor,
 }
 
-/// What [`Recorded::output`] holds before it is computed.
+/// What [`Recorded::output`](super::Recorded::output) holds before it is computed.
 pub const UNWRITTEN: f32 = -7.777e7;
 
 #[cfg(test)]
