@@ -1,17 +1,17 @@
-// attention: softmax(q·kᵀ/√E - m_h·|i - j|)·v, without ever storing the T×T scores.
+// attention: softmax(q·kᵀ/√E - m_h·|i - j|)·v, without ever storing the T×T scores; heads of 64.
 //
 //     s_ij = q_i·k_j / sqrt(E) - m_h * |i - j|          j in the same sequence as i
 //     o_i  = Σ_j exp(s_ij - M_i) v_j / Σ_j exp(s_ij - M_i),   M_i = max_j s_ij
 //
-// Computed in one sweep over key tiles with a running maximum M, sum L and output O,
-// rescaled by exp(M_old - M_new) when M grows (Milakov & Gimelshein 2018, arXiv:1805.02867;
-// Dao 2023, arXiv:2307.08691).  The bias is symmetric: an encoder sees both sides (lib/alibi.wgsl).
+// Computed in one sweep over key tiles with a running maximum M, sum L and output O, rescaled by exp(M_old - M_new) when
+// M grows (Milakov & Gimelshein 2018, arXiv:1805.02867; Dao 2023, arXiv:2307.08691).  The bias is symmetric: an encoder
+// sees both sides (lib/alibi.wgsl).
 //
-// Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   cu_seqlens: [B+1]   tiles: [n, 2]
-// Work        workgroup = (one tile of WG queries, one head), one query per invocation; no workgroup is idle:
-//             the host lists the tiles, so a short sequence costs one
-// Memory      sh_k, sh_v: BK·E each; q, O and BK scores in registers.  All invocations read the same key at the
-//             same time, which workgroup memory serves as a broadcast
+// Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   cu_seqlens: [B+1]   tiles: [n, 2]   norms: [n, H]
+// Work        workgroup = (one tile of 64 queries, one head); both products are tiled as in lib/product_8x8.wgsl:
+//             an invocation has 8 queries by 2 of KEYS keys of the scores, and 8 queries by 8 columns of the output
+// Memory      sh_q: CH vec4s of every query, then the weights; sh_k, sh_v: CH vec4s of the keys, and the values; what an
+//             invocation reads together lies together, and what neighbours read is in different bank groups
 // Skips       no mask and no padding exist: a sequence is the range cu_seqlens[b]..cu_seqlens[b+1].  Tiles of keys
 //             whose weight is certainly below params.skip are left out (lib/reach.wgsl has the proof)
 // Numerics    f32; M starts at -3.4e38, not -inf (fast-math drivers drop inf); keys past the end score that too,
@@ -24,14 +24,18 @@
 #import reach
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
-const WG: u32 = 64u; // queries per workgroup
-const BK: u32 = 32u; // keys staged at a time
+const WG: u32 = 64u; // invocations per workgroup, and queries
 const E: u32 = 64u;  // head width
 
-const E4: u32 = E / 4u;
-const LOWEST: f32 = -3.4e38;
 const TILE: u32 = WG;
-const_assert E % 4u == 0u && TILE % BK == 0u && BK * E4 >= WG;
+const E4: u32 = E / 4u;
+const KEYS: u32 = 16u;         // keys at a time
+const CH: u32 = 4u;            // vec4s along E staged at a time; also vec4s of KEYS
+const LX: u32 = E / 8u;        // invocations along keys, and along E
+const STRIDE: u32 = LX + 1u;   // from one vec4 along E to the next, in what invocations read
+const STEP: u32 = WG / CH;     // rows staged at once
+const LOWEST: f32 = -3.4e38;
+const_assert E == 64u && WG == 64u;
 
 struct Params {
     tiles: u32,    // entries in the tile list
@@ -56,8 +60,19 @@ struct Params {
 @group(0) @binding(7) var<storage, read> norms: array<f32>;             // [n, H]: largest norm of a tile's keys
 @group(0) @binding(8) var<storage, read_write> context: array<Elem4>;   // [T, D]
 
-var<workgroup> sh_k: array<vec4<f32>, BK * E4>;
-var<workgroup> sh_v: array<vec4<f32>, BK * E4>;
+alias Eight = array<vec4<f32>, 9>; // and one unused
+alias Two = array<vec4<f32>, 3>;
+
+var<workgroup> sh_q: array<Eight, CH * STRIDE>; // 8 queries, or weights, of each row of invocations
+var<workgroup> sh_k: array<Two, CH * STRIDE>;   // 2 keys of each column of invocations
+var<workgroup> sh_v: array<Eight, CH * STRIDE>; // 8 columns of each column of invocations, at 4 keys
+var<workgroup> sh_row: array<vec4<f32>, 2u * WG>;
+
+// Something of each of an invocation's queries, or eight columns of one.
+struct Row8 {
+    l: vec4<f32>,
+    r: vec4<f32>,
+}
 
 @compute @workgroup_size(WG)
 fn attention(
@@ -71,88 +86,163 @@ fn attention(
     let start = cu_seqlens[tiles[entry].x];
     let end = cu_seqlens[tiles[entry].x + 1u];
     let count = (end - start + TILE - 1u) / TILE; // tiles of the sequence
-    let own = (tiles[entry].y - start) / TILE;
+    let first = tiles[entry].y;
+    let own = (first - start) / TILE;
     let slope = slopes[head];
-    let i = tiles[entry].y + lid;
-    let live = i < end; // the others help to stage keys and write nothing
-    let query = min(i, end - 1u) * params.q_step + params.q_column + head * E4;
+    let lx = lid % LX;
+    let ly = lid / LX;
+    let sc = lid % CH; // what this invocation stages: vec4 sc of rows sr, sr + STEP, …
+    let sr = lid / CH;
 
-    var qi: array<vec4<f32>, E4>;
-    var square = 0.0;
-    for (var e = 0u; e < E4; e++) {
-        qi[e] = load4(q[query + e]) * params.scale;
-        square += dot(qi[e], qi[e]);
-    }
-    let qmax = sqrt(tile_max(lid, square));
-
-    var most = LOWEST;
-    var sum = 0.0;
-    var o: array<vec4<f32>, E4>;
+    #unroll m 8
+    var o{m} = Row8(vec4(0.0), vec4(0.0));
+    #end
+    var most = Row8(vec4(LOWEST), vec4(LOWEST));
+    var sum = Row8(vec4(0.0), vec4(0.0));
     var range = Reach(own, own + 1u); // the own tile first: it tells which others matter
     for (var n = 0u; n < range.last - range.first; n++) {
         // n = 0: own; then the others from left to right
         let nth = range.first + n - 1u;
         let tile = select(select(nth, nth + 1u, nth >= own), own, n == 0u);
         let tile_end = min(start + (tile + 1u) * TILE, end);
-        for (var j0 = start + tile * TILE; j0 < tile_end; j0 += BK) {
-            for (var n = lid; n < BK * E4; n += WG) {
-                let j = min(j0 + n / E4, end - 1u);
-                sh_k[n] = load4(k[j * params.k_step + params.k_column + head * E4 + n % E4]);
-                sh_v[n] = load4(v[j * params.v_step + params.v_column + head * E4 + n % E4]);
+        for (var j0 = start + tile * TILE; j0 < tile_end; j0 += KEYS) {
+            // Scores of queries first + ly + 8m and keys j0 + 2lx, j0 + 2lx + 1.
+            #unroll m 8
+            var s{m} = vec2(0.0);
+            #end
+            for (var e = 0u; e < E4; e += CH) {
+                #unroll j 4
+                let q{j} = query(min(first + sr + {j}u * STEP, end - 1u), head, e + sc);
+                #end
+                let key = min(j0 + sr, end - 1u) * params.k_step + params.k_column + head * E4 + e + sc;
+                let k0 = load4(k[key]);
+                #unroll j 4
+                sh_q[sc * STRIDE + sr % 8u][sr / 8u + {j}u * STEP / 8u] = q{j};
+                #end
+                sh_k[sc * STRIDE + sr / 2u][sr % 2u] = k0;
+                workgroupBarrier();
+                for (var c = 0u; c < CH; c++) {
+                    let row = c * STRIDE + ly;
+                    let col = c * STRIDE + lx;
+                    let keys = transpose(mat2x4(sh_k[col][0], sh_k[col][1]));
+                    #unroll m 8
+                    let q{m} = sh_q[row][{m}];
+                    #unroll x 4
+                    s{m} = fma(vec2(q{m}[{x}]), keys[{x}], s{m});
+                    #end
+                    #end
+                }
+                workgroupBarrier();
+            }
+
+            let j = j0 + 2u * lx + vec2(0u, 1u);
+            #unroll m 8
+            let bias{m} = vec2(alibi(slope, first + ly + {8*m}u, j.x), alibi(slope, first + ly + {8*m}u, j.y));
+            s{m} = select(vec2(LOWEST), s{m} + bias{m}, j < vec2(tile_end));
+            let top{m} = max(s{m}.x, s{m}.y);
+            #end
+            sh_row[2u * lid] = vec4(top0, top1, top2, top3);
+            sh_row[2u * lid + 1u] = vec4(top4, top5, top6, top7);
+            workgroupBarrier();
+            var grown = most;
+            for (var x = 0u; x < LX; x++) {
+                grown.l = max(grown.l, sh_row[2u * (ly * LX + x)]);
+                grown.r = max(grown.r, sh_row[2u * (ly * LX + x) + 1u]);
+            }
+            let keep = Row8(exp(most.l - grown.l), exp(most.r - grown.r));
+            most = grown;
+            #unroll m 4
+            s{m} = exp(s{m} - most.l[{m}]);
+            s{m+4} = exp(s{m+4} - most.r[{m}]);
+            o{m} = Row8(o{m}.l * keep.l[{m}], o{m}.r * keep.l[{m}]);
+            o{m+4} = Row8(o{m+4}.l * keep.r[{m}], o{m+4}.r * keep.r[{m}]);
+            #end
+            sum.l = sum.l * keep.l + vec4(s0.x + s0.y, s1.x + s1.y, s2.x + s2.y, s3.x + s3.y);
+            sum.r = sum.r * keep.r + vec4(s4.x + s4.y, s5.x + s5.y, s6.x + s6.y, s7.x + s7.y);
+
+            // Output of the same queries and columns 4lx to 4lx+3 and 4(lx + LX) to 4(lx + LX)+3.
+            let half = lx % 2u * 2u;
+            let to = lx / 2u * STRIDE + ly;
+            #unroll m 8
+            sh_q[to][{m}][half] = s{m}.x;
+            sh_q[to][{m}][half + 1u] = s{m}.y;
+            #end
+            for (var i = lid; i < KEYS * E4; i += WG) {
+                let key = i / E4;
+                let e = i % E4;
+                let value = min(j0 + key, end - 1u) * params.v_step + params.v_column + head * E4 + e;
+                sh_v[key / 4u * STRIDE + e % LX][e / LX * 4u + key % 4u] = load4(v[value]);
             }
             workgroupBarrier();
-
-            var s: array<f32, BK>;
-            var grown = most;
-            for (var n = 0u; n < BK; n++) {
-                var score = 0.0;
-                for (var e = 0u; e < E4; e++) {
-                    score += dot(qi[e], sh_k[n * E4 + e]);
-                }
-                let j = j0 + n;
-                s[n] = select(LOWEST, score + alibi(slope, i, j), j < tile_end);
-                grown = max(grown, s[n]);
-            }
-
-            let keep = exp(most - grown);
-            most = grown;
-            sum *= keep;
-            for (var e = 0u; e < E4; e++) {
-                o[e] *= keep;
-            }
-            for (var n = 0u; n < BK; n++) {
-                let p = exp(s[n] - most);
-                sum += p;
-                for (var e = 0u; e < E4; e++) {
-                    o[e] += p * sh_v[n * E4 + e];
-                }
+            for (var c = 0u; c < CH; c++) {
+                let row = c * STRIDE + ly;
+                let col = c * STRIDE + lx;
+                #unroll x 4
+                let l{x} = sh_v[col][{x}];
+                let r{x} = sh_v[col][{x+4}];
+                #end
+                #unroll m 8
+                let p{m} = sh_q[row][{m}];
+                #unroll x 4
+                o{m}.l = fma(vec4(p{m}[{x}]), l{x}, o{m}.l);
+                o{m}.r = fma(vec4(p{m}[{x}]), r{x}, o{m}.r);
+                #end
+                #end
             }
             workgroupBarrier();
         }
         if n == 0u {
-            // The rows beyond the end repeat the last one further out: they must not count.
-            let mass = -tile_max(lid, select(LOWEST, -most, live));
+            // Queries beyond the end repeat the last one further out: they must not count.
+            var least = 3.4e38;
+            #unroll m 4
+            if first + ly + {8*m}u < end { least = min(least, most.l[{m}]); }
+            if first + ly + {8*m+32}u < end { least = min(least, most.r[{m}]); }
+            #end
+            let mass = -tile_max(lid, -least);
+            var square = 0.0;
+            for (var e = 0u; e < E4; e++) {
+                let part = query(min(first + lid, end - 1u), head, e);
+                square += dot(part, part);
+            }
+            let qmax = sqrt(tile_max(lid, square));
             // The tiles of a sequence follow each other in the list.
             range = reach(own, count, entry - own, end - start, head, slope, qmax, mass);
         }
     }
 
-    if live {
-        for (var e = 0u; e < E4; e++) {
-            context[(i * params.heads + head) * E4 + e] = store4(o[e] / sum);
-        }
+    sh_row[2u * lid] = sum.l;
+    sh_row[2u * lid + 1u] = sum.r;
+    workgroupBarrier();
+    var total = Row8(vec4(0.0), vec4(0.0));
+    for (var x = 0u; x < LX; x++) {
+        total.l += sh_row[2u * (ly * LX + x)];
+        total.r += sh_row[2u * (ly * LX + x) + 1u];
     }
+    #unroll m 4
+    store8(o{m}, total.l[{m}], first + ly + {8*m}u, end, head * E4 + lx);
+    store8(o{m+4}, total.r[{m}], first + ly + {8*m+32}u, end, head * E4 + lx);
+    #end
 }
 
-// The maximum over the workgroup, in the memory of the keys, which nobody may be reading.
+fn query(i: u32, head: u32, e: u32) -> vec4<f32> {
+    return load4(q[i * params.q_step + params.q_column + head * E4 + e]) * params.scale;
+}
+
+fn store8(o: Row8, total: f32, i: u32, end: u32, column: u32) {
+    if i >= end { return; }
+    context[i * params.heads * E4 + column] = store4(o.l / total);
+    context[i * params.heads * E4 + column + LX] = store4(o.r / total);
+}
+
+// The maximum over the workgroup.
 fn tile_max(lid: u32, value: f32) -> f32 {
-    sh_k[lid].x = value;
+    sh_row[lid].x = value;
     workgroupBarrier();
     for (var half = WG / 2u; half > 0u; half /= 2u) {
-        if lid < half { sh_k[lid].x = max(sh_k[lid].x, sh_k[lid + half].x); }
+        if lid < half { sh_row[lid].x = max(sh_row[lid].x, sh_row[lid + half].x); }
         workgroupBarrier();
     }
-    let most = sh_k[0].x;
-    workgroupBarrier(); // sh_k may be overwritten by the next tile
+    let most = sh_row[0].x;
+    workgroupBarrier(); // sh_row may be overwritten
     return most;
 }

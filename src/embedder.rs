@@ -220,8 +220,8 @@ impl Embedder {
     /// Embeds texts, in order.
     ///
     /// Texts are tokenised on all cores, packed without padding into batches, and run longest
-    /// first; results come back in the order given, and what else is in a batch never changes one
-    /// beyond 1e-5.
+    /// first; results come back in the order given, and what else is in a batch never changes a bit
+    /// of one on the same device.
     ///
     /// # Errors
     /// [`Error::TooLong`] for a text over the limit, unless it is to be truncated;

@@ -1,5 +1,5 @@
 //! `softmax(q·kᵀ/√E - m_h·|i - j|)·v`.  Shaders: `shaders/attention.wgsl` and the same in
-//! `shaders/naive/`, `shaders/texture/`.
+//! `shaders/any_width/`, `shaders/naive/`, `shaders/texture/`.
 
 use super::{ELEM, GPU_TIERS, HEAD_WIDTHS, Tier, lanes, share, specialise};
 use crate::recording::{Const, Kernel, Program, Recording, Tensor, grid};
@@ -19,8 +19,10 @@ pub struct Spec {
 pub enum Tile {
     /// One query per invocation, keys one at a time.
     Naive,
-    /// One query per invocation, keys staged in workgroup memory.
-    Tiled {
+    /// Tiles of both products in workgroup memory and registers; heads of 64.
+    Tiled,
+    /// One query per invocation, keys staged in workgroup memory; heads of any width.
+    Staged {
         /// Keys staged at a time.
         bk: u32,
     },
@@ -40,7 +42,11 @@ impl Spec {
     pub fn new(tier: Tier, e: u32) -> Self {
         let tile = match tier {
             Tier::Twin | Tier::Blocked | Tier::Naive => Tile::Naive,
-            Tier::Tiled => Tile::Tiled { bk: (2048 / e).next_power_of_two().min(32) },
+            Tier::Tiled if e == 64 => Tile::Tiled,
+            Tier::Tiled => {
+                let most = if e < 8 { TILE } else { 32 };
+                Tile::Staged { bk: (2048 / e).next_power_of_two().min(most) }
+            }
             Tier::Texture | Tier::Subgroup(_) => {
                 let s = tier.lanes();
                 // Software drivers keep four queries and their outputs close by; a card has
@@ -55,8 +61,8 @@ impl Spec {
     fn constants(&self) -> Vec<(&'static str, Const)> {
         let e = ("E", self.e.into());
         match self.tile {
-            Tile::Naive => vec![("WG", TILE.into()), e],
-            Tile::Tiled { bk } => vec![("WG", TILE.into()), ("BK", bk.into()), e],
+            Tile::Naive | Tile::Tiled => vec![("WG", TILE.into()), e],
+            Tile::Staged { bk } => vec![("WG", TILE.into()), ("BK", bk.into()), e],
             Tile::Texture { s, tq, tk } => {
                 vec![
                     ("TILE", TILE.into()),
@@ -139,7 +145,8 @@ bindings!(Args {
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
     let (file, textures, imports): (_, &[_], _) = match spec.tile {
         Tile::Naive => (source!("naive/attention.wgsl"), &[], vec![ELEM]),
-        Tile::Tiled { .. } => (source!("attention.wgsl"), &[], vec![ELEM]),
+        Tile::Tiled => (source!("attention.wgsl"), &[], vec![ELEM]),
+        Tile::Staged { .. } => (source!("any_width/attention.wgsl"), &[], vec![ELEM]),
         Tile::Texture { s, .. } => {
             let imports = vec![("share", share(s)), ("lanes", lanes(s))];
             (source!("texture/attention.wgsl"), &["q", "k", "v", "context"], imports)

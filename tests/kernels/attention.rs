@@ -111,7 +111,11 @@ impl Own {
 /// far away that outweighs all others, slopes near and at zero, and a large eps so that much is
 /// left out.
 fn skipping(engine: &mut dyn Engine, tier: Tier) -> Result<(), Failed> {
-    let (tokens, heads, e) = (700u32, 3u32, 8u32);
+    [8, 64].into_iter().try_for_each(|e| skipping_at(engine, tier, e))
+}
+
+fn skipping_at(engine: &mut dyn Engine, tier: Tier, e: u32) -> Result<(), Failed> {
+    let (tokens, heads) = (700u32, 3u32);
     let d = (heads * e) as usize;
     let wave = |n: usize| ((n * 7919 % 1000) as f32 / 500.0 - 1.0) * 1.7;
     let mild: Vec<f32> = (0..tokens as usize * 3 * d).map(wave).collect();

@@ -1,0 +1,158 @@
+// attention: softmax(q·kᵀ/√E - m_h·|i - j|)·v, without storing the T×T scores; heads of any width up to 128.
+//
+//     s_ij = q_i·k_j / sqrt(E) - m_h * |i - j|          j in the same sequence as i
+//     o_i  = Σ_j exp(s_ij - M_i) v_j / Σ_j exp(s_ij - M_i),   M_i = max_j s_ij
+//
+// Computed in one sweep over key tiles with a running maximum M, sum L and output O,
+// rescaled by exp(M_old - M_new) when M grows (Milakov & Gimelshein 2018, arXiv:1805.02867;
+// Dao 2023, arXiv:2307.08691).  The bias is symmetric: an encoder sees both sides (lib/alibi.wgsl).
+//
+// Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   cu_seqlens: [B+1]   tiles: [n, 2]
+// Work        workgroup = (one tile of WG queries, one head), one query per invocation; no workgroup is idle:
+//             the host lists the tiles, so a short sequence costs one
+// Memory      sh_k, sh_v: BK·E each; q, O and BK scores in registers.  All invocations read the same key at the
+//             same time, which workgroup memory serves as a broadcast
+// Skips       no mask and no padding exist: a sequence is the range cu_seqlens[b]..cu_seqlens[b+1].  Tiles of keys
+//             whose weight is certainly below params.skip are left out (lib/reach.wgsl has the proof)
+// Numerics    f32; M starts at -3.4e38, not -inf (fast-math drivers drop inf); keys past the end score that too,
+//             and exp of it is 0 because every key tile holds at least one real key
+// Host        src/kernels/attention.rs        CPU twin  src/reference/attention.rs
+// Test        tests/kernels/attention.rs      Bench     benches/kernels.rs "attention"
+
+#import elem
+#import alibi
+#import reach
+
+// Spec: fixed when the pipeline is built (host may rewrite the values).
+const WG: u32 = 64u; // queries per workgroup
+const BK: u32 = 32u; // keys staged at a time
+const E: u32 = 64u;  // head width
+
+const E4: u32 = E / 4u;
+const LOWEST: f32 = -3.4e38;
+const TILE: u32 = WG;
+const_assert E % 4u == 0u && TILE % BK == 0u && BK * E4 >= WG;
+
+struct Params {
+    tiles: u32,    // entries in the tile list
+    heads: u32,    // H
+    scale: f32,    // 1/sqrt(E)
+    skip: f32,     // ln(eps/2), or above 0: look at every key
+    q_column: u32, // first column of q, in vec4s
+    k_column: u32,
+    v_column: u32,
+    q_step: u32,   // from row to row of q, in vec4s
+    k_step: u32,
+    v_step: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> q: array<Elem4>;               // [T, D]
+@group(0) @binding(2) var<storage, read> k: array<Elem4>;               // [T, D]
+@group(0) @binding(3) var<storage, read> v: array<Elem4>;               // [T, D]
+@group(0) @binding(4) var<storage, read> slopes: array<f32>;            // [H]
+@group(0) @binding(5) var<storage, read> cu_seqlens: array<u32>;        // [B+1]
+@group(0) @binding(6) var<storage, read> tiles: array<vec2<u32>>;       // [n, 2]: sequence, first query
+@group(0) @binding(7) var<storage, read> norms: array<f32>;             // [n, H]: largest norm of a tile's keys
+@group(0) @binding(8) var<storage, read_write> context: array<Elem4>;   // [T, D]
+
+var<workgroup> sh_k: array<vec4<f32>, BK * E4>;
+var<workgroup> sh_v: array<vec4<f32>, BK * E4>;
+
+@compute @workgroup_size(WG)
+fn attention(
+    @builtin(workgroup_id) wg: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let entry = wg.y * grid.x + wg.x;
+    let head = wg.z;
+    if entry >= params.tiles { return; } // uniform over the workgroup
+    let start = cu_seqlens[tiles[entry].x];
+    let end = cu_seqlens[tiles[entry].x + 1u];
+    let count = (end - start + TILE - 1u) / TILE; // tiles of the sequence
+    let own = (tiles[entry].y - start) / TILE;
+    let slope = slopes[head];
+    let i = tiles[entry].y + lid;
+    let live = i < end; // the others help to stage keys and write nothing
+    let query = min(i, end - 1u) * params.q_step + params.q_column + head * E4;
+
+    var qi: array<vec4<f32>, E4>;
+    var square = 0.0;
+    for (var e = 0u; e < E4; e++) {
+        qi[e] = load4(q[query + e]) * params.scale;
+        square += dot(qi[e], qi[e]);
+    }
+    let qmax = sqrt(tile_max(lid, square));
+
+    var most = LOWEST;
+    var sum = 0.0;
+    var o: array<vec4<f32>, E4>;
+    var range = Reach(own, own + 1u); // the own tile first: it tells which others matter
+    for (var n = 0u; n < range.last - range.first; n++) {
+        // n = 0: own; then the others from left to right
+        let nth = range.first + n - 1u;
+        let tile = select(select(nth, nth + 1u, nth >= own), own, n == 0u);
+        let tile_end = min(start + (tile + 1u) * TILE, end);
+        for (var j0 = start + tile * TILE; j0 < tile_end; j0 += BK) {
+            for (var n = lid; n < BK * E4; n += WG) {
+                let j = min(j0 + n / E4, end - 1u);
+                sh_k[n] = load4(k[j * params.k_step + params.k_column + head * E4 + n % E4]);
+                sh_v[n] = load4(v[j * params.v_step + params.v_column + head * E4 + n % E4]);
+            }
+            workgroupBarrier();
+
+            var s: array<f32, BK>;
+            var grown = most;
+            for (var n = 0u; n < BK; n++) {
+                var score = 0.0;
+                for (var e = 0u; e < E4; e++) {
+                    score += dot(qi[e], sh_k[n * E4 + e]);
+                }
+                let j = j0 + n;
+                s[n] = select(LOWEST, score + alibi(slope, i, j), j < tile_end);
+                grown = max(grown, s[n]);
+            }
+
+            let keep = exp(most - grown);
+            most = grown;
+            sum *= keep;
+            for (var e = 0u; e < E4; e++) {
+                o[e] *= keep;
+            }
+            for (var n = 0u; n < BK; n++) {
+                let p = exp(s[n] - most);
+                sum += p;
+                for (var e = 0u; e < E4; e++) {
+                    o[e] += p * sh_v[n * E4 + e];
+                }
+            }
+            workgroupBarrier();
+        }
+        if n == 0u {
+            // The rows beyond the end repeat the last one further out: they must not count.
+            let mass = -tile_max(lid, select(LOWEST, -most, live));
+            // The tiles of a sequence follow each other in the list.
+            range = reach(own, count, entry - own, end - start, head, slope, qmax, mass);
+        }
+    }
+
+    if live {
+        for (var e = 0u; e < E4; e++) {
+            context[(i * params.heads + head) * E4 + e] = store4(o[e] / sum);
+        }
+    }
+}
+
+// The maximum over the workgroup, in the memory of the keys, which nobody may be reading.
+fn tile_max(lid: u32, value: f32) -> f32 {
+    sh_k[lid].x = value;
+    workgroupBarrier();
+    for (var half = WG / 2u; half > 0u; half /= 2u) {
+        if lid < half { sh_k[lid].x = max(sh_k[lid].x, sh_k[lid + half].x); }
+        workgroupBarrier();
+    }
+    let most = sh_k[0].x;
+    workgroupBarrier(); // sh_k may be overwritten by the next tile
+    return most;
+}
