@@ -57,11 +57,18 @@ fn polynomial<S: Simd, const N: usize>(simd: S, x: S::f32s, a: [f32; N]) -> S::f
     y
 }
 
+/// `x`, or `least` if that is larger; NaN stays NaN, which not every processor's maximum grants.
+#[inline(always)]
+fn at_least<S: Simd>(simd: S, x: S::f32s, least: f32) -> S::f32s {
+    let least = simd.splat_f32s(least);
+    simd.select_f32s(simd.less_than_f32s(x, least), least, x)
+}
+
 /// `2^x` for x ≤ 127 to 2⁻²³ of it; 2⁻¹²⁶ for what is smaller.
 #[inline(always)]
 pub fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     // 2^x = 2^n·2^f with |f| ≤ 1/2.  Adding 1.5·2²³ rounds to n, in the lowest bits.
-    let x = simd.max_f32s(simd.splat_f32s(-126.0), x); // in this order: NaN stays NaN
+    let x = at_least(simd, x, -126.0);
     let shift = simd.splat_f32s(12_582_912.0);
     let shifted = simd.add_f32s(x, shift);
     let f = simd.sub_f32s(x, simd.sub_f32s(shifted, shift));
@@ -102,7 +109,7 @@ pub fn gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let half = simd.splat_f32s(-0.5 * std::f32::consts::LOG2_E);
     let bell = exp2(simd, simd.mul_f32s(simd.mul_f32s(t, t), half));
     let tail = simd.mul_f32s(simd.mul_f32s(t, h), bell);
-    simd.sub_f32s(simd.max_f32s(simd.splat_f32s(0.0), x), tail)
+    simd.sub_f32s(at_least(simd, x, 0.0), tail)
 }
 
 /// The activation of a gate.
@@ -110,7 +117,7 @@ pub fn gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 pub fn activate<S: Simd>(simd: S, activation: Activation, x: S::f32s) -> S::f32s {
     match activation {
         Activation::Gelu => gelu(simd, x),
-        Activation::Relu => simd.max_f32s(simd.splat_f32s(0.0), x),
+        Activation::Relu => at_least(simd, x, 0.0),
     }
 }
 

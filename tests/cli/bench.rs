@@ -104,15 +104,18 @@ fn a_device_is_measured_and_compared() {
     let page = text(fs::read(&html).expect("a file"));
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
 
-    let args = ["--kernel", "pool", "--kernel", "geglu", "--json", "-"];
+    let args = ["--kernel", "pool", "--kernel", "linear_geglu", "--json", "-"];
     let out = bench(&args).output("to standard output");
     serde_json::from_slice::<Value>(&out).expect("JSON and nothing else");
     fs::write(&b, out).expect("a writable directory");
     let out = run(&mut jinabert(&["bench", "compare", arg(&a), arg(&b)]), b"").output("compare");
     let table = text(out);
-    assert!(table.contains("B/A") && table.contains("pool any small D512 L128"), "{table}");
+    assert!(table.contains("B/A") && table.contains("pool blocked small D512 L128"), "{table}");
     let (_, only) = table.split_once("only in A").expect("something only in A");
-    assert!(only.contains("layer_norm any") && only.contains("only in B\n  geglu any"), "{table}");
+    assert!(
+        only.contains("layer_norm blocked") && only.contains("only in B\n  linear_geglu blocked"),
+        "{table}"
+    );
 }
 
 #[test]
