@@ -3,9 +3,9 @@
 //     s_ij = q_i·k_j / sqrt(E) - m_h * |i - j|          j in the same sequence as i
 //     o_i  = Σ_j exp(s_ij - M_i) v_j / Σ_j exp(s_ij - M_i),   M_i = max_j s_ij
 //
-// Computed in one sweep over key tiles with a running maximum M, sum L and output O, rescaled by exp(M_old - M_new) when
-// M grows (Milakov & Gimelshein 2018, arXiv:1805.02867; Dao 2023, arXiv:2307.08691).  The bias is symmetric: an encoder
-// sees both sides (lib/alibi.wgsl).
+// Computed in one sweep over key tiles with a running maximum M, sum L and output O, rescaled by exp(M_old - M_new)
+// when M grows (Milakov & Gimelshein 2018, arXiv:1805.02867; Dao 2023, arXiv:2307.08691).  The bias is symmetric: an
+// encoder sees both sides (lib/alibi.wgsl).
 //
 // Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   cu_seqlens: [B+1]   tiles: [n, 2]   norms: [n, H]
 // Work        workgroup = (one tile of 64 queries, one head); both products are tiled as in lib/product_8x8.wgsl:
