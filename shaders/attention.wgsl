@@ -10,7 +10,7 @@
 // Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   cu_seqlens: [B+1]   tiles: [n, 2]   norms: [n, H]
 // Work        workgroup = (one tile of 64 queries, one head); both products are tiled as in lib/product_8x8.wgsl:
 //             an invocation has 8 queries by 2 of KEYS keys of the scores, and 8 queries by 8 columns of the output
-// Memory      sh_q: CH vec4s of every query, then the weights; sh_k, sh_v: CH vec4s of the keys, and the values; what an
+// Memory      sh_q: CH vec4s of every query, then the weights; sh_k: CH vec4s of the keys; sh_v: the values; what an
 //             invocation reads together lies together, and what neighbours read is in different bank groups
 // Skips       no mask and no padding exist: a sequence is the range cu_seqlens[b]..cu_seqlens[b+1].  Tiles of keys
 //             whose weight is certainly below params.skip are left out (lib/reach.wgsl has the proof)

@@ -167,9 +167,9 @@ fn long(device: &Device, tier: Tier) -> Outcome {
     within("hidden states", difference(&hidden, long_twin()), 1e-4)
 }
 
-/// Bytes held for one text of 2,048 … 32,768 tokens at base width: six numbers for each component of
-/// the stream at the most, and from where the batch outgrows the blocks of the MLP, each doubling
-/// adds twice as much as the last.
+/// Bytes held for one text of 2,048 … 32,768 tokens at base width: six numbers for each component
+/// of the stream at the most, and from where the batch outgrows the blocks of the MLP, each
+/// doubling adds twice as much as the last.
 fn memory(device: &Device, tier: Tier) -> Outcome {
     let dir = tempfile::tempdir()?;
     Recipe::of_size(1, 768, 12, 100).write(dir.path());
@@ -196,8 +196,8 @@ fn memory(device: &Device, tier: Tier) -> Outcome {
     Ok(())
 }
 
-/// A device whose bindings hold 64 KiB: the vocabulary comes in parts, q, k and v in three products,
-/// the MLP in blocks of 128 rows.
+/// A device whose bindings hold 64 KiB: the vocabulary comes in parts, q, k and v in three
+/// products, the MLP in blocks of 128 rows.
 fn bindings(device: &Device, tier: Tier) -> Outcome {
     // Textures are not bound by it.
     let tier = if tier.format() == Format::Texture { Tier::Tiled } else { tier };
