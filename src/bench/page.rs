@@ -76,10 +76,7 @@ fn figure(report: &Report) -> String {
     };
     let first = keys.tiers.first().copied().unwrap_or_default();
     let kernels = keys.kernels.iter().map(|word| item(&keys.class(word, ""), first, word));
-    let tiers = keys.tiers.iter().map(|tier| match *tier {
-        "any" => item("ink", tier, "one version for every tier"),
-        tier => item("ink", tier, tier),
-    });
+    let tiers = keys.tiers.iter().map(|tier| item("ink", tier, tier));
     let sizes = keys.sizes.iter().map(|size| {
         let class = if keys.hollow(size) { "ink hollow" } else { "ink" };
         item(class, first, &format!("size: {size}"))

@@ -277,10 +277,7 @@ fn labels(roof: &Roof, timings: &[(&Row, Timing)], x: &Axis, y: &Axis) -> String
     let mut fastest: Vec<_> = timings.iter().collect();
     fastest.sort_by(|a, b| b.1.gflops.total_cmp(&a.1.gflops));
     for (row, timing) in fastest {
-        let name = match row.tier.as_str() {
-            "any" => row.kernel.clone(),
-            tier => format!("{} {tier}", row.kernel),
-        };
+        let name = format!("{} {}", row.kernel, row.tier);
         if named.contains(&name) {
             continue;
         }
