@@ -1,4 +1,4 @@
-// embed: word row + token-type row, LayerNorm; one token per workgroup.
+// embed: word row + token-type row, LayerNorm, into a texture; one token per workgroup.
 //
 //     z_t = word[ids_t] + kind[type_ids_t]
 //     x_t = LN(z_t) * gamma + beta

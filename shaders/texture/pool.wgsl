@@ -1,4 +1,4 @@
-// pool: one vector per sequence: mean over its tokens, cut to the leading components, L2 norm.
+// pool: one vector per sequence: mean over its tokens in a texture, cut to the leading components, L2 norm.
 //
 //     e_d = 1/n * sum over the n tokens t of the sequence of x_t,d        d < dims
 //     y   = e / max(|e|, 1e-12)                                           where asked for

@@ -143,7 +143,7 @@ impl Scratch {
 }
 
 /// Whether a device can hold a matrix for a kernel: in a binding, or in a texture.
-pub(super) fn fits(format: Format, max_binding_bytes: u64, shape: [u32; 2]) -> bool {
+fn fits(format: Format, max_binding_bytes: u64, shape: [u32; 2]) -> bool {
     match format {
         Format::F32 => 4 * Shape::from(shape).len() as u64 <= max_binding_bytes,
         Format::Texture => Page::extent(shape.into())[0] <= Page::HEIGHT,
