@@ -12,7 +12,7 @@ use common::Device;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use jinabert::{
     cpu, gpu,
-    kernels::{Tier, attention::SKIP_EPS},
+    kernels::{Tier, Version, attention::SKIP_EPS},
     probe::{Problem, Recorded},
     recording::Engine,
     reference::Activation,
@@ -51,9 +51,10 @@ fn kernels(criterion: &mut Criterion) {
     for (name, device) in devices {
         for (word, problem) in problems() {
             // The twin is a definition; its speed means nothing.
-            for tier in problem.tiers(&device.caps()).into_iter().filter(|t| *t != Tier::Twin) {
-                let mut bench = Bench::open(&device, tier);
-                bench.run(criterion, &format!("{name}/{word}/{tier}"), &problem, tier);
+            let versions = problem.versions(&device.caps()).into_iter();
+            for version in versions.filter(|version| version.tier != Tier::Twin) {
+                let mut bench = Bench::open(&device, version.tier);
+                bench.run(criterion, &format!("{name}/{word}/{version}"), &problem, version);
             }
         }
     }
@@ -82,9 +83,9 @@ impl Bench {
         }
     }
 
-    fn run(&mut self, criterion: &mut Criterion, group: &str, problem: &Problem, tier: Tier) {
+    fn run(&mut self, criterion: &mut Criterion, group: &str, problem: &Problem, version: Version) {
         let mut group = criterion.benchmark_group(group);
-        let work = problem.work();
+        let work = problem.work(version);
         // Ten operations a byte: below that, memory decides everywhere.
         group.throughput(match work.flops > 10.0 * work.bytes {
             true => Throughput::Elements(work.flops as u64),
@@ -93,9 +94,9 @@ impl Bench {
         let mut recorded = None;
         group.bench_function(problem.to_string(), |bencher| {
             let recorded = recorded.get_or_insert_with(|| {
-                let checked = problem.check(self.engine(), tier, 1).expect("a working device");
+                let checked = problem.check(self.engine(), version, 1).expect("a working device");
                 assert_eq!(checked.wrong, 0, "{problem}: {checked}");
-                problem.record(self.engine(), tier, 1).expect("a working device")
+                problem.record(self.engine(), version, 1).expect("a working device")
             });
             bencher.iter_custom(|rounds| (0..rounds).map(|_| self.time(recorded)).sum());
         });

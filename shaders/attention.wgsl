@@ -51,14 +51,14 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> q: array<Elem4>;               // [T, D]
-@group(0) @binding(2) var<storage, read> k: array<Elem4>;               // [T, D]
-@group(0) @binding(3) var<storage, read> v: array<Elem4>;               // [T, D]
-@group(0) @binding(4) var<storage, read> slopes: array<f32>;            // [H]
-@group(0) @binding(5) var<storage, read> cu_seqlens: array<u32>;        // [B+1]
-@group(0) @binding(6) var<storage, read> tiles: array<vec2<u32>>;       // [n, 2]: sequence, first query
-@group(0) @binding(7) var<storage, read> norms: array<f32>;             // [n, H]: largest norm of a tile's keys
-@group(0) @binding(8) var<storage, read_write> context: array<Elem4>;   // [T, D]
+@group(0) @binding(1) var<storage, read> q: array<Elem4>;              // [T, D]
+@group(0) @binding(2) var<storage, read> k: array<Elem4>;              // [T, D]
+@group(0) @binding(3) var<storage, read> v: array<Elem4>;              // [T, D]
+@group(0) @binding(4) var<storage, read> slopes: array<f32>;           // [H]
+@group(0) @binding(5) var<storage, read> cu_seqlens: array<u32>;       // [B+1]
+@group(0) @binding(6) var<storage, read> tiles: array<vec2<u32>>;      // [n, 2]: sequence, first query
+@group(0) @binding(7) var<storage, read> norms: array<f32>;            // [n, H]: largest norm of a tile's keys
+@group(0) @binding(8) var<storage, read_write> context: array<Elem4>;  // [T, D]
 
 alias Eight = array<vec4<f32>, 9>; // and one unused
 alias Two = array<vec4<f32>, 3>;

@@ -12,7 +12,7 @@
 // Host        src/kernels/embed.rs            CPU twin  src/reference/embed.rs
 // Test        tests/kernels/embed.rs          Bench     benches/kernels.rs "embed"
 
-#import elem
+#import elem as word
 #import row_norm
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
@@ -27,13 +27,13 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> ids: array<u32>;         // [T]
-@group(0) @binding(2) var<storage, read> type_ids: array<u32>;    // [T]
-@group(0) @binding(3) var<storage, read> word: array<Elem4>;      // [rows, D]
-@group(0) @binding(4) var<storage, read> kind: array<Elem4>;      // [types, D]
-@group(0) @binding(5) var<storage, read> gamma: array<Elem4>;     // [D]
-@group(0) @binding(6) var<storage, read> beta: array<Elem4>;      // [D]
-@group(0) @binding(7) var<storage, read_write> x: array<Elem4>;   // [T, D]
+@group(0) @binding(1) var<storage, read> ids: array<u32>;            // [T]
+@group(0) @binding(2) var<storage, read> type_ids: array<u32>;       // [T]
+@group(0) @binding(3) var<storage, read> word: array<Elem4_word>;    // [rows, D]
+@group(0) @binding(4) var<storage, read> kind: array<vec4<f32>>;     // [types, D]
+@group(0) @binding(5) var<storage, read> gamma: array<vec4<f32>>;    // [D]
+@group(0) @binding(6) var<storage, read> beta: array<vec4<f32>>;     // [D]
+@group(0) @binding(7) var<storage, read_write> x: array<vec4<f32>>;  // [T, D]
 
 @compute @workgroup_size(WG)
 fn embed(
@@ -53,14 +53,14 @@ fn embed(
     for (var n = 0u; n < PER; n++) {
         let i = n * WG + lid;
         if i < D4 {
-            z[n] = load4(word[word_row + i]) + load4(kind[kind_row + i]);
+            z[n] = load4_word(word[word_row + i]) + kind[kind_row + i];
         }
     }
     row_norm(lid, &z, params.eps);
     for (var n = 0u; n < PER; n++) {
         let i = n * WG + lid;
         if i < D4 {
-            x[t * D4 + i] = store4(z[n] * load4(gamma[i]) + load4(beta[i]));
+            x[t * D4 + i] = z[n] * gamma[i] + beta[i];
         }
     }
 }

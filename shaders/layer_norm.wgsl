@@ -13,7 +13,7 @@
 // Host        src/kernels/layer_norm.rs       CPU twin  src/reference/layer_norm.rs
 // Test        tests/kernels/layer_norm.rs     Bench     benches/kernels.rs "layer_norm"
 
-#import elem
+#import elem as y
 #import row_norm
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
@@ -27,11 +27,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Elem4>;           // [T, D]
-@group(0) @binding(2) var<storage, read> r: array<Elem4>;           // [T, D]
-@group(0) @binding(3) var<storage, read> gamma: array<Elem4>;       // [D]
-@group(0) @binding(4) var<storage, read> beta: array<Elem4>;        // [D]
-@group(0) @binding(5) var<storage, read_write> y: array<Elem4>;     // [T, D]
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;      // [T, D]
+@group(0) @binding(2) var<storage, read> r: array<vec4<f32>>;      // [T, D]
+@group(0) @binding(3) var<storage, read> gamma: array<vec4<f32>>;  // [D]
+@group(0) @binding(4) var<storage, read> beta: array<vec4<f32>>;   // [D]
+@group(0) @binding(5) var<storage, read_write> y: array<Elem4_y>;  // [T, D]
 
 @compute @workgroup_size(WG)
 fn layer_norm(
@@ -47,9 +47,9 @@ fn layer_norm(
     for (var n = 0u; n < PER; n++) {
         let i = n * WG + lid;
         if i < D4 {
-            z[n] = load4(x[row * D4 + i]);
+            z[n] = x[row * D4 + i];
             if RESIDUAL {
-                z[n] += load4(r[row * D4 + i]);
+                z[n] += r[row * D4 + i];
             }
         }
     }
@@ -57,7 +57,7 @@ fn layer_norm(
     for (var n = 0u; n < PER; n++) {
         let i = n * WG + lid;
         if i < D4 {
-            y[row * D4 + i] = store4(z[n] * load4(gamma[i]) + load4(beta[i]));
+            y[row * D4 + i] = store4_y(z[n] * gamma[i] + beta[i]);
         }
     }
 }

@@ -9,7 +9,7 @@
 // Host        src/kernels/linear.rs           CPU twin  src/reference/linear.rs
 // Test        tests/kernels/linear.rs         Bench     benches/kernels.rs "linear"
 
-#import elem
+#import elem as y
 #import product_8x8
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
@@ -25,11 +25,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Elem4>;         // [T, K]
-@group(0) @binding(2) var<storage, read> w: array<Elem4>;         // [N, K]
-@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;  // [N]
-@group(0) @binding(4) var<storage, read> r: array<vec4<f32>>;     // [T, N]
-@group(0) @binding(5) var<storage, read_write> y: array<Elem4>;   // [T, N]
+@group(0) @binding(1) var<storage, read> x: array<Elem4_x>;        // [T, K]
+@group(0) @binding(2) var<storage, read> w: array<Elem4_w>;        // [N, K]
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;   // [N]
+@group(0) @binding(4) var<storage, read> r: array<vec4<f32>>;      // [T, N]
+@group(0) @binding(5) var<storage, read_write> y: array<Elem4_y>;  // [T, N]
 
 @compute @workgroup_size(WG)
 fn linear(
@@ -54,5 +54,5 @@ fn store(sum: vec4<f32>, row: u32, col: u32) {
     let to = row * (params.outer / 4u) + col / 4u;
     var value = sum + bias[col / 4u];
     if RESIDUAL { value += r[to]; }
-    y[to] = store4(value);
+    y[to] = store4_y(value);
 }

@@ -10,7 +10,7 @@
 // Host        src/kernels/linear_geglu.rs     CPU twin  src/reference/linear_geglu.rs
 // Test        tests/kernels/linear_geglu.rs   Bench     benches/kernels.rs "linear_geglu"
 
-#import elem
+#import elem as h
 #import activation
 #import product_8x8
 
@@ -27,9 +27,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Elem4>;         // [T, K]
-@group(0) @binding(2) var<storage, read> w: array<Elem4>;         // [2F, K]
-@group(0) @binding(3) var<storage, read_write> h: array<Elem4>;   // [T, F]
+@group(0) @binding(1) var<storage, read> x: array<Elem4_x>;        // [T, K]
+@group(0) @binding(2) var<storage, read> w: array<Elem4_w>;        // [2F, K]
+@group(0) @binding(3) var<storage, read_write> h: array<Elem4_h>;  // [T, F]
 
 @compute @workgroup_size(WG)
 fn linear_geglu(
@@ -46,5 +46,5 @@ fn linear_geglu(
 
 fn store(sums: Row8, row: u32, col: u32) {
     if row >= params.rows || col >= params.outer { return; }
-    h[row * (params.outer / 8u) + col / 8u] = store4(activation(sums.l) * sums.r);
+    h[row * (params.outer / 8u) + col / 8u] = store4_h(activation(sums.l) * sums.r);
 }

@@ -13,7 +13,6 @@
 // Host        src/kernels/pool.rs             CPU twin  src/reference/pool.rs
 // Test        tests/kernels/pool.rs           Bench     benches/kernels.rs "pool"
 
-#import elem
 #import reduce
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
@@ -32,9 +31,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Elem4>;          // [T, D]
-@group(0) @binding(2) var<storage, read> cu_seqlens: array<u32>;   // [B+1]
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;      // [B, dims]
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;     // [T, D]
+@group(0) @binding(2) var<storage, read> cu_seqlens: array<u32>;  // [B+1]
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;     // [B, dims]
 
 @compute @workgroup_size(WG)
 fn pool(
@@ -56,7 +55,7 @@ fn pool(
         for (var block = start; block < end; block += BLOCK) {
             var sum = vec4(0.0);
             for (var t = block; t < min(block + BLOCK, end); t++) {
-                sum += load4(x[t * D4 + i]);
+                sum += x[t * D4 + i];
             }
             total += sum;
         }

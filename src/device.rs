@@ -4,8 +4,8 @@ use crate::{
     cpu,
     error::Error,
     gpu::{self, AdapterSummary, Backend},
-    kernels::Tier,
-    recording::Engine,
+    kernels::{Dtype, Tier, Version},
+    recording::{Caps, Engine},
 };
 use std::{fmt, str::FromStr};
 
@@ -57,7 +57,7 @@ pub struct Opened {
     /// What runs the recordings.
     pub engine: Box<dyn Engine>,
     /// Which kernels to record.
-    pub tier: Tier,
+    pub version: Version,
     /// For people: what it is, and why it was chosen.
     pub name: String,
 }
@@ -88,18 +88,21 @@ impl Device {
         }
     }
 
-    /// Opens it, with a tier of the caller's choice or the one that suits it.
+    /// Opens it, with a tier of the caller's choice or the one that suits it.  Where `auto` finds
+    /// no GPU, the CPU's f32 serves for f16 too.
     ///
     /// # Errors
-    /// [`Error::NoGpu`] if it is not there or lacks something; `auto` and `cpu` cannot fail.
-    pub fn open(self, tier: Option<Tier>) -> Result<Opened, Error> {
+    /// [`Error::NoGpu`] if it is not there or lacks something, [`Error::Option`] if it has no
+    /// kernels for what is asked; `auto` cannot fail without a tier.
+    pub fn open(self, tier: Option<Tier>, dtype: Dtype) -> Result<Opened, Error> {
+        let cpu = |why: &str| open_cpu(tier, Dtype::F32, why);
         match (self, self.adapter()?) {
-            (Self::Auto, None) => Ok(open_cpu(tier, "; no hardware GPU found")),
-            (_, None) => Ok(open_cpu(tier, "")),
+            (Self::Auto, None) => cpu("; no hardware GPU found"),
+            (_, None) => open_cpu(tier, dtype, ""),
             (Self::Auto, Some(index)) => {
-                open_adapter(index, tier).or_else(|error| Ok(open_cpu(tier, &format!("; {error}"))))
+                open_adapter(index, tier, dtype).or_else(|error| cpu(&format!("; {error}")))
             }
-            (_, Some(index)) => open_adapter(index, tier),
+            (_, Some(index)) => open_adapter(index, tier, dtype),
         }
     }
 }
@@ -110,18 +113,29 @@ fn missing(backend: Backend, adapters: &[AdapterSummary]) -> String {
     format!("no {backend} adapter on this machine; adapters found: {found}")
 }
 
-fn open_adapter(index: usize, tier: Option<Tier>) -> Result<Opened, Error> {
+fn open_adapter(index: usize, tier: Option<Tier>, dtype: Dtype) -> Result<Opened, Error> {
     let gpu = gpu::open(index)?;
     let name = gpu.summary.to_string();
-    let engine: Box<dyn Engine> = Box::new(gpu::Engine::new(gpu));
-    let tier = tier.unwrap_or_else(|| Tier::choose(engine.caps()));
-    Ok(Opened { engine, tier, name })
+    let version = version(tier, dtype, &gpu.summary.caps(), &name)?;
+    Ok(Opened { engine: Box::new(gpu::Engine::new(gpu)), version, name })
 }
 
-fn open_cpu(tier: Option<Tier>, why: &str) -> Opened {
-    let tier = tier.unwrap_or(Tier::Blocked);
+fn open_cpu(tier: Option<Tier>, dtype: Dtype, why: &str) -> Result<Opened, Error> {
     let name = format!("cpu ({} threads{why})", rayon::current_num_threads());
-    Opened { engine: Box::new(cpu::Engine::new(tier)), tier, name }
+    let version = version(tier, dtype, &cpu::Engine::CAPS, &name)?;
+    Ok(Opened { engine: Box::new(cpu::Engine::new(version.tier)), version, name })
+}
+
+fn version(tier: Option<Tier>, dtype: Dtype, caps: &Caps, name: &str) -> Result<Version, Error> {
+    let version = Version { tier: tier.unwrap_or_else(|| Tier::choose(caps)), dtype };
+    match version.suits(caps) {
+        true => Ok(version),
+        false => {
+            let known: Vec<_> = Version::of(caps).iter().map(ToString::to_string).collect();
+            let known = known.join(", ");
+            Err(Error::Option(format!("{name} has no {version} kernels, but {known}")))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use crate::{
     batch::{self, PackedBatch, Tokens},
     device::Device,
     error::Error,
-    kernels::{Tier, attention::SKIP_EPS},
+    kernels::{Dtype, Tier, attention::SKIP_EPS},
     model::{Config, Model, Output, Variant},
     text::{Tokenized, Tokenizer},
 };
@@ -25,6 +25,8 @@ pub struct Options {
     pub device: Device,
     /// Which kernels to use; the device's default if `None`.
     pub tier: Option<Tier>,
+    /// How weights and wide activations are stored.
+    pub dtype: Dtype,
     /// Longest text in tokens, special ones included; `max_position_embeddings` of the model if
     /// `None`.
     pub max_length: Option<usize>,
@@ -47,6 +49,7 @@ impl Default for Options {
         Self {
             device: Device::Auto,
             tier: None,
+            dtype: Dtype::F32,
             max_length: None,
             on_long: OnLong::Error,
             dimensions: None,
@@ -166,11 +169,14 @@ impl Embedder {
             return Err(Error::Option("a batch of 0 tokens holds no text".to_owned()));
         }
 
-        let opened = options.device.open(options.tier)?;
-        tracing::info!("device: {}, {} kernels", opened.name, opened.tier);
+        let opened = options.device.open(options.tier, options.dtype)?;
+        tracing::info!("device: {}, {} kernels", opened.name, opened.version);
+        if options.dtype != opened.version.dtype {
+            tracing::warn!("computing in {}: {}", opened.version.dtype, opened.name);
+        }
         let (gpu, cpu) = BATCH_TOKENS;
         let default = if opened.engine.caps().software { cpu } else { gpu };
-        let model = Model::open_with(dir, opened.engine, opened.tier, options.skip_eps)?;
+        let model = Model::open_with(dir, opened.engine, opened.version, options.skip_eps)?;
         let device_limit = model.max_tokens();
         Ok(Self {
             variant: model.variant(),

@@ -32,6 +32,7 @@ mod error;
 pub mod gpu;
 pub mod kernels;
 pub mod model;
+mod narrow;
 pub mod probe;
 pub mod recording;
 pub mod reference;

@@ -61,8 +61,29 @@ impl fmt::Display for Shape {
 pub enum Format {
     /// A buffer of `f32`; or of `u32`, for ids and offsets: the kernel knows which.
     F32,
+    /// A buffer of `f16`.
+    F16,
     /// A two-dimensional texture of four `f32` a texel; see [`Page`].
     Texture,
+    /// A two-dimensional texture of four `f16` a texel.
+    Texture16,
+}
+
+impl Format {
+    /// Bytes of an element.
+    pub fn bytes(self) -> u32 {
+        if self.half() { 2 } else { 4 }
+    }
+
+    /// Whether elements are `f16`.
+    pub fn half(self) -> bool {
+        matches!(self, Self::F16 | Self::Texture16)
+    }
+
+    /// Whether it is a texture, not a buffer.
+    pub fn texture(self) -> bool {
+        matches!(self, Self::Texture | Self::Texture16)
+    }
 }
 
 /// Where the texels of a matrix are: texel (row, n) is at x = row / HEIGHT · width + n,
@@ -106,7 +127,14 @@ impl Tensor {
 
     /// The same slot from its beginning, in another shape.
     pub fn shaped(&self, shape: impl Into<Shape>) -> Self {
-        Self::new(self.slot, shape.into(), self.format)
+        self.viewed(shape, self.format)
+    }
+
+    /// The same slot from its beginning, in another shape and, in a buffer, of other elements.
+    pub fn viewed(&self, shape: impl Into<Shape>, format: Format) -> Self {
+        let buffers = !self.format.texture() && !format.texture();
+        assert!(format == self.format || buffers, "a texture seen as another");
+        Self::new(self.slot, shape.into(), format)
     }
 
     /// The two sizes of a matrix.
@@ -149,7 +177,7 @@ impl Tensor {
             "rows {rows:?} of {}",
             self.shape
         );
-        assert!(rows.start == 0 || self.format != Format::Texture, "rows of a texture");
+        assert!(rows.start == 0 || !self.format.texture(), "rows of a texture");
         Self {
             offset: self.offset + rows.start * self.step,
             shape: Shape { rows: rows.end - rows.start, ..self.shape },
@@ -170,8 +198,8 @@ impl Tensor {
     }
 }
 
-/// Row ranges start at multiples of this: 64 rows of 4-byte elements are 256 bytes at any width,
-/// the largest binding alignment that WebGPU allows a device to ask for.
+/// Row ranges start at multiples of this: 64 rows are a multiple of 256 bytes at any width of whole
+/// vec4s, also of f16, the largest binding alignment that WebGPU allows a device to ask for.
 pub const ROW_STEP: u32 = 64;
 
 /// A constant written into shader text.
@@ -213,13 +241,13 @@ pub enum Access {
     Write,
 }
 
-/// A binding: what is done with it, and whether it is a buffer or a texture.
+/// A binding: what is done with it, and how its elements are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Binding {
     /// What the kernel does with it.
     pub access: Access,
-    /// Whether it is a texture: `texture_2d<f32>`, or a storage texture of `rgba32float`.
-    pub texture: bool,
+    /// A texture is a `texture_2d<f32>`, or a storage texture.
+    pub format: Format,
 }
 
 /// One kernel with its constants: all that decides the shader text and its interface.
@@ -314,8 +342,7 @@ impl Recording {
         let program = Arc::clone(&kernel.program);
         assert_eq!(bindings.len(), program.bindings.len(), "bindings of `{}`", program.word);
         for (tensor, binding) in bindings.iter().zip(&program.bindings) {
-            let texture = tensor.format == Format::Texture;
-            assert_eq!(texture, binding.texture, "{} of `{}`", tensor.shape, program.file);
+            assert_eq!(tensor.format, binding.format, "{} of `{}`", tensor.shape, program.file);
         }
         let params = bytemuck::bytes_of(&params).to_vec();
         assert_eq!(params.len(), program.params_bytes as usize, "params of `{}`", program.word);
@@ -349,6 +376,8 @@ pub struct Caps {
     pub software: bool,
     /// Whether shaders reach the driver as GLSL.
     pub gl: bool,
+    /// Whether kernels may read and write f16, packed.
+    pub half: bool,
     /// Whether kernels may read and write textures of `rgba32float`.
     pub textures: bool,
     /// Invocations in the smallest and the largest subgroup, where there are subgroups.
@@ -363,21 +392,20 @@ pub trait Engine: Send {
     /// Lowers [`Caps::max_binding_bytes`], as if on a smaller device.
     fn limit_bindings(&mut self, bytes: u64);
 
-    /// Makes a tensor that holds `data`.
+    /// Makes a tensor that holds `data`, rounded to the format.
     fn upload(&mut self, shape: Shape, format: Format, data: &[f32]) -> Result<Tensor, Error>;
 
     /// Makes a tensor of undefined contents.
     fn alloc(&mut self, shape: Shape, format: Format) -> Result<Tensor, Error>;
 
-    /// Makes room in a tensor's slot for each of some shapes, one at a time; if it has to grow, its
+    /// Makes room in a slot for each of some views of it, one at a time; if it has to grow, its
     /// contents become undefined.
-    fn reserve(&mut self, tensor: &Tensor, shapes: &[Shape]) -> Result<(), Error>;
+    fn reserve(&mut self, views: &[Tensor]) -> Result<(), Error>;
 
     /// Gives a tensor a new shape, and room for it; its contents become undefined.
     fn resize(&mut self, tensor: &mut Tensor, shape: Shape) -> Result<(), Error> {
-        self.reserve(tensor, &[shape])?;
         *tensor = tensor.shaped(shape);
-        Ok(())
+        self.reserve(&[*tensor])
     }
 
     /// Overwrites a tensor of `u32` elements before the next [`Engine::run`].

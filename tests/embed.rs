@@ -13,7 +13,7 @@ use checkpoint::Recipe;
 use common::{Device, REQUIRE};
 use jinabert::{
     batch::{PackedBatch, Tokens, plan},
-    kernels::Tier,
+    kernels::{Dtype, Tier, Version},
     model::{Model, Output},
     recording::Format,
 };
@@ -201,12 +201,21 @@ fn memory(device: &Device, tier: Tier) -> Outcome {
 fn bindings(device: &Device, tier: Tier) -> Outcome {
     // Textures are not bound by it.
     let tier = if tier.format() == Format::Texture { Tier::Tiled } else { tier };
+    let of = |dtype| Version { tier, dtype };
+    let versions = [of(Dtype::F32), of(Dtype::F16)].into_iter();
+    for version in versions.filter(|version| version.suits(&device.caps())) {
+        bindings_of(device, version).map_err(|e| format!("{version}: {e}"))?;
+    }
+    Ok(())
+}
+
+fn bindings_of(device: &Device, version: Version) -> Outcome {
     for name in ["tiny-geglu-4h", "tiny-code-qknorm"] {
         let all: Vec<Tokens> = (0..20).map(|n| Random(n).tokens(3 + 9 * n as usize, 400)).collect();
-        let mut wide = Model::open(&fixture(name), device.open(tier), tier)?;
-        let mut engine = device.open(tier);
+        let mut wide = Model::open(&fixture(name), device.open(version.tier), version)?;
+        let mut engine = device.open(version.tier);
         engine.limit_bindings(64 << 10);
-        let mut narrow = Model::open(&fixture(name), engine, tier)?;
+        let mut narrow = Model::open(&fixture(name), engine, version)?;
         let budget = narrow.max_tokens();
         if budget != 256 {
             return Err(format!("{budget} tokens of 64 components fit into 64 KiB").into());

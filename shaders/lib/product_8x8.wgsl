@@ -1,12 +1,15 @@
 // product: 8 by 8 elements of x·Wᵀ per invocation, staged in workgroup memory.
 //
 // The importing kernel declares `const BM, BN, BK` (rows, columns and inner elements of a workgroup's tile), `params`
-// with rows (T), outer (N) and inner (K), and x and w in vec4s along K.
+// with rows (T), outer (N) and inner (K), and x and w as arrays of Elem4_x and Elem4_w along K.
 //
 // Both operands are K-major in memory already and stay so: what an invocation reads at one k, the vec4s of its eight
 // rows or columns, lies together, so that eight loads share an address and its bounds check, and is followed by one
 // vec4 unused, so that what eight neighbours read together is in eight different bank groups.  Staging is written out,
 // so that all its loads are under way before the first is waited for.
+
+#import elem as x
+#import elem as w
 
 const LX: u32 = BN / 8u; // invocations along N
 const LY: u32 = BM / 8u; // invocations along T
@@ -58,10 +61,10 @@ fn product(origin: vec2<u32>, lid: u32) -> Product {
         // Past the last row or column the last one is staged again, and not stored; the last BK is cut short.
         let k = min(k0 + sk, k4 - 1u);
         #unroll j 16*BK/BN
-        let x{j} = load4(x[min(row0 + s + {j}u * WG / BK4, params.rows - 1u) * k4 + k]);
+        let x{j} = load4_x(x[min(row0 + s + {j}u * WG / BK4, params.rows - 1u) * k4 + k]);
         #end
         #unroll j 16*BK/BM
-        let w{j} = load4(w[min(col0 + s + {j}u * WG / BK4, params.outer - 1u) * k4 + k]);
+        let w{j} = load4_w(w[min(col0 + s + {j}u * WG / BK4, params.outer - 1u) * k4 + k]);
         #end
         #unroll j 16*BK/BN
         sh_x[sk * LY + (s + {j}u * WG / BK4) / 8u][(s + {j}u * WG / BK4) % 8u] = x{j};

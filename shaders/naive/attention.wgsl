@@ -6,7 +6,6 @@
 // Host        src/kernels/attention.rs        CPU twin  src/reference/attention.rs
 // Test        tests/kernels/attention.rs      Bench     benches/kernels.rs "attention"
 
-#import elem
 #import alibi
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
@@ -30,14 +29,14 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> q: array<Elem4>;               // [T, D]
-@group(0) @binding(2) var<storage, read> k: array<Elem4>;               // [T, D]
-@group(0) @binding(3) var<storage, read> v: array<Elem4>;               // [T, D]
-@group(0) @binding(4) var<storage, read> slopes: array<f32>;            // [H]
-@group(0) @binding(5) var<storage, read> cu_seqlens: array<u32>;        // [B+1]
-@group(0) @binding(6) var<storage, read> tiles: array<vec2<u32>>;       // [n, 2]: sequence, first query
-@group(0) @binding(7) var<storage, read> norms: array<f32>;             // [n, H]: not asked here
-@group(0) @binding(8) var<storage, read_write> context: array<Elem4>;   // [T, D]
+@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;              // [T, D]
+@group(0) @binding(2) var<storage, read> k: array<vec4<f32>>;              // [T, D]
+@group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;              // [T, D]
+@group(0) @binding(4) var<storage, read> slopes: array<f32>;               // [H]
+@group(0) @binding(5) var<storage, read> cu_seqlens: array<u32>;           // [B+1]
+@group(0) @binding(6) var<storage, read> tiles: array<vec2<u32>>;          // [n, 2]: sequence, first query
+@group(0) @binding(7) var<storage, read> norms: array<f32>;                // [n, H]: not asked here
+@group(0) @binding(8) var<storage, read_write> context: array<vec4<f32>>;  // [T, D]
 
 @compute @workgroup_size(WG)
 fn attention(
@@ -62,7 +61,7 @@ fn attention(
         let value = j * params.v_step + params.v_column + head * E4;
         var s = 0.0;
         for (var e = 0u; e < E4; e++) {
-            s += dot(load4(q[query + e]), load4(k[key + e]));
+            s += dot(q[query + e], k[key + e]);
         }
         s = s * params.scale + alibi(slopes[head], i, j);
 
@@ -72,10 +71,10 @@ fn attention(
         most = grown;
         sum = sum * keep + p;
         for (var e = 0u; e < E4; e++) {
-            o[e] = o[e] * keep + p * load4(v[value + e]);
+            o[e] = o[e] * keep + p * v[value + e];
         }
     }
     for (var e = 0u; e < E4; e++) {
-        context[(i * params.heads + head) * E4 + e] = store4(o[e] / sum);
+        context[(i * params.heads + head) * E4 + e] = o[e] / sum;
     }
 }

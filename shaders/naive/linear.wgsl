@@ -6,8 +6,6 @@
 // Host        src/kernels/linear.rs           CPU twin  src/reference/linear.rs
 // Test        tests/kernels/linear.rs         Bench     benches/kernels.rs "linear"
 
-#import elem
-
 // Spec: fixed when the pipeline is built (host may rewrite the values).
 const WG: u32 = 64u;          // invocations per workgroup
 const RESIDUAL: bool = false; // whether r is added
@@ -19,11 +17,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Elem4>;       // [T, K]
-@group(0) @binding(2) var<storage, read> w: array<Elem4>;       // [N, K]
-@group(0) @binding(3) var<storage, read> bias: array<f32>;      // [N]
-@group(0) @binding(4) var<storage, read> r: array<f32>;         // [T, N]
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;   // [T, N]
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;  // [T, K]
+@group(0) @binding(2) var<storage, read> w: array<vec4<f32>>;  // [N, K]
+@group(0) @binding(3) var<storage, read> bias: array<f32>;     // [N]
+@group(0) @binding(4) var<storage, read> r: array<f32>;        // [T, N]
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;  // [T, N]
 
 @compute @workgroup_size(WG)
 fn linear(
@@ -40,7 +38,7 @@ fn linear(
     let k4 = params.inner / 4u;
     var sum = 0.0;
     for (var k = 0u; k < k4; k++) {
-        sum += dot(load4(x[row * k4 + k]), load4(w[n * k4 + k]));
+        sum += dot(x[row * k4 + k], w[n * k4 + k]);
     }
     sum += bias[n];
     if RESIDUAL { sum += r[row * params.outer + n]; }

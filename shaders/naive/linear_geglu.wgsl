@@ -6,7 +6,6 @@
 // Host        src/kernels/linear_geglu.rs     CPU twin  src/reference/linear_geglu.rs
 // Test        tests/kernels/linear_geglu.rs   Bench     benches/kernels.rs "linear_geglu"
 
-#import elem
 #import activation
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
@@ -20,9 +19,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Elem4>;         // [T, K]
-@group(0) @binding(2) var<storage, read> w: array<Elem4>;         // [2F, K]
-@group(0) @binding(3) var<storage, read_write> h: array<Elem4>;   // [T, F]
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // [T, K]
+@group(0) @binding(2) var<storage, read> w: array<vec4<f32>>;        // [2F, K]
+@group(0) @binding(3) var<storage, read_write> h: array<vec4<f32>>;  // [T, F]
 
 @compute @workgroup_size(WG)
 fn linear_geglu(
@@ -41,12 +40,12 @@ fn linear_geglu(
     var gate = vec4(0.0);
     var up = vec4(0.0);
     for (var k = 0u; k < k4; k++) {
-        let value = load4(x[row * k4 + k]);
+        let value = x[row * k4 + k];
         let first = 8u * n * k4 + k;
         for (var c = 0u; c < 4u; c++) {
-            gate[c] += dot(value, load4(w[first + c * k4]));
-            up[c] += dot(value, load4(w[first + (c + 4u) * k4]));
+            gate[c] += dot(value, w[first + c * k4]);
+            up[c] += dot(value, w[first + (c + 4u) * k4]);
         }
     }
-    h[row * f4 + n] = store4(activation(gate) * up);
+    h[row * f4 + n] = activation(gate) * up;
 }

@@ -12,7 +12,7 @@
 // Host        src/kernels/embed.rs            CPU twin  src/reference/embed.rs
 // Test        tests/kernels/embed.rs          Bench     benches/kernels.rs "embed"
 
-#import elem
+#import elem as word
 #import page
 #import row_norm
 
@@ -28,13 +28,13 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> ids: array<u32>;         // [T]
-@group(0) @binding(2) var<storage, read> type_ids: array<u32>;    // [T]
-@group(0) @binding(3) var<storage, read> word: array<Elem4>;      // [rows, D]
-@group(0) @binding(4) var<storage, read> kind: array<Elem4>;      // [types, D]
-@group(0) @binding(5) var<storage, read> gamma: array<Elem4>;     // [D]
-@group(0) @binding(6) var<storage, read> beta: array<Elem4>;      // [D]
-@group(0) @binding(7) var x: texture_storage_2d<rgba32float, write>;   // [T, D]
+@group(0) @binding(1) var<storage, read> ids: array<u32>;             // [T]
+@group(0) @binding(2) var<storage, read> type_ids: array<u32>;        // [T]
+@group(0) @binding(3) var<storage, read> word: array<Elem4_word>;     // [rows, D]
+@group(0) @binding(4) var<storage, read> kind: array<vec4<f32>>;      // [types, D]
+@group(0) @binding(5) var<storage, read> gamma: array<vec4<f32>>;     // [D]
+@group(0) @binding(6) var<storage, read> beta: array<vec4<f32>>;      // [D]
+@group(0) @binding(7) var x: texture_storage_2d<rgba32float, write>;  // [T, D]
 
 @compute @workgroup_size(WG)
 fn embed(
@@ -54,14 +54,14 @@ fn embed(
     for (var n = 0u; n < PER; n++) {
         let i = n * WG + lid;
         if i < D4 {
-            z[n] = load4(word[word_row + i]) + load4(kind[kind_row + i]);
+            z[n] = load4_word(word[word_row + i]) + kind[kind_row + i];
         }
     }
     row_norm(lid, &z, params.eps);
     for (var n = 0u; n < PER; n++) {
         let i = n * WG + lid;
         if i < D4 {
-            let value = z[n] * load4(gamma[i]) + load4(beta[i]);
+            let value = z[n] * gamma[i] + beta[i];
             textureStore(x, at(t, D4) + vec2(i, 0u), value);
         }
     }

@@ -27,10 +27,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var k: texture_2d<f32>;                        // [T, D]
-@group(0) @binding(2) var<storage, read> cu_seqlens: array<u32>;      // [B+1]
-@group(0) @binding(3) var<storage, read> tiles: array<vec2<u32>>;     // [n, 2]: sequence, first token
-@group(0) @binding(4) var<storage, read_write> norms: array<f32>;     // [n, H]
+@group(0) @binding(1) var k: texture_2d<f32>;                      // [T, D]
+@group(0) @binding(2) var<storage, read> cu_seqlens: array<u32>;   // [B+1]
+@group(0) @binding(3) var<storage, read> tiles: array<vec2<u32>>;  // [n, 2]: sequence, first token
+@group(0) @binding(4) var<storage, read_write> norms: array<f32>;  // [n, H]
 
 @compute @workgroup_size(WG)
 fn key_norm(

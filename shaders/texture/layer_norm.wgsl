@@ -28,11 +28,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var x: texture_2d<f32>;                          // [T, D]
-@group(0) @binding(2) var r: texture_2d<f32>;                          // [T, D]
-@group(0) @binding(3) var<storage, read> gamma: array<vec4<f32>>;      // [D]
-@group(0) @binding(4) var<storage, read> beta: array<vec4<f32>>;       // [D]
-@group(0) @binding(5) var y: texture_storage_2d<rgba32float, write>;   // [T, D]
+@group(0) @binding(1) var x: texture_2d<f32>;                         // [T, D]
+@group(0) @binding(2) var r: texture_2d<f32>;                         // [T, D]
+@group(0) @binding(3) var<storage, read> gamma: array<vec4<f32>>;     // [D]
+@group(0) @binding(4) var<storage, read> beta: array<vec4<f32>>;      // [D]
+@group(0) @binding(5) var y: texture_storage_2d<rgba32float, write>;  // [T, D]
 
 @compute @workgroup_size(WG)
 fn layer_norm(

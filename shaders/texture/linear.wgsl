@@ -26,11 +26,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var x: texture_2d<f32>;                              // [T, K]
-@group(0) @binding(2) var w: texture_2d<f32>;                              // [N, K]
-@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;           // [N]
-@group(0) @binding(4) var r: texture_2d<f32>;                              // [T, N]
-@group(0) @binding(5) var y: texture_storage_2d<rgba32float, write>;       // [T, N]
+@group(0) @binding(1) var x: texture_2d<f32>;                         // [T, K]
+@group(0) @binding(2) var w: texture_2d<f32>;                         // [N, K]
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;      // [N]
+@group(0) @binding(4) var r: texture_2d<f32>;                         // [T, N]
+@group(0) @binding(5) var y: texture_storage_2d<rgba32float, write>;  // [T, N]
 
 @compute @workgroup_size(WG)
 fn linear(

@@ -26,9 +26,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var x: texture_2d<f32>;                              // [T, K]
-@group(0) @binding(2) var w: texture_2d<f32>;                              // [2F, K]
-@group(0) @binding(3) var h: texture_storage_2d<rgba32float, write>;       // [T, F]
+@group(0) @binding(1) var x: texture_2d<f32>;                         // [T, K]
+@group(0) @binding(2) var w: texture_2d<f32>;                         // [2F, K]
+@group(0) @binding(3) var h: texture_storage_2d<rgba32float, write>;  // [T, F]
 
 @compute @workgroup_size(WG)
 fn linear_geglu(

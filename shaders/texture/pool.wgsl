@@ -32,9 +32,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var x: texture_2d<f32>;                      // [T, D]
-@group(0) @binding(2) var<storage, read> cu_seqlens: array<u32>;   // [B+1]
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;      // [B, dims]
+@group(0) @binding(1) var x: texture_2d<f32>;                     // [T, D]
+@group(0) @binding(2) var<storage, read> cu_seqlens: array<u32>;  // [B+1]
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;     // [B, dims]
 
 @compute @workgroup_size(WG)
 fn pool(

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    kernels::{Tier, attention::SKIP_EPS, linear_geglu::Activation},
+    kernels::{Version, attention::SKIP_EPS, linear_geglu::Activation},
     probe::Problem,
     recording::Caps,
 };
@@ -68,8 +68,8 @@ pub struct Timing {
 }
 
 impl Timing {
-    fn new(problem: &Problem, ms: Spread, roof: &Roof) -> Self {
-        let work = problem.work();
+    fn new(problem: &Problem, version: Version, ms: Spread, roof: &Roof) -> Self {
+        let work = problem.work(version);
         let (intensity, gflops) = (work.flops / work.bytes, 1e-6 * work.flops / ms.median);
         Self {
             ms,
@@ -184,9 +184,9 @@ impl Case {
         (self.make)(LEAST).word()
     }
 
-    /// The tiers of a device whose kernels for it differ.
-    pub fn tiers(&self, caps: &Caps) -> Vec<Tier> {
-        (self.make)(LEAST).tiers(caps)
+    /// The versions of a device whose kernels for it differ.
+    pub fn versions(&self, caps: &Caps) -> Vec<Version> {
+        (self.make)(LEAST).versions(caps)
     }
 
     /// Most tokens for which `fits` holds.
@@ -196,10 +196,10 @@ impl Case {
     }
 
     /// Checks it, and times it if it is right.  A failure of the device is a fault of the kernel.
-    pub fn run(&self, target: &mut Target, tier: Tier, roof: &Roof, budget: Budget) -> Row {
+    pub fn run(&self, target: &mut Target, version: Version, roof: &Roof, budget: Budget) -> Row {
         let mut row = Row {
             kernel: self.word().to_owned(),
-            tier: tier.to_string(),
+            tier: version.to_string(),
             size: self.size.to_owned(),
             shape: self.shape.clone(),
             tokens: 0,
@@ -207,8 +207,8 @@ impl Case {
             check: Check { tokens: 0, error: 0.0, fault: None },
             timing: None,
         };
-        let done = target.open(tier).and_then(|mut open| {
-            self.fill(&mut row, target, &mut open, tier, roof, budget)?;
+        let done = target.open(version.tier).and_then(|mut open| {
+            self.fill(&mut row, target, &mut open, version, roof, budget)?;
             target.close(open);
             Ok(())
         });
@@ -223,16 +223,16 @@ impl Case {
         row: &mut Row,
         target: &Target,
         open: &mut Open,
-        tier: Tier,
+        version: Version,
         roof: &Roof,
         budget: Budget,
     ) -> Result<(), Error> {
-        let t = self.tokens(target, open, tier, budget)?;
-        let fewer = self.most(|problem| problem.work().flops <= TWIN_FLOPS).min(t);
+        let t = self.tokens(target, open, version, budget)?;
+        let fewer = self.most(|problem| problem.work(version).flops <= TWIN_FLOPS).min(t);
         let problem = (self.make)(t);
         (row.tokens, row.check.tokens, row.problem) = (t, fewer, problem.to_string());
 
-        let checked = (self.make)(fewer).check(open.engine(), tier, 1)?;
+        let checked = (self.make)(fewer).check(open.engine(), version, 1)?;
         row.check.error = checked.error;
         if checked.wrong > 0 {
             let (n, actual, expected) = checked.worst[0];
@@ -242,9 +242,9 @@ impl Case {
             ));
             return Ok(());
         }
-        let recorded = problem.record(open.engine(), tier, 1)?;
+        let recorded = problem.record(open.engine(), version, 1)?;
         let ms = target.time(open, &recorded.recording, budget.limits)?;
-        row.timing = Some(Timing::new(&problem, ms, roof));
+        row.timing = Some(Timing::new(&problem, version, ms, roof));
         Ok(())
     }
 
@@ -254,18 +254,19 @@ impl Case {
         &self,
         target: &Target,
         open: &mut Open,
-        tier: Tier,
+        version: Version,
         budget: Budget,
     ) -> Result<u32, Error> {
         let once = Limits { least: 1, most: 1, time: Duration::ZERO };
         let mut t = LEAST;
         for _ in 0..2 {
             let problem = (self.make)(t);
-            let recorded = problem.record(open.engine(), tier, 1)?;
+            let recorded = problem.record(open.engine(), version, 1)?;
             let took = 1e-3 * target.time(open, &recorded.recording, once)?.median;
-            let flops_a_run = problem.work().flops * budget.run.as_secs_f64() / took.max(1e-7);
+            let flops_a_run =
+                problem.work(version).flops * budget.run.as_secs_f64() / took.max(1e-7);
             let most = self.most(|problem| {
-                let work = problem.work();
+                let work = problem.work(version);
                 work.flops <= flops_a_run.min(MOST_FLOPS) && work.bytes <= MOST_BYTES
             });
             t = most.max(FULL);
@@ -277,6 +278,7 @@ impl Case {
 #[cfg(test)]
 mod tests {
     use super::{super::roof::tests::roof, *};
+    use crate::kernels::Tier;
 
     #[test]
     fn every_kernel_has_a_case() {
@@ -307,12 +309,13 @@ mod tests {
     fn percent_is_of_the_limit_that_applies() {
         let ms = Spread::of([Duration::from_millis(1)]);
         // 2·64³ operations on 3·64² floats: 10.7 a byte, just right of the ridge
-        let timing =
-            Timing::new(&Problem::Linear { t: 64, n: 64, k: 64, residual: false }, ms, &roof());
+        let (version, problem) =
+            (Tier::Tiled.into(), Problem::Linear { t: 64, n: 64, k: 64, residual: false });
+        let timing = Timing::new(&problem, version, ms, &roof());
         assert!((timing.gflops - 0.524_288).abs() < 1e-9 && timing.bound == Bound::Compute);
         assert!((timing.percent - 0.524_288).abs() < 1e-9);
         let problem = Problem::LayerNorm { t: 1000, d: 1000, residual: true, shift: 0.0 };
-        let timing = Timing::new(&problem, ms, &roof());
+        let timing = Timing::new(&problem, version, ms, &roof());
         assert!((timing.gbps - 12.0).abs() < 1e-9 && timing.bound == Bound::Memory);
         assert!((timing.percent - 120.0).abs() < 1e-9, "{}", timing.percent);
     }

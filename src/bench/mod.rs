@@ -64,8 +64,8 @@ pub fn run<E: From<Error>>(
     say(&table::kernels_head(&report))?;
     for case in kernels::cases(&plan.words) {
         // The twin is the definition; its speed means nothing.
-        for tier in case.tiers(&caps).into_iter().filter(|tier| *tier != Tier::Twin) {
-            let row = case.run(&mut target, tier, &report.roof, budgets.kernels);
+        for version in case.versions(&caps).into_iter().filter(|v| v.tier != Tier::Twin) {
+            let row = case.run(&mut target, version, &report.roof, budgets.kernels);
             say(&table::kernel(&row))?;
             report.kernels.push(row);
         }

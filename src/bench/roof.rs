@@ -133,7 +133,7 @@ pub const INTERFACES: &[Interface] = &[
 ];
 
 fn bindings(access: &[Access]) -> Vec<Binding> {
-    access.iter().map(|&access| Binding { access, texture: false }).collect()
+    access.iter().map(|&access| Binding { access, format: Format::F32 }).collect()
 }
 
 fn multiply_add(fused: bool) -> Kernel<()> {
@@ -298,7 +298,7 @@ fn product(target: &Target, open: &mut Open, budget: Budget) -> Result<Limit, Er
     let recorded = problem.record(open.engine(), Tier::Blocked, 1)?;
     let ms = target.time(open, &recorded.recording, budget.limits)?;
     let by = "product of 1024³, of this device itself".to_owned();
-    Ok(Limit { giga_per_s: 1e-6 * problem.work().flops / ms.min, by, ms })
+    Ok(Limit { giga_per_s: 1e-6 * problem.work(Tier::Blocked).flops / ms.min, by, ms })
 }
 
 fn core_copy(budget: Budget) -> Result<Limit, Error> {

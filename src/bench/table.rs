@@ -83,7 +83,7 @@ pub fn roof(roof: &Roof) -> String {
 pub fn kernels_head(report: &Report) -> String {
     format!(
         "\nkernels (times by {}; % of the bound that applies, over 100 if a cache holds the data)\n  \
-         {:<13}{:<9}{:<6}{:<16}{:>6}{:>10}{:>9}{:>8}{:>7}  {:<7}{:>5}\n",
+         {:<13}{:<13}{:<6}{:<16}{:>6}{:>9}{:>8}{:>7}{:>7}  {:<7}{:>4}\n",
         report.clock,
         "kernel",
         "tier",
@@ -102,10 +102,10 @@ pub fn kernels_head(report: &Report) -> String {
 /// One kernel.
 pub fn kernel(row: &Row) -> String {
     let Row { kernel, tier, size, shape, tokens, .. } = row;
-    let start = format!("  {kernel:<13}{tier:<9}{size:<6}{shape:<16}{tokens:>6}");
+    let start = format!("  {kernel:<13}{tier:<13}{size:<6}{shape:<16}{tokens:>6}");
     match (&row.timing, &row.check.fault) {
         (Some(timing), _) => format!(
-            "{start}{:>10}{:>9}{:>8}{:>7}  {:<7}{:>5}\n",
+            "{start}{:>9}{:>8}{:>7}{:>7}  {:<7}{:>4}\n",
             time(timing.ms.median),
             digits(timing.gflops),
             digits(timing.gbps),

@@ -8,7 +8,7 @@ use crate::{
     device::Device,
     error::Error,
     gpu,
-    kernels::Tier,
+    kernels::{Dtype, Tier},
     recording::{Caps, Command, Engine, Format, Recording, Tensor},
 };
 use serde::{Deserialize, Serialize};
@@ -88,7 +88,7 @@ impl Target {
     /// As [`gpu::open`].
     pub fn open(&mut self, tier: Tier) -> Result<Open, Error> {
         let Some(index) = self.adapter else {
-            return Ok(Open::Cpu(Device::Cpu.open(Some(tier))?.engine));
+            return Ok(Open::Cpu(Device::Cpu.open(Some(tier), Dtype::F32)?.engine));
         };
         let gpu = self.idle.take().map_or_else(|| gpu::open(index), Ok)?;
         Ok(Open::Gpu(Box::new(gpu::Engine::new(gpu))))

@@ -1,7 +1,7 @@
 //! What may be typed.
 
 use super::bench_args::Bench;
-use crate::{Device, OnLong, Options};
+use crate::{Device, OnLong, Options, kernels};
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{num::NonZeroUsize, path::PathBuf};
 
@@ -66,7 +66,7 @@ pub struct ModelArgs {
     /// `jinabert devices`.
     #[arg(long, value_name = "DEVICE", default_value = "auto", env = "JINABERT_DEVICE")]
     pub device: Device,
-    /// Arithmetic and storage on the device.
+    /// How the device stores weights and activations; it computes in f32 always.
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     pub dtype: Dtype,
     /// Longest text in tokens, special tokens included [default: the model's
@@ -95,17 +95,24 @@ impl ModelArgs {
                 Long::Truncate => OnLong::Truncate,
             },
             batch_tokens: self.batch_tokens,
+            dtype: match self.dtype {
+                Dtype::F32 => kernels::Dtype::F32,
+                Dtype::F16 => kernels::Dtype::F16,
+            },
             skip_eps: if self.dense_attention { 0.0 } else { Options::default().skip_eps },
             ..Options::default()
         }
     }
 }
 
-/// Arithmetic and storage.
+/// How weights and activations are stored.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Dtype {
     /// 32-bit floats throughout; f16 and bf16 weights are widened when they load.
     F32,
+    /// Weights and wide activations in 16-bit floats, half the memory; sums and the residual stream
+    /// in 32.  On a GPU.
+    F16,
 }
 
 /// What happens to a text over the limit.

@@ -5,7 +5,7 @@ use crate::{
     Device, Embedder, Error, Options,
     device::Opened,
     gpu,
-    kernels::Tier,
+    kernels::{Dtype, Version},
     probe::{self, Problem},
 };
 use serde::Deserialize;
@@ -17,7 +17,12 @@ use std::{
 
 /// How far a component of a golden vector may be off: f32 arithmetic is good to 1e-6 on this model,
 /// and the stored digits to 5e-7.
-const GOLDEN_LIMIT: f32 = 1e-5;
+fn golden_limit(dtype: Dtype) -> f32 {
+    match dtype {
+        Dtype::F32 => 1e-5,
+        Dtype::F16 => 1e-3,
+    }
+}
 
 /// A text with its expected tokens and vector, from an independent float64 implementation.
 #[derive(Deserialize)]
@@ -52,7 +57,7 @@ struct Report {
 
 impl Report {
     fn device(&mut self, device: Device, dir: &Path, golden: &[Golden]) -> Result<(), Failure> {
-        let opened = match device.open(None) {
+        let opened = match device.open(None, Dtype::F32) {
             Ok(opened) => opened,
             Err(error) => {
                 writeln!(self.out, "{device}")?;
@@ -62,11 +67,11 @@ impl Report {
         writeln!(self.out, "{}", opened.name)?;
         let caps = opened.engine.caps().clone();
         drop(opened);
-        for tier in Tier::of(&caps) {
-            self.golden(device, tier, dir, golden)?;
-            let mut opened = device.open(Some(tier))?;
+        for version in Version::of(&caps) {
+            self.golden(device, version, dir, golden)?;
+            let mut opened = device.open(Some(version.tier), version.dtype)?;
             let samples = probe::samples().into_iter();
-            for problem in samples.filter(|problem| problem.tiers(&caps).contains(&tier)) {
+            for problem in samples.filter(|problem| problem.versions(&caps).contains(&version)) {
                 self.kernel(&problem, &mut opened)?;
             }
         }
@@ -76,27 +81,26 @@ impl Report {
     fn golden(
         &mut self,
         device: Device,
-        tier: Tier,
+        version: Version,
         dir: &Path,
         golden: &[Golden],
     ) -> Result<(), Failure> {
-        let name = format!("{tier} golden vectors");
-        match golden_error(device, tier, dir, golden) {
+        let name = format!("{version} golden vectors");
+        let limit = golden_limit(version.dtype);
+        match golden_error(device, version, dir, golden) {
             Err(error) => self.line(false, &name, &error.to_string()),
             Ok(error) => {
-                let right = error <= GOLDEN_LIMIT;
-                let detail = format!(
-                    "{} texts, max |Δ| {error:.1e}, limit {GOLDEN_LIMIT:.0e}",
-                    golden.len()
-                );
+                let right = error <= limit;
+                let detail =
+                    format!("{} texts, max |Δ| {error:.1e}, limit {limit:.0e}", golden.len());
                 self.line(right, &name, &detail)
             }
         }
     }
 
     fn kernel(&mut self, problem: &Problem, opened: &mut Opened) -> Result<(), Failure> {
-        let name = format!("{} {}", opened.tier, problem.word());
-        match problem.check(&mut *opened.engine, opened.tier, 1) {
+        let name = format!("{} {}", opened.version, problem.word());
+        match problem.check(&mut *opened.engine, opened.version, 1) {
             Err(error) => self.line(false, &name, &error.to_string()),
             Ok(checked) => self.line(checked.wrong == 0, &name, &checked.to_string()),
         }
@@ -108,7 +112,7 @@ impl Report {
             false => self.failed += 1,
         }
         let verdict = if right { "pass" } else { "FAIL" };
-        Ok(writeln!(self.out, "  {verdict}  {name:<22} {detail}")?)
+        Ok(writeln!(self.out, "  {verdict}  {name:<27} {detail}")?)
     }
 
     fn finish(mut self) -> Result<(), Failure> {
@@ -121,8 +125,13 @@ impl Report {
 }
 
 /// The largest difference of a component, the device's tokens being right.
-fn golden_error(device: Device, tier: Tier, dir: &Path, golden: &[Golden]) -> Result<f32, Error> {
-    let options = Options { device, tier: Some(tier), ..Options::default() };
+fn golden_error(
+    device: Device,
+    Version { tier, dtype }: Version,
+    dir: &Path,
+    golden: &[Golden],
+) -> Result<f32, Error> {
+    let options = Options { device, tier: Some(tier), dtype, ..Options::default() };
     let embedder = Embedder::open_with(dir, options)?;
     let texts: Vec<&str> = golden.iter().map(|golden| golden.text.as_str()).collect();
     let tokenized = embedder.tokenize(&texts)?;

@@ -18,18 +18,21 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// What the CPU allows.
+    pub const CAPS: Caps = Caps {
+        // Shapes count elements in u32; four bytes each.
+        max_binding_bytes: 4 * u32::MAX as u64,
+        cpu: true,
+        software: true,
+        gl: false,
+        half: false,
+        textures: false,
+        subgroup: None,
+    };
+
     /// An engine without buffers, for one of the CPU's two tiers.
     pub fn new(tier: Tier) -> Self {
-        // Shapes count elements in u32; four bytes each.
-        let max_binding_bytes = 4 * u64::from(u32::MAX);
-        let caps = Caps {
-            max_binding_bytes,
-            cpu: true,
-            software: true,
-            gl: false,
-            textures: false,
-            subgroup: None,
-        };
+        let caps = Self::CAPS;
         assert!(tier.suits(&caps), "{tier} kernels are not for the CPU");
         Self { tier, caps, slots: Vec::new() }
     }
@@ -210,14 +213,14 @@ impl crate::recording::Engine for Engine {
     }
 
     fn alloc(&mut self, shape: Shape, format: Format) -> Result<Tensor, Error> {
-        assert_eq!(format, Format::F32, "the CPU has no textures");
+        assert_eq!(format, Format::F32, "the CPU has f32 only");
         self.slots.push(zeros(shape.len())?);
         Ok(Tensor::new(self.slots.len() as u32 - 1, shape, format))
     }
 
-    fn reserve(&mut self, tensor: &Tensor, shapes: &[Shape]) -> Result<(), Error> {
-        let buffer = &mut self.slots[tensor.slot as usize];
-        let needed = shapes.iter().map(Shape::len).max().unwrap_or(0);
+    fn reserve(&mut self, views: &[Tensor]) -> Result<(), Error> {
+        let buffer = &mut self.slots[views[0].slot as usize];
+        let needed = views.iter().map(|view| view.shape.len()).max().unwrap_or(0);
         if buffer.len() < Line::count(needed) {
             *buffer = Vec::new(); // give the old one back before asking for more
             *buffer = zeros(needed)?;

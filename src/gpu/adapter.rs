@@ -70,6 +70,8 @@ pub struct AdapterSummary {
     pub storage_textures: u32,
     /// Whether shaders may use f16.
     pub f16: bool,
+    /// Whether they may at least read and write it, two to a `u32`.
+    pub half: bool,
     /// Whether passes can be timed on the device.
     pub timestamps: bool,
 }
@@ -96,6 +98,7 @@ impl AdapterSummary {
             storage_textures: limits.max_storage_textures_per_shader_stage,
             subgroup: features.contains(wgpu::Features::SUBGROUP).then_some(subgroup),
             f16: features.contains(wgpu::Features::SHADER_F16),
+            half: adapter.get_downlevel_capabilities().flags.contains(HALF),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             name: info.name,
         })
@@ -110,6 +113,7 @@ impl AdapterSummary {
             cpu: false,
             software: self.software,
             gl: self.backend == Backend::Gl,
+            half: self.half,
             textures: self.storage_textures >= STORAGE_TEXTURES,
             subgroup: self.subgroup,
         }
@@ -161,6 +165,9 @@ pub fn adapters() -> Vec<AdapterSummary> {
     let groups = GROUPS.into_iter().flat_map(|group| scan(group).1);
     groups.map(|(_, summary)| summary).collect()
 }
+
+/// `pack2x16float` and `unpack2x16float`: everywhere but on old OpenGL.
+const HALF: wgpu::DownlevelFlags = wgpu::DownlevelFlags::SHADER_F16_IN_F32;
 
 /// Features that are used where they are there.
 const WANTED: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::SUBGROUP);

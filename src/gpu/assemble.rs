@@ -14,6 +14,7 @@ macro_rules! library {
 /// What `#import name` may name, built in.
 const LIBRARY: &[(&str, &str)] = &[
     library!("alibi"),
+    library!("elem_f16"),
     library!("elem_f32"),
     library!("gelu"),
     library!("lanes_many"),
@@ -78,15 +79,17 @@ pub fn assemble(program: &Program) -> Result<Assembled, String> {
 struct Assembly<'a> {
     program: &'a Program,
     unset: Vec<(&'static str, Const)>,
-    imported: Vec<&'static str>,
+    /// Files with their aliases.
+    imported: Vec<(&'static str, String)>,
     out: Assembled,
 }
 
 impl Assembly<'_> {
     fn append(&mut self, file: &str, text: &str) -> Result<(), String> {
         for (number, line) in text.lines().enumerate() {
-            if let Some(name) = line.strip_prefix("#import ") {
-                self.import(file, name.trim())?;
+            if let Some(import) = line.strip_prefix("#import ") {
+                let (name, alias) = import.split_once(" as ").unwrap_or((import, ""));
+                self.import(file, name.trim(), alias.trim())?;
                 continue;
             }
             if let Some(name) = line.trim_start().strip_prefix("#paste ") {
@@ -111,14 +114,22 @@ impl Assembly<'_> {
         found.copied().ok_or_else(|| format!("{file}: unknown import `{name}`"))
     }
 
-    fn import(&mut self, file: &str, name: &str) -> Result<(), String> {
-        let (name, text) = self.library(file, name)?;
-        if self.imported.contains(&name) {
+    /// With an alias, what the file declares gets it as a suffix, and the host may choose another
+    /// file for it than for the plain name.
+    fn import(&mut self, file: &str, name: &str, alias: &str) -> Result<(), String> {
+        let (name, text) = self.library(file, self.program.import(alias).unwrap_or(name))?;
+        let key = (name, alias.to_owned());
+        if self.imported.contains(&key) {
             return Ok(());
         }
-        self.imported.push(name);
+        self.imported.push(key);
         let file = format!("lib/{name}.wgsl");
-        self.append(&file, &read(&file, text)?)
+        let text = read(&file, text)?;
+        if alias.is_empty() {
+            self.append(&file, &text)
+        } else {
+            self.append(&file, &suffixed(&text, alias))
+        }
     }
 
     /// `const WG: u32 = 128u; // why` with the program's value for WG, if it has one.
@@ -132,6 +143,30 @@ impl Assembly<'_> {
         let (_, value) = self.unset.remove(at);
         Some(format!("const {name}:{kind}= {value};"))
     }
+}
+
+/// The text, every name that it declares with a suffix.
+fn suffixed(text: &str, suffix: &str) -> String {
+    let declared = |line: &str| -> Option<String> {
+        let rest = ["fn ", "alias ", "const "].iter().find_map(|word| line.strip_prefix(word))?;
+        Some(rest.split(|c| !word_char(c)).next()?.to_owned())
+    };
+    let names: Vec<_> = text.lines().filter_map(declared).collect();
+    let mut out = String::new();
+    for word in text.split_inclusive(|c| !word_char(c)) {
+        let name = word.trim_end_matches(|c| !word_char(c));
+        out.push_str(name);
+        if names.iter().any(|known| known == name) {
+            out.push('_');
+            out.push_str(suffix);
+        }
+        out.push_str(&word[name.len()..]);
+    }
+    out
+}
+
+fn word_char(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
 }
 
 fn read(file: &str, built_in: &'static str) -> Result<Cow<'static, str>, String> {
@@ -171,6 +206,21 @@ mod tests {
         let last = out.text.lines().count();
         assert_eq!(out.origin(last), Some(("k.wgsl", 4)));
         assert_eq!(out.origin(1), Some(("lib/elem_f32.wgsl", 1)));
+    }
+
+    #[test]
+    fn aliases_are_suffixes_and_may_stand_for_another_file() {
+        let mut program = program("#import elem as x\n#import elem as w\nfn k() {}\n", vec![]);
+        program.imports.push(("w", "elem_f16"));
+        let text = assemble(&program).expect("good text").text;
+        for line in [
+            "alias Elem4_x = vec4<f32>;",
+            "alias Elem4_w = vec2<u32>;",
+            "fn load4_w(stored: Elem4_w) -> vec4<f32> {",
+            "fn store4_x(value: vec4<f32>) -> Elem4_x {",
+        ] {
+            assert!(text.contains(line), "`{line}` in {text}");
+        }
     }
 
     #[test]

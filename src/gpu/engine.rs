@@ -4,7 +4,7 @@ use super::{
     adapter::{AdapterSummary, Gpu},
     pipeline::{Pipeline, params_size},
     profile::{Span, Timestamps},
-    slot::{READBACK, Slot, UNIFORM, buffer},
+    slot::{READBACK, Slot, UNIFORM, buffer, offset},
 };
 use crate::{
     error::Error,
@@ -140,7 +140,7 @@ impl Engine {
         let most = self.gpu.caps.max_binding_bytes & !3;
         for (n, tensor) in command.bindings.iter().enumerate() {
             let slot = &self.slots[tensor.slot as usize];
-            let resource = slot.resource(4 * u64::from(tensor.offset), most);
+            let resource = slot.resource(offset(tensor), most);
             entries.push(wgpu::BindGroupEntry { binding: n as u32 + 1, resource });
         }
         let (_, pipeline) = &self.pipelines[&address(&command.program)];
@@ -222,24 +222,20 @@ impl Engine {
         format: Format,
         data: Option<&[f32]>,
     ) -> Result<Tensor, Error> {
-        let new = self.storage(&[shape], format, data)?;
+        let tensor = Tensor::new(self.slots.len() as u32, shape, format);
+        let new = self.storage(&[tensor], data)?;
         self.slots.push(new);
-        Ok(Tensor::new(self.slots.len() as u32 - 1, shape, format))
+        Ok(tensor)
     }
 
-    /// Room for each of the shapes; for `data`, of the first.
-    fn storage(
-        &mut self,
-        shapes: &[Shape],
-        format: Format,
-        data: Option<&[f32]>,
-    ) -> Result<Slot, Error> {
+    /// Room for each of the views; for `data`, of the first.
+    fn storage(&mut self, views: &[Tensor], data: Option<&[f32]>) -> Result<Slot, Error> {
         let (summary, most) = (self.gpu.summary.to_string(), self.gpu.caps.max_binding_bytes);
         self.checked(|this| {
-            let new = Slot::new(&this.gpu.device, shapes, format, most)
+            let new = Slot::new(&this.gpu.device, views, most)
                 .map_err(|what| Error::Gpu(format!("{what} of {summary}")))?;
             if let Some(data) = data {
-                new.write(&this.gpu.queue, shapes[0], data);
+                new.write(&this.gpu.queue, &views[0], data);
             }
             Ok(new)
         })
@@ -264,16 +260,17 @@ impl crate::recording::Engine for Engine {
         self.new_slot(shape, format, None)
     }
 
-    fn reserve(&mut self, tensor: &Tensor, shapes: &[Shape]) -> Result<(), Error> {
-        let slot = tensor.slot as usize;
-        if shapes.iter().all(|&shape| self.slots[slot].holds(shape)) {
+    fn reserve(&mut self, views: &[Tensor]) -> Result<(), Error> {
+        let slot = views[0].slot;
+        assert!(views.iter().all(|view| view.slot == slot), "views of one slot");
+        if views.iter().all(|view| self.slots[slot as usize].holds(view)) {
             return Ok(());
         }
-        self.groups.retain(|(_, bindings), _| bindings.iter().all(|(s, _)| *s != tensor.slot));
+        self.groups.retain(|(_, bindings), _| bindings.iter().all(|(s, _)| *s != slot));
         // Give it back before asking for more; if there is no more, a small one stays.
-        let small = self.storage(&[[0, 0].into()], tensor.format, None)?;
-        std::mem::replace(&mut self.slots[slot], small).destroy();
-        self.slots[slot] = self.storage(shapes, tensor.format, None)?;
+        let small = self.storage(&[views[0].shaped([0, 0])], None)?;
+        std::mem::replace(&mut self.slots[slot as usize], small).destroy();
+        self.slots[slot as usize] = self.storage(views, None)?;
         Ok(())
     }
 
@@ -282,15 +279,14 @@ impl crate::recording::Engine for Engine {
         let Slot::Buffer(buffer) = &self.slots[tensor.slot as usize] else {
             panic!("integers in a texture")
         };
-        let offset = 4 * u64::from(tensor.offset);
-        self.gpu.queue.write_buffer(buffer, offset, bytemuck::cast_slice(data));
+        self.gpu.queue.write_buffer(buffer, offset(tensor), bytemuck::cast_slice(data));
     }
 
     fn run(&mut self, recording: &Recording, output: &Tensor) -> Result<Vec<f32>, Error> {
         self.checked(|this| {
             let offsets = this.prepare(recording)?;
             let source = &this.slots[output.slot as usize];
-            let bytes = source.readback_bytes(output.shape);
+            let bytes = source.readback_bytes(output);
             if this.readback.size() < bytes {
                 let size = bytes.next_power_of_two();
                 this.readback = buffer(&this.gpu.device, "readback", size, READBACK);
@@ -303,7 +299,7 @@ impl crate::recording::Engine for Engine {
             drop(pass);
             let source = &this.slots[output.slot as usize];
             source.copy_out(&mut encoder, output, &this.readback);
-            this.submit(encoder, &this.readback, bytes, |raw| source.decode(output.shape, raw))
+            this.submit(encoder, &this.readback, bytes, |raw| source.decode(output, raw))
         })
     }
 

@@ -1,6 +1,6 @@
 //! From a [`Program`] to a compute pipeline.
 
-use super::{adapter::Gpu, assemble::assemble};
+use super::{adapter::Gpu, assemble::assemble, slot::texture_format};
 use crate::{
     error::Error,
     recording::{Access, Binding, Program},
@@ -74,8 +74,8 @@ fn entries(program: &Program) -> Vec<wgpu::BindGroupLayoutEntry> {
     std::iter::once(entry(0, params)).chain(rest).collect()
 }
 
-fn binding_type(Binding { access, texture }: Binding) -> wgpu::BindingType {
-    match (texture, access) {
+fn binding_type(Binding { access, format }: Binding) -> wgpu::BindingType {
+    match (format.texture(), access) {
         (false, access) => wgpu::BindingType::Buffer {
             ty: wgpu::BufferBindingType::Storage { read_only: access == Access::Read },
             has_dynamic_offset: false,
@@ -88,7 +88,7 @@ fn binding_type(Binding { access, texture }: Binding) -> wgpu::BindingType {
         },
         (true, Access::Write) => wgpu::BindingType::StorageTexture {
             access: wgpu::StorageTextureAccess::WriteOnly,
-            format: wgpu::TextureFormat::Rgba32Float,
+            format: texture_format(format),
             view_dimension: wgpu::TextureViewDimension::D2,
         },
     }

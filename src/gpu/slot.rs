@@ -1,6 +1,10 @@
 //! What a tensor's slot is on the device: a buffer, or a texture in pages.
 
-use crate::recording::{Format, Page, Shape, Tensor};
+use crate::{
+    narrow::{from_f16, to_f16},
+    recording::{Format, Page, Shape, Tensor},
+};
+use std::borrow::Cow;
 
 pub(super) const UNIFORM: wgpu::BufferUsages =
     wgpu::BufferUsages::UNIFORM.union(wgpu::BufferUsages::COPY_DST);
@@ -14,30 +18,28 @@ const TEXTURE: wgpu::TextureUsages = wgpu::TextureUsages::TEXTURE_BINDING
     .union(wgpu::TextureUsages::COPY_DST)
     .union(wgpu::TextureUsages::COPY_SRC);
 
-/// Bytes of a texel of four `f32`.
-const TEXEL: u32 = 16;
-
 pub(super) enum Slot {
+    /// Its views may be of different elements.
     Buffer(wgpu::Buffer),
-    Texture { texture: wgpu::Texture, view: wgpu::TextureView },
+    /// Of texels of four elements.
+    Texture { texture: wgpu::Texture, view: wgpu::TextureView, format: Format },
 }
 
 impl Slot {
-    /// Room for each of `shapes`, one at a time.
+    /// Room for each of `views`, one at a time; there is at least one.
     ///
     /// # Errors
     /// The limit that it passes.
     pub(super) fn new(
         device: &wgpu::Device,
-        shapes: &[Shape],
-        format: Format,
+        views: &[Tensor],
         max_binding_bytes: u64,
     ) -> Result<Self, String> {
-        match format {
-            Format::F32 => {
+        let format = views[0].format;
+        match format.texture() {
+            false => {
                 // A vec4 at the least, so that every binding is legal.
-                let elements = shapes.iter().map(Shape::len).max().unwrap_or(0).max(4);
-                let bytes = 4 * elements as u64;
+                let bytes = views.iter().map(bytes).max().unwrap_or(0).max(16);
                 if bytes > max_binding_bytes {
                     return Err(format!(
                         "a tensor of {bytes} bytes is over the limit of {max_binding_bytes} bytes"
@@ -45,8 +47,8 @@ impl Slot {
                 }
                 Ok(Self::Buffer(buffer(device, "tensor", bytes, STORAGE)))
             }
-            Format::Texture => {
-                let extents = || shapes.iter().map(|&shape| Page::extent(shape));
+            true => {
+                let extents = || views.iter().map(|view| Page::extent(view.shape));
                 let width = extents().map(|[width, _]| width).max().unwrap_or(1);
                 let height = extents().map(|[_, height]| height).max().unwrap_or(1);
                 let most = device.limits().max_texture_dimension_2d;
@@ -61,22 +63,22 @@ impl Slot {
                     mip_level_count: 1,
                     sample_count: 1,
                     dimension: wgpu::TextureDimension::D2,
-                    format: wgpu::TextureFormat::Rgba32Float,
+                    format: texture_format(format),
                     usage: TEXTURE,
                     view_formats: &[],
                 });
                 let view = texture.create_view(&Default::default());
-                Ok(Self::Texture { texture, view })
+                Ok(Self::Texture { texture, view, format })
             }
         }
     }
 
-    /// Whether a tensor of this shape fits.
-    pub(super) fn holds(&self, shape: Shape) -> bool {
+    /// Whether a tensor fits.
+    pub(super) fn holds(&self, tensor: &Tensor) -> bool {
         match self {
-            Self::Buffer(buffer) => buffer.size() >= 4 * shape.len() as u64,
+            Self::Buffer(buffer) => buffer.size() >= bytes(tensor),
             Self::Texture { texture, .. } => {
-                let [width, height] = Page::extent(shape);
+                let [width, height] = Page::extent(tensor.shape);
                 texture.width() >= width && texture.height() >= height
             }
         }
@@ -85,8 +87,8 @@ impl Slot {
     pub(super) fn bytes(&self) -> u64 {
         match self {
             Self::Buffer(buffer) => buffer.size(),
-            Self::Texture { texture, .. } => {
-                u64::from(TEXEL) * u64::from(texture.width()) * u64::from(texture.height())
+            Self::Texture { texture, format, .. } => {
+                u64::from(texel(*format)) * u64::from(texture.width()) * u64::from(texture.height())
             }
         }
     }
@@ -110,32 +112,34 @@ impl Slot {
     }
 
     /// Uploads a whole tensor.
-    pub(super) fn write(&self, queue: &wgpu::Queue, shape: Shape, data: &[f32]) {
+    pub(super) fn write(&self, queue: &wgpu::Queue, tensor: &Tensor, data: &[f32]) {
+        let (shape, format) = (tensor.shape, tensor.format);
         match self {
-            Self::Buffer(buffer) => queue.write_buffer(buffer, 0, bytemuck::cast_slice(data)),
+            Self::Buffer(buffer) => queue.write_buffer(buffer, 0, &encoded(format, data)),
             Self::Texture { texture, .. } => {
                 let pages = data.chunks(page_elements(shape).max(1));
                 for (page, data) in (0..).zip(pages) {
                     let size = page_extent(shape, page);
                     let layout = wgpu::TexelCopyBufferLayout {
                         offset: 0,
-                        bytes_per_row: Some(TEXEL * size.width),
+                        bytes_per_row: Some(texel(format) * size.width),
                         rows_per_image: None,
                     };
-                    let data = bytemuck::cast_slice(data);
-                    queue.write_texture(at_page(texture, shape, page), data, layout, size);
+                    let (data, to) = (encoded(format, data), at_page(texture, shape, page));
+                    queue.write_texture(to, &data, layout, size);
                 }
             }
         }
     }
 
     /// Bytes that [`Slot::copy_out`] writes.
-    pub(super) fn readback_bytes(&self, shape: Shape) -> u64 {
+    pub(super) fn readback_bytes(&self, tensor: &Tensor) -> u64 {
         match self {
-            Self::Buffer(_) => 4 * shape.len() as u64,
+            Self::Buffer(_) => bytes(tensor),
             Self::Texture { .. } => {
+                let shape = tensor.shape;
                 let rows = u64::from(pages(shape)) * u64::from(Page::extent(shape)[1]);
-                rows * u64::from(padded(shape))
+                rows * u64::from(padded(tensor))
             }
         }
     }
@@ -153,15 +157,14 @@ impl Slot {
         }
         match self {
             Self::Buffer(buffer) => {
-                let (offset, bytes) = (4 * u64::from(tensor.offset), 4 * shape.len() as u64);
-                encoder.copy_buffer_to_buffer(buffer, offset, to, 0, bytes);
+                encoder.copy_buffer_to_buffer(buffer, offset(tensor), to, 0, bytes(tensor));
             }
             Self::Texture { texture, .. } => {
                 for page in 0..pages(shape) {
                     let rows = u64::from(page) * u64::from(Page::HEIGHT);
                     let layout = wgpu::TexelCopyBufferLayout {
-                        offset: rows * u64::from(padded(shape)),
-                        bytes_per_row: Some(padded(shape)),
+                        offset: rows * u64::from(padded(tensor)),
+                        bytes_per_row: Some(padded(tensor)),
                         rows_per_image: None,
                     };
                     let to = wgpu::TexelCopyBufferInfo { buffer: to, layout };
@@ -173,19 +176,50 @@ impl Slot {
     }
 
     /// The elements out of what [`Slot::copy_out`] wrote.
-    pub(super) fn decode(&self, shape: Shape, raw: &[u8]) -> Vec<f32> {
+    pub(super) fn decode(&self, tensor: &Tensor, raw: &[u8]) -> Vec<f32> {
         match self {
-            Self::Buffer(_) => bytemuck::pod_collect_to_vec(raw),
+            Self::Buffer(_) => decoded(tensor.format, &raw[..bytes(tensor) as usize]),
             Self::Texture { .. } => {
-                let row = 4 * shape.row_len();
-                let rows = raw.chunks_exact(padded(shape) as usize);
+                let shape = tensor.shape;
+                let row = tensor.format.bytes() as usize * shape.row_len();
+                let rows = raw.chunks_exact(padded(tensor) as usize);
                 let bytes: Vec<u8> = rows.flat_map(|padded| &padded[..row]).copied().collect();
-                let mut elements: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+                let mut elements = decoded(tensor.format, &bytes);
                 elements.truncate(shape.len());
                 elements
             }
         }
     }
+}
+
+/// Bytes of a tensor in a buffer.
+fn bytes(tensor: &Tensor) -> u64 {
+    u64::from(tensor.format.bytes()) * tensor.shape.len() as u64
+}
+
+/// Where it begins.
+pub(super) fn offset(tensor: &Tensor) -> u64 {
+    u64::from(tensor.format.bytes()) * u64::from(tensor.offset)
+}
+
+/// Bytes of a texel.
+fn texel(format: Format) -> u32 {
+    4 * format.bytes()
+}
+
+pub(super) fn texture_format(format: Format) -> wgpu::TextureFormat {
+    match format.half() {
+        true => wgpu::TextureFormat::Rgba16Float,
+        false => wgpu::TextureFormat::Rgba32Float,
+    }
+}
+
+fn encoded(format: Format, data: &[f32]) -> Cow<'_, [u8]> {
+    if format.half() { to_f16(data).into() } else { bytemuck::cast_slice(data).into() }
+}
+
+fn decoded(format: Format, raw: &[u8]) -> Vec<f32> {
+    if format.half() { from_f16(raw) } else { bytemuck::pod_collect_to_vec(raw) }
 }
 
 fn pages(shape: Shape) -> u32 {
@@ -213,8 +247,9 @@ fn at_page(texture: &wgpu::Texture, shape: Shape, page: u32) -> wgpu::TexelCopyT
 }
 
 /// Bytes of a row in a copy to a buffer: WebGPU asks for a multiple of 256.
-fn padded(shape: Shape) -> u32 {
-    (4 * shape.row_len() as u32).next_multiple_of(wgpu::COPY_BYTES_PER_ROW_ALIGNMENT)
+fn padded(tensor: &Tensor) -> u32 {
+    let row = tensor.format.bytes() * tensor.shape.row_len() as u32;
+    row.next_multiple_of(wgpu::COPY_BYTES_PER_ROW_ALIGNMENT)
 }
 
 pub(super) fn buffer(

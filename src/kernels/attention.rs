@@ -1,8 +1,8 @@
 //! `softmax(q·kᵀ/√E - m_h·|i - j|)·v`.  Shaders: `shaders/attention.wgsl` and the same in
 //! `shaders/any_width/`, `shaders/naive/`, `shaders/texture/`.
 
-use super::{ELEM, GPU_TIERS, HEAD_WIDTHS, Tier, lanes, share, specialise};
-use crate::recording::{Const, Kernel, Program, Recording, Tensor, grid};
+use super::{HEAD_WIDTHS, Tier, Version, elem, gpu_versions, lanes, share, specialise};
+use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
 /// Constants fixed when the pipeline is built.
@@ -10,6 +10,8 @@ use bytemuck::{Pod, Zeroable};
 pub struct Spec {
     /// E
     pub e: u32,
+    /// How `q`, `k`, `v` and `context` are stored.
+    pub format: Format,
     /// How it runs.
     pub tile: Tile,
 }
@@ -39,7 +41,9 @@ pub enum Tile {
 
 impl Spec {
     /// The usual constants for heads of `e` elements: K and V tiles fill at most 16 KiB together.
-    pub fn new(tier: Tier, e: u32) -> Self {
+    pub fn new(version: impl Into<Version>, e: u32) -> Self {
+        let version = version.into();
+        let tier = version.tier;
         let tile = match tier {
             Tier::Twin | Tier::Blocked | Tier::Naive => Tile::Naive,
             Tier::Tiled if e == 64 => Tile::Tiled,
@@ -55,7 +59,7 @@ impl Spec {
                 Tile::Texture { s, tq, tk: (2 * s).max(8) }
             }
         };
-        Self { e, tile }
+        Self { e, format: version.wide(), tile }
     }
 
     fn constants(&self) -> Vec<(&'static str, Const)> {
@@ -143,22 +147,26 @@ bindings!(Args {
 
 /// Makes a Spec runnable.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
-    let (file, textures, imports): (_, &[_], _) = match spec.tile {
-        Tile::Naive => (source!("naive/attention.wgsl"), &[], vec![ELEM]),
-        Tile::Tiled => (source!("attention.wgsl"), &[], vec![ELEM]),
-        Tile::Staged { .. } => (source!("any_width/attention.wgsl"), &[], vec![ELEM]),
+    let (file, imports) = match spec.tile {
+        Tile::Naive => (source!("naive/attention.wgsl"), vec![]),
+        Tile::Tiled => (source!("attention.wgsl"), vec![("elem", elem(spec.format))]),
+        Tile::Staged { .. } => {
+            (source!("any_width/attention.wgsl"), vec![("elem", elem(spec.format))])
+        }
         Tile::Texture { s, .. } => {
-            let imports = vec![("share", share(s)), ("lanes", lanes(s))];
-            (source!("texture/attention.wgsl"), &["q", "k", "v", "context"], imports)
+            (source!("texture/attention.wgsl"), vec![("share", share(s)), ("lanes", lanes(s))])
         }
     };
-    let (bindings, constants) = ((BINDINGS, textures), spec.constants());
+    let formats = ["q", "k", "v", "context"].map(|name| (name, spec.format));
+    let (bindings, constants) = ((BINDINGS, &formats[..]), spec.constants());
     specialise::<_, Params>("attention", file, bindings, spec, imports, constants)
 }
 
 /// Programs of every tier and head width.
 pub fn programs() -> Vec<Program> {
-    let specs = HEAD_WIDTHS.iter().flat_map(|&e| GPU_TIERS.map(|tier| Spec::new(tier, e)));
+    let versions = gpu_versions();
+    let of = |&e| versions.iter().map(move |&version| Spec::new(version, e));
+    let specs = HEAD_WIDTHS.iter().flat_map(of);
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 

@@ -1,6 +1,6 @@
 //! Word row + token-type row, LayerNorm.  Shader: `shaders/embed.wgsl`.
 
-use super::{ELEM, Tier, WIDTHS, row_workgroup, specialise};
+use super::{Dtype, Tier, Version, WIDTHS, row_workgroup, specialise};
 use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
@@ -11,14 +11,17 @@ pub struct Spec {
     pub wg: u32,
     /// D
     pub d: u32,
-    /// Whether `x` is in textures.
-    pub texture: bool,
+    /// How `word` is stored.
+    pub word: Format,
+    /// How `x` is stored.
+    pub x: Format,
 }
 
 impl Spec {
     /// The usual constants for rows of `d` elements.
-    pub fn new(tier: Tier, d: u32) -> Self {
-        Self { wg: row_workgroup(d), d, texture: tier.format() == Format::Texture }
+    pub fn new(version: impl Into<Version>, d: u32) -> Self {
+        let version = version.into();
+        Self { wg: row_workgroup(d), d, word: version.table(), x: version.stream() }
     }
 
     fn constants(&self) -> Vec<(&'static str, Const)> {
@@ -70,17 +73,20 @@ bindings!(Args {
 
 /// Makes a Spec runnable.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
-    let (file, textures): (_, &[_]) = match spec.texture {
-        false => (source!("embed.wgsl"), &[]),
-        true => (source!("texture/embed.wgsl"), &["x"]),
+    let file = match spec.x.texture() {
+        false => source!("embed.wgsl"),
+        true => source!("texture/embed.wgsl"),
     };
-    let constants = spec.constants();
-    specialise::<_, Params>("embed", file, (BINDINGS, textures), spec, vec![ELEM], constants)
+    let formats = [("word", spec.word), ("x", spec.x)];
+    let (bindings, constants) = ((BINDINGS, &formats[..]), spec.constants());
+    specialise::<_, Params>("embed", file, bindings, spec, vec![], constants)
 }
 
-/// Programs of every width, buffers and textures.
+/// Programs of every width, buffers and textures, f32 and f16.
 pub fn programs() -> Vec<Program> {
-    let specs = WIDTHS.iter().flat_map(|&d| [Tier::Tiled, Tier::Texture].map(|t| Spec::new(t, d)));
+    let tiers = [Tier::Tiled, Tier::Texture].into_iter();
+    let all = tiers.flat_map(|tier| [Dtype::F32, Dtype::F16].map(|dtype| Version { tier, dtype }));
+    let specs = all.flat_map(|version| WIDTHS.map(|d| Spec::new(version, d)));
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 

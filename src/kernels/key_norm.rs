@@ -1,7 +1,7 @@
 //! The largest norm among the keys of each tile and head: what `attention` needs to tell which keys
 //! it may skip.  Shaders: `shaders/key_norm.wgsl`, `shaders/texture/key_norm.wgsl`.
 
-use super::{ELEM, HEAD_WIDTHS, Tier, attention::TILE, specialise};
+use super::{Dtype, HEAD_WIDTHS, Tier, Version, attention::TILE, elem, specialise};
 use crate::recording::{Format, Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
@@ -10,14 +10,14 @@ use bytemuck::{Pod, Zeroable};
 pub struct Spec {
     /// E
     pub e: u32,
-    /// Whether `k` is a texture.
-    pub texture: bool,
+    /// How `k` is stored.
+    pub k: Format,
 }
 
 impl Spec {
     /// The constants for heads of `e` elements.
-    pub fn new(tier: Tier, e: u32) -> Self {
-        Self { e, texture: tier.format() == Format::Texture }
+    pub fn new(version: impl Into<Version>, e: u32) -> Self {
+        Self { e, k: version.into().wide() }
     }
 }
 
@@ -51,13 +51,14 @@ bindings!(Args { k: Read, cu_seqlens: Read, tiles: Read, norms: Write });
 
 /// Makes a Spec runnable.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
-    let (file, textures): (_, &[_]) = match spec.texture {
-        false => (source!("key_norm.wgsl"), &[]),
-        true => (source!("texture/key_norm.wgsl"), &["k"]),
+    let file = match spec.k.texture() {
+        false => source!("key_norm.wgsl"),
+        true => source!("texture/key_norm.wgsl"),
     };
+    let imports = vec![("elem", elem(spec.k))];
     let constants = vec![("WG", WG.into()), ("TILE", TILE.into()), ("E", spec.e.into())];
-    let bindings = (BINDINGS, textures);
-    specialise::<_, Params>("key_norm", file, bindings, spec, vec![ELEM], constants)
+    let bindings = (BINDINGS, &[("k", spec.k)][..]);
+    specialise::<_, Params>("key_norm", file, bindings, spec, imports, constants)
 }
 
 /// Invocations per workgroup.
@@ -65,8 +66,9 @@ const WG: u32 = 64;
 
 /// Programs of every head width, buffers and textures.
 pub fn programs() -> Vec<Program> {
-    let tiers = [Tier::Tiled, Tier::Texture];
-    let specs = HEAD_WIDTHS.iter().flat_map(|&e| tiers.map(|tier| Spec::new(tier, e)));
+    let half = Version { tier: Tier::Tiled, dtype: Dtype::F16 };
+    let versions = [Tier::Tiled.into(), Tier::Texture.into(), half];
+    let specs = HEAD_WIDTHS.iter().flat_map(|&e| versions.map(|version| Spec::new(version, e)));
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 

@@ -1,6 +1,6 @@
 //! Residual add and LayerNorm: `y = LN(x + r)`.  Shader: `shaders/layer_norm.wgsl`.
 
-use super::{ELEM, Tier, WIDTHS, row_workgroup, specialise};
+use super::{Dtype, Tier, Version, WIDTHS, row_workgroup, specialise};
 use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
@@ -11,19 +11,27 @@ pub struct Spec {
     pub wg: u32,
     /// D
     pub d: u32,
-    /// Whether `x`, `r` and `y` are in textures.
-    pub texture: bool,
+    /// How `x` and `r` are stored.
+    pub x: Format,
+    /// How `y` is stored.
+    pub y: Format,
     /// Whether there is an `r`.
     pub residual: bool,
 }
 
 impl Spec {
-    /// The usual constants for rows of `d` elements.
-    pub fn new(tier: Tier, d: u32, residual: bool) -> Self {
-        let texture = tier.format() == Format::Texture;
+    /// The usual constants for rows of `d` elements, from the residual stream and back.
+    pub fn new(version: impl Into<Version>, d: u32, residual: bool) -> Self {
+        let x = version.into().stream();
         // From textures, a row is one invocation's.
-        let wg = if texture { 16 } else { row_workgroup(d) };
-        Self { wg, d, texture, residual }
+        let wg = if x.texture() { 16 } else { row_workgroup(d) };
+        Self { wg, d, x, y: x, residual }
+    }
+
+    /// The same into what is only read once.
+    pub fn wide(version: impl Into<Version>, d: u32) -> Self {
+        let version = version.into();
+        Self { y: version.wide(), ..Self::new(version, d, false) }
     }
 
     fn constants(&self) -> Vec<(&'static str, Const)> {
@@ -59,19 +67,22 @@ bindings!(Args { x: Read, r: Read, gamma: Read, beta: Read, y: Write });
 
 /// Makes a Spec runnable.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
-    let (file, textures): (_, &[_]) = match spec.texture {
-        false => (source!("layer_norm.wgsl"), &[]),
-        true => (source!("texture/layer_norm.wgsl"), &["x", "r", "y"]),
+    let file = match spec.x.texture() {
+        false => source!("layer_norm.wgsl"),
+        true => source!("texture/layer_norm.wgsl"),
     };
-    let constants = spec.constants();
-    specialise::<_, Params>("layer_norm", file, (BINDINGS, textures), spec, vec![ELEM], constants)
+    let formats = [("x", spec.x), ("r", spec.x), ("y", spec.y)];
+    let (bindings, constants) = ((BINDINGS, &formats[..]), spec.constants());
+    specialise::<_, Params>("layer_norm", file, bindings, spec, vec![], constants)
 }
 
 /// Programs of every width, buffers and textures.
 pub fn programs() -> Vec<Program> {
-    let of = |d| {
+    let half = Version { tier: Tier::Tiled, dtype: Dtype::F16 };
+    let of = move |d| {
         let tiers = [Tier::Tiled, Tier::Texture].into_iter();
-        tiers.flat_map(move |tier| [true, false].map(|residual| Spec::new(tier, d, residual)))
+        let specs = tiers.flat_map(move |tier| [true, false].map(|r| Spec::new(tier, d, r)));
+        specs.chain([Spec::wide(half, d)])
     };
     WIDTHS.into_iter().flat_map(of).map(|spec| (*kernel(spec).program).clone()).collect()
 }
@@ -84,6 +95,6 @@ pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, eps: f32) 
     args.gamma.expect([d]);
     args.beta.expect([d]);
     args.y.expect([t, d]);
-    let groups = if kernel.spec.texture { t.div_ceil(kernel.spec.wg) } else { t };
+    let groups = if kernel.spec.x.texture() { t.div_ceil(kernel.spec.wg) } else { t };
     rec.dispatch(kernel, Params { rows: t, eps }, &args.list(), grid(groups));
 }

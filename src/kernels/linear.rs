@@ -1,8 +1,8 @@
 //! `y = x·Wᵀ + bias`, or with a residual `y = x·Wᵀ + bias + r`.  Shaders: `shaders/linear.wgsl` and
 //! the same in `shaders/naive/`, `shaders/texture/`.
 
-use super::{Tier, Tile, specialise};
-use crate::recording::{Kernel, Program, Recording, Tensor, grid};
+use super::{Tile, Version, gpu_versions, specialise};
+use crate::recording::{Format, Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
 /// Constants fixed when the pipeline is built.
@@ -10,14 +10,30 @@ use bytemuck::{Pod, Zeroable};
 pub struct Spec {
     /// How the product is tiled.
     pub tile: Tile,
+    /// How `x` is stored.
+    pub x: Format,
+    /// How `w` is stored.
+    pub w: Format,
+    /// How `y` is stored; `r` is like the residual stream.
+    pub y: Format,
     /// Whether `r` is added.
     pub residual: bool,
 }
 
 impl Spec {
-    /// The usual constants of a tier.
-    pub fn new(tier: Tier, residual: bool) -> Self {
-        Self { tile: Tile::new(tier), residual }
+    /// The usual constants of a version for a product from the residual stream into what is only
+    /// read once, or back with a residual.
+    pub fn new(version: impl Into<Version>, residual: bool) -> Self {
+        let version = version.into();
+        let (x, y) = match residual {
+            false => (version.stream(), version.wide()),
+            true => (version.wide(), version.stream()),
+        };
+        Self { tile: Tile::new(version.tier), x, w: version.weights(), y, residual }
+    }
+    /// How `r` is stored: as the residual stream, or as the `x` that stands in for it.
+    fn r(&self) -> Format {
+        if self.residual { self.y } else { self.x }
     }
 }
 
@@ -51,21 +67,22 @@ bindings!(Args { x: Read, w: Read, bias: Read, r: Read, y: Write });
 
 /// Makes a Spec runnable.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
-    let (file, textures): (_, &[_]) = match spec.tile {
-        Tile::Naive { .. } => (source!("naive/linear.wgsl"), &[]),
-        Tile::Tiled { .. } => (source!("linear.wgsl"), &[]),
-        Tile::Texture { .. } => (source!("texture/linear.wgsl"), &["x", "w", "r", "y"]),
+    let file = match spec.tile {
+        Tile::Naive { .. } => source!("naive/linear.wgsl"),
+        Tile::Tiled { .. } => source!("linear.wgsl"),
+        Tile::Texture { .. } => source!("texture/linear.wgsl"),
     };
     let mut constants = spec.tile.constants();
     constants.push(("RESIDUAL", spec.residual.into()));
-    let bindings = (BINDINGS, textures);
+    let formats = [("x", spec.x), ("w", spec.w), ("y", spec.y), ("r", spec.r())];
+    let bindings = (BINDINGS, &formats[..]);
     specialise::<_, Params>("linear", file, bindings, spec, spec.tile.imports(), constants)
 }
 
-/// Programs of every tile, with and without residual.
+/// Programs of every version, with and without residual.
 pub fn programs() -> Vec<Program> {
-    let specs = Tile::all().into_iter();
-    let specs = specs.flat_map(|tile| [true, false].map(|residual| Spec { tile, residual }));
+    let specs = gpu_versions().into_iter();
+    let specs = specs.flat_map(|version| [true, false].map(|r| Spec::new(version, r)));
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 

@@ -1,8 +1,8 @@
 //! `h = activation(x·W_gᵀ) ⊙ (x·W_uᵀ)`, both halves in one product.  Shaders:
 //! `shaders/linear_geglu.wgsl` and the same in `shaders/naive/`, `shaders/texture/`.
 
-use super::{Tier, Tile, specialise};
-use crate::recording::{Kernel, Program, Recording, Shape, Tensor, grid};
+use super::{Tier, Tile, Version, gpu_versions, specialise};
+use crate::recording::{Format, Kernel, Program, Recording, Shape, Tensor, grid};
 pub use crate::reference::Activation;
 use bytemuck::{Pod, Zeroable};
 
@@ -11,6 +11,12 @@ use bytemuck::{Pod, Zeroable};
 pub struct Spec {
     /// How the product is tiled.
     pub tile: Tile,
+    /// How `x` is stored.
+    pub x: Format,
+    /// How `w` is stored.
+    pub w: Format,
+    /// How `h` is stored.
+    pub h: Format,
     /// Which half of the matrix is activated; on a GPU [`arrange`] has put the halves where
     /// the kernel wants them.
     pub gate_first: bool,
@@ -19,9 +25,11 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// The usual constants of a tier.
-    pub fn new(tier: Tier, gate_first: bool, activation: Activation) -> Self {
-        Self { tile: Tile::new(tier), gate_first, activation }
+    /// The usual constants of a version.
+    pub fn new(version: impl Into<Version>, gate_first: bool, activation: Activation) -> Self {
+        let version = version.into();
+        let (x, w, h) = (version.stream(), version.weights(), version.wide());
+        Self { tile: Tile::new(version.tier), x, w, h, gate_first, activation }
     }
 }
 
@@ -70,10 +78,10 @@ pub fn arrange(tier: Tier, gate_first: bool, w: Vec<f32>, [n, k]: [u32; 2]) -> (
 
 /// Makes a Spec runnable.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
-    let (file, textures): (_, &[_]) = match spec.tile {
-        Tile::Naive { .. } => (source!("naive/linear_geglu.wgsl"), &[]),
-        Tile::Tiled { .. } => (source!("linear_geglu.wgsl"), &[]),
-        Tile::Texture { .. } => (source!("texture/linear_geglu.wgsl"), &["x", "w", "h"]),
+    let file = match spec.tile {
+        Tile::Naive { .. } => source!("naive/linear_geglu.wgsl"),
+        Tile::Tiled { .. } => source!("linear_geglu.wgsl"),
+        Tile::Texture { .. } => source!("texture/linear_geglu.wgsl"),
     };
     let activation = match spec.activation {
         Activation::Gelu => "gelu",
@@ -81,16 +89,17 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
     };
     let mut imports = spec.tile.imports();
     imports.push(("activation", activation));
-    let bindings = (BINDINGS, textures);
+    let formats = [("x", spec.x), ("w", spec.w), ("h", spec.h)];
+    let bindings = (BINDINGS, &formats[..]);
     let constants = spec.tile.constants();
     specialise::<_, Params>("linear_geglu", file, bindings, spec, imports, constants)
 }
 
-/// Programs of every tile and activation.
+/// Programs of every version and activation.
 pub fn programs() -> Vec<Program> {
     let activations = [Activation::Gelu, Activation::Relu];
-    let of = |tile| activations.map(|activation| Spec { tile, gate_first: true, activation });
-    let specs = Tile::all().into_iter().flat_map(of);
+    let of = |version| activations.map(|activation| Spec::new(version, true, activation));
+    let specs = gpu_versions().into_iter().flat_map(of);
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 

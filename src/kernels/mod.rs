@@ -8,9 +8,9 @@
 mod tier;
 mod tile;
 
-use crate::recording::{Access, Binding, Const, Kernel, Program};
+use crate::recording::{Access, Binding, Const, Format, Kernel, Program};
 use std::sync::Arc;
-pub use tier::Tier;
+pub use tier::{Dtype, Tier, Version};
 pub use tile::{Layout, PANEL, Tile};
 
 /// What a host file promises of its shader; compared with the shader's own reflection by
@@ -86,21 +86,29 @@ macro_rules! source {
 kernels! { embed, linear, linear_geglu, key_norm, attention, layer_norm, pool }
 
 type Source = (&'static str, &'static str);
+type Formats<'a> = &'a [(&'static str, Format)];
 
-/// Builds a kernel from its parts; the constants and imports are the Spec's, and the bindings
-/// named in `textures` are textures in this version.
+/// Builds a kernel from its parts; the constants and imports are the Spec's, and `formats` has the
+/// bindings that are not plain buffers of f32 or integers.  How the elements of a buffer are stored
+/// is imported under its name.
 fn specialise<S, P>(
     word: &'static str,
     (file, text): Source,
-    (bindings, textures): (&[(&str, Access)], &[&str]),
+    (bindings, formats): (&[(&str, Access)], Formats),
     spec: S,
-    imports: Vec<(&'static str, &'static str)>,
+    mut imports: Vec<(&'static str, &'static str)>,
     constants: Vec<(&'static str, Const)>,
 ) -> Kernel<S> {
+    let format = |name| formats.iter().find(|(known, _)| *known == name);
     let bindings = bindings
         .iter()
-        .map(|&(name, access)| Binding { access, texture: textures.contains(&name) })
+        .map(|&(name, access)| Binding {
+            access,
+            format: format(name).map_or(Format::F32, |(_, format)| *format),
+        })
         .collect();
+    let buffers = formats.iter().filter(|(_, format)| !format.texture());
+    imports.extend(buffers.map(|&(name, format)| (name, elem(format))));
     let params_bytes = size_of::<P>() as u32;
     let program = Program { word, file, text, imports, constants, bindings, params_bytes };
     Kernel { spec, program: Arc::new(program) }
@@ -112,8 +120,10 @@ fn row_workgroup(d: u32) -> u32 {
     (d / 12).next_power_of_two().clamp(32, 256)
 }
 
-/// Storage type of activations and weights.
-const ELEM: (&str, &str) = ("elem", "elem_f32");
+/// How the elements of a buffer are read and written.
+fn elem(format: Format) -> &'static str {
+    if format.half() { "elem_f16" } else { "elem_f32" }
+}
 
 /// The fragment by which lanes share what they load.
 fn share(lanes: u32) -> &'static str {
@@ -128,6 +138,12 @@ fn lanes(lanes: u32) -> &'static str {
 /// The tiers that `programs()` covers.
 const GPU_TIERS: [Tier; 5] =
     [Tier::Naive, Tier::Tiled, Tier::Texture, Tier::Subgroup(4), Tier::Subgroup(8)];
+
+/// The versions that `programs()` covers.  Texture and subgroup tiers have the same text for f16.
+fn gpu_versions() -> Vec<Version> {
+    let half = Version { tier: Tier::Tiled, dtype: Dtype::F16 };
+    GPU_TIERS.iter().map(|&tier| tier.into()).chain([half]).collect()
+}
 
 /// Row lengths that `programs()` covers: the fixtures', the shipped model's, small, base, large.
 const WIDTHS: [u32; 6] = [32, 64, 384, 512, 768, 1024];

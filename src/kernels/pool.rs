@@ -1,6 +1,6 @@
 //! One vector per sequence: mean, cut, L2 norm.  Shader: `shaders/pool.wgsl`.
 
-use super::{ELEM, Tier, WIDTHS, row_workgroup, specialise};
+use super::{Tier, Version, WIDTHS, row_workgroup, specialise};
 use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
@@ -11,14 +11,14 @@ pub struct Spec {
     pub wg: u32,
     /// D
     pub d: u32,
-    /// Whether `x` is in textures.
-    pub texture: bool,
+    /// How `x` is stored.
+    pub x: Format,
 }
 
 impl Spec {
     /// The usual constants for rows of `d` elements.
-    pub fn new(tier: Tier, d: u32) -> Self {
-        Self { wg: row_workgroup(d), d, texture: tier.format() == Format::Texture }
+    pub fn new(version: impl Into<Version>, d: u32) -> Self {
+        Self { wg: row_workgroup(d), d, x: version.into().stream() }
     }
 
     fn constants(&self) -> Vec<(&'static str, Const)> {
@@ -52,12 +52,12 @@ bindings!(Args { x: Read, cu_seqlens: Read, y: Write });
 
 /// Makes a Spec runnable.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
-    let (file, textures): (_, &[_]) = match spec.texture {
-        false => (source!("pool.wgsl"), &[]),
-        true => (source!("texture/pool.wgsl"), &["x"]),
+    let file = match spec.x.texture() {
+        false => source!("pool.wgsl"),
+        true => source!("texture/pool.wgsl"),
     };
-    let constants = spec.constants();
-    specialise::<_, Params>("pool", file, (BINDINGS, textures), spec, vec![ELEM], constants)
+    let bindings = (BINDINGS, &[("x", spec.x)][..]);
+    specialise::<_, Params>("pool", file, bindings, spec, vec![], spec.constants())
 }
 
 /// Programs of every width, buffers and textures.

@@ -60,16 +60,111 @@ impl Tier {
         *tiled.or(tiers.last()).unwrap_or(&Self::Naive)
     }
 
+    /// Whether it has kernels that store f16.
+    fn halves(self) -> bool {
+        matches!(self, Self::Tiled | Self::Texture | Self::Subgroup(_))
+    }
+
     /// Invocations that work together without a barrier: 1, or the size of a subgroup.
     pub fn lanes(self) -> u32 {
         if let Self::Subgroup(lanes) = self { lanes } else { 1 }
     }
 
-    /// How matrices are stored.
+    /// How matrices of f32 are stored.
     pub fn format(self) -> Format {
         match self {
             Self::Texture | Self::Subgroup(_) => Format::Texture,
             _ => Format::F32,
+        }
+    }
+}
+
+/// How weights and wide activations are stored; arithmetic is f32 always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Dtype {
+    /// 32-bit floats throughout; f16 and bf16 weights are widened when they load.
+    #[default]
+    F32,
+    /// 16-bit floats for the matrices of products, the word embeddings and, in buffers, for q, k,
+    /// v, context and the MLP's intermediate.  The residual stream stays f32.
+    F16,
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        })
+    }
+}
+
+/// Which kernels run, on matrices stored how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Version {
+    /// Which of several texts of a kernel.
+    pub tier: Tier,
+    /// How weights and wide activations are stored.
+    pub dtype: Dtype,
+}
+
+impl From<Tier> for Version {
+    fn from(tier: Tier) -> Self {
+        Self { tier, dtype: Dtype::F32 }
+    }
+}
+
+impl Version {
+    /// The versions that a device can run: every tier with f32, then those with f16.
+    pub fn of(caps: &Caps) -> Vec<Self> {
+        let tiers = Tier::of(caps);
+        let half = tiers.iter().filter(|tier| tier.halves() && caps.half);
+        let half = half.map(|&tier| Self { tier, dtype: Dtype::F16 });
+        tiers.iter().map(|&tier| tier.into()).chain(half).collect()
+    }
+
+    /// Whether a device can run this version.
+    pub fn suits(self, caps: &Caps) -> bool {
+        Self::of(caps).contains(&self)
+    }
+
+    /// The residual stream, and the sums that LayerNorm reads.
+    pub fn stream(self) -> Format {
+        self.tier.format()
+    }
+
+    /// What only one product or attention reads: q, k, v, context, the MLP's intermediate.
+    pub fn wide(self) -> Format {
+        match self.tier.format() {
+            Format::F32 if self.half() => Format::F16,
+            format => format,
+        }
+    }
+
+    /// The matrix of a product.
+    pub fn weights(self) -> Format {
+        match self.tier.format() {
+            Format::F32 if self.half() => Format::F16,
+            Format::Texture if self.half() => Format::Texture16,
+            format => format,
+        }
+    }
+
+    /// The word embeddings, a buffer in every tier.
+    pub fn table(self) -> Format {
+        if self.half() { Format::F16 } else { Format::F32 }
+    }
+
+    fn half(self) -> bool {
+        self.dtype == Dtype::F16 && self.tier.halves()
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.dtype {
+            Dtype::F32 => write!(f, "{}", self.tier),
+            Dtype::F16 => write!(f, "{} f16", self.tier),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! How matrix products are tiled, and how their weights lie in memory for it.
 
-use super::{ELEM, GPU_TIERS, Tier, share};
+use super::{Tier, share};
 use crate::recording::{Const, Shape};
 
 /// How a product is tiled.
@@ -67,11 +67,6 @@ impl Tile {
         }
     }
 
-    /// One of each kind that runs on a GPU.
-    pub fn all() -> Vec<Self> {
-        GPU_TIERS.map(Self::new).into()
-    }
-
     pub(super) fn constants(&self) -> Vec<(&'static str, Const)> {
         match *self {
             Self::Naive { wg, .. } => vec![("WG", wg.into())],
@@ -105,7 +100,7 @@ impl Tile {
             Self::Texture { s, .. } => {
                 vec![("product", "product_texture"), ("share", share(s))]
             }
-            _ => vec![ELEM],
+            _ => vec![],
         }
     }
 

@@ -3,8 +3,10 @@
 // `Mmap::map` is unsafe because another process may change the file; see `map`.
 #![allow(unsafe_code)]
 
-use crate::error::Error;
-use half::{bf16, f16};
+use crate::{
+    error::Error,
+    narrow::{from_bf16, from_f16},
+};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, tensor::Metadata};
 use serde::Deserialize;
@@ -183,13 +185,12 @@ fn plain_name(stored: &str) -> &str {
 
 /// Little-endian elements as f32.
 fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
-    let halves = || bytes.as_chunks::<2>().0.iter();
     match dtype {
         Dtype::F32 => {
             Some(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
         }
-        Dtype::F16 => Some(halves().map(|b| f16::from_le_bytes(*b).to_f32()).collect()),
-        Dtype::BF16 => Some(halves().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()),
+        Dtype::F16 => Some(from_f16(bytes)),
+        Dtype::BF16 => Some(from_bf16(bytes)),
         _ => None,
     }
 }

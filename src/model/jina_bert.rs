@@ -12,15 +12,15 @@ use crate::{
 
 /// Appends the encoder: from `s.ids` to token embeddings in `s.x`.
 ///
-/// Three slabs serve every layer: the stream `x`; `n`, \[T, D\]; and one that holds q, k and v,
-/// then the sum before the first LayerNorm, then the wide `h` of the MLP.
+/// Three slabs serve every layer: the stream `x`; `n`, \[T, D\], also the context; and one that
+/// holds q, k and v, then the sum before the first LayerNorm, then the wide `h` of the MLP.
 pub(super) fn record(rec: &mut Recording, k: &Kernels, w: &Weights, s: &Scratch) {
     embeddings(rec, k, w, s);
     for layer in &w.layers {
         // attention block: x ← LN(x + Wₒ·attn(W_qkv·x))
         projections(rec, k, &layer.qkv, s);
         attend(rec, k, w, s, [&s.q, &s.k, &s.v]);
-        product_add(rec, k, &layer.proj, &s.n, &s.x, &s.sum);
+        product_add(rec, k, &layer.proj, &s.context, &s.x, &s.sum);
         norm(rec, k, &layer.attention_norm, &s.sum, &s.x);
         // GEGLU block: x ← LN(x + W₂·(gelu(gate) ⊙ up)),  [gate | up] = W₁·x
         mlp(rec, k, s, layer, &s.x);
@@ -82,7 +82,7 @@ pub(super) fn product_add(
     linear::record(rec, &k.linear_add, linear::Args { x, w: &p.w, bias: &p.bias, r, y });
 }
 
-/// `n = attn(q, k, v)`
+/// `context = attn(q, k, v)`
 pub(super) fn attend(
     rec: &mut Recording,
     k: &Kernels,
@@ -94,7 +94,7 @@ pub(super) fn attend(
     if let Some(kernel) = &k.key_norm {
         key_norm::record(rec, kernel, key_norm::Args { k: key, cu_seqlens, tiles, norms });
     }
-    let context = &s.n;
+    let context = &s.context;
     let slopes = &w.slopes;
     let args = attention::Args { q, k: key, v, slopes, cu_seqlens, tiles, norms, context };
     attention::record(rec, &k.attention, args, k.skip);

@@ -6,10 +6,10 @@ use super::{
     jina_bert::{attend, embeddings, mlp, norm, product, product_add},
     kernels::Kernels,
     scratch::Scratch,
-    weights::{Norm, Projections, QkNorms, Weights},
+    weights::{Linear, Norm, Projections, QkNorms, Weights},
 };
 use crate::{
-    kernels::layer_norm,
+    kernels::{layer_norm, linear},
     recording::{Recording, Tensor},
 };
 
@@ -17,6 +17,7 @@ use crate::{
 pub(super) fn record(rec: &mut Recording, k: &Kernels, w: &Weights, s: &Scratch) {
     embeddings(rec, k, w, s);
     let [a, b] = s.extra.as_ref().expect("made for this graph");
+    let [q_normed, k_normed] = &s.normed;
     for layer in &w.layers {
         let QkNorms { q: q_norm, k: k_norm, residual } =
             layer.qk.as_ref().expect("loaded with every layer of this variant");
@@ -24,19 +25,32 @@ pub(super) fn record(rec: &mut Recording, k: &Kernels, w: &Weights, s: &Scratch)
             unreachable!("loaded apart for this variant")
         };
         // attention block: b ← LN(LN(x + Wₒ·attn(LN(W_q·x), LN(W_k·x), W_v·x)) + x)
-        product(rec, k, q, &s.x, &s.n);
-        norm(rec, k, q_norm, &s.n, a);
-        product(rec, k, key, &s.x, &s.n);
-        norm(rec, k, k_norm, &s.n, b);
+        product_norm(rec, k, q, q_norm, s, q_normed);
+        product_norm(rec, k, key, k_norm, s, k_normed);
         product(rec, k, v, &s.x, &s.v);
-        attend(rec, k, w, s, [a, b, &s.v]);
-        product_add(rec, k, &layer.proj, &s.n, &s.x, &s.sum);
+        attend(rec, k, w, s, [q_normed, k_normed, &s.v]);
+        product_add(rec, k, &layer.proj, &s.context, &s.x, &s.sum);
         norm(rec, k, &layer.attention_norm, &s.sum, a);
         add_norm(rec, k, residual, a, &s.x, b);
         // GEGLU block: x ← LN(b + W₂·(up ⊙ gelu(gate))),  [up | gate] = W₁·b
         mlp(rec, k, s, layer, b);
         norm(rec, k, &layer.mlp_norm, &s.n, &s.x);
     }
+}
+
+/// `y = LN(W·x + b)`, by way of `n`
+fn product_norm(
+    rec: &mut Recording,
+    k: &Kernels,
+    p: &Linear,
+    norm: &Norm,
+    s: &Scratch,
+    y: &Tensor,
+) {
+    let (x, n) = (&s.x, &s.n);
+    linear::record(rec, &k.linear_stream, linear::Args { x, w: &p.w, bias: &p.bias, r: x, y: n });
+    let args = layer_norm::Args { x: n, r: n, gamma: &norm.gamma, beta: &norm.beta, y };
+    layer_norm::record(rec, &k.wide_norm, args, k.eps);
 }
 
 /// `y = LN(x + r)`

@@ -13,8 +13,8 @@ mod weights;
 use crate::{
     batch::PackedBatch,
     error::Error,
-    kernels::{Tier, attention::SKIP_EPS, pool},
-    recording::{Engine, Format, Page, ROW_STEP, Recording},
+    kernels::{Dtype, Version, attention::SKIP_EPS, pool},
+    recording::{Engine, Page, ROW_STEP, Recording},
 };
 pub use checkpoint::Checkpoint;
 pub use config::Config;
@@ -46,7 +46,7 @@ pub struct Model {
     kernels: Kernels,
     weights: Weights,
     scratch: Scratch,
-    format: Format,
+    version: Version,
 }
 
 impl Model {
@@ -54,8 +54,12 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Read`] and [`Error::Model`] for the files, [`Error::Gpu`] for the device.
-    pub fn open(dir: &Path, engine: Box<dyn Engine>, tier: Tier) -> Result<Self, Error> {
-        Self::open_with(dir, engine, tier, SKIP_EPS)
+    pub fn open(
+        dir: &Path,
+        engine: Box<dyn Engine>,
+        version: impl Into<Version>,
+    ) -> Result<Self, Error> {
+        Self::open_with(dir, engine, version.into(), SKIP_EPS)
     }
 
     /// As [`Model::open`]; attention leaves out keys whose share of a row's softmax is certainly
@@ -66,17 +70,16 @@ impl Model {
     pub fn open_with(
         dir: &Path,
         mut engine: Box<dyn Engine>,
-        tier: Tier,
+        version: Version,
         skip_eps: f32,
     ) -> Result<Self, Error> {
         let config = Config::open(&dir.join("config.json"))?;
         let checkpoint = Checkpoint::open(dir)?;
         let variant = variant::detect(checkpoint.names()).map_err(Error::Model)?;
-        let weights = Weights::upload(&checkpoint, &config, variant, tier, &mut *engine)?;
-        let scratch = Scratch::new(&mut *engine, tier.format(), variant.qk_norm)?;
-        let kernels = Kernels::new(&config, variant, tier, skip_eps);
-        let format = tier.format();
-        Ok(Self { config, variant, engine, kernels, weights, scratch, format })
+        let weights = Weights::upload(&checkpoint, &config, variant, version, &mut *engine)?;
+        let scratch = Scratch::new(&mut *engine, version, variant.qk_norm)?;
+        let kernels = Kernels::new(&config, variant, version, skip_eps);
+        Ok(Self { config, variant, engine, kernels, weights, scratch, version })
     }
 
     /// Sizes and switches.
@@ -93,16 +96,17 @@ impl Model {
     /// into a binding or a texture.
     pub fn max_tokens(&self) -> usize {
         let Config { hidden: d, intermediate: f, .. } = self.config;
-        match self.format {
-            Format::Texture => {
+        match self.version.stream().texture() {
+            true => {
                 let columns = d.max(f).max(if self.variant.qk_norm { d } else { 3 * d });
                 (Page::HEIGHT / columns.div_ceil(4) * Page::HEIGHT) as usize
             }
-            Format::F32 => {
+            false => {
                 // Parts of the fused weights can be bound on their own only where they are aligned.
                 let apart = self.variant.qk_norm || d.is_multiple_of(ROW_STEP);
-                let columns = if apart { d } else { 3 * d };
-                (self.engine.caps().max_binding_bytes / (4 * u64::from(columns))) as usize
+                let stream = d * self.version.stream().bytes();
+                let qkv = if apart { 0 } else { 3 * d * self.version.wide().bytes() };
+                (self.engine.caps().max_binding_bytes / u64::from(stream.max(qkv))) as usize
             }
         }
     }
@@ -126,7 +130,13 @@ impl Model {
         let values = self.engine.run(&recording, &result)?;
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),
-            Some(n) => Err(Error::Gpu(format!("the device returned {} at element {n}", values[n]))),
+            Some(n) => {
+                let hint = match self.version.dtype {
+                    Dtype::F32 => "",
+                    Dtype::F16 => "; f16 ends at 65504, f32 may do",
+                };
+                Err(Error::Gpu(format!("the device returned {} at element {n}{hint}", values[n])))
+            }
         }
     }
 

@@ -2,7 +2,7 @@ use super::config::Config;
 use crate::{
     batch::{self, PackedBatch},
     error::Error,
-    kernels::attention::TILE,
+    kernels::{Version, attention::TILE},
     recording::{Engine, Format, Page, ROW_STEP, Shape, Tensor},
 };
 
@@ -21,8 +21,10 @@ pub(super) struct Scratch {
     pub(super) norms: Tensor,
     /// \[T, D\]: the residual stream.
     pub(super) x: Tensor,
-    /// \[T, D\]: what attention gathered, then the sum before the second LayerNorm.
+    /// \[T, D\]: the sum before the second LayerNorm.
     pub(super) n: Tensor,
+    /// \[T, D\]: what attention gathered, in the place of `n`.
+    pub(super) context: Tensor,
     /// \[T, 3D\]: queries, keys and values side by side, where one binding holds them.
     pub(super) qkv: Option<Tensor>,
     /// \[T, D\]: columns of `qkv`, or tensors of their own.
@@ -37,13 +39,15 @@ pub(super) struct Scratch {
     pub(super) h: Tensor,
     /// \[T, D\] twice, for the code model.
     pub(super) extra: Option<[Tensor; 2]>,
+    /// \[T, D\]: its normalised queries and keys, in the place of `extra`.
+    pub(super) normed: [Tensor; 2],
     /// \[B, dims\]
     pub(super) y: Tensor,
     /// The slab of q, k, v, `sum` and `h`.
     wide: Tensor,
     /// Those of k and v where `wide` cannot hold them.
     apart: [Tensor; 2],
-    format: Format,
+    version: Version,
 }
 
 /// Rows of the MLP's intermediate at most, on a GPU: enough to fill any, 25 MB at base size.
@@ -51,17 +55,24 @@ const MLP_ROWS: u32 = 2048;
 
 impl Scratch {
     /// Empty; `extra` for the code model.
-    pub(super) fn new(engine: &mut dyn Engine, format: Format, extra: bool) -> Result<Self, Error> {
+    pub(super) fn new(
+        engine: &mut dyn Engine,
+        version: Version,
+        extra: bool,
+    ) -> Result<Self, Error> {
+        let (stream, other) = (version.stream(), version.wide());
         let mut empty = |format| engine.alloc([0, 0].into(), format);
-        let wide = empty(format)?;
-        let apart = [empty(format)?, empty(format)?];
-        let [k, v] = apart;
+        let (x, n, wide) = (empty(stream)?, empty(stream)?, empty(other)?);
+        let [k, v] = [empty(other)?, empty(other)?];
+        let extra = if extra { Some([empty(stream)?, empty(stream)?]) } else { None };
         Ok(Self {
             tiles: empty(Format::F32)?,
             norms: empty(Format::F32)?,
-            x: empty(format)?,
-            n: empty(format)?,
-            extra: if extra { Some([empty(format)?, empty(format)?]) } else { None },
+            x,
+            n,
+            context: n,
+            normed: extra.unwrap_or([n; 2]),
+            extra,
             y: empty(Format::F32)?,
             ids: empty(Format::F32)?,
             type_ids: empty(Format::F32)?,
@@ -73,8 +84,8 @@ impl Scratch {
             sum: wide,
             h: wide,
             wide,
-            apart,
-            format,
+            apart: [k, v],
+            version,
         })
     }
 
@@ -104,6 +115,9 @@ impl Scratch {
         for tensor in [&mut self.x, &mut self.n].into_iter().chain(extra) {
             engine.resize(tensor, [t, d].into())?;
         }
+        let other = self.version.wide();
+        self.context = self.n.viewed([t, d], other);
+        self.normed = self.extra.unwrap_or([self.n; 2]).map(|n| n.viewed([t, d], other));
         self.fit_wide(engine, config, t)?;
         engine.resize(&mut self.y, [b, dims].into())
     }
@@ -112,17 +126,18 @@ impl Scratch {
     fn fit_wide(&mut self, engine: &mut dyn Engine, config: &Config, t: u32) -> Result<(), Error> {
         let Config { hidden: d, intermediate: f, .. } = *config;
         let most = engine.caps().max_binding_bytes;
-        let rows = match self.format {
-            Format::Texture => t,
-            Format::F32 => t.min(mlp_rows(most, f)),
+        let format = self.version.wide();
+        let rows = match format.texture() {
+            true => t,
+            false => t.min(mlp_rows(most / u64::from(format.bytes()), f)),
         };
         // The code model normalises queries and keys on their way into tensors of their own.
-        let fused = self.extra.is_none() && fits(self.format, most, [t, 3 * d]);
-        let qkv: Shape = if fused { [t, 3 * d].into() } else { [t, d].into() };
-        engine.reserve(&self.wide, &[qkv, [t, d].into(), [rows, f].into()])?;
-        (self.sum, self.h) = (self.wide.shaped([t, d]), self.wide.shaped([rows, f]));
+        let fused = self.extra.is_none() && fits(format, most, [t, 3 * d]);
+        let qkv = self.wide.shaped([t, if fused { 3 * d } else { d }]);
+        self.sum = self.wide.viewed([t, d], self.version.stream());
+        self.h = self.wide.shaped([rows, f]);
+        engine.reserve(&[qkv, self.sum, self.h])?;
         if fused {
-            let qkv = self.wide.shaped(qkv);
             let columns = |n| qkv.columns(n * d..(n + 1) * d);
             (self.q, self.k, self.v) = (columns(0), columns(1), columns(2));
             self.qkv = Some(qkv);
@@ -144,15 +159,18 @@ impl Scratch {
 
 /// Whether a device can hold a matrix for a kernel: in a binding, or in a texture.
 fn fits(format: Format, max_binding_bytes: u64, shape: [u32; 2]) -> bool {
-    match format {
-        Format::F32 => 4 * Shape::from(shape).len() as u64 <= max_binding_bytes,
-        Format::Texture => Page::extent(shape.into())[0] <= Page::HEIGHT,
+    match format.texture() {
+        true => Page::extent(shape.into())[0] <= Page::HEIGHT,
+        false => {
+            let bytes = u64::from(format.bytes()) * Shape::from(shape).len() as u64;
+            bytes <= max_binding_bytes
+        }
     }
 }
 
 /// Rows of \[R, F\] that fit into a binding, at most [`MLP_ROWS`].
-fn mlp_rows(max_binding_bytes: u64, intermediate: u32) -> u32 {
-    let rows = max_binding_bytes / (4 * u64::from(intermediate));
+fn mlp_rows(max_elements: u64, intermediate: u32) -> u32 {
+    let rows = max_elements / u64::from(intermediate);
     let rows = rows.min(u64::from(MLP_ROWS)) as u32 / ROW_STEP * ROW_STEP;
     rows.max(ROW_STEP)
 }

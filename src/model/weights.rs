@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{
     error::Error,
-    kernels::{Tier, Tile, linear_geglu},
+    kernels::{Tile, Version, linear_geglu},
+    narrow::F16_MAX,
     recording::{Engine, Format, Shape, Tensor},
 };
 use std::collections::BTreeSet;
@@ -103,10 +104,10 @@ impl Weights {
         checkpoint: &Checkpoint,
         config: &Config,
         variant: &Variant,
-        tier: Tier,
+        version: Version,
         engine: &mut dyn Engine,
     ) -> Result<Self, Error> {
-        let mut loader = Loader { checkpoint, config, tier, engine, used: BTreeSet::new() };
+        let mut loader = Loader { checkpoint, config, version, engine, used: BTreeSet::new() };
         let Config { hidden, heads, .. } = *config;
         let weights = Self {
             word: loader.word()?,
@@ -126,7 +127,7 @@ impl Weights {
 struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a Config,
-    tier: Tier,
+    version: Version,
     engine: &'a mut dyn Engine,
     used: BTreeSet<String>,
 }
@@ -156,17 +157,30 @@ impl Loader<'_> {
         self.upload(shape.into(), &values)
     }
 
+    /// A tensor that may be stored as f16.
+    fn read_half(&mut self, name: &str, shape: &[u32]) -> Result<Vec<f32>, Error> {
+        let values = self.read(name, shape)?;
+        let large = |value: &f32| value.abs() > F16_MAX;
+        match values.iter().position(large).filter(|_| self.version.weights().half()) {
+            None => Ok(values),
+            Some(n) => Err(Error::Model(format!(
+                "tensor `{name}` is {} at element {n}, beyond the {} of f16: load it as f32",
+                values[n], F16_MAX
+            ))),
+        }
+    }
+
     /// A product's matrix as the tier's kernels read it.
     fn weights(&mut self, values: Vec<f32>, shape: [u32; 2]) -> Result<Tensor, Error> {
-        let (shape, values) = Tile::new(self.tier).layout().arrange(values, shape);
-        self.engine.upload(shape, self.tier.format(), &values)
+        let (shape, values) = Tile::new(self.version.tier).layout().arrange(values, shape);
+        self.engine.upload(shape, self.version.weights(), &values)
     }
 
     /// Products of the same input, one below the other.
     fn linear(&mut self, names: &[String], [n, k]: [u32; 2]) -> Result<Linear, Error> {
         let (mut w, mut bias) = (Vec::new(), Vec::new());
         for name in names {
-            w.extend(self.read(&format!("{name}.weight"), &[n, k])?);
+            w.extend(self.read_half(&format!("{name}.weight"), &[n, k])?);
             bias.extend(self.read(&format!("{name}.bias"), &[n])?);
         }
         let rows = bias.len() as u32;
@@ -195,14 +209,16 @@ impl Loader<'_> {
     /// 128 MiB.
     fn word(&mut self) -> Result<Vec<WordPart>, Error> {
         let Config { vocabulary, hidden, .. } = *self.config;
-        let values = self.read("embeddings.word_embeddings.weight", &[vocabulary, hidden])?;
-        let most = (self.engine.caps().max_binding_bytes / (4 * u64::from(hidden))).max(1);
+        let values = self.read_half("embeddings.word_embeddings.weight", &[vocabulary, hidden])?;
+        let format = self.version.table();
+        let row = u64::from(format.bytes()) * u64::from(hidden);
+        let most = (self.engine.caps().max_binding_bytes / row).max(1);
         let step = most.min(u64::from(vocabulary)) as u32;
         let parts = values.chunks(step as usize * hidden as usize).zip(0..);
         parts
             .map(|(values, n): (&[f32], u32)| {
                 let shape: Shape = [values.len() as u32 / hidden, hidden].into();
-                Ok(WordPart { first: n * step, rows: self.upload(shape, values)? })
+                Ok(WordPart { first: n * step, rows: self.engine.upload(shape, format, values)? })
             })
             .collect()
     }
@@ -218,15 +234,16 @@ impl Loader<'_> {
                 residual: self.norm(&name("layer_norm_1"))?,
             }),
         };
-        let gate_up = self.read(&name(variant.gate_up), &[2 * f, d])?;
+        let gate_up = self.read_half(&name(variant.gate_up), &[2 * f, d])?;
         let shape = [2 * f, d];
-        let (shape, gate_up) = linear_geglu::arrange(self.tier, variant.gate_first, gate_up, shape);
+        let (shape, gate_up) =
+            linear_geglu::arrange(self.version.tier, variant.gate_first, gate_up, shape);
         Ok(Layer {
             qkv: self.projections(n, variant)?,
             proj: self.linear(&[name("attention.output.dense")], [d, d])?,
             attention_norm: self.norm(&name("attention.output.LayerNorm"))?,
             qk,
-            gate_up: self.engine.upload(shape, self.tier.format(), &gate_up)?,
+            gate_up: self.engine.upload(shape, self.version.weights(), &gate_up)?,
             down: self.linear(&[name(variant.down)], [d, f])?,
             mlp_norm: self.norm(&name(variant.mlp_norm))?,
         })

@@ -8,16 +8,16 @@ mod seeded;
 use crate::{
     error::Error,
     kernels::{
-        Tier, Tile,
+        Tier, Version,
         attention::{self, SKIP_EPS},
         layer_norm, linear,
         linear_geglu::{self, Activation},
         pool,
     },
-    recording::{Caps, Engine, Recording, Tensor},
+    recording::{Caps, Engine, Format, Recording, Tensor},
 };
 pub use seeded::UNWRITTEN;
-use seeded::{Seeded, offsets};
+use seeded::{Role, Seeded, offsets};
 use std::fmt;
 
 /// One dispatch of one kernel (of each part, for `embed`).
@@ -136,15 +136,27 @@ impl Problem {
         }
     }
 
-    /// The tiers of a device whose kernels for this problem differ: all for products and attention,
-    /// for the others one with buffers and one with textures.
-    pub fn tiers(&self, caps: &Caps) -> Vec<Tier> {
-        let all = Tier::of(caps);
-        let own =
-            matches!(self, Self::Linear { .. } | Self::LinearGeglu { .. } | Self::Attention { .. });
-        let new = |n: usize| all[..n].iter().all(|tier| tier.format() != all[n].format());
-        let kept = (0..all.len()).filter(|&n| own || caps.cpu || new(n));
-        kept.map(|n| all[n]).collect()
+    /// The versions of a device whose kernels for this problem differ: in every tier for products
+    /// and attention, for the others by how their tensors are stored.
+    pub fn versions(&self, caps: &Caps) -> Vec<Version> {
+        let own = |version: Version| {
+            let tier = Some(version.tier).filter(|tier| match self {
+                Self::Linear { .. } | Self::LinearGeglu { .. } | Self::Attention { .. } => true,
+                _ => tier.format() == Format::F32 && caps.cpu,
+            });
+            let (stream, wide) = (version.stream(), version.wide());
+            let formats = match self {
+                Self::Embed { .. } => [stream, version.table()],
+                Self::Linear { .. } | Self::LinearGeglu { .. } => [version.weights(), wide],
+                Self::KeyNorm { .. } | Self::Attention { .. } => [wide, wide],
+                Self::LayerNorm { .. } => [stream, wide],
+                Self::Pool { .. } => [stream, stream],
+            };
+            (tier, formats)
+        };
+        let all = Version::of(caps);
+        let new = |n: &usize| all[..*n].iter().all(|&other| own(other) != own(all[*n]));
+        (0..all.len()).filter(new).map(|n| all[n]).collect()
     }
 
     /// Uploads seeded inputs and records the dispatch.
@@ -154,39 +166,44 @@ impl Problem {
     pub fn record(
         &self,
         engine: &mut dyn Engine,
-        tier: Tier,
+        version: impl Into<Version>,
         seed: u64,
     ) -> Result<Recorded, Error> {
-        let mut data = Seeded { engine, tier, state: seed };
+        let version = version.into();
+        let tier = version.tier;
+        let mut data = Seeded { engine, version, state: seed };
         let mut recording = Recording::new();
         let output = match *self {
             Self::Embed { t, d, vocab, parts } => {
                 data.embed(&mut recording, [t, d, vocab, parts])?
             }
             Self::Linear { t, n, k, residual } => {
-                let x = data.normal([t, k], 1.0)?;
-                let w =
-                    data.weights([n, k], |w, shape| Tile::new(tier).layout().arrange(w, shape))?;
-                let (bias, y) = (data.vector(n, 1.0, 0.0)?, data.undefined([t, n])?);
-                let r = if residual { data.normal([t, n], 1.0)? } else { x };
-                let kernel = linear::kernel(linear::Spec::new(tier, residual));
+                let spec = linear::Spec::new(version, residual);
+                let x = if residual { Role::Wide } else { Role::Stream };
+                let y = if residual { Role::Stream } else { Role::Wide };
+                let x = data.normal([t, k], 1.0, x)?;
+                let w = data.weights([n, k], |w, shape| spec.tile.layout().arrange(w, shape))?;
+                let (bias, y) = (data.vector(n, 1.0, 0.0)?, data.undefined([t, n], y)?);
+                let r = if residual { data.normal([t, n], 1.0, Role::Stream)? } else { x };
+                let kernel = linear::kernel(spec);
                 let args = linear::Args { x: &x, w: &w, bias: &bias, r: &r, y: &y };
                 linear::record(&mut recording, &kernel, args);
                 y
             }
             Self::LinearGeglu { t, f, k, gate_first, activation } => {
-                let x = data.normal([t, k], 2.0)?;
+                let x = data.normal([t, k], 2.0, Role::Stream)?;
                 let arrange = |w, shape| linear_geglu::arrange(tier, gate_first, w, shape);
                 let w = data.weights([2 * f, k], arrange)?;
-                let h = data.undefined([t, f])?;
-                let spec = linear_geglu::Spec::new(tier, gate_first, activation);
+                let h = data.undefined([t, f], Role::Wide)?;
+                let spec = linear_geglu::Spec::new(version, gate_first, activation);
                 let args = linear_geglu::Args { x: &x, w: &w, h: &h };
                 linear_geglu::record(&mut recording, &linear_geglu::kernel(spec), args);
                 h
             }
             Self::KeyNorm { ref lengths, heads, e } => {
                 // Columns of a wider tensor, as the model's are.
-                let wide = data.normal([lengths.iter().sum(), heads * e + 4], 1.0)?;
+                let shape = [lengths.iter().sum(), heads * e + 4];
+                let wide = data.normal(shape, 1.0, Role::Wide)?;
                 let k = wide.columns(4..4 + heads * e);
                 data.key_norm(&mut recording, lengths, &k, e)?.norms
             }
@@ -195,10 +212,12 @@ impl Problem {
                 data.attention(&mut recording, lengths, [heads, e], sharpness, skip)?
             }
             Self::LayerNorm { t, d, residual, shift } => {
-                let (x, r) = (data.shifted([t, d], 1.0, shift)?, data.normal([t, d], 1.0)?);
+                let x = data.shifted([t, d], 1.0, shift, Role::Stream)?;
+                let r = data.normal([t, d], 1.0, Role::Stream)?;
                 let (gamma, beta) = (data.vector(d, 0.2, 1.0)?, data.vector(d, 0.5, 0.0)?);
-                let y = data.undefined([t, d])?;
-                let kernel = layer_norm::kernel(layer_norm::Spec::new(tier, d, residual));
+                let y = data.undefined([t, d], Role::Wide)?;
+                let spec = layer_norm::Spec::wide(version, d);
+                let kernel = layer_norm::kernel(layer_norm::Spec { residual, ..spec });
                 let args = layer_norm::Args { x: &x, r: &r, gamma: &gamma, beta: &beta, y: &y };
                 layer_norm::record(&mut recording, &kernel, args, 1e-12);
                 y
@@ -206,11 +225,11 @@ impl Problem {
             Self::Pool { ref lengths, d, dims, normalize } => {
                 let cu_seqlens = offsets(lengths);
                 let t = cu_seqlens[lengths.len()];
-                let x = data.shifted([t, d], 1.0, 0.3)?;
+                let x = data.shifted([t, d], 1.0, 0.3, Role::Stream)?;
                 let unwritten = vec![UNWRITTEN; lengths.len() * dims as usize];
                 let y = data.plain([lengths.len() as u32, dims], &unwritten)?;
                 let cu_seqlens = data.integers([cu_seqlens.len() as u32], &cu_seqlens)?;
-                let kernel = pool::kernel(pool::Spec::new(tier, d));
+                let kernel = pool::kernel(pool::Spec::new(version, d));
                 let args = pool::Args { x: &x, cu_seqlens: &cu_seqlens, y: &y };
                 pool::record(&mut recording, &kernel, args, normalize);
                 y
@@ -219,46 +238,57 @@ impl Problem {
         Ok(Recorded { recording, output })
     }
 
-    /// The least work that solves it.
-    pub fn work(&self) -> Work {
-        let elements = |n: u64| 4.0 * n as f64;
+    /// The least work that solves it, tensors being stored as a version does.
+    pub fn work(&self, version: impl Into<Version>) -> Work {
+        let version = version.into();
+        let size = |format: Format, n: u64| f64::from(format.bytes()) * n as f64;
+        let stream = |n: u64| size(version.stream(), n);
+        let wide = |n: u64| size(version.wide(), n);
+        let weights = |n: u64| size(version.weights(), n);
         let product = |sizes: &[u32]| sizes.iter().map(|&n| u64::from(n)).product::<u64>();
         match *self {
             Self::Embed { t, d, .. } => {
                 let td = product(&[t, d]);
-                Work { flops: 8.0 * td as f64, bytes: elements(3 * td) }
+                let bytes = size(version.table(), td) + stream(2 * td);
+                Work { flops: 8.0 * td as f64, bytes }
             }
             Self::Linear { t, n, k, residual } => {
-                let outputs = product(&[t, n]) * if residual { 2 } else { 1 };
+                let (inputs, outputs) = (product(&[t, k]), product(&[t, n]));
+                let activations = match residual {
+                    true => wide(inputs) + stream(2 * outputs),
+                    false => stream(inputs) + wide(outputs),
+                };
                 Work {
                     flops: 2.0 * product(&[t, n, k]) as f64,
-                    bytes: elements(product(&[t, k]) + product(&[n, k]) + outputs),
+                    bytes: activations + weights(product(&[n, k])),
                 }
             }
             Self::LinearGeglu { t, f, k, .. } => Work {
                 flops: 4.0 * product(&[t, f, k]) as f64 + 25.0 * product(&[t, f]) as f64,
-                bytes: elements(product(&[t, k]) + 2 * product(&[f, k]) + product(&[t, f])),
+                bytes: stream(product(&[t, k]))
+                    + weights(2 * product(&[f, k]))
+                    + wide(product(&[t, f])),
             },
             Self::KeyNorm { ref lengths, heads, e } => {
                 let t: u64 = lengths.iter().map(|&n| u64::from(n)).sum();
                 let read = t * product(&[heads, e]);
-                Work { flops: 2.0 * read as f64, bytes: elements(read) }
+                Work { flops: 2.0 * read as f64, bytes: wide(read) }
             }
             Self::Attention { ref lengths, heads, e, .. } => {
                 let d = product(&[heads, e]);
                 let pairs: u64 = lengths.iter().map(|&n| u64::from(n).pow(2)).sum();
                 let t: u64 = lengths.iter().map(|&n| u64::from(n)).sum();
-                Work { flops: 4.0 * (pairs * d) as f64, bytes: elements(4 * t * d) }
+                Work { flops: 4.0 * (pairs * d) as f64, bytes: wide(4 * t * d) }
             }
             Self::LayerNorm { t, d, residual, .. } => {
                 let td = product(&[t, d]);
                 let tensors = if residual { 3 } else { 2 };
-                Work { flops: 8.0 * td as f64, bytes: elements(tensors * td) }
+                Work { flops: 8.0 * td as f64, bytes: stream((tensors - 1) * td) + wide(td) }
             }
             Self::Pool { ref lengths, d, dims, .. } => {
                 let td = lengths.iter().map(|&n| u64::from(n)).sum::<u64>() * u64::from(d);
                 let written = lengths.len() as u64 * u64::from(dims);
-                Work { flops: td as f64, bytes: elements(td + written) }
+                Work { flops: td as f64, bytes: stream(td + written) }
             }
         }
     }
@@ -312,7 +342,7 @@ impl Problem {
     /// at random and n·2⁻²⁴ at worst.  The bounds are ten or more times what lavapipe and
     /// SwiftShader show, and a hundredth of what the mildest mutation in CONTRIBUTING's table
     /// causes.
-    pub fn tolerance(&self) -> Tolerance {
+    fn f32_tolerance(&self) -> Tolerance {
         match *self {
             Self::Linear { k, .. } => {
                 Tolerance { atol: 2e-7 * (k as f32).sqrt() + 2e-6, rtol: 1e-5 }
@@ -335,17 +365,37 @@ impl Problem {
         }
     }
 
+    /// Bounds for a version.  Inputs in f16 are the same for the twin, so only the rounding of an
+    /// output in f16 is added: half a unit in the last place is 2⁻¹¹ of the value, and at least
+    /// 2⁻²⁵.
+    pub fn tolerance(&self, version: impl Into<Version>) -> Tolerance {
+        let Tolerance { atol, rtol } = self.f32_tolerance();
+        let output = match self {
+            Self::Embed { .. } | Self::KeyNorm { .. } | Self::Pool { .. } => Format::F32,
+            Self::Linear { residual: true, .. } => Format::F32,
+            _ => version.into().wide(),
+        };
+        let half = if output.half() { 1.0 } else { 0.0 };
+        Tolerance { atol: atol + half / (1 << 24) as f32, rtol: rtol + half / 2048.0 }
+    }
+
     /// Runs the problem on `engine` and on the twin, and compares.
     ///
     /// # Errors
     /// Those of the engine.
-    pub fn check(&self, engine: &mut dyn Engine, tier: Tier, seed: u64) -> Result<Checked, Error> {
+    pub fn check(
+        &self,
+        engine: &mut dyn Engine,
+        version: impl Into<Version>,
+        seed: u64,
+    ) -> Result<Checked, Error> {
+        let version = version.into();
         let mut twin = crate::cpu::Engine::new(Tier::Twin);
-        let recorded = self.record(&mut twin, Tier::Twin, seed)?;
+        let recorded = self.record(&mut twin, Version { tier: Tier::Twin, ..version }, seed)?;
         let expected = twin.run(&recorded.recording, &recorded.output)?;
-        let recorded = self.record(engine, tier, seed)?;
+        let recorded = self.record(engine, version, seed)?;
         let actual = engine.run(&recorded.recording, &recorded.output)?;
-        Ok(compare(&actual, &expected, self.tolerance()))
+        Ok(compare(&actual, &expected, self.tolerance(version)))
     }
 }
 

@@ -3,8 +3,9 @@
 use crate::{
     batch,
     error::Error,
-    kernels::{Tier, attention, embed, key_norm},
+    kernels::{Dtype, Version, attention, embed, key_norm},
     model::alibi,
+    narrow::{from_f16, to_f16},
     recording::{Engine, Format, Recording, Shape, Tensor},
 };
 
@@ -19,10 +20,19 @@ pub(super) fn offsets(lengths: &[u32]) -> Vec<u32> {
         .collect()
 }
 
+/// What a tensor is for, which decides how it is stored.
+#[derive(Clone, Copy)]
+pub(super) enum Role {
+    Stream,
+    Wide,
+    Weights,
+    Table,
+}
+
 /// Makes tensors from a counter: the same seed gives the same data on every engine.
 pub(super) struct Seeded<'a> {
     pub(super) engine: &'a mut dyn Engine,
-    pub(super) tier: Tier,
+    pub(super) version: Version,
     pub(super) state: u64,
 }
 
@@ -42,29 +52,55 @@ impl Seeded<'_> {
         (sum as f32 - 186.0) / 31.98
     }
 
-    pub(super) fn normal(&mut self, shape: [u32; 2], deviation: f32) -> Result<Tensor, Error> {
-        self.shifted(shape, deviation, 0.0)
+    pub(super) fn normal(
+        &mut self,
+        shape: [u32; 2],
+        deviation: f32,
+        role: Role,
+    ) -> Result<Tensor, Error> {
+        self.shifted(shape, deviation, 0.0, role)
     }
 
     pub(super) fn drawn(&mut self, n: usize, deviation: f32, mean: f32) -> Vec<f32> {
         (0..n).map(|_| mean + deviation * self.draw()).collect()
     }
 
-    /// An activation, as the tier stores them.
+    /// An activation, as the version stores them.
     pub(super) fn shifted(
         &mut self,
         shape: [u32; 2],
         deviation: f32,
         mean: f32,
+        role: Role,
     ) -> Result<Tensor, Error> {
         let data = self.drawn(Shape::from(shape).len(), deviation, mean);
-        self.engine.upload(shape.into(), self.tier.format(), &data)
+        self.store(shape, data, role)
     }
 
     /// A result, full of a value that no kernel computes, so that what is not written shows.
-    pub(super) fn undefined(&mut self, shape: [u32; 2]) -> Result<Tensor, Error> {
-        let data = vec![UNWRITTEN; Shape::from(shape).len()];
-        self.engine.upload(shape.into(), self.tier.format(), &data)
+    pub(super) fn undefined(&mut self, shape: [u32; 2], role: Role) -> Result<Tensor, Error> {
+        self.store(shape, vec![UNWRITTEN; Shape::from(shape).len()], role)
+    }
+
+    /// Uploads a matrix.  What a version has in f16 is rounded on every engine, so that the twin
+    /// has the same.
+    fn store(
+        &mut self,
+        shape: impl Into<Shape>,
+        mut data: Vec<f32>,
+        role: Role,
+    ) -> Result<Tensor, Error> {
+        let of = |version: Version| match role {
+            Role::Stream => version.stream(),
+            Role::Wide => version.wide(),
+            Role::Weights => version.weights(),
+            Role::Table => version.table(),
+        };
+        // Wide activations are in f16 in buffers only; nothing is lost where others have them too.
+        if self.version.dtype == Dtype::F16 && !matches!(role, Role::Stream) {
+            data = from_f16(&to_f16(&data));
+        }
+        self.engine.upload(shape.into(), of(self.version), &data)
     }
 
     /// A product's matrix \[N, K\], as `arrange` makes it.
@@ -75,7 +111,7 @@ impl Seeded<'_> {
     ) -> Result<Tensor, Error> {
         let w = self.drawn(n as usize * k as usize, 1.0 / (k as f32).sqrt(), 0.0);
         let (shape, w) = arrange(w, [n, k]);
-        self.engine.upload(shape, self.tier.format(), &w)
+        self.store(shape, w, Role::Weights)
     }
 
     /// Numbers in a buffer in every tier.
@@ -106,13 +142,13 @@ impl Seeded<'_> {
         let kind = self.drawn(2 * d as usize, 0.04, 0.0);
         let kind = self.plain([2, d], &kind)?;
         let (gamma, beta) = (self.vector(d, 0.2, 1.0)?, self.vector(d, 0.5, 0.0)?);
-        let x = self.undefined([t, d])?;
-        let kernel = embed::kernel(embed::Spec::new(self.tier, d));
+        let x = self.undefined([t, d], Role::Stream)?;
+        let kernel = embed::kernel(embed::Spec::new(self.version, d));
         let step = vocab.div_ceil(parts);
         for first in (0..vocab).step_by(step as usize) {
             let rows = step.min(vocab - first);
             let word = self.drawn((rows * d) as usize, 0.05, 0.0);
-            let word = self.plain([rows, d], &word)?;
+            let word = self.store([rows, d], word, Role::Table)?;
             let args = embed::Args {
                 ids: &ids,
                 type_ids: &type_ids,
@@ -139,7 +175,7 @@ impl Seeded<'_> {
         for row in qkv.chunks_exact_mut(3 * d as usize) {
             row[..d as usize].iter_mut().for_each(|q| *q *= sharpness);
         }
-        self.engine.upload([t, 3 * d].into(), self.tier.format(), &qkv)
+        self.store([t, 3 * d], qkv, Role::Wide)
     }
 
     pub(super) fn key_norm(
@@ -155,7 +191,7 @@ impl Seeded<'_> {
         let tiles = self.integers([count, 2], tiles.as_flattened())?;
         let cu_seqlens = self.integers([cu_seqlens.len() as u32], &cu_seqlens)?;
         let norms = self.plain([count, heads], &vec![UNWRITTEN; (count * heads) as usize])?;
-        let kernel = key_norm::kernel(key_norm::Spec::new(self.tier, e));
+        let kernel = key_norm::kernel(key_norm::Spec::new(self.version, e));
         let args = key_norm::Args { k, cu_seqlens: &cu_seqlens, tiles: &tiles, norms: &norms };
         key_norm::record(rec, &kernel, args);
         Ok(Keys { cu_seqlens, tiles, norms })
@@ -173,9 +209,9 @@ impl Seeded<'_> {
         let qkv = self.projections(lengths, [heads, e], sharpness)?;
         let [q, k, v] = [0, d, 2 * d].map(|first| qkv.columns(first..first + d));
         let Keys { cu_seqlens, tiles, norms } = self.key_norm(rec, lengths, &k, e)?;
-        let context = self.undefined([qkv.shape2()[0], d])?;
+        let context = self.undefined([qkv.shape2()[0], d], Role::Wide)?;
         let slopes = self.plain([heads], &alibi::slopes(heads as usize))?;
-        let kernel = attention::kernel(attention::Spec::new(self.tier, e));
+        let kernel = attention::kernel(attention::Spec::new(self.version, e));
         let args = attention::Args {
             q: &q,
             k: &k,
@@ -204,11 +240,12 @@ pub const UNWRITTEN: f32 = -7.777e7;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::Tier;
 
     #[test]
     fn the_draw_is_standard_normal() {
         let mut engine = crate::cpu::Engine::new(Tier::Twin);
-        let mut data = Seeded { engine: &mut engine, tier: Tier::Twin, state: 1 };
+        let mut data = Seeded { engine: &mut engine, version: Tier::Twin.into(), state: 1 };
         let sample: Vec<f64> = (0..100_000).map(|_| f64::from(data.draw())).collect();
         let mean = sample.iter().sum::<f64>() / 1e5;
         let variance = sample.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 1e5;

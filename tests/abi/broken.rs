@@ -4,7 +4,7 @@ use super::{assert_refused, check, programs, spec_constants};
 use jinabert::{
     gpu,
     kernels::Interface,
-    recording::{Access, Const, Program},
+    recording::{Access, Const, Format, Program},
 };
 
 /// The interface of `layer_norm`, its first program, and what that assembles to.
@@ -70,7 +70,7 @@ fn broken_programs_are_refused() {
     broken(|p| p.constants.push(p.constants[0]), "set twice");
     broken(|p| p.constants[0].1 = Const::U32(8), "sets WG = 8u");
     broken(|p| p.bindings[4].access = Access::Read, "access");
-    broken(|p| p.bindings[0].texture = true, "texture: true");
+    broken(|p| p.bindings[0].format = Format::Texture, "Some((Read, true))");
     broken(|p| p.params_bytes = 12, "12 in the program");
     broken(|p| p.file = "naive/norm.wgsl", "`norm`");
     broken(|p| p.word = "norm", "`norm`");

@@ -66,17 +66,16 @@ fn parse(text: &str) -> Result<(Module, ModuleInfo), String> {
     Ok((module, info))
 }
 
-/// Subgroups where they are used; the host runs such text only where they are.
+/// Subgroups and packed f16 where they are used; the host runs such text only where they are.
 fn capabilities(text: &str) -> Capabilities {
-    match text.contains("subgroup") {
-        true => Capabilities::SUBGROUP,
-        false => Capabilities::empty(),
-    }
+    let half = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let used = [("subgroup", Capabilities::SUBGROUP), ("pack2x16float", half)];
+    used.into_iter().filter(|(word, _)| text.contains(word)).map(|(_, needed)| needed).collect()
 }
 
 /// The backends accept it, with bounds checks on; subgroups need newer versions of their languages.
 fn check_writers(text: &str, module: &Module, info: &ModuleInfo) -> Check {
-    let plain = capabilities(text).is_empty();
+    let plain = !capabilities(text).contains(Capabilities::SUBGROUP);
     let bounds_check_policies = BoundsCheckPolicies {
         index: BoundsCheckPolicy::Restrict,
         buffer: BoundsCheckPolicy::Restrict,
@@ -153,8 +152,8 @@ struct Bound {
     group: u32,
     index: u32,
     name: String,
-    /// `None` for a uniform.
-    kind: Option<Binding>,
+    /// Access, and whether it is a texture; `None` for a uniform.
+    kind: Option<(Access, bool)>,
 }
 
 /// The module's bindings, by index.
@@ -164,14 +163,14 @@ fn reflect_bindings(module: &Module) -> Result<Vec<(Bound, Handle<Type>)>, Strin
         let Some(at) = variable.binding else { continue };
         let name = variable.name.clone().unwrap_or_default();
         let load_store = StorageAccess::LOAD | StorageAccess::STORE;
-        let buffer = |access| Some(Binding { access, texture: false });
+        let buffer = |access| Some((access, false));
         let kind = match variable.space {
             AddressSpace::Uniform => None,
             AddressSpace::Storage { access: StorageAccess::LOAD } => buffer(Access::Read),
             AddressSpace::Storage { access } if access == load_store => buffer(Access::Write),
             AddressSpace::Handle => match module.types[variable.ty].inner {
                 TypeInner::Image { class: ImageClass::Sampled { multi: false, .. }, .. } => {
-                    Some(Binding { access: Access::Read, texture: true })
+                    Some((Access::Read, true))
                 }
                 TypeInner::Image {
                     class:
@@ -180,7 +179,7 @@ fn reflect_bindings(module: &Module) -> Result<Vec<(Bound, Handle<Type>)>, Strin
                             access: StorageAccess::STORE,
                         },
                     ..
-                } => Some(Binding { access: Access::Write, texture: true }),
+                } => Some((Access::Write, true)),
                 ref other => return Err(format!("binding `{name}` is {other:?}")),
             },
             space => return Err(format!("binding `{name}` is in {space:?}")),
@@ -209,12 +208,14 @@ fn check_bindings(interface: &Interface, program: &Program, module: &Module) -> 
     ensure(access == given, || format!("program has access {given:?}, the host file {access:?}"))?;
     let host = interface.bindings.iter().zip(&program.bindings);
     for (n, ((found, _), ((name, _), kind))) in rest.iter().zip(host).enumerate() {
-        let (name, kind, index) = ((*name).to_owned(), Some(*kind), n as u32 + 1);
+        let kind = Some((kind.access, kind.format.texture()));
+        let (name, index) = ((*name).to_owned(), n as u32 + 1);
         let meant = Bound { group: 0, index, name, kind };
         ensure(*found == meant, || format!("binding {found:?}, where the host has {meant:?}"))?;
     }
     let count = |texture: bool, write: bool| {
-        let is = |b: &&Binding| b.texture == texture && (!write || b.access == Access::Write);
+        let is =
+            |b: &&Binding| b.format.texture() == texture && (!write || b.access == Access::Write);
         program.bindings.iter().filter(is).count()
     };
     let (buffers, written) = (count(false, false), count(true, true));

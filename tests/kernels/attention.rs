@@ -2,7 +2,7 @@ use super::{Suite, run};
 use jinabert::{
     batch,
     kernels::{
-        Tier,
+        Version,
         attention::{self, SKIP_EPS},
         key_norm,
     },
@@ -69,11 +69,11 @@ impl Own {
     fn context(
         &self,
         engine: &mut dyn Engine,
-        tier: Tier,
+        version: Version,
         skip_eps: f32,
     ) -> Result<Vec<f32>, Failed> {
         let (t, d) = (self.tokens, self.heads * self.e);
-        let qkv = engine.upload([t, 3 * d].into(), tier.format(), &self.qkv)?;
+        let qkv = engine.upload([t, 3 * d].into(), version.wide(), &self.qkv)?;
         let [q, k, v] = [0, d, 2 * d].map(|first| qkv.columns(first..first + d));
         let slopes = engine.upload([self.heads].into(), Format::F32, &self.slopes)?;
         let list = batch::tiles(&[0, t], attention::TILE);
@@ -86,12 +86,12 @@ impl Own {
         let tiles = integers([n, 2].into(), list.as_flattened())?;
         let cu_seqlens = integers([2].into(), &[0, t])?;
         let norms = engine.alloc([n, self.heads].into(), Format::F32)?;
-        let context = engine.alloc([t, d].into(), tier.format())?;
+        let context = engine.alloc([t, d].into(), version.wide())?;
         let mut rec = Recording::new();
-        let kernel = key_norm::kernel(key_norm::Spec::new(tier, self.e));
+        let kernel = key_norm::kernel(key_norm::Spec::new(version, self.e));
         let (cu_seqlens, tiles, norms) = (&cu_seqlens, &tiles, &norms);
         key_norm::record(&mut rec, &kernel, key_norm::Args { k: &k, cu_seqlens, tiles, norms });
-        let kernel = attention::kernel(attention::Spec::new(tier, self.e));
+        let kernel = attention::kernel(attention::Spec::new(version, self.e));
         let args = attention::Args {
             q: &q,
             k: &k,
@@ -110,11 +110,11 @@ impl Own {
 /// |skipped - dense| ≤ 2·eps·max|v| and rounding, on inputs made to break it: huge scores, a key
 /// far away that outweighs all others, slopes near and at zero, and a large eps so that much is
 /// left out.
-fn skipping(engine: &mut dyn Engine, tier: Tier) -> Result<(), Failed> {
-    [8, 64].into_iter().try_for_each(|e| skipping_at(engine, tier, e))
+fn skipping(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
+    [8, 64].into_iter().try_for_each(|e| skipping_at(engine, version, e))
 }
 
-fn skipping_at(engine: &mut dyn Engine, tier: Tier, e: u32) -> Result<(), Failed> {
+fn skipping_at(engine: &mut dyn Engine, version: Version, e: u32) -> Result<(), Failed> {
     let (tokens, heads) = (700u32, 3u32);
     let d = (heads * e) as usize;
     let wave = |n: usize| ((n * 7919 % 1000) as f32 / 500.0 - 1.0) * 1.7;
@@ -128,10 +128,12 @@ fn skipping_at(engine: &mut dyn Engine, tier: Tier, e: u32) -> Result<(), Failed
     for (name, qkv) in [("mild", mild.clone()), ("outlier", outlier), ("huge", huge.collect())] {
         for slopes in &slopes {
             let own = Own { tokens, heads, e, qkv: qkv.clone(), slopes: slopes.clone() };
-            let dense = own.context(engine, tier, 0.0)?;
+            let dense = own.context(engine, version, 0.0)?;
             for eps in [SKIP_EPS, 1e-3] {
-                let skipped = own.context(engine, tier, eps)?;
-                let bound = 2.0 * eps * 1.7 + 5e-6;
+                let skipped = own.context(engine, version, eps)?;
+                // In f16 both are rounded.
+                let rounding = if version.wide().half() { 1.7 / 1024.0 } else { 5e-6 };
+                let bound = 2.0 * eps * 1.7 + rounding;
                 let pairs = dense.iter().zip(&skipped);
                 let error = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                 if error.is_nan() || error > bound {
@@ -145,15 +147,15 @@ fn skipping_at(engine: &mut dyn Engine, tier: Tier, e: u32) -> Result<(), Failed
 }
 
 /// Where every value is 1, so is every context.
-fn weights(engine: &mut dyn Engine, tier: Tier) -> Result<(), Failed> {
+fn weights(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
     let (lengths, skip_eps) = (vec![150, 3], SKIP_EPS);
     let problem = Problem::Attention { lengths, heads: 3, e: 16, sharpness: 5.0, skip_eps };
-    let recorded = problem.record(engine, tier, 3)?;
-    let ones = engine.upload([153, 48].into(), tier.format(), &[1.0; 153 * 48])?;
+    let recorded = problem.record(engine, version, 3)?;
+    let ones = engine.upload([153, 48].into(), version.wide(), &[1.0; 153 * 48])?;
     let mut recording = recorded.recording.clone();
     let command = recording.commands.pop().expect("attention comes last");
     let args = attention::Args::from(&command);
-    let kernel = attention::kernel(attention::Spec::new(tier, 16));
+    let kernel = attention::kernel(attention::Spec::new(version, 16));
     let skip = attention::skip(skip_eps);
     attention::record(&mut recording, &kernel, attention::Args { v: &ones, ..args }, skip);
     let context = run(engine, &recording, &recorded.output)?;

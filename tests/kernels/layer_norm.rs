@@ -1,6 +1,6 @@
 use super::{Suite, run};
 use jinabert::{
-    kernels::{Tier, layer_norm},
+    kernels::{Version, layer_norm},
     probe::Problem,
     recording::{Engine, Format, Recording},
 };
@@ -27,15 +27,16 @@ pub fn suite() -> Suite {
     }
 }
 
-fn constant_row(engine: &mut dyn Engine, tier: Tier) -> Result<(), Failed> {
+fn constant_row(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
     const D: u32 = 96;
     let beta: Vec<f32> = (0..D).map(|n| n as f32).collect();
-    let x = engine.upload([2, D].into(), tier.format(), &[0.25; 2 * D as usize])?;
+    let x = engine.upload([2, D].into(), version.stream(), &[0.25; 2 * D as usize])?;
     let gamma = engine.upload([D].into(), Format::F32, &[3.0; D as usize])?;
     let shift = engine.upload([D].into(), Format::F32, &beta)?;
-    let y = engine.alloc([2, D].into(), tier.format())?;
+    let y = engine.alloc([2, D].into(), version.wide())?;
     let mut recording = Recording::new();
-    let kernel = layer_norm::kernel(layer_norm::Spec::new(tier, D, true));
+    let spec = layer_norm::Spec { residual: true, ..layer_norm::Spec::wide(version, D) };
+    let kernel = layer_norm::kernel(spec);
     let args = layer_norm::Args { x: &x, r: &x, gamma: &gamma, beta: &shift, y: &y };
     layer_norm::record(&mut recording, &kernel, args, 1e-12);
     match run(engine, &recording, &y)? == [&beta[..], &beta].concat() {

@@ -1,6 +1,6 @@
 use super::{Suite, run};
 use jinabert::{
-    kernels::{Tier, linear_geglu},
+    kernels::{Version, linear_geglu},
     probe::Problem,
     recording::{Engine, Recording},
     reference::Activation,
@@ -38,24 +38,27 @@ pub fn suite() -> Suite {
 }
 
 /// `shaders/lib/gelu.wgsl` promises |gelu - exact| ≤ 4e-7·max(1, |x|) on [-12, 12].
-fn gelu(engine: &mut dyn Engine, tier: Tier) -> Result<(), Failed> {
+fn gelu(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
     const ROWS: u32 = 3000;
     let x: Vec<f32> = (0..4 * ROWS).map(|n| n as f32 / 500.0 - 12.0).collect();
     // h = gelu(x·I) ⊙ 1: K = 8, F = 4, the last four inputs of every row are ones.
     let input: Vec<f32> = x.chunks_exact(4).flat_map(|row| [row, &[1.0; 4]].concat()).collect();
     let unit = |n: usize| (0..8).map(move |k| if k == n { 1.0 } else { 0.0 });
     let w: Vec<f32> = (0..8).flat_map(unit).collect();
-    let (shape, w) = linear_geglu::arrange(tier, true, w, [8, 8]);
-    let w = engine.upload(shape, tier.format(), &w)?;
-    let input = engine.upload([ROWS, 8].into(), tier.format(), &input)?;
-    let h = engine.alloc([ROWS, 4].into(), tier.format())?;
+    let (shape, w) = linear_geglu::arrange(version.tier, true, w, [8, 8]);
+    let w = engine.upload(shape, version.weights(), &w)?;
+    let input = engine.upload([ROWS, 8].into(), version.stream(), &input)?;
+    let h = engine.alloc([ROWS, 4].into(), version.wide())?;
     let mut recording = Recording::new();
-    let kernel = linear_geglu::kernel(linear_geglu::Spec::new(tier, true, Activation::Gelu));
+    let kernel = linear_geglu::kernel(linear_geglu::Spec::new(version, true, Activation::Gelu));
     let args = linear_geglu::Args { x: &input, w: &w, h: &h };
     linear_geglu::record(&mut recording, &kernel, args);
     for (x, y) in x.iter().zip(run(engine, &recording, &h)?) {
         let error = (f64::from(y) - Activation::Gelu.of(f64::from(*x))).abs();
-        let bound = 4e-7 * f64::from(x.abs().max(1.0));
+        // Half a unit in the last place of f16, and of its smallest numbers.
+        let half = if version.wide().half() { 1.0 } else { 0.0 };
+        let rounding = half * (f64::from(y.abs()) / 2048.0 + 3e-8);
+        let bound = 4e-7 * f64::from(x.abs().max(1.0)) + rounding;
         if error.is_nan() || error > bound {
             return Err(format!("gelu({x}) is {y}: {error:e} off, over {bound:e}").into());
         }

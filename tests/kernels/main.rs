@@ -1,6 +1,6 @@
 //! Every kernel on every device and tier: GPU = CPU twin, on problems that hurt and on random ones.
 //!
-//! One trial per device × kernel × tier.  Without an adapter the GPU trials are reported as
+//! One trial per device × kernel × version.  Without an adapter the GPU trials are reported as
 //! ignored, never as passed; `JINABERT_REQUIRE=llvmpipe,swiftshader` makes a missing adapter a
 //! failure.
 
@@ -18,7 +18,7 @@ mod pool;
 
 use common::{Device, REQUIRE};
 use jinabert::{
-    kernels::Tier,
+    kernels::{Tier, Version},
     probe::{Problem, Recorded},
     recording::{Engine, Recording, Tensor},
 };
@@ -29,7 +29,7 @@ use proptest::{
 };
 
 /// Fails where an engine breaks it.
-type Rule = fn(&mut dyn Engine, Tier) -> Result<(), Failed>;
+type Rule = fn(&mut dyn Engine, Version) -> Result<(), Failed>;
 
 /// Problems of one kernel.
 struct Suite {
@@ -61,9 +61,10 @@ fn main() {
     let mut trials = Vec::new();
     for (name, device) in &devices {
         for (word, suite) in &suites {
-            for tier in suite().hard[0].tiers(&device.caps()) {
-                let trials_of = trials_of(&format!("{name}/{word}/{tier}"), device, tier, *suite);
-                trials.extend(trials_of.into_iter().map(|trial| match tier {
+            for version in suite().hard[0].versions(&device.caps()) {
+                let name = format!("{name}/{word}/{version}");
+                let trials_of = trials_of(&name, device, version, *suite);
+                trials.extend(trials_of.into_iter().map(|trial| match version.tier {
                     Tier::Twin => ignored(trial.name(), "this is the twin itself"),
                     _ => trial,
                 }));
@@ -84,35 +85,40 @@ fn ignored(name: &str, why: &str) -> Trial {
     Trial::test(format!("{name}: {why}"), || Ok(())).with_ignored_flag(true)
 }
 
-fn trials_of(name: &str, device: &Device, tier: Tier, suite: fn() -> Suite) -> Vec<Trial> {
+fn trials_of(name: &str, device: &Device, version: Version, suite: fn() -> Suite) -> Vec<Trial> {
     let open = device.clone();
     let hard = Trial::test(format!("{name}/hard"), move || {
-        let mut engine = open.open(tier);
-        suite().hard.iter().try_for_each(|problem| check(problem, &mut *engine, tier, 1))
+        let mut engine = open.open(version.tier);
+        suite().hard.iter().try_for_each(|problem| check(problem, &mut *engine, version, 1))
     });
     let open = device.clone();
     let any = Trial::test(format!("{name}/any"), move || {
-        let mut engine = open.open(tier);
+        let mut engine = open.open(version.tier);
         let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
         let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
         let engine = std::cell::RefCell::new(&mut engine);
         TestRunner::new_with_rng(config, rng)
             .run(&suite().any, |problem| {
                 let mut engine = engine.borrow_mut();
-                check(&problem, &mut ***engine, tier, 2)
+                check(&problem, &mut ***engine, version, 2)
                     .map_err(|e| TestCaseError::fail(e.message().unwrap_or_default().to_owned()))
             })
             .map_err(|e| Failed::from(e.to_string()))
     });
     let invariants = suite().invariants.into_iter().map(|(rule, holds)| {
         let open = device.clone();
-        Trial::test(format!("{name}/{rule}"), move || holds(&mut *open.open(tier), tier))
+        Trial::test(format!("{name}/{rule}"), move || holds(&mut *open.open(version.tier), version))
     });
     [hard, any].into_iter().chain(invariants).collect()
 }
 
-fn check(problem: &Problem, engine: &mut dyn Engine, tier: Tier, seed: u64) -> Result<(), Failed> {
-    let checked = problem.check(engine, tier, seed).map_err(|e| format!("{problem}: {e}"))?;
+fn check(
+    problem: &Problem,
+    engine: &mut dyn Engine,
+    version: Version,
+    seed: u64,
+) -> Result<(), Failed> {
+    let checked = problem.check(engine, version, seed).map_err(|e| format!("{problem}: {e}"))?;
     match checked.wrong {
         0 => Ok(()),
         _ => Err(format!("{problem}: {checked}").into()),
@@ -120,8 +126,8 @@ fn check(problem: &Problem, engine: &mut dyn Engine, tier: Tier, seed: u64) -> R
 }
 
 /// The elements that a problem computes.
-fn solve(problem: &Problem, engine: &mut dyn Engine, tier: Tier) -> Result<Vec<f32>, Failed> {
-    let Recorded { recording, output } = problem.record(engine, tier, 3)?;
+fn solve(problem: &Problem, engine: &mut dyn Engine, version: Version) -> Result<Vec<f32>, Failed> {
+    let Recorded { recording, output } = problem.record(engine, version, 3)?;
     run(engine, &recording, &output)
 }
 

@@ -19,10 +19,11 @@ pub fn suite() -> Suite {
                 problem((lengths, 4 * d4, cut % (4 * d4) + 1, normalize))
             })
             .boxed(),
-        invariants: vec![("vectors have unit length", |engine, tier| {
+        invariants: vec![("vectors have unit length", |engine, version| {
             let dims = 129;
             let lengths = vec![3, 900, 1];
-            let y = solve(&Problem::Pool { lengths, d: 384, dims, normalize: true }, engine, tier)?;
+            let y =
+                solve(&Problem::Pool { lengths, d: 384, dims, normalize: true }, engine, version)?;
             for vector in y.chunks_exact(dims as usize) {
                 let norm = vector.iter().map(|y| f64::from(*y).powi(2)).sum::<f64>().sqrt();
                 if (norm - 1.0).abs() > 1e-6 {
