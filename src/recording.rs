@@ -411,6 +411,12 @@ pub trait Engine: Send {
     /// Overwrites a tensor of `u32` elements before the next [`Engine::run`].
     fn write(&mut self, tensor: &Tensor, data: &[u32]);
 
+    /// Says which programs will be needed, so that they can be made ready meanwhile.  What is wrong
+    /// with one is reported when it is used.
+    fn prepare(&mut self, programs: Vec<Arc<Program>>) {
+        let _ = programs; // an engine that compiles nothing
+    }
+
     /// Runs the dispatches in order and returns the elements of `output`.
     fn run(&mut self, recording: &Recording, output: &Tensor) -> Result<Vec<f32>, Error>;
 

@@ -2,8 +2,10 @@
 
 use super::{
     adapter::{AdapterSummary, Gpu},
-    pipeline::{Pipeline, params_size},
+    pipeline::params_size,
+    pipelines::{Pipelines, address},
     profile::{Span, Timestamps},
+    scope::scoped,
     slot::{READBACK, Slot, UNIFORM, buffer, offset},
 };
 use crate::{
@@ -16,7 +18,7 @@ use std::{collections::HashMap, sync::Arc, sync::mpsc, time::Duration};
 pub struct Engine {
     gpu: Gpu,
     slots: Vec<Slot>,
-    pipelines: HashMap<usize, (Arc<Program>, Pipeline)>,
+    pipelines: Pipelines,
     groups: HashMap<GroupKey, wgpu::BindGroup>,
     params: wgpu::Buffer,
     readback: wgpu::Buffer,
@@ -32,9 +34,9 @@ impl Engine {
         Self {
             params: buffer(&gpu.device, "params", 256 * 128, UNIFORM),
             readback: buffer(&gpu.device, "readback", 4096, READBACK),
+            pipelines: Pipelines::new(&gpu),
             gpu,
             slots: Vec::new(),
-            pipelines: HashMap::new(),
             groups: HashMap::new(),
         }
     }
@@ -62,7 +64,7 @@ impl Engine {
             let part = Recording { commands: commands.to_vec() };
             let timestamps = Timestamps::new(&self.gpu.device, commands.len());
             let ticks = self.checked(|this| {
-                let offsets = this.prepare(&part)?;
+                let offsets = this.arrange(&part)?;
                 let mut encoder = this.gpu.device.create_command_encoder(&Default::default());
                 for (n, (command, offset)) in commands.iter().zip(offsets).enumerate() {
                     let timestamp_writes = Some(timestamps.writes(n));
@@ -87,7 +89,7 @@ impl Engine {
 
     /// Compiles what is new, makes bind groups, and uploads all `params`; returns the offset of
     /// each.
-    fn prepare(&mut self, recording: &Recording) -> Result<Vec<u32>, Error> {
+    fn arrange(&mut self, recording: &Recording) -> Result<Vec<u32>, Error> {
         let align = self.gpu.device.limits().min_uniform_buffer_offset_alignment as usize;
         let mut bytes = Vec::new();
         let mut offsets = Vec::with_capacity(recording.commands.len());
@@ -104,8 +106,8 @@ impl Engine {
         }
         self.gpu.queue.write_buffer(&self.params, 0, &bytes);
 
+        self.pipelines.complete(recording)?;
         for command in &recording.commands {
-            self.compile(&command.program)?;
             let key = group_key(command);
             if !self.groups.contains_key(&key) {
                 let group = self.bind(command);
@@ -113,16 +115,6 @@ impl Engine {
             }
         }
         Ok(offsets)
-    }
-
-    fn compile(&mut self, program: &Arc<Program>) -> Result<(), Error> {
-        if let std::collections::hash_map::Entry::Vacant(entry) =
-            self.pipelines.entry(address(program))
-        {
-            let pipeline = Pipeline::new(&self.gpu, program)?;
-            entry.insert((Arc::clone(program), pipeline));
-        }
-        Ok(())
     }
 
     /// Binds each buffer from the tensor's offset as far as it goes, so that one group serves every
@@ -143,7 +135,7 @@ impl Engine {
             let resource = slot.resource(offset(tensor), most);
             entries.push(wgpu::BindGroupEntry { binding: n as u32 + 1, resource });
         }
-        let (_, pipeline) = &self.pipelines[&address(&command.program)];
+        let pipeline = self.pipelines.get(&command.program);
         self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(command.program.word),
             layout: &pipeline.layout,
@@ -152,7 +144,7 @@ impl Engine {
     }
 
     fn encode(&self, pass: &mut wgpu::ComputePass, command: &Command, params: u32) {
-        let (_, pipeline) = &self.pipelines[&address(&command.program)];
+        let pipeline = self.pipelines.get(&command.program);
         let [x, y, z] = command.grid;
         pass.set_pipeline(&pipeline.pipeline);
         pass.set_bind_group(0, &self.groups[&group_key(command)], &[params]);
@@ -200,19 +192,10 @@ impl Engine {
 
     /// Turns whatever wgpu reports while `work` runs into an error.
     fn checked<R>(&mut self, work: impl FnOnce(&mut Self) -> Result<R, Error>) -> Result<R, Error> {
-        let filters = [
-            wgpu::ErrorFilter::Validation,
-            wgpu::ErrorFilter::OutOfMemory,
-            wgpu::ErrorFilter::Internal,
-        ];
-        let scopes = filters.map(|filter| self.gpu.device.push_error_scope(filter));
-        let result = work(self);
-        // Scopes nest: the last opened closes first.
-        let errors: Vec<_> =
-            scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop())).collect();
-        match errors.into_iter().next() {
-            Some(error) => Err(Error::Gpu(error.to_string())),
-            None => result,
+        let device = self.gpu.device.clone();
+        match scoped(&device, || work(self)) {
+            (_, Some(error)) => Err(Error::Gpu(error.to_string())),
+            (result, None) => result,
         }
     }
 
@@ -282,9 +265,13 @@ impl crate::recording::Engine for Engine {
         self.gpu.queue.write_buffer(buffer, offset(tensor), bytemuck::cast_slice(data));
     }
 
+    fn prepare(&mut self, programs: Vec<Arc<Program>>) {
+        self.pipelines.begin(programs);
+    }
+
     fn run(&mut self, recording: &Recording, output: &Tensor) -> Result<Vec<f32>, Error> {
         self.checked(|this| {
-            let offsets = this.prepare(recording)?;
+            let offsets = this.arrange(recording)?;
             let source = &this.slots[output.slot as usize];
             let bytes = source.readback_bytes(output);
             if this.readback.size() < bytes {
@@ -307,10 +294,6 @@ impl crate::recording::Engine for Engine {
         let own = self.params.size() + self.readback.size();
         own + self.slots.iter().map(Slot::bytes).sum::<u64>()
     }
-}
-
-fn address(program: &Arc<Program>) -> usize {
-    Arc::as_ptr(program) as usize
 }
 
 fn group_key(command: &Command) -> GroupKey {

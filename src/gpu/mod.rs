@@ -5,7 +5,9 @@ mod adapter;
 mod assemble;
 mod engine;
 mod pipeline;
+mod pipelines;
 mod profile;
+mod scope;
 mod slot;
 mod unroll;
 

@@ -1,6 +1,6 @@
 //! From a [`Program`] to a compute pipeline.
 
-use super::{adapter::Gpu, assemble::assemble, slot::texture_format};
+use super::{assemble::assemble, scope::scoped, slot::texture_format};
 use crate::{
     error::Error,
     recording::{Access, Binding, Program},
@@ -18,41 +18,55 @@ pub(super) fn params_size(program: &Program) -> u64 {
 }
 
 impl Pipeline {
-    pub(super) fn new(gpu: &Gpu, program: &Program) -> Result<Self, Error> {
+    /// Compiles a program.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] with the line of the shader that is at fault.
+    pub(super) fn new(device: &wgpu::Device, program: &Program) -> Result<Self, Error> {
         let label = format!("jinabert/{}", program.word);
         let source = assemble(program).map_err(Error::Gpu)?;
-        let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some(&label),
-            source: wgpu::ShaderSource::Wgsl(source.text.as_str().into()),
+        let ((module, made), error) = scoped(device, || {
+            let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: Some(&label),
+                source: wgpu::ShaderSource::Wgsl(source.text.as_str().into()),
+            });
+            let made = Self::of(device, program, &label, &module);
+            (module, made)
         });
-        let layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some(&label),
+        let Some(error) = error else { return Ok(made) };
+        let messages = pollster::block_on(module.get_compilation_info()).messages;
+        let place = messages.iter().find_map(|message| {
+            let line = message.location?.line_number as usize;
+            source.origin(line).map(|(file, line)| format!("shaders/{file}:{line}: "))
+        });
+        let place = place.unwrap_or_else(|| format!("shaders/{}: ", program.file));
+        Err(Error::Gpu(format!("{place}{error}")))
+    }
+
+    fn of(
+        device: &wgpu::Device,
+        program: &Program,
+        label: &str,
+        module: &wgpu::ShaderModule,
+    ) -> Self {
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(label),
             entries: &entries(program),
         });
-        let pipeline_layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(&label),
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(label),
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
-        let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&label),
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(label),
             layout: Some(&pipeline_layout),
-            module: &module,
+            module,
             entry_point: Some(program.word),
             compilation_options: Default::default(),
             cache: None,
         });
-        if let Some(error) = pollster::block_on(scope.pop()) {
-            let messages = pollster::block_on(module.get_compilation_info()).messages;
-            let place = messages.iter().find_map(|message| {
-                let line = message.location?.line_number as usize;
-                source.origin(line).map(|(file, line)| format!("shaders/{file}:{line}: "))
-            });
-            let place = place.unwrap_or_else(|| format!("shaders/{}: ", program.file));
-            return Err(Error::Gpu(format!("{place}{error}")));
-        }
-        Ok(Self { pipeline, layout })
+        Self { pipeline, layout }
     }
 }
 

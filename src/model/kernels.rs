@@ -1,8 +1,9 @@
 use super::{config::Config, variant::Variant};
 use crate::{
     kernels::{Tier, Version, attention, embed, key_norm, layer_norm, linear, linear_geglu, pool},
-    recording::Kernel,
+    recording::{Kernel, Program},
 };
+use std::sync::Arc;
 
 /// The kernels of one model, specialised for its widths.
 pub(super) struct Kernels {
@@ -59,5 +60,23 @@ impl Kernels {
             eps,
             skip: attention::skip(skip_eps),
         }
+    }
+
+    /// The programs that a variant's recordings need.
+    pub(super) fn programs(&self, variant: &Variant) -> Vec<Arc<Program>> {
+        let always = [
+            &self.embed.program,
+            &self.linear.program,
+            &self.linear_stream.program,
+            &self.wide_norm.program,
+            &self.linear_add.program,
+            &self.linear_geglu.program,
+            &self.attention.program,
+            &self.norm.program,
+            &self.pool.program,
+        ];
+        let key_norm = self.key_norm.as_ref().map(|kernel| &kernel.program);
+        let add_norm = variant.qk_norm.then_some(&self.add_norm.program);
+        always.into_iter().chain(key_norm).chain(add_norm).cloned().collect()
     }
 }

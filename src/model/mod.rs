@@ -76,9 +76,11 @@ impl Model {
         let config = Config::open(&dir.join("config.json"))?;
         let checkpoint = Checkpoint::open(dir)?;
         let variant = variant::detect(checkpoint.names()).map_err(Error::Model)?;
+        let kernels = Kernels::new(&config, variant, version, skip_eps);
+        // They compile while the weights are on their way.
+        engine.prepare(kernels.programs(variant));
         let weights = Weights::upload(&checkpoint, &config, variant, version, &mut *engine)?;
         let scratch = Scratch::new(&mut *engine, version, variant.qk_norm)?;
-        let kernels = Kernels::new(&config, variant, version, skip_eps);
         Ok(Self { config, variant, engine, kernels, weights, scratch, version })
     }
 
