@@ -117,7 +117,7 @@ fn open_adapter(index: usize, tier: Option<Tier>, dtype: Dtype) -> Result<Opened
     let gpu = gpu::open(index)?;
     let name = gpu.summary.to_string();
     let version = version(tier, dtype, &gpu.summary.caps(), &name)?;
-    Ok(Opened { engine: Box::new(gpu::Engine::new(gpu)), version, name })
+    Ok(Opened { engine: Box::new(gpu::Engine::cached(gpu)), version, name })
 }
 
 fn open_cpu(tier: Option<Tier>, dtype: Dtype, why: &str) -> Result<Opened, Error> {

@@ -23,6 +23,7 @@
 pub mod batch;
 #[cfg(feature = "cli")]
 pub mod bench;
+mod cache;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod cpu;

@@ -170,7 +170,9 @@ pub fn adapters() -> Vec<AdapterSummary> {
 const HALF: wgpu::DownlevelFlags = wgpu::DownlevelFlags::SHADER_F16_IN_F32;
 
 /// Features that are used where they are there.
-const WANTED: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::SUBGROUP);
+const WANTED: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY
+    .union(wgpu::Features::SUBGROUP)
+    .union(wgpu::Features::PIPELINE_CACHE);
 
 /// Textures that a kernel of the texture tier writes, at most.
 const STORAGE_TEXTURES: u32 = 1;

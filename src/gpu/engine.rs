@@ -3,6 +3,7 @@
 use super::{
     adapter::{AdapterSummary, Gpu},
     pipeline::params_size,
+    pipeline_cache::PipelineCache,
     pipelines::{Pipelines, address},
     profile::{Span, Timestamps},
     scope::scoped,
@@ -31,10 +32,21 @@ type GroupKey = (usize, Vec<(u32, u32)>);
 impl Engine {
     /// An engine without buffers.
     pub fn new(gpu: Gpu) -> Self {
+        Self::with(gpu, None)
+    }
+
+    /// As [`Engine::new`]; what it compiles is kept on disk for the next process, where the driver
+    /// allows that.  `JINABERT_CACHE` names the directory.
+    pub fn cached(gpu: Gpu) -> Self {
+        let cache = PipelineCache::open(&gpu);
+        Self::with(gpu, cache)
+    }
+
+    fn with(gpu: Gpu, cache: Option<PipelineCache>) -> Self {
         Self {
             params: buffer(&gpu.device, "params", 256 * 128, UNIFORM),
             readback: buffer(&gpu.device, "readback", 4096, READBACK),
-            pipelines: Pipelines::new(&gpu),
+            pipelines: Pipelines::new(&gpu, cache),
             gpu,
             slots: Vec::new(),
             groups: HashMap::new(),

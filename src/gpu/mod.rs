@@ -5,6 +5,7 @@ mod adapter;
 mod assemble;
 mod engine;
 mod pipeline;
+mod pipeline_cache;
 mod pipelines;
 mod profile;
 mod scope;

@@ -22,7 +22,11 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`Error::Gpu`] with the line of the shader that is at fault.
-    pub(super) fn new(device: &wgpu::Device, program: &Program) -> Result<Self, Error> {
+    pub(super) fn new(
+        device: &wgpu::Device,
+        program: &Program,
+        cache: Option<&wgpu::PipelineCache>,
+    ) -> Result<Self, Error> {
         let label = format!("jinabert/{}", program.word);
         let source = assemble(program).map_err(Error::Gpu)?;
         let ((module, made), error) = scoped(device, || {
@@ -30,7 +34,7 @@ impl Pipeline {
                 label: Some(&label),
                 source: wgpu::ShaderSource::Wgsl(source.text.as_str().into()),
             });
-            let made = Self::of(device, program, &label, &module);
+            let made = Self::of(device, program, (&label, &module), cache);
             (module, made)
         });
         let Some(error) = error else { return Ok(made) };
@@ -46,25 +50,26 @@ impl Pipeline {
     fn of(
         device: &wgpu::Device,
         program: &Program,
-        label: &str,
-        module: &wgpu::ShaderModule,
+        (label, module): (&str, &wgpu::ShaderModule),
+        cache: Option<&wgpu::PipelineCache>,
     ) -> Self {
+        let label = Some(label);
         let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some(label),
+            label,
             entries: &entries(program),
         });
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(label),
+            label,
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(label),
+            label,
             layout: Some(&pipeline_layout),
             module,
             entry_point: Some(program.word),
             compilation_options: Default::default(),
-            cache: None,
+            cache,
         });
         Self { pipeline, layout }
     }

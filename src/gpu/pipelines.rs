@@ -1,6 +1,6 @@
 //! The compiled kernels of an engine, compiled on all cores, ahead of their first use if asked.
 
-use super::{adapter::Gpu, pipeline::Pipeline};
+use super::{adapter::Gpu, pipeline::Pipeline, pipeline_cache::PipelineCache};
 use crate::{
     error::Error,
     recording::{Program, Recording},
@@ -23,8 +23,9 @@ pub(super) struct Pipelines {
 type Compiled = (Arc<Program>, Pipeline);
 
 impl Pipelines {
-    pub(super) fn new(gpu: &Gpu) -> Self {
-        let compiler = Compiler { device: gpu.device.clone(), alone: gpu.caps.gl };
+    pub(super) fn new(gpu: &Gpu, cache: Option<PipelineCache>) -> Self {
+        let (device, alone) = (gpu.device.clone(), gpu.caps.gl);
+        let compiler = Compiler { device, cache: cache.map(Arc::new), alone };
         Self { compiler, ready: HashMap::new(), ahead: None }
     }
 
@@ -81,6 +82,7 @@ pub(super) fn address(program: &Arc<Program>) -> usize {
 #[derive(Clone)]
 struct Compiler {
     device: wgpu::Device,
+    cache: Option<Arc<PipelineCache>>,
     /// Whether only one thread at a time may use the device: OpenGL has one context, and waiting
     /// for it is a panic in wgpu.
     alone: bool,
@@ -89,14 +91,18 @@ struct Compiler {
 impl Compiler {
     /// All or, of several errors, the first program's.
     fn compile(&self, programs: Vec<Arc<Program>>) -> Result<Vec<Compiled>, Error> {
+        let cache = self.cache.as_ref().map(|on_disk| &on_disk.cache);
         let one = |program: Arc<Program>| {
-            let pipeline = Pipeline::new(&self.device, &program)?;
+            let pipeline = Pipeline::new(&self.device, &program, cache)?;
             Ok((program, pipeline))
         };
         let compiled: Vec<Result<Compiled, Error>> = match self.alone {
             true => programs.into_iter().map(one).collect(),
             false => programs.into_par_iter().with_max_len(1).map(one).collect(),
         };
+        if let Some(cache) = &self.cache {
+            cache.save();
+        }
         compiled.into_iter().collect()
     }
 }

@@ -50,10 +50,11 @@ impl Ran {
     }
 }
 
-/// The program, quiet, on the CPU, deaf to the caller's environment.
+/// The program, quiet, on the CPU, deaf to the caller's environment, without files of its own.
 pub fn jinabert(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_jinabert"));
-    command.arg("--quiet").args(args).env_remove("JINABERT_MODEL").env("JINABERT_DEVICE", "cpu");
+    command.arg("--quiet").args(args).env_remove("JINABERT_MODEL");
+    command.env("JINABERT_DEVICE", "cpu").env("JINABERT_CACHE", "");
     command
 }
 

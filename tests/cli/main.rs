@@ -6,6 +6,7 @@
 #![cfg(feature = "cli")]
 
 mod bench;
+mod cache;
 mod formats;
 mod input;
 mod kit;
