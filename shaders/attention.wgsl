@@ -38,7 +38,8 @@ const LOWEST: f32 = -3.4e38;
 const_assert E == 64u && WG == 64u;
 
 struct Params {
-    tiles: u32,    // entries in the tile list
+    first: u32,    // entry of the tile list that this dispatch begins with
+    tiles: u32,    // entry that it ends before
     heads: u32,    // H
     scale: f32,    // 1/sqrt(E)
     skip: f32,     // ln(eps/2), or above 0: look at every key
@@ -80,7 +81,7 @@ fn attention(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    let entry = wg.y * grid.x + wg.x;
+    let entry = params.first + wg.y * grid.x + wg.x;
     let head = wg.z;
     if entry >= params.tiles { return; } // uniform over the workgroup
     let start = cu_seqlens[tiles[entry].x];

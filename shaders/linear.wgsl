@@ -19,7 +19,8 @@ const BK: u32 = 16u;          // inner elements staged at a time
 const RESIDUAL: bool = false; // whether r is added
 
 struct Params {
-    rows: u32,  // T
+    first: u32, // row that this dispatch begins with
+    rows: u32,  // row that it ends before, at most T
     outer: u32, // N
     inner: u32, // K
 }

@@ -20,7 +20,8 @@ const BN: u32 = 64u; // columns of x·Wᵀ per workgroup
 const BK: u32 = 16u; // inner elements staged at a time
 
 struct Params {
-    rows: u32,       // T
+    first: u32,      // row that this dispatch begins with
+    rows: u32,       // row that it ends before, at most T
     outer: u32,      // 2F
     inner: u32,      // K
     gate_first: u32, // not asked here: the host has put the halves in place

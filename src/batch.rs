@@ -72,6 +72,12 @@ pub fn tiles(cu_seqlens: &[u32], height: u32) -> Vec<[u32; 2]> {
     tiles
 }
 
+/// For every tile of [`tiles`], how many keys its queries face: those of its sequence.
+pub fn tile_keys(cu_seqlens: &[u32], height: u32) -> Vec<u32> {
+    let lengths = cu_seqlens.windows(2).map(|range| range[1] - range[0]);
+    lengths.flat_map(|n| std::iter::repeat_n(n, n.div_ceil(height) as usize)).collect()
+}
+
 /// Splits sequences of the given lengths into batches of at most `budget` tokens, longest first.
 ///
 /// Returns positions.  A sequence over the budget gets a batch of its own.
@@ -113,6 +119,7 @@ mod tests {
     fn tiles_cover_each_sequence_alone() {
         assert_eq!(tiles(&[0, 5, 6, 14], 4), [[0, 0], [0, 4], [1, 5], [2, 6], [2, 10]]);
         assert!(tiles(&[0], 4).is_empty());
+        assert_eq!(tile_keys(&[0, 5, 6, 14], 4), [5, 5, 1, 8, 8]);
     }
 
     #[test]

@@ -302,6 +302,9 @@ pub struct Command {
     pub bindings: Vec<Tensor>,
     /// Workgroups in x, y, z.
     pub grid: [u32; 3],
+    /// Floating-point operations at most, a multiply-add is two; where memory is what takes the
+    /// time, as many as would take as long.
+    pub flops: f64,
 }
 
 impl Command {
@@ -319,16 +322,30 @@ impl fmt::Display for Command {
 }
 
 /// A list of dispatches, run in order.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Recording {
     /// The dispatches.
     pub commands: Vec<Command>,
+    /// Operations that one of them should hold at most; kernels whose work may pass it record
+    /// several.
+    pub most: f64,
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Self { commands: Vec::new(), most: f64::INFINITY }
+    }
 }
 
 impl Recording {
-    /// An empty one.
+    /// An empty one, whose dispatches may be of any size.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty one, whose dispatches should hold at most so many operations.
+    pub fn within(most: f64) -> Self {
+        Self { most, ..Self::default() }
     }
 
     /// Appends one dispatch.
@@ -338,6 +355,7 @@ impl Recording {
         params: P,
         bindings: &[Tensor],
         grid: [u32; 3],
+        flops: f64,
     ) {
         let program = Arc::clone(&kernel.program);
         assert_eq!(bindings.len(), program.bindings.len(), "bindings of `{}`", program.word);
@@ -346,7 +364,7 @@ impl Recording {
         }
         let params = bytemuck::bytes_of(&params).to_vec();
         assert_eq!(params.len(), program.params_bytes as usize, "params of `{}`", program.word);
-        self.commands.push(Command { program, params, bindings: bindings.to_vec(), grid });
+        self.commands.push(Command { program, params, bindings: bindings.to_vec(), grid, flops });
     }
 }
 
@@ -354,6 +372,22 @@ impl fmt::Display for Recording {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.commands.iter().try_for_each(|command| writeln!(f, "{command}"))
     }
+}
+
+/// Ranges that cover pieces of the given costs, in order, each of as many as cost at most `most`
+/// together; a piece over it is alone.
+pub fn slices(costs: impl IntoIterator<Item = f64>, most: f64) -> Vec<(Range<u32>, f64)> {
+    let mut slices: Vec<(Range<u32>, f64)> = Vec::new();
+    for (n, cost) in (0..).zip(costs) {
+        match slices.last_mut() {
+            Some((range, sum)) if *sum + cost <= most => {
+                range.end = n + 1;
+                *sum += cost;
+            }
+            _ => slices.push((n..n + 1, cost)),
+        }
+    }
+    slices
 }
 
 /// A grid of `n` workgroups in x and y, for kernels that read the index as `wg.y * grid.x + wg.x`.
@@ -411,6 +445,12 @@ pub trait Engine: Send {
     /// Overwrites a tensor of `u32` elements before the next [`Engine::run`].
     fn write(&mut self, tensor: &Tensor, data: &[u32]);
 
+    /// Operations that one dispatch should hold at most: no watchdog may take it for hung.
+    fn dispatch_flops(&self) -> f64;
+
+    /// Sets [`Engine::dispatch_flops`], as if on a device of that speed.
+    fn limit_dispatches(&mut self, flops: f64);
+
     /// Says which programs will be needed, so that they can be made ready meanwhile.  What is wrong
     /// with one is reported when it is used.
     fn prepare(&mut self, programs: Vec<Arc<Program>>) {
@@ -439,6 +479,14 @@ mod tests {
                 "{n} wastes a row of groups"
             );
         }
+    }
+
+    #[test]
+    fn slices_cover_all_in_order() {
+        let slices = |costs: &[f64]| slices(costs.iter().copied(), 10.0);
+        let meant = [(0..2, 9.0), (2..3, 11.0), (3..5, 10.0), (5..6, 1.0)];
+        assert_eq!(slices(&[4.0, 5.0, 11.0, 5.0, 5.0, 1.0]), meant);
+        assert!(slices(&[]).is_empty());
     }
 
     #[test]

@@ -13,9 +13,9 @@ use checkpoint::Recipe;
 use common::{Device, REQUIRE};
 use jinabert::{
     batch::{PackedBatch, Tokens, plan},
-    kernels::{Dtype, Tier, Version},
+    kernels::{Dtype, Tier, Version, attention, linear, linear_geglu},
     model::{Model, Output},
-    recording::Format,
+    recording::{Command, Format, Recording, Tensor},
 };
 use libtest_mimic::{Arguments, Trial};
 use std::{
@@ -30,11 +30,13 @@ type Rule = fn(&Device, Tier) -> Outcome;
 fn main() {
     let arguments = Arguments::from_args();
     let (devices, missing) = common::devices();
-    let rules: [(&str, Rule); 4] = [
+    let rules: [(&str, Rule); 6] = [
         ("batch mates and order change nothing", mates),
         ("8192 tokens agree with the twin", long),
         ("memory is linear in tokens", memory),
         ("small bindings change nothing", bindings),
+        ("small dispatches and submissions change nothing", pieces),
+        ("no dispatch of 8192 tokens is long", short),
     ];
     let mut trials = Vec::new();
     for (name, device) in &devices {
@@ -223,7 +225,9 @@ fn bindings_of(device: &Device, version: Version) -> Outcome {
         let recorded = PackedBatch::new([&all[19]]);
         let recorded = narrow.record(&recorded, Output::Vectors { dims: 64, normalize: true })?;
         let count = |word| recorded.commands.iter().filter(|c| c.program.word == word).count();
-        if count("embed") < 2 || count("linear_geglu") < 4 || count("linear") < 10 {
+        // In f16 the vocabulary and more rows fit.
+        let (parts, blocks) = if version.dtype == Dtype::F16 { (1, 2) } else { (2, 4) };
+        if count("embed") < parts || count("linear_geglu") < blocks || count("linear") < 10 {
             return Err(format!("nothing was split:\n{recorded}").into());
         }
         let expected = embed(&mut wide, &all, budget)?;
@@ -232,4 +236,98 @@ fn bindings_of(device: &Device, version: Version) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// A device so slow that every tile and 64 rows are a dispatch and a submission of their own: the
+/// same bits, in every tier.
+fn pieces(device: &Device, _: Tier) -> Outcome {
+    let all: Vec<Tokens> =
+        [300, 5, 130, 64, 1].map(|n| Random(n as u64).tokens(n, 400)).into_iter().collect();
+    for tier in Tier::of(&device.caps()) {
+        for name in ["tiny-geglu-4h", "tiny-code-qknorm"] {
+            let mut whole = Model::open(&fixture(name), device.open(tier), tier)?;
+            let mut engine = device.open(tier);
+            engine.limit_dispatches(1e5);
+            let mut cut = Model::open(&fixture(name), engine, tier)?;
+            let recording = cut.record(&PackedBatch::new(&all), Output::Tokens)?;
+            let slices = slices(&recording)?;
+            let most = slices.iter().map(|(_, slices)| *slices).max();
+            if most.is_none_or(|most| most < 8) {
+                return Err(format!("{tier}: little was cut: {slices:?}").into());
+            }
+            let expected = embed(&mut whole, &all, usize::MAX)?;
+            for (n, vector) in embed(&mut cut, &all, usize::MAX)?.iter().enumerate() {
+                let error = difference(vector, &expected[n]);
+                within(&format!("{name}, {tier}: sequence {n}"), error, 0.0)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A text of 8,192 tokens at base width on a device of which nothing is known: at most 10 GFLOP at
+/// a time.
+fn short(device: &Device, tier: Tier) -> Outcome {
+    const MOST: f64 = 10e9;
+    let dir = tempfile::tempdir()?;
+    Recipe::of_size(1, 768, 12, 100).write(dir.path());
+    let mut engine = device.open(tier);
+    if *device == Device::Cpu {
+        engine.limit_dispatches(MOST); // the cores need none
+    }
+    let mut model = Model::open(dir.path(), engine, tier)?;
+    let batch = PackedBatch::new([&Random(4).tokens(8192, 100)]);
+    let recording = model.record(&batch, Output::Vectors { dims: 768, normalize: true })?;
+    if let Some(command) = recording.commands.iter().find(|command| command.flops > MOST) {
+        return Err(format!("{:e} operations: {command}", command.flops).into());
+    }
+    let slices = slices(&recording)?;
+    let cut = |word| slices.iter().any(|&(found, slices)| found == word && slices > 1);
+    match ["attention", "linear", "linear_geglu"].into_iter().all(cut) {
+        true => Ok(()),
+        false => Err(format!("uncut: {slices:?}").into()),
+    }
+}
+
+/// Each operation that may be cut, with its dispatches, which cover all of it once and in order.
+fn slices(recording: &Recording) -> Result<Vec<(&'static str, usize)>, String> {
+    let mut operations: Vec<(&str, usize)> = Vec::new();
+    let mut under_way: Option<(&[Tensor], u32)> = None;
+    for command in &recording.commands {
+        let Some((first, end, all)) = range(command) else { continue };
+        let bindings = command.bindings.as_slice();
+        match under_way.unwrap_or((bindings, 0)) {
+            (same, next) if same == bindings && next == first && first < end && end <= all => {}
+            expected => return Err(format!("{first}..{end} of {all}: {command}: {expected:?}")),
+        }
+        match operations.last_mut() {
+            Some((_, slices)) if first > 0 => *slices += 1,
+            _ => operations.push((command.program.word, 1)),
+        }
+        under_way = (end < all).then_some((bindings, end));
+    }
+    match under_way {
+        None => Ok(operations),
+        Some(_) => Err("the last operation has no end".to_owned()),
+    }
+}
+
+/// Rows or tiles that a dispatch begins with and ends before, and how many there are.
+fn range(command: &Command) -> Option<(u32, u32, u32)> {
+    let rows = |n: usize| command.bindings[n].shape.rows();
+    match command.program.word {
+        "attention" => {
+            let p: attention::Params = command.params();
+            Some((p.first, p.tiles, rows(5)))
+        }
+        "linear" => {
+            let p: linear::Params = command.params();
+            Some((p.first, p.rows, rows(0)))
+        }
+        "linear_geglu" => {
+            let p: linear_geglu::Params = command.params();
+            Some((p.first, p.rows, rows(0)))
+        }
+        _ => None,
+    }
 }

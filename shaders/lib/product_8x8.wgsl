@@ -1,7 +1,7 @@
 // product: 8 by 8 elements of x·Wᵀ per invocation, staged in workgroup memory.
 //
 // The importing kernel declares `const BM, BN, BK` (rows, columns and inner elements of a workgroup's tile), `params`
-// with rows (T), outer (N) and inner (K), and x and w as arrays of Elem4_x and Elem4_w along K.
+// with first and rows (of T), outer (N) and inner (K), and x and w as arrays of Elem4_x and Elem4_w along K.
 //
 // Both operands are K-major in memory already and stay so: what an invocation reads at one k, the vec4s of its eight
 // rows or columns, lies together, so that eight loads share an address and its bounds check, and is followed by one
@@ -40,7 +40,7 @@ struct Product {
 fn product_origin(wg: vec3<u32>, grid: vec3<u32>, lid: u32) -> vec2<u32> {
     let across = (params.outer + BN - 1u) / BN; // workgroups along N
     let group = wg.y * grid.x + wg.x;
-    return vec2(group / across * BM + lid / LX * 8u, group % across * BN + lid % LX * 8u);
+    return vec2(params.first + group / across * BM + lid / LX * 8u, group % across * BN + lid % LX * 8u);
 }
 
 // All invocations of a workgroup must call this.

@@ -8,9 +8,9 @@ let lane = lid % S;
 let unit = lid / S;
 let across = (params.outer + TN * LX - 1u) / (TN * LX); // workgroups along N
 let group = wg.y * grid.x + wg.x;
-let row = ((group / across * (WG / S / LX) + unit / LX) * S + lane) * TM;
+let row = params.first + ((group / across * (WG / S / LX) + unit / LX) * S + lane) * TM;
 let col = (group % across * LX + unit % LX) * TN;
-if group / across * (WG / LX) * TM >= params.rows { return; } // uniform over the workgroup
+if params.first + group / across * (WG / LX) * TM >= params.rows { return; } // uniform over the workgroup
 let k4 = params.inner / 4u;
 #unroll m TM
 let from{m} = at(row + {m}u, k4);

@@ -16,7 +16,8 @@ const E4: u32 = E / 4u;
 const_assert E % 4u == 0u;
 
 struct Params {
-    tiles: u32,    // entries in the tile list
+    first: u32,    // entry of the tile list that this dispatch begins with
+    tiles: u32,    // entry that it ends before
     heads: u32,    // H
     scale: f32,    // 1/sqrt(E)
     skip: f32,     // ln(eps/2), or above 0: look at every key
@@ -44,7 +45,7 @@ fn attention(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    let tile = wg.y * grid.x + wg.x;
+    let tile = params.first + wg.y * grid.x + wg.x;
     let head = wg.z;
     if tile >= params.tiles { return; }
     let start = cu_seqlens[tiles[tile].x];

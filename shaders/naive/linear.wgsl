@@ -11,7 +11,8 @@ const WG: u32 = 64u;          // invocations per workgroup
 const RESIDUAL: bool = false; // whether r is added
 
 struct Params {
-    rows: u32,  // T
+    first: u32, // row that this dispatch begins with
+    rows: u32,  // row that it ends before, at most T
     outer: u32, // N
     inner: u32, // K
 }
@@ -31,7 +32,7 @@ fn linear(
 ) {
     let groups = (params.outer + WG - 1u) / WG; // workgroups along N
     let group = wg.y * grid.x + wg.x;
-    let row = group / groups;
+    let row = params.first + group / groups;
     let n = group % groups * WG + lid;
     if row >= params.rows || n >= params.outer { return; }
 

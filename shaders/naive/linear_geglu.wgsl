@@ -12,7 +12,8 @@
 const WG: u32 = 64u; // invocations per workgroup
 
 struct Params {
-    rows: u32,       // T
+    first: u32,      // row that this dispatch begins with
+    rows: u32,       // row that it ends before, at most T
     outer: u32,      // 2F
     inner: u32,      // K
     gate_first: u32, // not asked here: the host has put the halves in place
@@ -32,7 +33,7 @@ fn linear_geglu(
     let f4 = params.outer / 8u;
     let groups = (params.outer + WG - 1u) / WG; // workgroups of a row; half of their invocations would do
     let group = wg.y * grid.x + wg.x;
-    let row = group / groups;
+    let row = params.first + group / groups;
     let n = group % groups * WG + lid;
     if row >= params.rows || n >= f4 { return; }
 

@@ -19,7 +19,8 @@ const TM: u32 = 8u;  // rows per invocation
 const TN: u32 = 8u;  // columns of x·Wᵀ per invocation
 
 struct Params {
-    rows: u32,       // T
+    first: u32,      // row that this dispatch begins with
+    rows: u32,       // row that it ends before, at most T
     outer: u32,      // 2F
     inner: u32,      // K
     gate_first: u32, // not asked here: the host has put the halves in place

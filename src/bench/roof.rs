@@ -166,7 +166,7 @@ fn record_copy(kernel: &Kernel<()>, x: &Tensor, y: &Tensor) -> Recording {
     let n = (x.shape.len() / 4) as u32;
     let mut recording = Recording::new();
     let groups = n.div_ceil(COPY_WG * COPY_PER);
-    recording.dispatch(kernel, CopyParams { n }, &[*x, *y], grid(groups));
+    recording.dispatch(kernel, CopyParams { n }, &[*x, *y], grid(groups), f64::from(n));
     recording
 }
 
@@ -270,9 +270,11 @@ fn gpu_compute(target: &Target, open: &mut Open, budget: Budget) -> Result<Limit
     let mut best: Option<Limit> = None;
     for fused in [true, false] {
         let kernel = multiply_add(fused);
+        let flops = |rounds| ROUND_FLOPS * f64::from(invocations) * f64::from(rounds);
         let record = |rounds| {
             let mut recording = Recording::new();
-            recording.dispatch(&kernel, FmaParams { rounds, m: 0.75, c: 0.5 }, &[y], grid(GROUPS));
+            let params = FmaParams { rounds, m: 0.75, c: 0.5 };
+            recording.dispatch(&kernel, params, &[y], grid(GROUPS), flops(rounds));
             recording
         };
         let once = Limits { least: 1, most: 1, time: Duration::ZERO };
@@ -282,10 +284,12 @@ fn gpu_compute(target: &Target, open: &mut Open, budget: Budget) -> Result<Limit
             rounds *= 2;
         }
         let ms = target.time(open, &record(rounds), budget.limits)?;
-        let flops = ROUND_FLOPS * f64::from(invocations) * f64::from(rounds);
         let by = if fused { "fma(a, m, c)" } else { "a * m + c" };
-        let limit =
-            Limit { giga_per_s: 1e-6 * flops / ms.min, by: format!("multiply_add.wgsl, {by}"), ms };
+        let limit = Limit {
+            giga_per_s: 1e-6 * flops(rounds) / ms.min,
+            by: format!("multiply_add.wgsl, {by}"),
+            ms,
+        };
         if best.as_ref().is_none_or(|best| best.giga_per_s < limit.giga_per_s) {
             best = Some(limit);
         }

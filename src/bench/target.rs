@@ -175,7 +175,8 @@ impl Open {
 
 /// The same dispatches over and over.
 pub fn repeated(commands: &[Command], times: usize) -> Recording {
-    Recording { commands: std::iter::repeat_n(commands, times).flatten().cloned().collect() }
+    let commands = std::iter::repeat_n(commands, times).flatten().cloned().collect();
+    Recording { commands, ..Recording::new() }
 }
 
 /// From submitting to the end of waiting.  `output` is read back: a small one.

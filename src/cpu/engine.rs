@@ -14,6 +14,7 @@ use std::{borrow::Cow, f32::consts::LOG2_E, ops::Range};
 pub struct Engine {
     tier: Tier,
     caps: Caps,
+    dispatch_flops: f64,
     slots: Vec<Vec<Line>>,
 }
 
@@ -34,7 +35,7 @@ impl Engine {
     pub fn new(tier: Tier) -> Self {
         let caps = Self::CAPS;
         assert!(tier.suits(&caps), "{tier} kernels are not for the CPU");
-        Self { tier, caps, slots: Vec::new() }
+        Self { tier, caps, dispatch_flops: f64::INFINITY, slots: Vec::new() }
     }
 
     fn slot(&self, tensor: &Tensor) -> &[f32] {
@@ -106,11 +107,12 @@ impl Engine {
 
     fn linear(&mut self, command: &Command) {
         let a = kernels::linear::Args::from(command);
+        let p: kernels::linear::Params = command.params();
         let residual = command.program.constant("RESIDUAL") == Const::Bool(true);
-        let tier = self.tier;
+        let (tier, [xs, ys]) = (self.tier, elements(p.first..p.rows, [p.inner, p.outer]));
         self.store(a.y, |m, y| {
-            let (x, w, bias) = (m.f32(a.x), m.f32(a.w), m.f32(a.bias));
-            let r = residual.then(|| m.f32(a.r));
+            let (x, w, bias) = (&m.f32(a.x)[xs], m.f32(a.w), m.f32(a.bias));
+            let (r, y) = (residual.then(|| &m.f32(a.r)[ys.clone()]), &mut y[ys.clone()]);
             match tier {
                 Tier::Twin => reference::linear(x, w, bias, r, y),
                 _ => linear::linear(x, w, bias, r, y),
@@ -126,9 +128,9 @@ impl Engine {
             Some("relu") => Activation::Relu,
             _ => Activation::Gelu,
         };
-        let tier = self.tier;
+        let (tier, [xs, hs]) = (self.tier, elements(p.first..p.rows, [p.inner, p.outer / 2]));
         self.store(a.h, |m, h| {
-            let (x, w) = (m.f32(a.x), m.f32(a.w));
+            let (x, w, h) = (&m.f32(a.x)[xs], m.f32(a.w), &mut h[hs]);
             match tier {
                 Tier::Twin => reference::linear_geglu(x, w, activation, gate_first, h, f),
                 _ => linear::linear_geglu(x, w, f, activation, gate_first, h),
@@ -148,22 +150,42 @@ impl Engine {
     fn attention(&mut self, command: &Command) {
         let a = kernels::attention::Args::from(command);
         let p: kernels::attention::Params = command.params();
-        let heads = Heads { count: p.heads as usize, scale: p.scale };
-        let tier = self.tier;
         self.store(a.context, |m, context| {
-            let (slopes, cu_seqlens) = (m.f32(a.slopes), m.u32(a.cu_seqlens));
-            match tier {
-                Tier::Twin => {
-                    let [q, k, v] = [a.q, a.k, a.v].map(|tensor| m.dense(tensor));
-                    reference::attention(&q, &k, &v, slopes, cu_seqlens, heads, context);
-                }
-                _ => {
-                    let qkv = [a.q, a.k, a.v].map(|tensor| m.rows(tensor));
-                    let skip = if p.skip > 0.0 { f32::NEG_INFINITY } else { p.skip * LOG2_E };
-                    attention::attention(qkv, slopes, cu_seqlens, heads, skip, context);
-                }
+            let tiles = ranges(m.u32(a.tiles), m.u32(a.cu_seqlens));
+            if (p.first as usize, p.tiles as usize) == (0, tiles.len()) {
+                return m.attend(&a, p, context);
+            }
+            // Nobody cuts the work of the cores, but a recording may say so.
+            let mut all = vec![0.0; context.len()];
+            m.attend(&a, p, &mut all);
+            for tile in &tiles[p.first as usize..p.tiles as usize] {
+                let d = a.context.shape2()[1] as usize;
+                let rows = tile.start * d..tile.end * d;
+                context[rows.clone()].copy_from_slice(&all[rows]);
             }
         });
+    }
+
+    /// All entries of the tile list.
+    fn attend(
+        &self,
+        a: &kernels::attention::Args,
+        p: kernels::attention::Params,
+        context: &mut [f32],
+    ) {
+        let heads = Heads { count: p.heads as usize, scale: p.scale };
+        let (slopes, cu_seqlens) = (self.f32(a.slopes), self.u32(a.cu_seqlens));
+        match self.tier {
+            Tier::Twin => {
+                let [q, k, v] = [a.q, a.k, a.v].map(|tensor| self.dense(tensor));
+                reference::attention(&q, &k, &v, slopes, cu_seqlens, heads, context);
+            }
+            _ => {
+                let qkv = [a.q, a.k, a.v].map(|tensor| self.rows(tensor));
+                let skip = if p.skip > 0.0 { f32::NEG_INFINITY } else { p.skip * LOG2_E };
+                attention::attention(qkv, slopes, cu_seqlens, heads, skip, context);
+            }
+        }
     }
 
     fn layer_norm(&mut self, command: &Command) {
@@ -203,6 +225,14 @@ impl crate::recording::Engine for Engine {
 
     fn limit_bindings(&mut self, bytes: u64) {
         self.caps.max_binding_bytes = self.caps.max_binding_bytes.min(bytes);
+    }
+
+    fn dispatch_flops(&self) -> f64 {
+        self.dispatch_flops
+    }
+
+    fn limit_dispatches(&mut self, flops: f64) {
+        self.dispatch_flops = flops;
     }
 
     fn upload(&mut self, shape: Shape, format: Format, data: &[f32]) -> Result<Tensor, Error> {
@@ -249,6 +279,12 @@ fn zeros(elements: usize) -> Result<Vec<Line>, Error> {
     })?;
     buffer.resize(lines, Line::default());
     Ok(buffer)
+}
+
+/// The elements of some rows, in matrices of these widths.
+fn elements<const N: usize>(rows: Range<u32>, widths: [u32; N]) -> [Range<usize>; N] {
+    let [start, end] = [rows.start, rows.end].map(|row| row as usize);
+    widths.map(|width| start * width as usize..end * width as usize)
 }
 
 /// The tokens of each entry of a tile list.

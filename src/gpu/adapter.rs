@@ -1,13 +1,11 @@
 //! Finding an adapter and opening it with no more than the kernels need.
 
+use super::progress::Progress;
 use crate::{
     error::Error,
     recording::{Caps, Page},
 };
-use std::{
-    fmt,
-    sync::{Arc, Mutex},
-};
+use std::{fmt, sync::Arc};
 
 /// A graphics API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,15 +182,8 @@ pub struct Gpu {
     /// What it is.
     pub summary: AdapterSummary,
     pub(super) caps: Caps,
-    lost: Arc<Mutex<Option<String>>>,
+    pub(super) progress: Progress,
     _instance: wgpu::Instance,
-}
-
-impl Gpu {
-    /// Why the device was lost, if it was.
-    pub(super) fn lost(&self) -> Option<String> {
-        self.lost.lock().expect("no panic while it was held").clone()
-    }
 }
 
 /// Opens adapter number `index` of [`adapters`].
@@ -222,14 +213,9 @@ pub fn open(index: usize) -> Result<Gpu, Error> {
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
         .map_err(|e| no_gpu(format!("{summary} cannot be opened: {e}")))?;
 
-    let lost = Arc::new(Mutex::new(None));
-    let keep = Arc::clone(&lost);
-    device.set_device_lost_callback(move |reason, message| {
-        *keep.lock().expect("no panic while it was held") =
-            Some(format!("device lost ({reason:?}) {message}"));
-    });
+    let progress = Progress::new(&device);
     device.on_uncaptured_error(Arc::new(|error| tracing::error!("wgpu: {error}")));
-    Ok(Gpu { device, queue, summary, caps, lost, _instance: instance })
+    Ok(Gpu { device, queue, summary, caps, progress, _instance: instance })
 }
 
 /// WebGPU's default limits where a compute kernel could notice, but as large bindings as the

@@ -1,19 +1,26 @@
-//! Runs a recording: buffers, bind groups, one pass, one submission, one readback.
+//! Runs a recording: buffers, bind groups, one pass in each submission, one readback.
 
 use super::{
     adapter::{AdapterSummary, Gpu},
+    chain::Chain,
+    pace::Pace,
     pipeline::params_size,
     pipeline_cache::PipelineCache,
     pipelines::{Pipelines, address},
     profile::{Span, Timestamps},
+    readback::{self, Mapping, Pending, Readbacks},
     scope::scoped,
-    slot::{READBACK, Slot, UNIFORM, buffer, offset},
+    slot::{Slot, UNIFORM, buffer, offset},
 };
 use crate::{
     error::Error,
-    recording::{Caps, Command, Format, Program, Recording, Shape, Tensor},
+    recording::{Caps, Command, Format, Program, Recording, Shape, Tensor, slices},
 };
-use std::{collections::HashMap, sync::Arc, sync::mpsc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// Runs recordings on a [`Gpu`].
 pub struct Engine {
@@ -22,8 +29,15 @@ pub struct Engine {
     pipelines: Pipelines,
     groups: HashMap<GroupKey, wgpu::BindGroup>,
     params: wgpu::Buffer,
-    readback: wgpu::Buffer,
+    readbacks: Readbacks,
+    chain: Chain,
+    pace: Arc<Mutex<Pace>>,
+    /// Submissions that may be under way, the oldest first.
+    queued: VecDeque<wgpu::SubmissionIndex>,
 }
+
+/// Submissions under way at a time: enough for the device never to wait for the next.
+const QUEUED: usize = 3;
 
 /// A bind group is settled by its program (the address of its `Arc`, which `pipelines` keeps alive)
 /// and by the buffer and offset of each binding.
@@ -45,7 +59,10 @@ impl Engine {
     fn with(gpu: Gpu, cache: Option<PipelineCache>) -> Self {
         Self {
             params: buffer(&gpu.device, "params", 256 * 128, UNIFORM),
-            readback: buffer(&gpu.device, "readback", 4096, READBACK),
+            readbacks: Readbacks::default(),
+            chain: Chain::new(&gpu.device),
+            pace: Arc::new(Mutex::new(Pace::new())),
+            queued: VecDeque::new(),
             pipelines: Pipelines::new(&gpu, cache),
             gpu,
             slots: Vec::new(),
@@ -73,7 +90,7 @@ impl Engine {
         }
         let mut spans = Vec::new();
         for commands in recording.commands.chunks(1024) {
-            let part = Recording { commands: commands.to_vec() };
+            let part = Recording { commands: commands.to_vec(), ..Recording::new() };
             let timestamps = Timestamps::new(&self.gpu.device, commands.len());
             let ticks = self.checked(|this| {
                 let offsets = this.arrange(&part)?;
@@ -87,8 +104,7 @@ impl Engine {
                     this.encode(&mut pass, command, offset);
                 }
                 timestamps.resolve(&mut encoder);
-                let size = 16 * commands.len() as u64;
-                this.submit(encoder, &timestamps.readback, size, pod::<u64>)
+                readback::read(&this.gpu, &timestamps.readback, encoder, pod::<u64>)
             })?;
             let period = f64::from(self.gpu.queue.get_timestamp_period());
             spans.extend(commands.iter().zip(ticks.chunks_exact(2)).map(|(command, ticks)| {
@@ -163,43 +179,61 @@ impl Engine {
         pass.dispatch_workgroups(x, y, z);
     }
 
-    /// Submits, waits, and hands the first `size` bytes of `readback` to `read`.
-    fn submit<R>(
-        &self,
-        encoder: wgpu::CommandEncoder,
-        readback: &wgpu::Buffer,
-        size: u64,
-        read: impl FnOnce(&[u8]) -> R,
-    ) -> Result<R, Error> {
-        let (sender, receiver) = mpsc::channel();
-        self.gpu.queue.submit([encoder.finish()]);
-        let slice = readback.slice(..size);
-        slice.map_async(wgpu::MapMode::Read, move |result| {
-            let _ = sender.send(result); // the receiver is gone only if this call already failed
-        });
-        // Waiting in slices lets a lost device end the wait.
-        loop {
-            let wait = wgpu::PollType::Wait {
-                submission_index: None,
-                timeout: Some(Duration::from_secs(1)),
-            };
-            let polled = self.gpu.device.poll(wait);
-            if let Some(reason) = self.gpu.lost() {
-                return Err(Error::Gpu(reason));
-            }
-            match polled {
-                Ok(_) => break,
-                Err(wgpu::PollError::Timeout) => {}
-                Err(error) => return Err(Error::Gpu(error.to_string())),
-            }
+    /// Hands a recording over, in submissions that each take a moment.
+    fn begin(&mut self, recording: &Recording, output: &Tensor) -> Result<Pending, Error> {
+        let offsets = self.arrange(recording)?;
+        let costs = recording.commands.iter().map(|command| command.flops);
+        let flops = costs.clone().sum();
+        let mut parts = slices(costs, self.pace().most());
+        if parts.is_empty() {
+            parts.push((0..0, 0.0)); // for the copy
         }
-        let mapped = receiver.recv().map_err(|_| Error::Gpu("readback was dropped".to_owned()))?;
-        mapped.map_err(|error| Error::Gpu(format!("readback: {error}")))?;
-        let view = slice.get_mapped_range().map_err(|error| Error::Gpu(error.to_string()))?;
-        let result = read(&view);
-        drop(view);
-        readback.unmap();
-        Ok(result)
+        let (device, start) = (self.gpu.device.clone(), Instant::now());
+        let source = &self.slots[output.slot as usize];
+        let bytes = source.readback_bytes(output);
+        let size = bytes + size_of::<u32>() as u64;
+        let readback = self.readbacks.take(&device, size);
+        let number = self.chain.begin(&device, &self.gpu.queue, parts.len());
+        let last = parts.len() - 1;
+        for (n, (range, _)) in parts.into_iter().enumerate() {
+            let range = range.start as usize..range.end as usize;
+            let mut encoder = device.create_command_encoder(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for (command, params) in recording.commands[range.clone()].iter().zip(&offsets[range]) {
+                self.encode(&mut pass, command, *params);
+            }
+            drop(pass);
+            self.chain.link(&mut encoder, n);
+            if n == last {
+                self.slots[output.slot as usize].copy_out(&mut encoder, output, &readback);
+                self.chain.copy_out(&mut encoder, n + 1, &readback, bytes);
+            }
+            self.enqueue(encoder)?;
+        }
+        let submission = self.queued.back().expect("one at least").clone();
+        Ok(Pending {
+            mapping: Mapping::new(readback, size, submission),
+            output: *output,
+            number,
+            work: (flops, start),
+            pace: Arc::clone(&self.pace),
+            progress: self.gpu.progress.clone(),
+            home: self.readbacks.clone(),
+        })
+    }
+
+    /// Submits, when the device has come close enough.
+    fn enqueue(&mut self, encoder: wgpu::CommandEncoder) -> Result<(), Error> {
+        while self.queued.len() >= QUEUED {
+            let oldest = self.queued.pop_front().expect("some are queued");
+            self.gpu.progress.wait(&oldest)?;
+        }
+        self.queued.push_back(self.gpu.queue.submit([encoder.finish()]));
+        Ok(())
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Turns whatever wgpu reports while `work` runs into an error.
@@ -277,33 +311,24 @@ impl crate::recording::Engine for Engine {
         self.gpu.queue.write_buffer(buffer, offset(tensor), bytemuck::cast_slice(data));
     }
 
+    fn dispatch_flops(&self) -> f64 {
+        self.pace().most()
+    }
+
+    fn limit_dispatches(&mut self, flops: f64) {
+        self.pace().give(flops);
+    }
+
     fn prepare(&mut self, programs: Vec<Arc<Program>>) {
         self.pipelines.begin(programs);
     }
 
     fn run(&mut self, recording: &Recording, output: &Tensor) -> Result<Vec<f32>, Error> {
-        self.checked(|this| {
-            let offsets = this.arrange(recording)?;
-            let source = &this.slots[output.slot as usize];
-            let bytes = source.readback_bytes(output);
-            if this.readback.size() < bytes {
-                let size = bytes.next_power_of_two();
-                this.readback = buffer(&this.gpu.device, "readback", size, READBACK);
-            }
-            let mut encoder = this.gpu.device.create_command_encoder(&Default::default());
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            for (command, params) in recording.commands.iter().zip(offsets) {
-                this.encode(&mut pass, command, params);
-            }
-            drop(pass);
-            let source = &this.slots[output.slot as usize];
-            source.copy_out(&mut encoder, output, &this.readback);
-            this.submit(encoder, &this.readback, bytes, |raw| source.decode(output, raw))
-        })
+        self.checked(|this| this.begin(recording, output))?.finish()
     }
 
     fn allocated_bytes(&self) -> u64 {
-        let own = self.params.size() + self.readback.size();
+        let own = self.params.size() + self.readbacks.bytes();
         own + self.slots.iter().map(Slot::bytes).sum::<u64>()
     }
 }

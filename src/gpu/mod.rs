@@ -3,11 +3,15 @@
 
 mod adapter;
 mod assemble;
+mod chain;
 mod engine;
+mod pace;
 mod pipeline;
 mod pipeline_cache;
 mod pipelines;
 mod profile;
+mod progress;
+mod readback;
 mod scope;
 mod slot;
 mod unroll;

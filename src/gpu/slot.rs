@@ -174,20 +174,20 @@ impl Slot {
             }
         }
     }
+}
 
-    /// The elements out of what [`Slot::copy_out`] wrote.
-    pub(super) fn decode(&self, tensor: &Tensor, raw: &[u8]) -> Vec<f32> {
-        match self {
-            Self::Buffer(_) => decoded(tensor.format, &raw[..bytes(tensor) as usize]),
-            Self::Texture { .. } => {
-                let shape = tensor.shape;
-                let row = tensor.format.bytes() as usize * shape.row_len();
-                let rows = raw.chunks_exact(padded(tensor) as usize);
-                let bytes: Vec<u8> = rows.flat_map(|padded| &padded[..row]).copied().collect();
-                let mut elements = decoded(tensor.format, &bytes);
-                elements.truncate(shape.len());
-                elements
-            }
+/// The elements out of what [`Slot::copy_out`] wrote of a tensor.
+pub(super) fn decode(tensor: &Tensor, raw: &[u8]) -> Vec<f32> {
+    match tensor.format.texture() {
+        false => decoded(tensor.format, raw),
+        true => {
+            let shape = tensor.shape;
+            let row = tensor.format.bytes() as usize * shape.row_len();
+            let rows = raw.chunks_exact(padded(tensor) as usize);
+            let bytes: Vec<u8> = rows.flat_map(|padded| &padded[..row]).copied().collect();
+            let mut elements = decoded(tensor.format, &bytes);
+            elements.truncate(shape.len());
+            elements
         }
     }
 }

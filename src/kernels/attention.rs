@@ -2,7 +2,7 @@
 //! `shaders/any_width/`, `shaders/naive/`, `shaders/texture/`.
 
 use super::{HEAD_WIDTHS, Tier, Version, elem, gpu_versions, lanes, share, specialise};
-use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
+use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid, slices};
 use bytemuck::{Pod, Zeroable};
 
 /// Constants fixed when the pipeline is built.
@@ -90,7 +90,9 @@ pub const MAX_HEAD_WIDTH: u32 = 128;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
-    /// Entries in the tile list.
+    /// Entry of the tile list that the dispatch begins with.
+    pub first: u32,
+    /// Entry that it ends before.
     pub tiles: u32,
     /// H
     pub heads: u32,
@@ -112,7 +114,7 @@ pub struct Params {
     pub v_step: u32,
 }
 abi!(Params {
-    tiles, heads, scale, skip, q_column, k_column, v_column, q_step, k_step, v_step
+    first, tiles, heads, scale, skip, q_column, k_column, v_column, q_step, k_step, v_step
 });
 
 /// Buffers, in binding order.
@@ -179,8 +181,9 @@ pub fn skip(eps: f32) -> f32 {
     if eps > 0.0 { (eps / 2.0).ln() } else { 1.0 }
 }
 
-/// Appends one dispatch.  One workgroup per tile and head.  `skip` is as [`skip`] makes it.
-pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, skip: f32) {
+/// Appends one dispatch, or one for each slice of the tile list.  One workgroup per tile and head.
+/// `skip` is as [`skip`] makes it; `keys` counts those that each tile faces.
+pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, skip: f32, keys: &[u32]) {
     let [t, d] = args.q.shape2();
     let heads = args.slopes.shape1();
     assert_eq!(d, heads * kernel.spec.e, "width");
@@ -191,7 +194,9 @@ pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, skip: f32)
     let [tiles, _] = args.tiles.shape2();
     args.tiles.expect([tiles, 2]);
     args.norms.expect([tiles, heads]);
-    let params = Params {
+    assert_eq!(keys.len(), tiles as usize, "counts of keys");
+    let mut params = Params {
+        first: 0,
         tiles,
         heads,
         scale: 1.0 / (kernel.spec.e as f32).sqrt(),
@@ -203,6 +208,11 @@ pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, skip: f32)
         k_step: args.k.step / 4,
         v_step: args.v.step / 4,
     };
-    let [x, y, _] = grid(tiles);
-    rec.dispatch(kernel, params, &args.list(), [x, y, heads]);
+    // As if no key were skipped.
+    let costs = keys.iter().map(|&keys| 4.0 * f64::from(d * TILE) * f64::from(keys));
+    for (range, flops) in slices(costs, rec.most) {
+        (params.first, params.tiles) = (range.start, range.end);
+        let [x, y, _] = grid(range.len() as u32);
+        rec.dispatch(kernel, params, &args.list(), [x, y, heads], flops);
+    }
 }

@@ -1,6 +1,6 @@
 //! Word row + token-type row, LayerNorm.  Shader: `shaders/embed.wgsl`.
 
-use super::{Dtype, Tier, Version, WIDTHS, row_workgroup, specialise};
+use super::{MOVE, Dtype, Tier, Version, WIDTHS, row_workgroup, specialise};
 use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
@@ -101,5 +101,7 @@ pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, first: u32
     args.gamma.expect([d]);
     args.beta.expect([d]);
     args.x.expect([tokens, d]);
-    rec.dispatch(kernel, Params { tokens, first, rows, eps }, &args.list(), grid(tokens));
+    let params = Params { tokens, first, rows, eps };
+    let flops = 2.0 * MOVE * f64::from(tokens) * f64::from(d);
+    rec.dispatch(kernel, params, &args.list(), grid(tokens), flops);
 }

@@ -1,7 +1,7 @@
 //! The largest norm among the keys of each tile and head: what `attention` needs to tell which keys
 //! it may skip.  Shaders: `shaders/key_norm.wgsl`, `shaders/texture/key_norm.wgsl`.
 
-use super::{Dtype, HEAD_WIDTHS, Tier, Version, attention::TILE, elem, specialise};
+use super::{MOVE, Dtype, HEAD_WIDTHS, Tier, Version, attention::TILE, elem, specialise};
 use crate::recording::{Format, Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
@@ -81,5 +81,6 @@ pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args) {
     args.norms.expect([tiles, heads]);
     let (k_column, k_step) = (args.k.column / 4, args.k.step / 4);
     let params = Params { tiles, heads, k_column, k_step };
-    rec.dispatch(kernel, params, &args.list(), grid((tiles * heads).div_ceil(WG)));
+    let flops = MOVE * f64::from(t) * f64::from(d);
+    rec.dispatch(kernel, params, &args.list(), grid((tiles * heads).div_ceil(WG)), flops);
 }

@@ -1,6 +1,6 @@
 //! Residual add and LayerNorm: `y = LN(x + r)`.  Shader: `shaders/layer_norm.wgsl`.
 
-use super::{Dtype, Tier, Version, WIDTHS, row_workgroup, specialise};
+use super::{MOVE, Dtype, Tier, Version, WIDTHS, row_workgroup, specialise};
 use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
@@ -96,5 +96,6 @@ pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, eps: f32) 
     args.beta.expect([d]);
     args.y.expect([t, d]);
     let groups = if kernel.spec.x.texture() { t.div_ceil(kernel.spec.wg) } else { t };
-    rec.dispatch(kernel, Params { rows: t, eps }, &args.list(), grid(groups));
+    let flops = 3.0 * MOVE * f64::from(t) * f64::from(d);
+    rec.dispatch(kernel, Params { rows: t, eps }, &args.list(), grid(groups), flops);
 }

@@ -1,7 +1,7 @@
 //! `y = x·Wᵀ + bias`, or with a residual `y = x·Wᵀ + bias + r`.  Shaders: `shaders/linear.wgsl` and
 //! the same in `shaders/naive/`, `shaders/texture/`.
 
-use super::{Tile, Version, gpu_versions, specialise};
+use super::{row_slices, Tile, Version, gpu_versions, specialise};
 use crate::recording::{Format, Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
@@ -41,14 +41,16 @@ impl Spec {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
-    /// T
+    /// Row that the dispatch begins with.
+    pub first: u32,
+    /// Row that it ends before, at most T.
     pub rows: u32,
     /// N
     pub outer: u32,
     /// K
     pub inner: u32,
 }
-abi!(Params { rows, outer, inner });
+abi!(Params { first, rows, outer, inner });
 
 /// Buffers, in binding order.
 pub struct Args<'a> {
@@ -86,7 +88,7 @@ pub fn programs() -> Vec<Program> {
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 
-/// Appends one dispatch.  N and K must be multiples of 4.
+/// Appends one dispatch, or one for each slice of the rows.  N and K must be multiples of 4.
 pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args) {
     let ([t, k], n) = (args.x.shape2(), args.bias.shape1());
     assert!(k.is_multiple_of(4) && n.is_multiple_of(4), "sizes {n} and {k} of a product");
@@ -96,6 +98,9 @@ pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args) {
     if kernel.spec.residual {
         args.r.expect([t, n]);
     }
-    let params = Params { rows: t, outer: n, inner: k };
-    rec.dispatch(kernel, params, &args.list(), grid(kernel.spec.tile.groups(t, n)));
+    for (rows, flops) in row_slices(t, 2.0 * f64::from(n) * f64::from(k), rec.most) {
+        let grid = grid(kernel.spec.tile.groups(rows.len() as u32, n));
+        let params = Params { first: rows.start, rows: rows.end, outer: n, inner: k };
+        rec.dispatch(kernel, params, &args.list(), grid, flops);
+    }
 }

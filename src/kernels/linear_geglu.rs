@@ -1,7 +1,7 @@
 //! `h = activation(x·W_gᵀ) ⊙ (x·W_uᵀ)`, both halves in one product.  Shaders:
 //! `shaders/linear_geglu.wgsl` and the same in `shaders/naive/`, `shaders/texture/`.
 
-use super::{Tier, Tile, Version, gpu_versions, specialise};
+use super::{row_slices, Tier, Tile, Version, gpu_versions, specialise};
 use crate::recording::{Format, Kernel, Program, Recording, Shape, Tensor, grid};
 pub use crate::reference::Activation;
 use bytemuck::{Pod, Zeroable};
@@ -37,7 +37,9 @@ impl Spec {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
-    /// T
+    /// Row that the dispatch begins with.
+    pub first: u32,
+    /// Row that it ends before, at most T.
     pub rows: u32,
     /// 2F
     pub outer: u32,
@@ -47,7 +49,7 @@ pub struct Params {
     /// order, asks.
     pub gate_first: u32,
 }
-abi!(Params { rows, outer, inner, gate_first });
+abi!(Params { first, rows, outer, inner, gate_first });
 
 /// Buffers, in binding order.
 pub struct Args<'a> {
@@ -103,7 +105,7 @@ pub fn programs() -> Vec<Program> {
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 
-/// Appends one dispatch.  F and K must be multiples of 4.
+/// Appends one dispatch, or one for each slice of the rows.  F and K must be multiples of 4.
 pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args) {
     let ([t, k], [_, f]) = (args.x.shape2(), args.h.shape2());
     assert!(k.is_multiple_of(4) && f.is_multiple_of(4), "sizes {f} and {k} of a product");
@@ -111,8 +113,12 @@ pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args) {
     assert_eq!(args.w.shape.len(), 2 * f as usize * k as usize, "weights");
     args.h.expect([t, f]);
     let gate_first = kernel.spec.gate_first.into();
-    let params = Params { rows: t, outer: 2 * f, inner: k, gate_first };
-    rec.dispatch(kernel, params, &args.list(), grid(kernel.spec.tile.groups(t, 2 * f)));
+    for (rows, flops) in row_slices(t, 4.0 * f64::from(f) * f64::from(k), rec.most) {
+        let grid = grid(kernel.spec.tile.groups(rows.len() as u32, 2 * f));
+        let params =
+            Params { first: rows.start, rows: rows.end, outer: 2 * f, inner: k, gate_first };
+        rec.dispatch(kernel, params, &args.list(), grid, flops);
+    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@
 mod tier;
 mod tile;
 
-use crate::recording::{Access, Binding, Const, Format, Kernel, Program};
-use std::sync::Arc;
+use crate::recording::{Access, Binding, Const, Format, Kernel, Program, slices};
+use std::{ops::Range, sync::Arc};
 pub use tier::{Dtype, Tier, Version};
 pub use tile::{Layout, PANEL, Tile};
 
@@ -112,6 +112,20 @@ fn specialise<S, P>(
     let params_bytes = size_of::<P>() as u32;
     let program = Program { word, file, text, imports, constants, bindings, params_bytes };
     Kernel { spec, program: Arc::new(program) }
+}
+
+/// Operations that take about as long as reading or writing one element: cards have memory for one
+/// in 30 to 100.
+const MOVE: f64 = 50.0;
+
+/// Ranges of rows, in order, whose products of `flops` a row hold at most `most` operations, and
+/// what they hold.
+fn row_slices(rows: u32, flops: f64, most: f64) -> Vec<(Range<u32>, f64)> {
+    const STEP: u32 = 64; // whole tiles
+    let steps = (0..rows).step_by(STEP as usize);
+    let slices = slices(steps.map(|row| f64::from(STEP.min(rows - row)) * flops), most);
+    let rows = |range: Range<u32>| range.start * STEP..rows.min(range.end * STEP);
+    slices.into_iter().map(|(range, flops)| (rows(range), flops)).collect()
 }
 
 /// Invocations for a kernel that gives a workgroup one row of `d` elements: about 3 vec4s each, 32

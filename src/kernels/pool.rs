@@ -1,6 +1,6 @@
 //! One vector per sequence: mean, cut, L2 norm.  Shader: `shaders/pool.wgsl`.
 
-use super::{Tier, Version, WIDTHS, row_workgroup, specialise};
+use super::{MOVE, Tier, Version, WIDTHS, row_workgroup, specialise};
 use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
@@ -74,5 +74,6 @@ pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, normalize:
     args.cu_seqlens.expect([b + 1]);
     assert!(dims <= kernel.spec.d, "{dims} components of {}", kernel.spec.d);
     let params = Params { sequences: b, dims, normalize: normalize.into() };
-    rec.dispatch(kernel, params, &args.list(), grid(b));
+    let flops = MOVE * f64::from(t) * f64::from(kernel.spec.d);
+    rec.dispatch(kernel, params, &args.list(), grid(b), flops);
 }

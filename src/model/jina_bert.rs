@@ -97,7 +97,7 @@ pub(super) fn attend(
     let context = &s.context;
     let slopes = &w.slopes;
     let args = attention::Args { q, k: key, v, slopes, cu_seqlens, tiles, norms, context };
-    attention::record(rec, &k.attention, args, k.skip);
+    attention::record(rec, &k.attention, args, k.skip, &s.keys);
 }
 
 /// `y = LN(x)`

@@ -161,7 +161,7 @@ impl Model {
         };
         self.scratch.fit(&mut *self.engine, &self.config, batch, dims)?;
         let (k, w, s) = (&self.kernels, &self.weights, &self.scratch);
-        let mut rec = Recording::new();
+        let mut rec = Recording::within(self.engine.dispatch_flops());
         match self.variant.qk_norm {
             false => jina_bert::record(&mut rec, k, w, s),
             true => jina_bert_code::record(&mut rec, k, w, s),

@@ -17,6 +17,8 @@ pub(super) struct Scratch {
     pub(super) cu_seqlens: Tensor,
     /// \[n, 2\], `u32`
     pub(super) tiles: Tensor,
+    /// Keys that each tile faces.
+    pub(super) keys: Vec<u32>,
     /// \[n, H\]: the largest norm among the keys of a tile.
     pub(super) norms: Tensor,
     /// \[T, D\]: the residual stream.
@@ -67,6 +69,7 @@ impl Scratch {
         let extra = if extra { Some([empty(stream)?, empty(stream)?]) } else { None };
         Ok(Self {
             tiles: empty(Format::F32)?,
+            keys: Vec::new(),
             norms: empty(Format::F32)?,
             x,
             n,
@@ -109,6 +112,7 @@ impl Scratch {
         }
         engine.resize(&mut self.tiles, [tiles.len() as u32, 2].into())?;
         engine.write(&self.tiles, tiles.as_flattened());
+        self.keys = batch::tile_keys(&batch.cu_seqlens, TILE);
         engine.resize(&mut self.norms, [tiles.len() as u32, config.heads].into())?;
 
         let extra = self.extra.iter_mut().flatten();

@@ -222,7 +222,8 @@ impl Seeded<'_> {
             norms: &norms,
             context: &context,
         };
-        attention::record(rec, &kernel, args, skip);
+        let keys = batch::tile_keys(&offsets(lengths), attention::TILE);
+        attention::record(rec, &kernel, args, skip, &keys);
         Ok(context)
     }
 }

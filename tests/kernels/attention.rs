@@ -102,7 +102,8 @@ impl Own {
             norms,
             context: &context,
         };
-        attention::record(&mut rec, &kernel, args, attention::skip(skip_eps));
+        let keys = vec![t; n as usize];
+        attention::record(&mut rec, &kernel, args, attention::skip(skip_eps), &keys);
         run(engine, &rec, &context)
     }
 }
@@ -157,7 +158,8 @@ fn weights(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
     let args = attention::Args::from(&command);
     let kernel = attention::kernel(attention::Spec::new(version, 16));
     let skip = attention::skip(skip_eps);
-    attention::record(&mut recording, &kernel, attention::Args { v: &ones, ..args }, skip);
+    let args = attention::Args { v: &ones, ..args };
+    attention::record(&mut recording, &kernel, args, skip, &[150, 150, 150, 3]);
     let context = run(engine, &recording, &recorded.output)?;
     match context.iter().find(|c| c.is_nan() || (**c - 1.0).abs() > 2e-6) {
         None => Ok(()),
