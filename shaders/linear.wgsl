@@ -3,9 +3,10 @@
 //     y_tn = sum over k of x_tk * w_nk + bias_n + r_tn
 //
 // Shapes      x: [T, K]   w: [N, K]   bias: [N]   r, y: [T, N]   (row-major; W as PyTorch stores it)
-// Work        workgroup = BM rows by BN columns of y; invocation = 8 by 8 of them, in registers (lib/product_8x8.wgsl)
+// Work        workgroup = BM rows by BN columns of y; invocation = 8 by 8 of them, in registers (lib/product_8x8.wgsl);
+//             for few rows, in SLICES of the inner elements each (lib/slices_many.wgsl)
 // Traffic     reads T*N*K*(1/BM + 1/BN) elements; compute-bound from T of about 64 on
-// Numerics    f32 accumulate in fixed order of k: a row's result does not depend on its neighbours
+// Numerics    f32 accumulate in an order of k that the Spec fixes: a row's result does not depend on its neighbours
 // Host        src/kernels/linear.rs           CPU twin  src/reference/linear.rs
 // Test        tests/kernels/linear.rs         Bench     benches/kernels.rs "linear"
 
@@ -15,7 +16,8 @@
 // Spec: fixed when the pipeline is built (host may rewrite the values).
 const BM: u32 = 64u;          // rows of y per workgroup
 const BN: u32 = 64u;          // columns of y per workgroup
-const BK: u32 = 16u;          // inner elements staged at a time
+const BK: u32 = 16u;          // inner elements staged at a time, for each slice
+const SLICES: u32 = 1u;       // parts that the inner elements staged are taken in, side by side
 const RESIDUAL: bool = false; // whether r is added
 
 struct Params {
@@ -40,8 +42,8 @@ fn linear(
 ) {
     let origin = product_origin(wg, grid, lid);
     let sums = product(origin, lid);
-    #unroll m 8
-    store8(sums.y{m}, origin.x + {m}u, origin.y);
+    #unroll m 7/SLICES+1
+    store8(sums.y{m}, origin.x + held(lid, {m}u), origin.y);
     #end
 }
 

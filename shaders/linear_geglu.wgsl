@@ -4,9 +4,9 @@
 //
 // Shapes      x: [T, K]   w: [2F, K], four rows of W_g, four of W_u, and so on   h: [T, F]
 // Work        workgroup = BM rows by BN columns of x·Wᵀ; invocation = 8 by 8 of them: the left four columns are the
-//             gate of the right four (lib/product_8x8.wgsl)
+//             gate of the right four (lib/product_8x8.wgsl); for few rows, in SLICES (lib/slices_many.wgsl)
 // Traffic     the [T, 2F] product never leaves the registers: 4*T*F elements less than with a kernel of its own
-// Numerics    f32 accumulate in fixed order of k
+// Numerics    f32 accumulate in an order of k that the Spec fixes
 // Host        src/kernels/linear_geglu.rs     CPU twin  src/reference/linear_geglu.rs
 // Test        tests/kernels/linear_geglu.rs   Bench     benches/kernels.rs "linear_geglu"
 
@@ -15,9 +15,10 @@
 #import product_8x8
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
-const BM: u32 = 64u; // rows per workgroup
-const BN: u32 = 64u; // columns of x·Wᵀ per workgroup
-const BK: u32 = 16u; // inner elements staged at a time
+const BM: u32 = 64u;    // rows per workgroup
+const BN: u32 = 64u;    // columns of x·Wᵀ per workgroup
+const BK: u32 = 16u;    // inner elements staged at a time, for each slice
+const SLICES: u32 = 1u; // parts that the inner elements staged are taken in, side by side
 
 struct Params {
     first: u32,      // row that this dispatch begins with
@@ -40,8 +41,8 @@ fn linear_geglu(
 ) {
     let origin = product_origin(wg, grid, lid);
     let sums = product(origin, lid);
-    #unroll m 8
-    store(sums.y{m}, origin.x + {m}u, origin.y);
+    #unroll m 7/SLICES+1
+    store(sums.y{m}, origin.x + held(lid, {m}u), origin.y);
     #end
 }
 

@@ -28,6 +28,8 @@ const LIBRARY: &[(&str, &str)] = &[
     library!("row_norm"),
     library!("share_many"),
     library!("share_one"),
+    library!("slices_many"),
+    library!("slices_one"),
 ];
 
 /// Environment variable: a copy of `shaders/` to read at run time, for editing without rebuilding.

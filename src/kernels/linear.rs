@@ -1,7 +1,7 @@
 //! `y = x·Wᵀ + bias`, or with a residual `y = x·Wᵀ + bias + r`.  Shaders: `shaders/linear.wgsl` and
 //! the same in `shaders/naive/`, `shaders/texture/`.
 
-use super::{row_slices, Tile, Version, gpu_versions, specialise};
+use super::{row_slices, Tile, Version, specialise};
 use crate::recording::{Format, Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
@@ -31,6 +31,7 @@ impl Spec {
         };
         Self { tile: Tile::new(version.tier), x, w: version.weights(), y, residual }
     }
+
     /// How `r` is stored: as the residual stream, or as the `x` that stands in for it.
     fn r(&self) -> Format {
         if self.residual { self.y } else { self.x }
@@ -81,10 +82,11 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
     specialise::<_, Params>("linear", file, bindings, spec, spec.tile.imports(), constants)
 }
 
-/// Programs of every version, with and without residual.
+/// Programs of every version and tile, with and without residual.
 pub fn programs() -> Vec<Program> {
-    let specs = gpu_versions().into_iter();
-    let specs = specs.flat_map(|version| [true, false].map(|r| Spec::new(version, r)));
+    let specs = Tile::all().flat_map(|(version, tile)| {
+        [true, false].map(|residual| Spec { tile, ..Spec::new(version, residual) })
+    });
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 

@@ -1,7 +1,7 @@
 //! `h = activation(x·W_gᵀ) ⊙ (x·W_uᵀ)`, both halves in one product.  Shaders:
 //! `shaders/linear_geglu.wgsl` and the same in `shaders/naive/`, `shaders/texture/`.
 
-use super::{row_slices, Tier, Tile, Version, gpu_versions, specialise};
+use super::{row_slices, Tier, Tile, Version, specialise};
 use crate::recording::{Format, Kernel, Program, Recording, Shape, Tensor, grid};
 pub use crate::reference::Activation;
 use bytemuck::{Pod, Zeroable};
@@ -97,11 +97,12 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
     specialise::<_, Params>("linear_geglu", file, bindings, spec, imports, constants)
 }
 
-/// Programs of every version and activation.
+/// Programs of every version, tile and activation.
 pub fn programs() -> Vec<Program> {
-    let activations = [Activation::Gelu, Activation::Relu];
-    let of = |version| activations.map(|activation| Spec::new(version, true, activation));
-    let specs = gpu_versions().into_iter().flat_map(of);
+    let specs = Tile::all().flat_map(|(version, tile)| {
+        let activations = [Activation::Gelu, Activation::Relu];
+        activations.map(|activation| Spec { tile, ..Spec::new(version, true, activation) })
+    });
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 

@@ -1,6 +1,6 @@
 //! How matrix products are tiled, and how their weights lie in memory for it.
 
-use super::{Tier, share};
+use super::{Tier, Version, gpu_versions, share};
 use crate::recording::{Const, Shape};
 
 /// How a product is tiled.
@@ -19,8 +19,11 @@ pub enum Tile {
         bm: u32,
         /// Columns of y per workgroup.
         bn: u32,
-        /// Inner elements staged at a time.
+        /// Inner elements staged at a time, for each slice.
         bk: u32,
+        /// Parts in which the inner elements staged are taken side by side, each by invocations of
+        /// its own, which then add up: for few rows, where tiles alone do not fill a card.
+        slices: u32,
     },
     /// Outputs in registers, operands from textures.
     Texture {
@@ -58,13 +61,33 @@ impl Tile {
         match tier {
             Tier::Twin | Tier::Naive => Self::Naive { wg: 64, layout: Layout::Rows },
             Tier::Blocked => Self::Naive { wg: 64, layout: Layout::Panels },
-            Tier::Tiled => Self::Tiled { bm: 64, bn: 64, bk: 16 },
+            Tier::Tiled => Self::Tiled { bm: 64, bn: 64, bk: 16, slices: 1 },
             Tier::Texture => Self::Texture { wg: 64, s: 1, lx: 8, tm: 4, tn: 8 },
             Tier::Subgroup(s) => {
                 let (tm, tn) = (32 / s, if s < 8 { 32 } else { 64 });
                 Self::Texture { wg: s, s, lx: 1, tm, tn }
             }
         }
+    }
+
+    /// The tiles that a tier has, each with the most rows of a product that it is for, fewest
+    /// first; the last is the usual one, for any number.  Each sums in an order of its own.
+    ///
+    /// A single query has few rows, and few tiles of 64 by 64 fill no card: 16 rows by 512 columns
+    /// are 8 of them.  In tiles of 16 by 16 they are 32 workgroups, and of 512 inner elements each
+    /// takes 64 at a time in 8 steps, not 16 in 32.
+    pub fn by_rows(tier: Tier) -> Vec<(u32, Self)> {
+        let few = [(16, 16, 16, 4, 16), (64, 32, 32, 4, 8)];
+        let few = few.iter().filter(|_| tier == Tier::Tiled);
+        let few = few.map(|&(rows, bm, bn, bk, slices)| (rows, Self::Tiled { bm, bn, bk, slices }));
+        few.chain([(u32::MAX, Self::new(tier))]).collect()
+    }
+
+    /// Those of all versions that `programs()` covers.
+    pub(super) fn all() -> impl Iterator<Item = (Version, Self)> {
+        let tiles = |version: Version| Self::by_rows(version.tier).into_iter().rev();
+        let of = move |version| tiles(version).map(move |(_, tile)| (version, tile));
+        gpu_versions().into_iter().flat_map(of)
     }
 
     pub(super) fn constants(&self) -> Vec<(&'static str, Const)> {
@@ -77,9 +100,12 @@ impl Tile {
                 ("TM", tm.into()),
                 ("TN", tn.into()),
             ],
-            Self::Tiled { bm, bn, bk } => {
-                vec![("BM", bm.into()), ("BN", bn.into()), ("BK", bk.into())]
-            }
+            Self::Tiled { bm, bn, bk, slices } => vec![
+                ("BM", bm.into()),
+                ("BN", bn.into()),
+                ("BK", bk.into()),
+                ("SLICES", slices.into()),
+            ],
         }
     }
 
@@ -100,7 +126,10 @@ impl Tile {
             Self::Texture { s, .. } => {
                 vec![("product", "product_texture"), ("share", share(s))]
             }
-            _ => vec![],
+            Self::Tiled { slices, .. } => {
+                vec![("slices", if slices == 1 { "slices_one" } else { "slices_many" })]
+            }
+            Self::Naive { .. } => vec![],
         }
     }
 

@@ -3,12 +3,13 @@
 //! The tests compare two engines on it, `jinabert doctor` checks a device with it, and the
 //! benchmarks time it.
 
+mod compare;
 mod seeded;
 
 use crate::{
     error::Error,
     kernels::{
-        Tier, Version,
+        Tier, Tile, Version,
         attention::{self, SKIP_EPS},
         layer_norm, linear,
         linear_geglu::{self, Activation},
@@ -16,6 +17,7 @@ use crate::{
     },
     recording::{Caps, Engine, Format, Recording, Tensor},
 };
+pub use compare::{Checked, Tolerance, compare};
 pub use seeded::UNWRITTEN;
 use seeded::{Role, Seeded, offsets};
 use std::fmt;
@@ -159,7 +161,19 @@ impl Problem {
         (0..all.len()).filter(new).map(|n| all[n]).collect()
     }
 
-    /// Uploads seeded inputs and records the dispatch.
+    /// The tiles that a version's kernel for this problem may have, the usual one last: more than
+    /// one for products only.
+    pub fn tiles(&self, version: impl Into<Version>) -> Vec<Tile> {
+        let tier = version.into().tier;
+        match self {
+            Self::Linear { .. } | Self::LinearGeglu { .. } => {
+                Tile::by_rows(tier).into_iter().map(|(_, tile)| tile).collect()
+            }
+            _ => vec![Tile::new(tier)],
+        }
+    }
+
+    /// Uploads seeded inputs and records the dispatch, with the usual tile.
     ///
     /// # Errors
     /// Those of [`Engine::upload`].
@@ -170,7 +184,23 @@ impl Problem {
         seed: u64,
     ) -> Result<Recorded, Error> {
         let version = version.into();
+        self.record_tiled(engine, version, Tile::new(version.tier), seed)
+    }
+
+    /// As [`Problem::record`]; a product is tiled as given, by a tile of the version's tier.
+    ///
+    /// # Errors
+    /// Those of [`Engine::upload`].
+    pub fn record_tiled(
+        &self,
+        engine: &mut dyn Engine,
+        version: impl Into<Version>,
+        tile: Tile,
+        seed: u64,
+    ) -> Result<Recorded, Error> {
+        let version = version.into();
         let tier = version.tier;
+        assert_eq!(tile.layout(), Tile::new(tier).layout(), "a tile of another tier");
         let mut data = Seeded { engine, version, state: seed };
         let mut recording = Recording::new();
         let output = match *self {
@@ -178,11 +208,11 @@ impl Problem {
                 data.embed(&mut recording, [t, d, vocab, parts])?
             }
             Self::Linear { t, n, k, residual } => {
-                let spec = linear::Spec::new(version, residual);
+                let spec = linear::Spec { tile, ..linear::Spec::new(version, residual) };
                 let x = if residual { Role::Wide } else { Role::Stream };
                 let y = if residual { Role::Stream } else { Role::Wide };
                 let x = data.normal([t, k], 1.0, x)?;
-                let w = data.weights([n, k], |w, shape| spec.tile.layout().arrange(w, shape))?;
+                let w = data.weights([n, k], |w, shape| tile.layout().arrange(w, shape))?;
                 let (bias, y) = (data.vector(n, 1.0, 0.0)?, data.undefined([t, n], y)?);
                 let r = if residual { data.normal([t, n], 1.0, Role::Stream)? } else { x };
                 let kernel = linear::kernel(spec);
@@ -195,7 +225,8 @@ impl Problem {
                 let arrange = |w, shape| linear_geglu::arrange(tier, gate_first, w, shape);
                 let w = data.weights([2 * f, k], arrange)?;
                 let h = data.undefined([t, f], Role::Wide)?;
-                let spec = linear_geglu::Spec::new(version, gate_first, activation);
+                let usual = linear_geglu::Spec::new(version, gate_first, activation);
+                let spec = linear_geglu::Spec { tile, ..usual };
                 let args = linear_geglu::Args { x: &x, w: &w, h: &h };
                 linear_geglu::record(&mut recording, &linear_geglu::kernel(spec), args);
                 h
@@ -326,15 +357,6 @@ impl fmt::Display for Problem {
     }
 }
 
-/// How far a device may be from the twin.
-#[derive(Clone, Copy, Debug)]
-pub struct Tolerance {
-    /// Absolute part.
-    pub atol: f32,
-    /// Part relative to the twin's value.
-    pub rtol: f32,
-}
-
 impl Problem {
     /// Bounds for f32, from the number of terms in the longest sum of the problem.
     ///
@@ -390,50 +412,27 @@ impl Problem {
         seed: u64,
     ) -> Result<Checked, Error> {
         let version = version.into();
+        self.check_tiled(engine, version, Tile::new(version.tier), seed)
+    }
+
+    /// As [`Problem::check`]; a product is tiled as given.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn check_tiled(
+        &self,
+        engine: &mut dyn Engine,
+        version: impl Into<Version>,
+        tile: Tile,
+        seed: u64,
+    ) -> Result<Checked, Error> {
+        let version = version.into();
         let mut twin = crate::cpu::Engine::new(Tier::Twin);
         let recorded = self.record(&mut twin, Version { tier: Tier::Twin, ..version }, seed)?;
         let expected = twin.run(&recorded.recording, &recorded.output)?;
-        let recorded = self.record(engine, version, seed)?;
+        let recorded = self.record_tiled(engine, version, tile, seed)?;
         let actual = engine.run(&recorded.recording, &recorded.output)?;
         Ok(compare(&actual, &expected, self.tolerance(version)))
-    }
-}
-
-/// A comparison with the twin.
-#[derive(Clone, Debug)]
-pub struct Checked {
-    /// Largest absolute difference.
-    pub error: f32,
-    /// Elements beyond the tolerance.
-    pub wrong: usize,
-    /// Elements compared.
-    pub total: usize,
-    /// The ten worst: index, computed, expected.
-    pub worst: Vec<(usize, f32, f32)>,
-}
-
-/// Compares element by element; what is not finite is wrong.
-pub fn compare(actual: &[f32], expected: &[f32], Tolerance { atol, rtol }: Tolerance) -> Checked {
-    assert_eq!(actual.len(), expected.len(), "elements");
-    let off = |a: f32, e: f32| if a.is_finite() { (a - e).abs() } else { f32::INFINITY };
-    let pairs = || actual.iter().zip(expected).map(|(&a, &e)| (a, e)).enumerate();
-    let wrong = pairs().filter(|(_, (a, e))| off(*a, *e) > atol + rtol * e.abs()).count();
-    let error = pairs().map(|(_, (a, e))| off(a, e)).fold(0.0, f32::max);
-    let mut worst: Vec<_> = pairs().map(|(n, (a, e))| (n, a, e)).collect();
-    worst.sort_by(|x, y| off(y.1, y.2).total_cmp(&off(x.1, x.2)));
-    worst.truncate(10);
-    Checked { error, wrong, total: actual.len(), worst }
-}
-
-impl fmt::Display for Checked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} elements wrong, max |Δ| {:.3e}", self.wrong, self.total, self.error)?;
-        if self.wrong > 0 {
-            for (n, actual, expected) in &self.worst {
-                write!(f, "\n  [{n}] {actual:?} where {expected:?} is meant")?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -467,12 +466,5 @@ mod tests {
         let words: Vec<_> = samples().iter().map(Problem::word).collect();
         let kernels: Vec<_> = crate::kernels::ALL.iter().map(|kernel| kernel.word).collect();
         assert_eq!(words, kernels);
-    }
-
-    #[test]
-    fn comparison_counts_what_is_not_finite() {
-        let tolerance = Tolerance { atol: 0.1, rtol: 0.0 };
-        let checked = compare(&[1.0, f32::NAN, 3.2], &[1.05, 2.0, 3.0], tolerance);
-        assert_eq!((checked.wrong, checked.worst[0].0, checked.worst[1].0), (2, 1, 2));
     }
 }

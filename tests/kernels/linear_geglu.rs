@@ -23,6 +23,7 @@ pub fn suite() -> Suite {
             (37, 96, 768, true, Activation::Gelu),
             (64, 32, 16, true, Activation::Relu),
             (65, 100, 20, false, Activation::Gelu),
+            (33, 36, 204, true, Activation::Gelu),
             (130, 68, 48, false, Activation::Relu),
             (8_200, 4, 4, true, Activation::Gelu), // more rows than a page of a texture
         ]

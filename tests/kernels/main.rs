@@ -1,8 +1,8 @@
 //! Every kernel on every device and tier: GPU = CPU twin, on problems that hurt and on random ones.
 //!
-//! One trial per device × kernel × version.  Without an adapter the GPU trials are reported as
-//! ignored, never as passed; `JINABERT_REQUIRE=llvmpipe,swiftshader` makes a missing adapter a
-//! failure.
+//! One trial per device × kernel × version; for products also one per tile that is for few rows.
+//! Without an adapter the GPU trials are reported as ignored, never as passed;
+//! `JINABERT_REQUIRE=llvmpipe,swiftshader` makes a missing adapter a failure.
 
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "each test target uses a part")]
@@ -18,7 +18,7 @@ mod pool;
 
 use common::{Device, REQUIRE};
 use jinabert::{
-    kernels::{Tier, Version},
+    kernels::{Tier, Tile, Version},
     probe::{Problem, Recorded},
     recording::{Engine, Recording, Tensor},
 };
@@ -86,10 +86,15 @@ fn ignored(name: &str, why: &str) -> Trial {
 }
 
 fn trials_of(name: &str, device: &Device, version: Version, suite: fn() -> Suite) -> Vec<Trial> {
-    let open = device.clone();
-    let hard = Trial::test(format!("{name}/hard"), move || {
-        let mut engine = open.open(version.tier);
-        suite().hard.iter().try_for_each(|problem| check(problem, &mut *engine, version, 1))
+    let usual = Tile::new(version.tier);
+    let hard = suite().hard[0].tiles(version).into_iter().map(|tile| {
+        let open = device.clone();
+        let which = if tile == usual { String::new() } else { format!(" {tile:?}") };
+        Trial::test(format!("{name}/hard{which}"), move || {
+            let mut engine = open.open(version.tier);
+            let mut problems = suite().hard.into_iter();
+            problems.try_for_each(|problem| check(&problem, &mut *engine, version, tile, 1))
+        })
     });
     let open = device.clone();
     let any = Trial::test(format!("{name}/any"), move || {
@@ -100,7 +105,7 @@ fn trials_of(name: &str, device: &Device, version: Version, suite: fn() -> Suite
         TestRunner::new_with_rng(config, rng)
             .run(&suite().any, |problem| {
                 let mut engine = engine.borrow_mut();
-                check(&problem, &mut ***engine, version, 2)
+                check(&problem, &mut ***engine, version, usual, 2)
                     .map_err(|e| TestCaseError::fail(e.message().unwrap_or_default().to_owned()))
             })
             .map_err(|e| Failed::from(e.to_string()))
@@ -109,16 +114,18 @@ fn trials_of(name: &str, device: &Device, version: Version, suite: fn() -> Suite
         let open = device.clone();
         Trial::test(format!("{name}/{rule}"), move || holds(&mut *open.open(version.tier), version))
     });
-    [hard, any].into_iter().chain(invariants).collect()
+    hard.chain([any]).chain(invariants).collect()
 }
 
 fn check(
     problem: &Problem,
     engine: &mut dyn Engine,
     version: Version,
+    tile: Tile,
     seed: u64,
 ) -> Result<(), Failed> {
-    let checked = problem.check(engine, version, seed).map_err(|e| format!("{problem}: {e}"))?;
+    let checked = problem.check_tiled(engine, version, tile, seed);
+    let checked = checked.map_err(|e| format!("{problem}: {e}"))?;
     match checked.wrong {
         0 => Ok(()),
         _ => Err(format!("{problem}: {checked}").into()),
