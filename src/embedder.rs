@@ -5,7 +5,7 @@ use crate::{
     device::Device,
     error::Error,
     kernels::{Dtype, Tier, attention::SKIP_EPS},
-    model::{Config, Model, Output, Variant},
+    model::{Config, Model, Numerics, Output, Variant},
     text::{Tokenized, Tokenizer},
 };
 use std::{
@@ -42,6 +42,12 @@ pub struct Options {
     /// away to matter: certainly, not probably (`shaders/lib/reach.wgsl` has the proof).  The
     /// default, 2⁻²⁴, is below the rounding of f32; 0 looks at every key.
     pub skip_eps: f32,
+    /// Whether a text has the same bits in every batch.  Otherwise the tiled tier sums batches of
+    /// up to 16, of up to 64 and of more tokens in different orders, which fills more of a card
+    /// with a single query and moves the components of a unit vector by 1e-6 at the most (1e-3 in
+    /// f16).  It costs that speed of small batches; the CPU and the other tiers have one order
+    /// anyway.
+    pub deterministic: bool,
 }
 
 impl Default for Options {
@@ -56,6 +62,7 @@ impl Default for Options {
             normalize: true,
             batch_tokens: None,
             skip_eps: SKIP_EPS,
+            deterministic: false,
         }
     }
 }
@@ -176,7 +183,9 @@ impl Embedder {
         }
         let (gpu, cpu) = BATCH_TOKENS;
         let default = if opened.engine.caps().software { cpu } else { gpu };
-        let model = Model::open_with(dir, opened.engine, opened.version, options.skip_eps)?;
+        let Options { skip_eps, deterministic, .. } = options;
+        let numerics = Numerics { skip_eps, deterministic };
+        let model = Model::open_with(dir, opened.engine, opened.version, numerics)?;
         let device_limit = model.max_tokens();
         Ok(Self {
             variant: model.variant(),
@@ -226,8 +235,8 @@ impl Embedder {
     /// Embeds texts, in order.
     ///
     /// Texts are tokenised on all cores, packed without padding into batches, and run longest
-    /// first; results come back in the order given, and what else is in a batch never changes a bit
-    /// of one on the same device.
+    /// first; results come back in the order given.  What else is in a batch never changes a bit of
+    /// one on the same device with [`Options::deterministic`], and otherwise only its rounding.
     ///
     /// # Errors
     /// [`Error::TooLong`] for a text over the limit, unless it is to be truncated;

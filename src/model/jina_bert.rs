@@ -67,7 +67,8 @@ fn projections(rec: &mut Recording, k: &Kernels, p: &Projections, s: &Scratch) {
 
 /// `y = W·x + b`
 pub(super) fn product(rec: &mut Recording, k: &Kernels, p: &Linear, x: &Tensor, y: &Tensor) {
-    linear::record(rec, &k.linear, linear::Args { x, w: &p.w, bias: &p.bias, r: x, y });
+    let kernel = &k.products(x.shape2()[0]).linear;
+    linear::record(rec, kernel, linear::Args { x, w: &p.w, bias: &p.bias, r: x, y });
 }
 
 /// `y = W·x + b + r`
@@ -79,7 +80,8 @@ pub(super) fn product_add(
     r: &Tensor,
     y: &Tensor,
 ) {
-    linear::record(rec, &k.linear_add, linear::Args { x, w: &p.w, bias: &p.bias, r, y });
+    let kernel = &k.products(x.shape2()[0]).linear_add;
+    linear::record(rec, kernel, linear::Args { x, w: &p.w, bias: &p.bias, r, y });
 }
 
 /// `context = attn(q, k, v)`
@@ -116,7 +118,7 @@ pub(super) fn mlp(rec: &mut Recording, k: &Kernels, s: &Scratch, layer: &Layer, 
         let (x, n) = (x.rows(rows.clone()), s.n.rows(rows.clone()));
         let h = s.h.first(rows.len() as u32);
         let args = linear_geglu::Args { x: &x, w: &layer.gate_up, h: &h };
-        linear_geglu::record(rec, &k.linear_geglu, args);
+        linear_geglu::record(rec, &k.products(rows.len() as u32).linear_geglu, args);
         product_add(rec, k, &layer.down, &h, &x, &n);
     }
 }

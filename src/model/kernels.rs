@@ -1,13 +1,14 @@
-use super::{config::Config, variant::Variant};
+use super::{Numerics, config::Config, variant::Variant};
 use crate::{
-    kernels::{Tier, Version, attention, embed, key_norm, layer_norm, linear, linear_geglu, pool},
+    kernels::{
+        Tier, Tile, Version, attention, embed, key_norm, layer_norm, linear, linear_geglu, pool,
+    },
     recording::{Kernel, Program},
 };
 use std::sync::Arc;
 
-/// The kernels of one model, specialised for its widths.
-pub(super) struct Kernels {
-    pub(super) embed: Kernel<embed::Spec>,
+/// Products in one tile.
+pub(super) struct Products {
     /// From the residual stream into q, k and v.
     pub(super) linear: Kernel<linear::Spec>,
     /// From the residual stream into what is normalised next.
@@ -15,6 +16,33 @@ pub(super) struct Kernels {
     /// Back into the stream.
     pub(super) linear_add: Kernel<linear::Spec>,
     pub(super) linear_geglu: Kernel<linear_geglu::Spec>,
+}
+
+impl Products {
+    fn new(version: Version, tile: Tile, geglu: linear_geglu::Spec) -> Self {
+        let project = linear::Spec { tile, ..linear::Spec::new(version, false) };
+        let linear = linear::kernel(project);
+        // Where the stream is stored as the rest, they are one.
+        let linear_stream = match version.stream() == version.wide() {
+            true => linear.clone(),
+            false => linear::kernel(linear::Spec { y: version.stream(), ..project }),
+        };
+        let add = linear::Spec { tile, ..linear::Spec::new(version, true) };
+        let linear_geglu = linear_geglu::kernel(linear_geglu::Spec { tile, ..geglu });
+        Self { linear, linear_stream, linear_add: linear::kernel(add), linear_geglu }
+    }
+
+    fn programs(&self) -> [&Arc<Program>; 4] {
+        let Self { linear, linear_stream, linear_add, linear_geglu } = self;
+        [&linear.program, &linear_stream.program, &linear_add.program, &linear_geglu.program]
+    }
+}
+
+/// The kernels of one model, specialised for its widths.
+pub(super) struct Kernels {
+    pub(super) embed: Kernel<embed::Spec>,
+    /// Each with the most rows that it is for, fewest first, the last for any number.
+    products: Vec<(u32, Products)>,
     /// Where attention skips and does not find the norms itself, as it does on the CPU.
     pub(super) key_norm: Option<Kernel<key_norm::Spec>>,
     pub(super) attention: Kernel<attention::Spec>,
@@ -29,28 +57,31 @@ pub(super) struct Kernels {
 }
 
 impl Kernels {
-    pub(super) fn new(config: &Config, variant: &Variant, version: Version, skip_eps: f32) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        variant: &Variant,
+        version: Version,
+        numerics: Numerics,
+    ) -> Self {
         let Config { hidden, activation, eps, .. } = *config;
+        let Numerics { skip_eps, deterministic } = numerics;
         let head_width = config.head_width();
         let norms = skip_eps > 0.0 && !matches!(version.tier, Tier::Twin | Tier::Blocked);
         let geglu = linear_geglu::Spec::new(version, variant.gate_first, activation);
-        let project = linear::Spec::new(version, false);
-        let linear = linear::kernel(project);
+        let mut tiles = Tile::by_rows(version.tier);
+        if deterministic {
+            tiles.retain(|(most, _)| *most == u32::MAX);
+        }
+        let products = tiles.into_iter();
+        let products = products.map(|(most, tile)| (most, Products::new(version, tile, geglu)));
         let norm = layer_norm::kernel(layer_norm::Spec::new(version, hidden, false));
-        // Where the stream is stored as the rest, they are one.
-        let (linear_stream, wide_norm) = match version.stream() == version.wide() {
-            true => (linear.clone(), norm.clone()),
-            false => (
-                linear::kernel(linear::Spec { y: version.stream(), ..project }),
-                layer_norm::kernel(layer_norm::Spec::wide(version, hidden)),
-            ),
+        let wide_norm = match version.stream() == version.wide() {
+            true => norm.clone(),
+            false => layer_norm::kernel(layer_norm::Spec::wide(version, hidden)),
         };
         Self {
             embed: embed::kernel(embed::Spec::new(version, hidden)),
-            linear,
-            linear_stream,
-            linear_add: linear::kernel(linear::Spec::new(version, true)),
-            linear_geglu: linear_geglu::kernel(geglu),
+            products: products.collect(),
             key_norm: norms.then(|| key_norm::kernel(key_norm::Spec::new(version, head_width))),
             attention: attention::kernel(attention::Spec::new(version, head_width)),
             norm,
@@ -66,17 +97,21 @@ impl Kernels {
     pub(super) fn programs(&self, variant: &Variant) -> Vec<Arc<Program>> {
         let always = [
             &self.embed.program,
-            &self.linear.program,
-            &self.linear_stream.program,
             &self.wide_norm.program,
-            &self.linear_add.program,
-            &self.linear_geglu.program,
             &self.attention.program,
             &self.norm.program,
             &self.pool.program,
         ];
         let key_norm = self.key_norm.as_ref().map(|kernel| &kernel.program);
         let add_norm = variant.qk_norm.then_some(&self.add_norm.program);
-        always.into_iter().chain(key_norm).chain(add_norm).cloned().collect()
+        let products = self.products.iter().flat_map(|(_, products)| products.programs());
+        let others = always.into_iter().chain(key_norm).chain(add_norm);
+        others.chain(products).cloned().collect()
+    }
+
+    /// Those for products of so many rows.
+    pub(super) fn products(&self, rows: u32) -> &Products {
+        let found = self.products.iter().find(|(most, _)| rows <= *most);
+        &found.expect("the last is for any number").1
     }
 }

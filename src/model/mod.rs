@@ -38,6 +38,23 @@ pub enum Output {
     },
 }
 
+/// What is left to rounding.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Numerics {
+    /// Attention leaves out keys whose share of a row's softmax is certainly below this; none for
+    /// 0.
+    pub skip_eps: f32,
+    /// Whether a sequence has the same bits in every batch: all products then sum in one order,
+    /// however few rows they have ([`Tile::by_rows`](crate::kernels::Tile::by_rows)).
+    pub deterministic: bool,
+}
+
+impl Default for Numerics {
+    fn default() -> Self {
+        Self { skip_eps: SKIP_EPS, deterministic: false }
+    }
+}
+
 /// A checkpoint on a device.
 pub struct Model {
     config: Config,
@@ -59,11 +76,10 @@ impl Model {
         engine: Box<dyn Engine>,
         version: impl Into<Version>,
     ) -> Result<Self, Error> {
-        Self::open_with(dir, engine, version.into(), SKIP_EPS)
+        Self::open_with(dir, engine, version.into(), Numerics::default())
     }
 
-    /// As [`Model::open`]; attention leaves out keys whose share of a row's softmax is certainly
-    /// below `skip_eps`, none for 0.
+    /// As [`Model::open`], with a choice of what is left to rounding.
     ///
     /// # Errors
     /// As [`Model::open`].
@@ -71,12 +87,12 @@ impl Model {
         dir: &Path,
         mut engine: Box<dyn Engine>,
         version: Version,
-        skip_eps: f32,
+        numerics: Numerics,
     ) -> Result<Self, Error> {
         let config = Config::open(&dir.join("config.json"))?;
         let checkpoint = Checkpoint::open(dir)?;
         let variant = variant::detect(checkpoint.names()).map_err(Error::Model)?;
-        let kernels = Kernels::new(&config, variant, version, skip_eps);
+        let kernels = Kernels::new(&config, variant, version, numerics);
         // They compile while the weights are on their way.
         engine.prepare(kernels.programs(variant));
         let weights = Weights::upload(&checkpoint, &config, variant, version, &mut *engine)?;
