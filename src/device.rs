@@ -58,6 +58,8 @@ pub struct Opened {
     pub engine: Box<dyn Engine>,
     /// Which kernels to record.
     pub version: Version,
+    /// The adapter and its number in [`gpu::adapters`], unless it is the CPU.
+    pub adapter: Option<(usize, AdapterSummary)>,
     /// For people: what it is, and why it was chosen.
     pub name: String,
 }
@@ -117,13 +119,15 @@ fn open_adapter(index: usize, tier: Option<Tier>, dtype: Dtype) -> Result<Opened
     let gpu = gpu::open(index)?;
     let name = gpu.summary.to_string();
     let version = version(tier, dtype, &gpu.summary.caps(), &name)?;
-    Ok(Opened { engine: Box::new(gpu::Engine::cached(gpu)), version, name })
+    let adapter = Some((index, gpu.summary.clone()));
+    Ok(Opened { engine: Box::new(gpu::Engine::cached(gpu)), version, adapter, name })
 }
 
 fn open_cpu(tier: Option<Tier>, dtype: Dtype, why: &str) -> Result<Opened, Error> {
     let name = format!("cpu ({} threads{why})", rayon::current_num_threads());
     let version = version(tier, dtype, &cpu::Engine::CAPS, &name)?;
-    Ok(Opened { engine: Box::new(cpu::Engine::new(version.tier)), version, name })
+    let engine = Box::new(cpu::Engine::new(version.tier));
+    Ok(Opened { engine, version, adapter: None, name })
 }
 
 fn version(tier: Option<Tier>, dtype: Dtype, caps: &Caps, name: &str) -> Result<Version, Error> {

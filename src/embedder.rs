@@ -2,11 +2,12 @@
 
 use crate::{
     batch::{self, PackedBatch, Tokens},
-    device::Device,
+    device::{Device, Opened},
     error::Error,
-    kernels::{Dtype, Tier, attention::SKIP_EPS},
+    kernels::{Dtype, Plan, Tier, attention::SKIP_EPS},
     model::{Config, Model, Numerics, Output, Variant},
     text::{Tokenized, Tokenizer},
+    tune::{self, Tune},
 };
 use std::{
     ops::Deref,
@@ -48,6 +49,9 @@ pub struct Options {
     /// f16).  It costs that speed of small batches; the CPU and the other tiers have one order
     /// anyway.
     pub deterministic: bool,
+    /// Whether kernels are fitted to the GPU.  A search is run once and its result kept on disk
+    /// (`JINABERT_CACHE` says where).
+    pub tune: Tune,
 }
 
 impl Default for Options {
@@ -63,6 +67,7 @@ impl Default for Options {
             batch_tokens: None,
             skip_eps: SKIP_EPS,
             deterministic: false,
+            tune: Tune::default(),
         }
     }
 }
@@ -176,7 +181,11 @@ impl Embedder {
             return Err(Error::Option("a batch of 0 tokens holds no text".to_owned()));
         }
 
-        let opened = options.device.open(options.tier, options.dtype)?;
+        let mut opened = options.device.open(options.tier, options.dtype)?;
+        let plan = plan(&opened, &config, &options)?;
+        if let Some(plan) = &plan {
+            opened.version.tier = plan.tier;
+        }
         tracing::info!("device: {}, {} kernels", opened.name, opened.version);
         if options.dtype != opened.version.dtype {
             tracing::warn!("computing in {}: {}", opened.version.dtype, opened.name);
@@ -185,7 +194,7 @@ impl Embedder {
         let default = if opened.engine.caps().software { cpu } else { gpu };
         let Options { skip_eps, deterministic, .. } = options;
         let numerics = Numerics { skip_eps, deterministic };
-        let model = Model::open_with(dir, opened.engine, opened.version, numerics)?;
+        let model = Model::open_with(dir, opened.engine, opened.version, numerics, plan)?;
         let device_limit = model.max_tokens();
         Ok(Self {
             variant: model.variant(),
@@ -369,6 +378,14 @@ impl Embedder {
     fn model(&self) -> MutexGuard<'_, Model> {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What was found about the device, if it is for the tier that is asked for.
+fn plan(opened: &Opened, config: &Config, options: &Options) -> Result<Option<Plan>, Error> {
+    let Some((index, adapter)) = &opened.adapter else { return Ok(None) };
+    let key = tune::Key::new(adapter, opened.version.dtype, tune::Sizes::of(config));
+    let plan = tune::plan(*index, &key, options.tune)?;
+    Ok(plan.filter(|plan| options.tier.is_none_or(|tier| tier == plan.tier)))
 }
 
 fn dimensions(asked: Option<usize>, hidden: usize) -> Result<usize, Error> {

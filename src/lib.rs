@@ -38,7 +38,9 @@ pub mod probe;
 pub mod recording;
 pub mod reference;
 pub mod text;
+pub mod tune;
 
 pub use device::Device;
 pub use embedder::{Embedded, Embedder, OnLong, Options, Vector};
 pub use error::Error;
+pub use tune::Tune;

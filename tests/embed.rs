@@ -115,7 +115,7 @@ fn within(what: &str, error: f32, limit: f32) -> Outcome {
 fn open(device: &Device, version: impl Into<Version>, deterministic: bool) -> Result<Model, Error> {
     let version = version.into();
     let numerics = Numerics { deterministic, ..Numerics::default() };
-    Model::open_with(&fixture("tiny-geglu-4h"), device.open(version.tier), version, numerics)
+    Model::open_with(&fixture("tiny-geglu-4h"), device.open(version.tier), version, numerics, None)
 }
 
 /// 1,000 sequences alone, together, and together in another order: the same bits, where they are

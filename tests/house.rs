@@ -21,10 +21,17 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("text", &["error", "batch"]),
     ("model", &["error", "recording", "kernels", "batch", "narrow", "reference"]),
     ("probe", &["error", "recording", "kernels", "batch", "cpu", "model", "narrow", "reference"]),
+    ("tune", &["error", "recording", "cache", "kernels", "gpu", "cpu", "model", "probe"]),
     ("device", &["error", "recording", "kernels", "gpu", "cpu"]),
-    ("embedder", &["error", "batch", "device", "kernels", "model", "text"]),
+    ("embedder", &["error", "batch", "device", "kernels", "model", "text", "tune"]),
     ("bench", &["error", "recording", "kernels", "batch", "gpu", "probe", "device", "embedder"]),
-    ("cli", &["error", "embedder", "device", "probe", "gpu", "kernels", "batch", "bench"]),
+    (
+        "cli",
+        &[
+            "error", "embedder", "device", "probe", "gpu", "kernels", "batch", "bench", "model",
+            "tune",
+        ],
+    ),
     ("main", &["error", "cli"]),
 ];
 
@@ -44,6 +51,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("src/narrow.rs", &["half"]),
     ("src/reference/geglu.rs", &["libm"]),
     ("src/text/tokenizer.rs", &["tokenizers"]),
+    ("src/tune/store.rs", &["serde_json"]),
 ];
 
 /// Files with `unsafe` code.

@@ -1,7 +1,7 @@
 //! What may be typed.
 
-use super::bench_args::Bench;
-use crate::{Device, OnLong, Options, kernels};
+use super::bench_args::{Bench, seconds};
+use crate::{Device, OnLong, Options, kernels, tune};
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{num::NonZeroUsize, path::PathBuf};
 
@@ -50,6 +50,8 @@ pub enum Command {
     Doctor(Doctor),
     /// Time a device: its own limits, every kernel under them, the whole model.
     Bench(Bench),
+    /// Fit kernels to a GPU: find the fastest tier and tiles for a model, and keep them.
+    Tune(Tune),
 }
 
 /// Which model, where.
@@ -86,6 +88,10 @@ pub struct ModelArgs {
     /// Costs speed in batches of up to 64 tokens on a hardware GPU, nothing elsewhere.
     #[arg(long)]
     pub deterministic: bool,
+    /// Take the usual kernels of a GPU: neither look for the fastest, once, for up to 3 s, nor use
+    /// what an earlier look found.
+    #[arg(long)]
+    pub no_tune: bool,
 }
 
 impl ModelArgs {
@@ -99,11 +105,9 @@ impl ModelArgs {
                 Long::Truncate => OnLong::Truncate,
             },
             batch_tokens: self.batch_tokens,
-            dtype: match self.dtype {
-                Dtype::F32 => kernels::Dtype::F32,
-                Dtype::F16 => kernels::Dtype::F16,
-            },
+            dtype: self.dtype.into(),
             deterministic: self.deterministic,
+            tune: if self.no_tune { tune::Tune::Off } else { tune::Tune::Search },
             skip_eps: if self.dense_attention { 0.0 } else { Options::default().skip_eps },
             ..Options::default()
         }
@@ -118,6 +122,15 @@ pub enum Dtype {
     /// Weights and wide activations in 16-bit floats, half the memory; sums and the residual stream
     /// in 32.  On a GPU.
     F16,
+}
+
+impl From<Dtype> for kernels::Dtype {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::F16 => Self::F16,
+        }
+    }
 }
 
 /// What happens to a text over the limit.
@@ -179,6 +192,31 @@ pub struct Similarity {
     /// Which model, where.
     #[command(flatten)]
     pub model: ModelArgs,
+}
+
+/// `jinabert tune`
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  jinabert tune
+  jinabert tune --model path/to/model --device 1 --dtype f16 --seconds 30
+
+Every candidate must agree with the CPU before it may win.  The result is kept in the user's cache
+directory ($JINABERT_CACHE names another) and serves every later run on the same adapter, driver and
+model size.  Without this command, the first run looks for 3 s.")]
+pub struct Tune {
+    /// Model directory whose sizes count [default: the shipped jinabert-mini-en].
+    #[arg(long, value_name = "DIR", env = "JINABERT_MODEL")]
+    pub model: Option<PathBuf>,
+    /// auto, vulkan, metal, dx12, gl, or an index from `jinabert devices`.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "JINABERT_DEVICE")]
+    pub device: Device,
+    /// How the device stores weights and activations.
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    pub dtype: Dtype,
+    /// How long to look.
+    #[arg(long, value_name = "S", default_value = "60", value_parser = seconds)]
+    pub seconds: f64,
 }
 
 /// `jinabert doctor`

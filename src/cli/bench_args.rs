@@ -117,7 +117,7 @@ pub struct Model {
     pub model: ModelArgs,
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+pub(super) fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
         _ => Err("0 to 86400 is meant".to_owned()),

@@ -1,4 +1,5 @@
-//! The command line: `jinabert embed`, `similarity`, `devices`, `doctor`, `bench`.
+//! The command line: `jinabert embed`, `similarity`, `devices`, `doctor`, `bench`,
+//! `tune`.
 
 mod args;
 mod bench;
@@ -11,6 +12,7 @@ mod input;
 mod output;
 mod shipped;
 mod similarity;
+mod tune;
 
 use args::{Args, Command};
 use clap::Parser;
@@ -22,7 +24,7 @@ use std::process::ExitCode;
 pub fn main() -> ExitCode {
     let args = Args::parse();
     // The device is in the table already.
-    let quiet = args.quiet || matches!(args.command, Command::Bench(_));
+    let quiet = args.quiet || matches!(args.command, Command::Bench(_) | Command::Tune(_));
     let level = if quiet { tracing::Level::WARN } else { tracing::Level::INFO };
     tracing_subscriber::fmt()
         .with_max_level(level)
@@ -53,5 +55,6 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Devices => devices::run(),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Bench(bench) => bench::run(&bench),
+        Command::Tune(tune) => tune::run(&tune),
     }
 }

@@ -32,6 +32,11 @@ const LIBRARY: &[(&str, &str)] = &[
     library!("slices_one"),
 ];
 
+/// Text of every file that kernels import.
+pub fn library() -> impl Iterator<Item = &'static str> {
+    LIBRARY.iter().map(|(_, text)| *text)
+}
+
 /// Environment variable: a copy of `shaders/` to read at run time, for editing without rebuilding.
 const OVERRIDE: &str = "JINABERT_SHADERS";
 

@@ -17,6 +17,6 @@ mod slot;
 mod unroll;
 
 pub use adapter::{AdapterSummary, Backend, Gpu, adapters, native_adapters, open};
-pub use assemble::{Assembled, assemble};
+pub use assemble::{Assembled, assemble, library};
 pub use engine::Engine;
 pub use profile::Span;

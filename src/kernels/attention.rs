@@ -4,6 +4,8 @@
 use super::{HEAD_WIDTHS, Tier, Version, elem, gpu_versions, lanes, share, specialise};
 use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid, slices};
 use bytemuck::{Pod, Zeroable};
+use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// Constants fixed when the pipeline is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,7 +19,7 @@ pub struct Spec {
 }
 
 /// How attention is tiled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Tile {
     /// One query per invocation, keys one at a time.
     Naive,
@@ -37,6 +39,20 @@ pub enum Tile {
         /// Keys at a time.
         tk: u32,
     },
+}
+
+impl fmt::Display for Tile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Naive => f.write_str("a query an invocation"),
+            Self::Tiled => f.write_str("64 queries, 16 keys"),
+            Self::Staged { bk } => write!(f, "64 queries, {bk} keys staged"),
+            Self::Texture { s, tq, tk } => {
+                write!(f, "{tq} queries × {tk} keys")?;
+                if s > 1 { write!(f, ", {s} share") } else { Ok(()) }
+            }
+        }
+    }
 }
 
 impl Spec {
@@ -60,6 +76,19 @@ impl Spec {
             }
         };
         Self { e, format: version.wide(), tile }
+    }
+
+    /// What a search may try, the usual tile first.
+    pub fn candidates(tier: Tier, e: u32) -> Vec<Tile> {
+        let usual = Self::new(tier, e).tile;
+        let s = tier.lanes();
+        let other = match tier {
+            Tier::Texture => vec![(1, 16), (2, 8), (4, 8)],
+            Tier::Subgroup(_) => vec![(2, 2 * s), (4, 4 * s), (2, 4 * s)],
+            _ => vec![],
+        };
+        let other = other.into_iter().map(|(tq, tk)| Tile::Texture { s, tq, tk });
+        std::iter::once(usual).chain(other.filter(|tile| *tile != usual)).collect()
     }
 
     fn constants(&self) -> Vec<(&'static str, Const)> {

@@ -5,11 +5,17 @@
 //! made runnable) and [`record`](layer_norm::record) (appends one dispatch, shapes checked).
 //! `tests/abi.rs` holds every file against its shader.
 
+mod plan;
 mod tier;
 mod tile;
 
 use crate::recording::{Access, Binding, Const, Format, Kernel, Program, slices};
-use std::{ops::Range, sync::Arc};
+pub use plan::{Plan, Tiles};
+use std::{
+    collections::HashSet,
+    ops::Range,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+};
 pub use tier::{Dtype, Tier, Version};
 pub use tile::{Layout, PANEL, Tile};
 
@@ -111,7 +117,7 @@ fn specialise<S, P>(
     imports.extend(buffers.map(|&(name, format)| (name, elem(format))));
     let params_bytes = size_of::<P>() as u32;
     let program = Program { word, file, text, imports, constants, bindings, params_bytes };
-    Kernel { spec, program: Arc::new(program) }
+    Kernel { spec, program: shared(program) }
 }
 
 /// Operations that take about as long as reading or writing one element: cards have memory for one
@@ -126,6 +132,18 @@ fn row_slices(rows: u32, flops: f64, most: f64) -> Vec<(Range<u32>, f64)> {
     let slices = slices(steps.map(|row| f64::from(STEP.min(rows - row)) * flops), most);
     let rows = |range: Range<u32>| range.start * STEP..rows.min(range.end * STEP);
     slices.into_iter().map(|(range, flops)| (rows(range), flops)).collect()
+}
+
+/// The one `Arc` of a program: engines compile each once, whoever asks for it.
+fn shared(program: Program) -> Arc<Program> {
+    static KNOWN: LazyLock<Mutex<HashSet<Arc<Program>>>> = LazyLock::new(Mutex::default);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(program) = known.get(&program) {
+        return Arc::clone(program);
+    }
+    let program = Arc::new(program);
+    known.insert(Arc::clone(&program));
+    program
 }
 
 /// Invocations for a kernel that gives a workgroup one row of `d` elements: about 3 vec4s each, 32

@@ -1,8 +1,9 @@
 use crate::recording::{Caps, Format};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Which of several versions of a kernel runs; chosen once, when an engine is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Tier {
     /// On the CPU: the twins themselves, plain loops on one thread.
     Twin,

@@ -2,9 +2,11 @@
 
 use super::{Tier, Version, gpu_versions, share};
 use crate::recording::{Const, Shape};
+use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// How a product is tiled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Tile {
     /// One output per invocation; on the CPU, whatever its engine does.
     Naive {
@@ -44,7 +46,7 @@ pub enum Tile {
 pub const PANEL: usize = 64;
 
 /// The order of the elements of a weight matrix \[N, K\].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Layout {
     /// As PyTorch stores it: \[N, K\].
     Rows,
@@ -81,6 +83,46 @@ impl Tile {
         let few = few.iter().filter(|_| tier == Tier::Tiled);
         let few = few.map(|&(rows, bm, bn, bk, slices)| (rows, Self::Tiled { bm, bn, bk, slices }));
         few.chain([(u32::MAX, Self::new(tier))]).collect()
+    }
+
+    /// What a search may try for products of at most so many rows, the usual one first.  All but
+    /// the sliced ones, which are for few rows, sum in the order of k: they give the same bits.
+    pub fn candidates(tier: Tier, rows: u32) -> Vec<Self> {
+        let by_rows = Self::by_rows(tier).into_iter();
+        let mut all: Vec<_> = by_rows.filter(|(most, _)| rows <= *most).map(|(_, t)| t).collect();
+        let few = rows <= 64;
+        match tier {
+            Tier::Tiled => {
+                let sizes =
+                    [(32, 64, 16), (64, 32, 16), (128, 64, 16), (64, 128, 16), (128, 128, 8)];
+                let sizes = sizes.iter().filter(|(bm, ..)| !few || *bm <= 64);
+                all.extend(sizes.map(|&(bm, bn, bk)| Self::Tiled { bm, bn, bk, slices: 1 }));
+            }
+            Tier::Texture => {
+                let sizes = [(8, 8, 8), (4, 2, 8), (8, 4, 16), (8, 2, 16), (4, 8, 16)];
+                all.extend(sizes.map(|(lx, tm, tn)| Self::Texture { wg: 64, s: 1, lx, tm, tn }));
+            }
+            Tier::Subgroup(s) => {
+                let sizes = [(32, 32), (16, 64), (48, 48), (16, 32), (8, 64), (64, 32), (48, 32)];
+                let sizes = sizes.iter().filter(|(rows, _)| rows % s == 0 && (!few || *rows <= 32));
+                let tile = |&(rows, tn)| Self::Texture { wg: s, s, lx: 1, tm: rows / s, tn };
+                all.extend(sizes.map(tile));
+            }
+            Tier::Twin | Tier::Blocked | Tier::Naive => {}
+        }
+        let mut seen = Vec::new();
+        all.retain(|tile| {
+            !seen.contains(tile) && {
+                seen.push(*tile);
+                true
+            }
+        });
+        all
+    }
+
+    /// Parts in which the inner elements are summed.
+    pub fn slices(&self) -> u32 {
+        if let Self::Tiled { slices, .. } = self { *slices } else { 1 }
     }
 
     /// Those of all versions that `programs()` covers.
@@ -139,6 +181,20 @@ impl Tile {
             Self::Naive { layout, .. } => layout,
             Self::Tiled { .. } => Layout::Rows,
             Self::Texture { .. } => Layout::Texels,
+        }
+    }
+}
+
+impl fmt::Display for Tile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Naive { wg, .. } => write!(f, "{wg} alone"),
+            Self::Tiled { bm, bn, bk, slices: 1 } => write!(f, "{bm}×{bn}, k {bk}"),
+            Self::Tiled { bm, bn, bk, slices } => write!(f, "{bm}×{bn}, k {bk} in {slices} slices"),
+            Self::Texture { wg, s, lx, tm, tn } => {
+                write!(f, "{tm}×{tn} a lane, {}×{} a workgroup", wg / lx * tm, lx * tn)?;
+                if s > 1 { write!(f, ", {s} share") } else { Ok(()) }
+            }
         }
     }
 }

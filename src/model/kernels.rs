@@ -1,7 +1,8 @@
 use super::{Numerics, config::Config, variant::Variant};
 use crate::{
     kernels::{
-        Tier, Tile, Version, attention, embed, key_norm, layer_norm, linear, linear_geglu, pool,
+        Plan, Tier, Tiles, Version, attention, embed, key_norm, layer_norm, linear, linear_geglu,
+        pool,
     },
     recording::{Kernel, Program},
 };
@@ -19,22 +20,23 @@ pub(super) struct Products {
 }
 
 impl Products {
-    fn new(version: Version, tile: Tile, geglu: linear_geglu::Spec) -> Self {
-        let project = linear::Spec { tile, ..linear::Spec::new(version, false) };
-        let linear = linear::kernel(project);
-        // Where the stream is stored as the rest, they are one.
-        let linear_stream = match version.stream() == version.wide() {
-            true => linear.clone(),
-            false => linear::kernel(linear::Spec { y: version.stream(), ..project }),
-        };
-        let add = linear::Spec { tile, ..linear::Spec::new(version, true) };
-        let linear_geglu = linear_geglu::kernel(linear_geglu::Spec { tile, ..geglu });
-        Self { linear, linear_stream, linear_add: linear::kernel(add), linear_geglu }
+    fn new(version: Version, tiles: &Tiles, geglu: linear_geglu::Spec) -> Self {
+        let linear = linear::Spec { tile: tiles.linear, ..linear::Spec::new(version, false) };
+        let stream = linear::Spec { y: version.stream(), ..linear };
+        let add = linear::Spec { tile: tiles.linear_add, ..linear::Spec::new(version, true) };
+        let geglu = linear_geglu::Spec { tile: tiles.linear_geglu, ..geglu };
+        Self {
+            linear: linear::kernel(linear),
+            linear_stream: linear::kernel(stream),
+            linear_add: linear::kernel(add),
+            linear_geglu: linear_geglu::kernel(geglu),
+        }
     }
 
-    fn programs(&self) -> [&Arc<Program>; 4] {
+    fn programs(&self, variant: &Variant) -> impl Iterator<Item = &Arc<Program>> {
         let Self { linear, linear_stream, linear_add, linear_geglu } = self;
-        [&linear.program, &linear_stream.program, &linear_add.program, &linear_geglu.program]
+        let always = [&linear.program, &linear_add.program, &linear_geglu.program];
+        always.into_iter().chain(variant.qk_norm.then_some(&linear_stream.program))
     }
 }
 
@@ -62,30 +64,25 @@ impl Kernels {
         variant: &Variant,
         version: Version,
         numerics: Numerics,
+        plan: Plan,
     ) -> Self {
         let Config { hidden, activation, eps, .. } = *config;
         let Numerics { skip_eps, deterministic } = numerics;
         let head_width = config.head_width();
         let norms = skip_eps > 0.0 && !matches!(version.tier, Tier::Twin | Tier::Blocked);
         let geglu = linear_geglu::Spec::new(version, variant.gate_first, activation);
-        let mut tiles = Tile::by_rows(version.tier);
-        if deterministic {
-            tiles.retain(|(most, _)| *most == u32::MAX);
-        }
-        let products = tiles.into_iter();
-        let products = products.map(|(most, tile)| (most, Products::new(version, tile, geglu)));
-        let norm = layer_norm::kernel(layer_norm::Spec::new(version, hidden, false));
-        let wide_norm = match version.stream() == version.wide() {
-            true => norm.clone(),
-            false => layer_norm::kernel(layer_norm::Spec::wide(version, hidden)),
-        };
+        let plan = if deterministic { plan.deterministic() } else { plan };
+        let products = plan.products.iter();
+        let products = products.map(|tiles| (tiles.rows, Products::new(version, tiles, geglu)));
+        let attention =
+            attention::Spec { tile: plan.attention, ..attention::Spec::new(version, head_width) };
         Self {
             embed: embed::kernel(embed::Spec::new(version, hidden)),
             products: products.collect(),
             key_norm: norms.then(|| key_norm::kernel(key_norm::Spec::new(version, head_width))),
-            attention: attention::kernel(attention::Spec::new(version, head_width)),
-            norm,
-            wide_norm,
+            attention: attention::kernel(attention),
+            norm: layer_norm::kernel(layer_norm::Spec::new(version, hidden, false)),
+            wide_norm: layer_norm::kernel(layer_norm::Spec::wide(version, hidden)),
             add_norm: layer_norm::kernel(layer_norm::Spec::new(version, hidden, true)),
             pool: pool::kernel(pool::Spec::new(version, hidden)),
             eps,
@@ -95,17 +92,13 @@ impl Kernels {
 
     /// The programs that a variant's recordings need.
     pub(super) fn programs(&self, variant: &Variant) -> Vec<Arc<Program>> {
-        let always = [
-            &self.embed.program,
-            &self.wide_norm.program,
-            &self.attention.program,
-            &self.norm.program,
-            &self.pool.program,
-        ];
+        let always =
+            [&self.embed.program, &self.attention.program, &self.norm.program, &self.pool.program];
         let key_norm = self.key_norm.as_ref().map(|kernel| &kernel.program);
-        let add_norm = variant.qk_norm.then_some(&self.add_norm.program);
-        let products = self.products.iter().flat_map(|(_, products)| products.programs());
-        let others = always.into_iter().chain(key_norm).chain(add_norm);
+        let code = [&self.wide_norm.program, &self.add_norm.program];
+        let code = code.into_iter().filter(|_| variant.qk_norm);
+        let products = self.products.iter().flat_map(|(_, products)| products.programs(variant));
+        let others = always.into_iter().chain(key_norm).chain(code);
         others.chain(products).cloned().collect()
     }
 

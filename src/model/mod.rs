@@ -13,7 +13,7 @@ mod weights;
 use crate::{
     batch::PackedBatch,
     error::Error,
-    kernels::{Dtype, Version, attention::SKIP_EPS, pool},
+    kernels::{Dtype, Plan, Version, attention::SKIP_EPS, pool},
     recording::{Engine, Page, ROW_STEP, Recording},
 };
 pub use checkpoint::Checkpoint;
@@ -76,10 +76,11 @@ impl Model {
         engine: Box<dyn Engine>,
         version: impl Into<Version>,
     ) -> Result<Self, Error> {
-        Self::open_with(dir, engine, version.into(), Numerics::default())
+        Self::open_with(dir, engine, version.into(), Numerics::default(), None)
     }
 
-    /// As [`Model::open`], with a choice of what is left to rounding.
+    /// As [`Model::open`], with a choice of what is left to rounding and of the tiles; the usual
+    /// ones if `None`.
     ///
     /// # Errors
     /// As [`Model::open`].
@@ -88,11 +89,13 @@ impl Model {
         mut engine: Box<dyn Engine>,
         version: Version,
         numerics: Numerics,
+        plan: Option<Plan>,
     ) -> Result<Self, Error> {
         let config = Config::open(&dir.join("config.json"))?;
         let checkpoint = Checkpoint::open(dir)?;
         let variant = variant::detect(checkpoint.names()).map_err(Error::Model)?;
-        let kernels = Kernels::new(&config, variant, version, numerics);
+        let plan = plan.unwrap_or_else(|| Plan::usual(version.tier, config.head_width()));
+        let kernels = Kernels::new(&config, variant, version, numerics, plan);
         // They compile while the weights are on their way.
         engine.prepare(kernels.programs(variant));
         let weights = Weights::upload(&checkpoint, &config, variant, version, &mut *engine)?;
