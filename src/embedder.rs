@@ -10,9 +10,11 @@ use crate::{
     tune::{self, Tune},
 };
 use std::{
+    collections::VecDeque,
     ops::Deref,
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
+    thread,
 };
 
 /// How to embed.
@@ -138,6 +140,12 @@ pub struct Embedder {
 /// Tokens in a batch: enough to fill a GPU; on the CPU, few enough that activations stay near the
 /// cores.
 const BATCH_TOKENS: (usize, usize) = (16_384, 2_048);
+
+/// Batches that are handed to the device before the one computed is waited for.
+const AHEAD: usize = 2;
+
+/// Texts that are tokenised while those before them are computed.
+const WINDOW: usize = 4096;
 
 impl Embedder {
     /// Opens a model directory (`config.json`, `model.safetensors` or shards, `tokenizer.json`)
@@ -267,7 +275,25 @@ impl Embedder {
     /// # Errors
     /// As [`Embedder::embed`].
     pub fn embed_counted<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Embedded>, Error> {
-        let tokenized = self.tokenize(texts)?;
+        if texts.len() <= WINDOW {
+            return self.embed_tokenized(&self.tokenize(texts)?);
+        }
+        let mut embedded = Vec::with_capacity(texts.len());
+        thread::scope(|scope| {
+            let (sender, windows) = mpsc::sync_channel(1);
+            // Nobody receives after an error: then it ends, too.
+            let send = move |window| sender.send(self.tokenize(window)).is_ok();
+            let mut texts = texts.chunks(WINDOW);
+            scope.spawn(move || texts.all(send));
+            for tokenized in windows {
+                let tokenized = tokenized.map_err(|error| later(error, embedded.len()))?;
+                embedded.extend(self.embed_tokenized(&tokenized)?);
+            }
+            Ok(embedded)
+        })
+    }
+
+    fn embed_tokenized(&self, tokenized: &[Tokenized]) -> Result<Vec<Embedded>, Error> {
         let tokens: Vec<&Tokens> = tokenized.iter().map(|text| &text.tokens).collect();
         let vectors = self.embed_tokens(&tokens)?;
         let embedded = tokenized.iter().zip(vectors).map(|(text, vector)| {
@@ -343,10 +369,21 @@ impl Embedder {
             self.check(index, tokens)?;
         }
         let lengths: Vec<usize> = sequences.iter().map(|tokens| tokens.len()).collect();
+        // The device computes a batch while the next is packed and recorded.  On an error those
+        // under way are dropped: the device finishes them, and the next call waits its turn.
+        let mut under_way = VecDeque::new();
         for members in batch::plan(&lengths, self.batch_tokens) {
             let batch = PackedBatch::new(members.iter().map(|&n| sequences[n]));
-            let values = self.model().forward(&batch, output)?;
-            collect(&members, &batch, values);
+            let running = self.model().submit(&batch, output)?;
+            under_way.push_back((members, batch, running));
+            if under_way.len() > AHEAD
+                && let Some((members, batch, running)) = under_way.pop_front()
+            {
+                collect(&members, &batch, running.wait()?);
+            }
+        }
+        for (members, batch, running) in under_way {
+            collect(&members, &batch, running.wait()?);
         }
         Ok(())
     }
@@ -388,10 +425,54 @@ fn plan(opened: &Opened, config: &Config, options: &Options) -> Result<Option<Pl
     Ok(plan.filter(|plan| options.tier.is_none_or(|tier| tier == plan.tier)))
 }
 
+/// The same error, its index counting from `first`.
+fn later(error: Error, first: usize) -> Error {
+    match error {
+        Error::Input { index, what } => Error::Input { index: first + index, what },
+        Error::TooLong { index, tokens, limit } => {
+            Error::TooLong { index: first + index, tokens, limit }
+        }
+        other => other,
+    }
+}
+
 fn dimensions(asked: Option<usize>, hidden: usize) -> Result<usize, Error> {
     match asked {
         None => Ok(hidden),
         Some(n) if (1..=hidden).contains(&n) => Ok(n),
         Some(n) => Err(Error::Option(format!("dimensions {n}: the model has 1 to {hidden}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn embedder() -> Embedder {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-natural");
+        let options = Options { device: Device::Cpu, max_length: Some(20), ..Options::default() };
+        Embedder::open_with(dir, options).expect("a good fixture")
+    }
+
+    #[test]
+    fn windows_keep_the_order() {
+        let embedder = embedder();
+        let texts: Vec<String> = (0..2 * WINDOW + 3).map(|n| format!("a {}", n % 10)).collect();
+        let embedded = embedder.embed_counted(&texts).expect("short texts");
+        assert_eq!(embedded.len(), texts.len());
+        let ten = embedder.embed_counted(&texts[..10]).expect("short texts");
+        assert!((0..texts.len()).all(|n| embedded[n] == ten[n % 10]));
+    }
+
+    #[test]
+    fn errors_name_the_text() {
+        let embedder = embedder();
+        let mut texts = vec!["a".to_owned(); 3 * WINDOW];
+        texts[WINDOW + 5] = "a ".repeat(100);
+        match embedder.embed_counted(&texts) {
+            Err(Error::TooLong { index, limit: 20, .. }) => assert_eq!(index, WINDOW + 5),
+            other => panic!("{:?}", other.map(|embedded| embedded.len())),
+        }
+        assert_eq!(embedder.embed(&texts[..3]).expect("short texts").len(), 3);
     }
 }

@@ -2,7 +2,7 @@ use super::{attention, layer_norm, linear, pool, reach::Rows, simd::Line};
 use crate::{
     error::Error,
     kernels::{self, Tier, attention::TILE},
-    recording::{Caps, Command, Const, Format, Recording, Shape, Tensor},
+    recording::{Caps, Command, Const, Format, Recording, Shape, Tensor, Ticket},
     reference::{self, Activation, Heads, Part},
 };
 use std::{borrow::Cow, f32::consts::LOG2_E, ops::Range};
@@ -262,9 +262,10 @@ impl crate::recording::Engine for Engine {
         self.store(tensor, |_, buffer| buffer.copy_from_slice(bytemuck::cast_slice(data)));
     }
 
-    fn run(&mut self, recording: &Recording, output: &Tensor) -> Result<Vec<f32>, Error> {
+    fn submit(&mut self, recording: &Recording, output: &Tensor) -> Result<Ticket, Error> {
         recording.commands.iter().for_each(|command| self.dispatch(command));
-        Ok(self.f32(output).to_vec())
+        let elements = self.f32(output).to_vec();
+        Ok(Ticket::new(|| Ok(elements)))
     }
 
     fn allocated_bytes(&self) -> u64 {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    recording::{Caps, Command, Format, Program, Recording, Shape, Tensor, slices},
+    recording::{Caps, Command, Format, Program, Recording, Shape, Tensor, Ticket, slices},
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -296,7 +296,11 @@ impl crate::recording::Engine for Engine {
             return Ok(());
         }
         self.groups.retain(|(_, bindings), _| bindings.iter().all(|(s, _)| *s != slot));
-        // Give it back before asking for more; if there is no more, a small one stays.
+        // Give it back before asking for more, which nothing under way may use then; if there is no
+        // more, a small one stays.
+        if let Some(last) = self.queued.back() {
+            self.gpu.progress.wait(last)?;
+        }
         let small = self.storage(&[views[0].shaped([0, 0])], None)?;
         std::mem::replace(&mut self.slots[slot as usize], small).destroy();
         self.slots[slot as usize] = self.storage(views, None)?;
@@ -323,8 +327,9 @@ impl crate::recording::Engine for Engine {
         self.pipelines.begin(programs);
     }
 
-    fn run(&mut self, recording: &Recording, output: &Tensor) -> Result<Vec<f32>, Error> {
-        self.checked(|this| this.begin(recording, output))?.finish()
+    fn submit(&mut self, recording: &Recording, output: &Tensor) -> Result<Ticket, Error> {
+        let pending = self.checked(|this| this.begin(recording, output))?;
+        Ok(Ticket::new(|| pending.finish()))
     }
 
     fn allocated_bytes(&self) -> u64 {

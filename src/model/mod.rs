@@ -14,7 +14,7 @@ use crate::{
     batch::PackedBatch,
     error::Error,
     kernels::{Dtype, Plan, Version, attention::SKIP_EPS, pool},
-    recording::{Engine, Page, ROW_STEP, Recording},
+    recording::{Engine, Page, ROW_STEP, Recording, Ticket},
 };
 pub use checkpoint::Checkpoint;
 pub use config::Config;
@@ -143,22 +143,20 @@ impl Model {
     /// # Errors
     /// [`Error::Gpu`] if the device fails, runs out of memory, or returns what is not finite.
     pub fn forward(&mut self, batch: &PackedBatch, output: Output) -> Result<Vec<f32>, Error> {
+        self.submit(batch, output)?.wait()
+    }
+
+    /// As [`Model::forward`], without waiting for the result; others may be submitted meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] if the device fails or runs out of memory.
+    pub fn submit(&mut self, batch: &PackedBatch, output: Output) -> Result<Running, Error> {
         let recording = self.record(batch, output)?;
         let result = match output {
             Output::Tokens => self.scratch.x,
             Output::Vectors { .. } => self.scratch.y,
         };
-        let values = self.engine.run(&recording, &result)?;
-        match values.iter().position(|value| !value.is_finite()) {
-            None => Ok(values),
-            Some(n) => {
-                let hint = match self.version.dtype {
-                    Dtype::F32 => "",
-                    Dtype::F16 => "; f16 ends at 65504, f32 may do",
-                };
-                Err(Error::Gpu(format!("the device returned {} at element {n}{hint}", values[n])))
-            }
-        }
+        Ok(Running { ticket: self.engine.submit(&recording, &result)?, dtype: self.version.dtype })
     }
 
     /// The last hidden state of every token of the last batch, \[T, D\]; nothing is run again.
@@ -190,5 +188,31 @@ impl Model {
             pool::record(&mut rec, &k.pool, args, normalize);
         }
         Ok(rec)
+    }
+}
+
+/// A batch under way.
+pub struct Running {
+    ticket: Ticket,
+    dtype: Dtype,
+}
+
+impl Running {
+    /// Waits for what [`Model::forward`] returns.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] if the device fails, or returns what is not finite.
+    pub fn wait(self) -> Result<Vec<f32>, Error> {
+        let values = self.ticket.wait()?;
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(n) => {
+                let hint = match self.dtype {
+                    Dtype::F32 => "",
+                    Dtype::F16 => "; f16 ends at 65504, f32 may do",
+                };
+                Err(Error::Gpu(format!("the device returned {} at element {n}{hint}", values[n])))
+            }
+        }
     }
 }

@@ -3,7 +3,9 @@
 //! A [`Recording`] names no device.  The same one runs on wgpu ([`crate::gpu::Engine`]) and on the
 //! CPU ([`crate::cpu::Engine`]), and can be printed, counted and compared in a test without either.
 
-use crate::error::Error;
+mod engine;
+
+pub use engine::{Caps, Engine, Ticket};
 use std::{fmt, ops::Range, sync::Arc};
 
 /// Sizes of a tensor, slowest dimension first; rank 1 or 2.
@@ -397,71 +399,6 @@ pub fn grid(n: u32) -> [u32; 3] {
     const MAX: u32 = 65_535;
     let y = n.div_ceil(MAX).max(1);
     [n.div_ceil(y), y, 1]
-}
-
-/// What a device allows and prefers; decides tiers, workgroup sizes and batch limits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caps {
-    /// Largest storage binding, in bytes.
-    pub max_binding_bytes: u64,
-    /// Whether this is the CPU engine, not a GPU driver.
-    pub cpu: bool,
-    /// Whether the device computes on the CPU (the CPU engine, or a software GPU driver).
-    pub software: bool,
-    /// Whether shaders reach the driver as GLSL.
-    pub gl: bool,
-    /// Whether kernels may read and write f16, packed.
-    pub half: bool,
-    /// Whether kernels may read and write textures of `rgba32float`.
-    pub textures: bool,
-    /// Invocations in the smallest and the largest subgroup, where there are subgroups.
-    pub subgroup: Option<(u32, u32)>,
-}
-
-/// Runs recordings: owns the buffers behind [`Tensor`] handles.
-pub trait Engine: Send {
-    /// What this device allows.
-    fn caps(&self) -> &Caps;
-
-    /// Lowers [`Caps::max_binding_bytes`], as if on a smaller device.
-    fn limit_bindings(&mut self, bytes: u64);
-
-    /// Makes a tensor that holds `data`, rounded to the format.
-    fn upload(&mut self, shape: Shape, format: Format, data: &[f32]) -> Result<Tensor, Error>;
-
-    /// Makes a tensor of undefined contents.
-    fn alloc(&mut self, shape: Shape, format: Format) -> Result<Tensor, Error>;
-
-    /// Makes room in a slot for each of some views of it, one at a time; if it has to grow, its
-    /// contents become undefined.
-    fn reserve(&mut self, views: &[Tensor]) -> Result<(), Error>;
-
-    /// Gives a tensor a new shape, and room for it; its contents become undefined.
-    fn resize(&mut self, tensor: &mut Tensor, shape: Shape) -> Result<(), Error> {
-        *tensor = tensor.shaped(shape);
-        self.reserve(&[*tensor])
-    }
-
-    /// Overwrites a tensor of `u32` elements before the next [`Engine::run`].
-    fn write(&mut self, tensor: &Tensor, data: &[u32]);
-
-    /// Operations that one dispatch should hold at most: no watchdog may take it for hung.
-    fn dispatch_flops(&self) -> f64;
-
-    /// Sets [`Engine::dispatch_flops`], as if on a device of that speed.
-    fn limit_dispatches(&mut self, flops: f64);
-
-    /// Says which programs will be needed, so that they can be made ready meanwhile.  What is wrong
-    /// with one is reported when it is used.
-    fn prepare(&mut self, programs: Vec<Arc<Program>>) {
-        let _ = programs; // an engine that compiles nothing
-    }
-
-    /// Runs the dispatches in order and returns the elements of `output`.
-    fn run(&mut self, recording: &Recording, output: &Tensor) -> Result<Vec<f32>, Error>;
-
-    /// Bytes in all buffers and textures this engine holds.
-    fn allocated_bytes(&self) -> u64;
 }
 
 #[cfg(test)]
