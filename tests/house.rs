@@ -29,7 +29,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "error", "embedder", "device", "probe", "gpu", "kernels", "batch", "bench", "model",
-            "tune",
+            "text", "tune",
         ],
     ),
     ("main", &["error", "cli"]),

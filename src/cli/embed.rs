@@ -3,25 +3,24 @@
 use super::{
     Failure,
     args::Embed,
-    input::{Item, Items, Place, Source},
+    input::{Items, Place},
     output::{Record, Writer},
     shipped,
+    window::{Reader, Window},
 };
-use crate::{Embedder, Error, Options, batch::Tokens};
+use crate::{Embedder, Options, Vector};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     io::{self, IsTerminal},
+    panic,
     path::PathBuf,
+    sync::Arc,
+    thread,
     time::Duration,
 };
 
-/// Texts that are read, sorted by length and written together: the memory that a run takes, however
-/// many lines there are.
-const WINDOW: usize = 1024;
-const WINDOW_BYTES: usize = 16 << 20;
-
 pub fn run(args: &Embed, quiet: bool) -> Result<(), Failure> {
-    let mut input = match (&args.input, args.text.is_empty()) {
+    let input = match (&args.input, args.text.is_empty()) {
         (Some(path), _) => Some(Items::open(path, args.input_format)?),
         (None, false) => None,
         (None, true) if io::stdin().is_terminal() => {
@@ -37,7 +36,7 @@ pub fn run(args: &Embed, quiet: bool) -> Result<(), Failure> {
         ..args.model.options()
     };
     let dir = shipped::directory(args.model.model.as_deref())?;
-    let embedder = Embedder::open_with(dir, options)?;
+    let embedder = Arc::new(Embedder::open_with(dir, options)?);
     let mut run = Run {
         writer: Writer::open(&args.output, args.format, embedder.dim())?,
         embedder,
@@ -46,33 +45,25 @@ pub fn run(args: &Embed, quiet: bool) -> Result<(), Failure> {
         tokens: 0,
         truncated: (0, None),
     };
-    match &mut input {
-        None => run.window(&Items::of_texts(&args.text))?,
-        Some(items) => loop {
-            let window = read_window(items)?;
-            if window.is_empty() {
-                break;
-            }
-            run.window(&window)?;
-            run.progress.set_position(items.position);
-        },
+    match input {
+        None => {
+            let window = Window::new(Items::of_texts(&args.text), 0, &run.embedder)?;
+            let vectors = window.embed(&run.embedder)?;
+            run.write(&Done { window, vectors })?;
+        }
+        Some(items) => run.all(Reader::new(items, Arc::clone(&run.embedder)))?,
     }
     run.finish()
 }
 
-fn read_window(items: &mut Items) -> Result<Vec<Item>, Failure> {
-    let (mut window, start) = (Vec::new(), items.position);
-    while window.len() < WINDOW && items.position - start < WINDOW_BYTES as u64 {
-        match items.next()? {
-            Some(item) => window.push(item),
-            None => break,
-        }
-    }
-    Ok(window)
+/// A window that waits to be written.
+struct Done {
+    window: Window,
+    vectors: Vec<Vector>,
 }
 
 struct Run {
-    embedder: Embedder,
+    embedder: Arc<Embedder>,
     writer: Writer,
     progress: ProgressBar,
     index: u64,
@@ -82,37 +73,39 @@ struct Run {
 }
 
 impl Run {
-    fn window(&mut self, items: &[Item]) -> Result<(), Failure> {
-        let at_line = |error| at_line(error, items);
-        let (mut texts, mut lines) = (Vec::new(), Vec::new());
-        for (n, item) in items.iter().enumerate() {
-            if let Source::Text(text) = &item.source {
-                texts.push(text.as_str());
-                lines.push(n);
-            }
+    /// Embeds each window while the one before it is written, where there is one after it already.
+    fn all(&mut self, mut reader: Reader) -> Result<(), Failure> {
+        let mut done = None;
+        loop {
+            let window = match reader.ready() {
+                Some(Ok(window)) => window,
+                Some(Err(failure)) => return self.write_done(&mut done).and(Err(failure)),
+                None => {
+                    self.write_done(&mut done)?;
+                    let Some(window) = reader.wait()? else { return Ok(()) };
+                    window
+                }
+            };
+            let embedder = Arc::clone(&self.embedder);
+            let (vectors, written) = thread::scope(|scope| {
+                let vectors = scope.spawn(|| window.embed(&embedder));
+                let written = self.write_done(&mut done);
+                (vectors.join().unwrap_or_else(|panic| panic::resume_unwind(panic)), written)
+            });
+            written?;
+            done = Some(Done { vectors: vectors?, window });
         }
-        let tokenized = match texts.is_empty() {
-            true => Vec::new(),
-            // The index of an error counts texts, not items.
-            false => self.embedder.tokenize(&texts).map_err(|e| at_line(moved(e, &lines)))?,
-        };
-        for (text, &n) in tokenized.iter().zip(&lines) {
-            if text.full_length > text.tokens.len() {
-                let (count, first) = &mut self.truncated;
-                *count += 1;
-                first.get_or_insert((items[n].place, text.full_length));
-            }
-        }
-        let mut made = tokenized.iter().map(|text| &text.tokens);
-        let tokens: Vec<&Tokens> = items
-            .iter()
-            .map(|item| match &item.source {
-                Source::Tokens(tokens) => tokens,
-                Source::Text(_) => made.next().expect("one for each text"),
-            })
-            .collect();
-        let vectors = self.embedder.embed_tokens(&tokens).map_err(at_line)?;
-        for ((item, tokens), vector) in items.iter().zip(tokens).zip(&vectors) {
+    }
+
+    fn write_done(&mut self, done: &mut Option<Done>) -> Result<(), Failure> {
+        done.take().map_or(Ok(()), |done| self.write(&done))
+    }
+
+    fn write(&mut self, Done { window, vectors }: &Done) -> Result<(), Failure> {
+        let truncated = window.truncated();
+        self.truncated.0 += truncated.len();
+        self.truncated.1 = self.truncated.1.or(truncated.first().copied());
+        for ((item, tokens), vector) in window.items.iter().zip(window.tokens()).zip(vectors) {
             let (index, tokens) = (self.index, tokens.len());
             self.writer.write(&Record {
                 index,
@@ -125,6 +118,7 @@ impl Run {
         }
         let rate = self.tokens as f64 / self.progress.elapsed().as_secs_f64();
         self.progress.set_message(format!("{} texts, {rate:.0} tokens/s", self.index));
+        self.progress.set_position(window.position);
         self.writer.flush()
     }
 
@@ -139,34 +133,6 @@ impl Run {
             );
         }
         Ok(())
-    }
-}
-
-/// The same error, its index counting through `positions`.
-fn moved(error: Error, positions: &[usize]) -> Error {
-    match error {
-        Error::Input { index, what } => Error::Input { index: positions[index], what },
-        Error::TooLong { index, tokens, limit } => {
-            Error::TooLong { index: positions[index], tokens, limit }
-        }
-        other => other,
-    }
-}
-
-/// Names the line instead of the position.
-fn at_line(error: Error, items: &[Item]) -> Failure {
-    match error {
-        Error::Input { index, what } => Failure::Item { place: items[index].place, what },
-        Error::TooLong { index, tokens, limit } => {
-            let Item { place, source, .. } = &items[index];
-            let help = match source {
-                Source::Text(_) => " (--on-long truncate cuts)",
-                Source::Tokens(_) => "; ids are never cut",
-            };
-            let what = format!("{tokens} tokens, over the limit of {limit}{help}");
-            Failure::Item { place: *place, what }
-        }
-        other => other.into(),
     }
 }
 

@@ -52,7 +52,7 @@ pub enum Source {
 /// Reads items without holding more than one line.
 pub struct Items {
     path: PathBuf,
-    reader: Box<dyn BufRead>,
+    reader: Box<dyn BufRead + Send>,
     format: InputFormat,
     line: u64,
     /// Bytes of the input, if it is a file.
@@ -68,8 +68,8 @@ impl Items {
             Some(extension) if extension == "jsonl" => InputFormat::Jsonl,
             _ => InputFormat::Lines,
         };
-        let (reader, size): (Box<dyn BufRead>, _) = match path == Path::new("-") {
-            true => (Box::new(io::stdin().lock()), None),
+        let (reader, size): (Box<dyn BufRead + Send>, _) = match path == Path::new("-") {
+            true => (Box::new(BufReader::new(io::stdin())), None),
             false => {
                 let failed = |source| Failure::Input { path: path.to_owned(), source };
                 let file = File::open(path).map_err(failed)?;

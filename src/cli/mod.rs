@@ -13,6 +13,7 @@ mod output;
 mod shipped;
 mod similarity;
 mod tune;
+mod window;
 
 use args::{Args, Command};
 use clap::Parser;
