@@ -35,10 +35,21 @@ impl Tiles {
 impl Plan {
     /// What a tier does before anything was measured, with heads of `e` elements.
     pub fn usual(tier: Tier, e: u32) -> Self {
-        let tiles =
-            |(rows, tile)| Tiles { rows, linear: tile, linear_add: tile, linear_geglu: tile };
-        let products = Tile::by_rows(tier).into_iter().map(tiles).collect();
+        let tiles = |&rows: &u32| {
+            let tile = Tile::candidates(tier, rows)[0];
+            Tiles { rows, linear: tile, linear_add: tile, linear_geglu: tile }
+        };
+        let products = Self::rows(tier).iter().map(tiles).collect();
         Self { tier, products, attention: attention::Spec::new(tier, e).tile }
+    }
+
+    /// Up to how many rows each entry is for: short queries, longer ones, everything else.  Tiers
+    /// that are never searched have the last alone.
+    fn rows(tier: Tier) -> &'static [u32] {
+        match tier {
+            Tier::Twin | Tier::Blocked | Tier::Naive => &[u32::MAX],
+            _ => &[16, 64, u32::MAX],
+        }
     }
 
     /// The same without tiles that sum in another order than the rest.
@@ -55,7 +66,7 @@ impl Plan {
         };
         let rows = self.products.iter().map(|tiles| tiles.rows);
         self.tier.suits(caps)
-            && rows.eq(Tile::by_rows(self.tier).into_iter().map(|(rows, _)| rows))
+            && rows.eq(Self::rows(self.tier).iter().copied())
             && self.products.iter().all(known)
             && attention::Spec::candidates(self.tier, e).contains(&self.attention)
     }
