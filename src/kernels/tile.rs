@@ -73,16 +73,23 @@ impl Tile {
     }
 
     /// The tiles that a tier has, each with the most rows of a product that it is for, fewest
-    /// first; the last is the usual one, for any number.  Each sums in an order of its own.
+    /// first; the last is the usual one, for any number.  Each sliced one sums in an order of its
+    /// own.
     ///
     /// A single query has few rows, and few tiles of 64 by 64 fill no card: 16 rows by 512 columns
     /// are 8 of them.  In tiles of 16 by 16 they are 32 workgroups, and of 512 inner elements each
     /// takes 64 at a time in 8 steps, not 16 in 32.
     pub fn by_rows(tier: Tier) -> Vec<(u32, Self)> {
-        let few = [(16, 16, 16, 4, 16), (64, 32, 32, 4, 8)];
-        let few = few.iter().filter(|_| tier == Tier::Tiled);
-        let few = few.map(|&(rows, bm, bn, bk, slices)| (rows, Self::Tiled { bm, bn, bk, slices }));
-        few.chain([(u32::MAX, Self::new(tier))]).collect()
+        let tiled = |bm, slices| Self::Tiled { bm, bn: bm, bk: 4, slices };
+        let few = match (tier, Self::new(tier)) {
+            (Tier::Tiled, _) => vec![(16, tiled(16, 16)), (64, tiled(32, 8))],
+            // A unit of lanes with 16 rows between them: nothing is computed for nobody.
+            (Tier::Subgroup(_), Self::Texture { wg, s, lx, tn, .. }) => {
+                vec![(16, Self::Texture { wg, s, lx, tm: 16 / s, tn })]
+            }
+            _ => vec![],
+        };
+        few.into_iter().chain([(u32::MAX, Self::new(tier))]).collect()
     }
 
     /// What a search may try for products of at most so many rows, the usual one first.  All but

@@ -25,7 +25,7 @@ pub enum Clock {
 /// A candidate that was tried.
 #[derive(Clone, Debug)]
 pub struct Trial {
-    /// The kernel's word.
+    /// The kernel's word, and `+r` with a residual.
     pub word: &'static str,
     /// Rows it was timed on.
     pub rows: u32,
@@ -245,7 +245,7 @@ impl<R: FnMut(&Trial)> Search<R> {
             }
         };
         (self.report)(&Trial {
-            word: bench.problem.word(),
+            word: bench.word.name(),
             rows: bench.rows,
             tier: bench.version.tier,
             tile: choice.to_string(),
@@ -355,6 +355,15 @@ impl Bench {
 }
 
 impl Word {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::LinearAdd => "linear +r",
+            Self::LinearGeglu => "linear_geglu",
+            Self::Attention => "attention",
+        }
+    }
+
     fn problem(self, sizes: Sizes, t: u32) -> Problem {
         let Sizes { hidden: d, intermediate: f, heads, .. } = sizes;
         let (gate_first, activation) = (true, sizes.activation());

@@ -18,7 +18,8 @@ fn adapters() -> Vec<String> {
 /// `jinabert embed` on an adapter, with a cache directory.
 fn embed(adapter: &str, cache: &Path) -> Command {
     let model = natural();
-    let mut command = jinabert(&["embed", "--device", adapter, "--model", arg(&model), "a"]);
+    let args = ["embed", "--no-tune", "--device", adapter, "--model", arg(&model), "a"];
+    let mut command = jinabert(&args);
     command.env("JINABERT_CACHE", cache);
     command
 }

@@ -13,3 +13,4 @@ mod kit;
 mod models;
 mod output;
 mod places;
+mod tune;
