@@ -116,9 +116,12 @@ fn missing(backend: Backend, adapters: &[AdapterSummary]) -> String {
 }
 
 fn open_adapter(index: usize, tier: Option<Tier>, dtype: Dtype) -> Result<Opened, Error> {
-    let gpu = gpu::open(index)?;
+    let gpu = match tier {
+        Some(Tier::Matrix { .. }) => gpu::open_experimental(index)?,
+        _ => gpu::open(index)?,
+    };
     let name = gpu.summary.to_string();
-    let version = version(tier, dtype, &gpu.summary.caps(), &name)?;
+    let version = version(tier, dtype, gpu.caps(), &name)?;
     let adapter = Some((index, gpu.summary.clone()));
     Ok(Opened { engine: Box::new(gpu::Engine::cached(gpu)), version, adapter, name })
 }

@@ -21,14 +21,19 @@ const BASE: &[(&str, &str)] = &[("D", "768u"), ("E", "64u"), ("F", "3072u")];
 /// Subgroups of software drivers, whose tiles are made for caches and not for registers.
 const SOFTWARE_LANES: [&str; 2] = ["4u", "8u"];
 
-/// Programs of the base size, by name.
-pub fn programs(filter: &str) -> Vec<(String, Program)> {
+/// Programs of the base size that a device can compile, by name.
+pub fn programs(compiler: &Compiler, filter: &str) -> Vec<(String, Program)> {
     let all = kernels::ALL.iter().flat_map(|interface| (interface.programs)());
     let software = |program: &Program| {
         let mut lanes = program.constants.iter().filter(|(name, _)| *name == "S");
         lanes.any(|(_, value)| SOFTWARE_LANES.contains(&value.to_string().as_str()))
     };
-    let all = all.filter(|program| !software(program));
+    let runs = |program: &Program| {
+        let mut sizes = program.constants.iter().filter(|(name, _)| *name == "M");
+        let known = |size| compiler.matrices.iter().any(|m| format!("{m}u") == size);
+        sizes.all(|(_, value)| known(value.to_string()))
+    };
+    let all = all.filter(|program| !software(program) && runs(program));
     let base = all.filter(|program| {
         program.constants.iter().all(|(name, value)| {
             let value = value.to_string();
@@ -90,7 +95,7 @@ pub fn compile(compiler: &Compiler, program: &Program) -> Result<(Figures, Strin
 
 /// All rows of one family.
 pub fn rows(compiler: &Compiler, family: &str, filter: &str) -> Result<Vec<Row>, String> {
-    let rows = programs(filter).into_iter().map(|(name, program)| {
+    let rows = programs(compiler, filter).into_iter().map(|(name, program)| {
         let (figures, _) = compile(compiler, &program).map_err(|e| format!("{name}: {e}"))?;
         Ok(Row { family: family.to_owned(), program: name, figures })
     });

@@ -164,7 +164,7 @@ fn spawn(names: &[&str], icd: &Path) -> Result<String, String> {
 fn compile_for(family: &str, arguments: &Arguments) -> Result<ExitCode, String> {
     let compiler = vulkan::Compiler::open()?;
     if arguments.mode == Mode::Assembly {
-        for (name, program) in compile::programs(&arguments.filter) {
+        for (name, program) in compile::programs(&compiler, &arguments.filter) {
             let (_, assembly) = compile::compile(&compiler, &program)?;
             println!("== {family} {name}\n{assembly}");
         }

@@ -14,6 +14,8 @@ pub struct Compiler {
     executables: khr::pipeline_executable_properties::Device,
     /// Name of the device, name and version of the driver.
     pub driver: String,
+    /// Rows and columns of the matrices of f16 that it multiplies into f32.
+    pub matrices: Vec<u32>,
     // Owns the library that all of the above call.
     _entry: ash::Entry,
 }
@@ -59,9 +61,10 @@ impl Compiler {
             unsafe { instance.enumerate_physical_devices() }.map_err(named("enumeration"))?;
         let &physical = devices.first().ok_or("the driver offers no device")?;
         let driver = describe(&instance, physical);
-        let device = open_device(&instance, physical)?;
+        let matrices = matrices(&entry, &instance, physical)?;
+        let device = open_device(&instance, physical, !matrices.is_empty())?;
         let executables = khr::pipeline_executable_properties::Device::new(&instance, &device);
-        Ok(Self { device, executables, driver, _entry: entry })
+        Ok(Self { device, executables, driver, matrices, _entry: entry })
     }
 
     /// Compiles a compute shader.
@@ -175,18 +178,29 @@ fn layout_binding(
 fn open_device(
     instance: &ash::Instance,
     physical: vk::PhysicalDevice,
+    matrices: bool,
 ) -> Result<ash::Device, String> {
     let queue = vk::DeviceQueueCreateInfo::default().queue_family_index(0);
     let queues = [queue.queue_priorities(&[1.0])];
-    let extensions =
-        [khr::pipeline_executable_properties::NAME, ash::ext::robustness2::NAME].map(CStr::as_ptr);
+    let mut extensions = vec![
+        khr::pipeline_executable_properties::NAME.as_ptr(),
+        ash::ext::robustness2::NAME.as_ptr(),
+    ];
+    if matrices {
+        extensions.push(khr::cooperative_matrix::NAME.as_ptr());
+    }
     let core = vk::PhysicalDeviceFeatures::default()
         .robust_buffer_access(true)
         .shader_int16(true)
         .shader_storage_image_extended_formats(true);
     let mut core_11 =
         vk::PhysicalDeviceVulkan11Features::default().storage_buffer16_bit_access(true);
-    let mut core_12 = vk::PhysicalDeviceVulkan12Features::default().shader_float16(true);
+    let mut core_12 = vk::PhysicalDeviceVulkan12Features::default()
+        .shader_float16(true)
+        .vulkan_memory_model(matrices)
+        .vulkan_memory_model_device_scope(matrices);
+    let mut matrix =
+        vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default().cooperative_matrix(true);
     let mut core_13 = vk::PhysicalDeviceVulkan13Features::default()
         .robust_image_access(true)
         .shader_zero_initialize_workgroup_memory(true)
@@ -196,7 +210,7 @@ fn open_device(
         .robust_image_access2(true);
     let mut executables = vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default()
         .pipeline_executable_info(true);
-    let info = vk::DeviceCreateInfo::default()
+    let mut info = vk::DeviceCreateInfo::default()
         .queue_create_infos(&queues)
         .enabled_extension_names(&extensions)
         .enabled_features(&core)
@@ -205,8 +219,37 @@ fn open_device(
         .push_next(&mut core_13)
         .push_next(&mut robustness)
         .push_next(&mut executables);
+    if matrices {
+        info = info.push_next(&mut matrix);
+    }
     // SAFETY: `info` and all that it points at live through the call.
     unsafe { instance.create_device(physical, &info, None) }.map_err(named("device"))
+}
+
+/// Sizes of the square matrices of f16, with sums of f32, that subgroups multiply.
+fn matrices(
+    entry: &ash::Entry,
+    instance: &ash::Instance,
+    physical: vk::PhysicalDevice,
+) -> Result<Vec<u32>, String> {
+    // SAFETY: the device is of this instance.
+    let extensions = unsafe { instance.enumerate_device_extension_properties(physical) }
+        .map_err(named("extensions"))?;
+    let name = khr::cooperative_matrix::NAME.to_string_lossy();
+    if !extensions.iter().any(|extension| text(&extension.extension_name) == name) {
+        return Ok(Vec::new());
+    }
+    let matrix = khr::cooperative_matrix::Instance::new(entry, instance);
+    // SAFETY: likewise, and it has the extension.
+    let all = unsafe { matrix.get_physical_device_cooperative_matrix_properties(physical) }
+        .map_err(named("matrices"))?;
+    let (f16, f32) = (vk::ComponentTypeKHR::FLOAT16, vk::ComponentTypeKHR::FLOAT32);
+    let usable = all.iter().filter(|p| {
+        let square = p.m_size == p.n_size && p.n_size == p.k_size;
+        let types = [p.a_type, p.b_type, p.c_type, p.result_type] == [f16, f16, f32, f32];
+        square && types && p.scope == vk::ScopeKHR::SUBGROUP
+    });
+    Ok(usable.map(|p| p.m_size).collect())
 }
 
 fn describe(instance: &ash::Instance, physical: vk::PhysicalDevice) -> String {

@@ -29,6 +29,7 @@ impl Engine {
         half: false,
         textures: false,
         subgroup: None,
+        matrix: None,
     };
 
     /// An engine without buffers, for one of the CPU's two tiers.

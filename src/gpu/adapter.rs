@@ -70,6 +70,9 @@ pub struct AdapterSummary {
     pub f16: bool,
     /// Whether they may at least read and write it, two to a `u32`.
     pub half: bool,
+    /// Rows and columns of the matrices of f16 that a subgroup multiplies into sums of f32, the
+    /// largest that WGSL can name, and its usual size.
+    pub matrix: Option<(u32, u32)>,
     /// Whether passes can be timed on the device.
     pub timestamps: bool,
 }
@@ -96,6 +99,7 @@ impl AdapterSummary {
             storage_textures: limits.max_storage_textures_per_shader_stage,
             subgroup: features.contains(wgpu::Features::SUBGROUP).then_some(subgroup),
             f16: features.contains(wgpu::Features::SHADER_F16),
+            matrix: matrix(adapter),
             half: adapter.get_downlevel_capabilities().flags.contains(HALF),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             name: info.name,
@@ -114,7 +118,13 @@ impl AdapterSummary {
             half: self.half,
             textures: self.storage_textures >= STORAGE_TEXTURES,
             subgroup: self.subgroup,
+            matrix: None,
         }
+    }
+
+    /// The same, opened by [`open_experimental`].
+    pub fn experimental_caps(&self) -> Caps {
+        Caps { matrix: self.matrix, ..self.caps() }
     }
 }
 
@@ -172,6 +182,30 @@ const WANTED: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY
     .union(wgpu::Features::SUBGROUP)
     .union(wgpu::Features::PIPELINE_CACHE);
 
+/// Features for cooperative matrices.
+const MATRIX: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+    .union(wgpu::Features::SHADER_F16)
+    .union(wgpu::Features::SUBGROUP);
+
+/// The largest square matrix of f16 with sums of f32, and the subgroup that holds it.
+fn matrix(adapter: &wgpu::Adapter) -> Option<(u32, u32)> {
+    let usable = |p: &wgpu::CooperativeMatrixProperties| {
+        let square = p.m_size == p.n_size && p.n_size == p.k_size;
+        let types = (p.ab_type, p.cr_type);
+        square && types == (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32)
+    };
+    let all = adapter.cooperative_matrix_properties();
+    let sizes = all.iter().filter(|p| usable(p)).map(|p| p.m_size);
+    let info = adapter.get_info();
+    // AMD's open driver takes the larger of its two sizes; Metal names a range, and has 32.
+    let lanes = match info.backend {
+        wgpu::Backend::Metal => 32,
+        _ => info.subgroup_max_size,
+    };
+    let sizes = sizes.filter(|_| adapter.features().contains(MATRIX));
+    sizes.max().map(|size| (size, lanes))
+}
+
 /// Textures that a kernel of the texture tier writes, at most.
 const STORAGE_TEXTURES: u32 = 1;
 
@@ -186,11 +220,37 @@ pub struct Gpu {
     _instance: wgpu::Instance,
 }
 
+impl Gpu {
+    /// What it allows as it was opened.
+    pub fn caps(&self) -> &Caps {
+        &self.caps
+    }
+}
+
 /// Opens adapter number `index` of [`adapters`].
 ///
 /// # Errors
 /// [`Error::NoGpu`] if there is no such adapter or it lacks something; the message says what.
 pub fn open(index: usize) -> Result<Gpu, Error> {
+    open_with(index, wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled())
+}
+
+/// As [`open`], with what wgpu calls experimental: cooperative matrices, where there are any.
+///
+/// # Errors
+/// As [`open`].
+#[allow(unsafe_code, reason = "wgpu asks for it before it lets its unfinished parts be used")]
+pub fn open_experimental(index: usize) -> Result<Gpu, Error> {
+    // SAFETY: what could go wrong is a bug in wgpu or in the driver, which the caller has chosen to
+    // risk; shaders are our own, and index nothing out of bounds.
+    open_with(index, MATRIX, unsafe { wgpu::ExperimentalFeatures::enabled() })
+}
+
+fn open_with(
+    index: usize,
+    more: wgpu::Features,
+    experimental_features: wgpu::ExperimentalFeatures,
+) -> Result<Gpu, Error> {
     let no_gpu = |needs: String| Error::NoGpu { needs };
     let mut count = 0;
     let found = GROUPS.into_iter().find_map(|group| {
@@ -203,10 +263,15 @@ pub fn open(index: usize) -> Result<Gpu, Error> {
         return Err(no_gpu(format!("there is no adapter {index}; this machine has {count}")));
     };
     let limits = limits(&adapter.limits()).map_err(|e| no_gpu(format!("{summary}: {e}")))?;
-    let caps = summary.caps();
+    let caps = match more.is_empty() {
+        true => summary.caps(),
+        false => summary.experimental_caps(),
+    };
+    let more = if caps.matrix.is_some() { more } else { wgpu::Features::empty() };
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("jinabert"),
-        required_features: adapter.features() & WANTED,
+        required_features: (adapter.features() & WANTED) | more,
+        experimental_features,
         required_limits: limits,
         ..Default::default()
     };

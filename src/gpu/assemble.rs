@@ -21,6 +21,7 @@ const LIBRARY: &[(&str, &str)] = &[
     library!("lanes_one"),
     library!("page"),
     library!("product_8x8"),
+    library!("product_matrix"),
     library!("product_texture"),
     library!("reach"),
     library!("reduce"),
@@ -31,6 +32,9 @@ const LIBRARY: &[(&str, &str)] = &[
     library!("slices_many"),
     library!("slices_one"),
 ];
+
+/// Begins the names of types beyond core WGSL, for which extensions are enabled.
+const MATRIX: &str = "coop_mat";
 
 /// Text of every file that kernels import.
 pub fn library() -> impl Iterator<Item = &'static str> {
@@ -75,6 +79,12 @@ pub fn assemble(program: &Program) -> Result<Assembled, String> {
     let Assembled { text, origins } = assembly.out;
     let lines: Vec<_> = text.lines().zip(origins).collect();
     let mut out = Assembled { text: String::new(), origins: Vec::new() };
+    if text.contains(MATRIX) {
+        for extension in ["f16", "wgpu_cooperative_matrix"] {
+            out.text.push_str(&format!("enable {extension};\n"));
+            out.origins.push((program.file.to_owned(), 1));
+        }
+    }
     for (line, origin) in unroll::expand(&lines, &program.constants)? {
         out.text.push_str(&line);
         out.text.push('\n');

@@ -16,7 +16,9 @@ mod scope;
 mod slot;
 mod unroll;
 
-pub use adapter::{AdapterSummary, Backend, Gpu, adapters, native_adapters, open};
+pub use adapter::{
+    AdapterSummary, Backend, Gpu, adapters, native_adapters, open, open_experimental,
+};
 pub use assemble::{Assembled, assemble, library};
 pub use engine::Engine;
 pub use profile::Span;

@@ -62,8 +62,8 @@ impl Spec {
         let tier = version.tier;
         let tile = match tier {
             Tier::Twin | Tier::Blocked | Tier::Naive => Tile::Naive,
-            Tier::Tiled if e == 64 => Tile::Tiled,
-            Tier::Tiled => {
+            Tier::Tiled | Tier::Matrix { .. } if e == 64 => Tile::Tiled,
+            Tier::Tiled | Tier::Matrix { .. } => {
                 let most = if e < 8 { TILE } else { 32 };
                 Tile::Staged { bk: (2048 / e).next_power_of_two().min(most) }
             }

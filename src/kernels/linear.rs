@@ -1,5 +1,5 @@
 //! `y = x·Wᵀ + bias`, or with a residual `y = x·Wᵀ + bias + r`.  Shaders: `shaders/linear.wgsl` and
-//! the same in `shaders/naive/`, `shaders/texture/`.
+//! the same in `shaders/naive/`, `shaders/texture/`, `shaders/matrix/`.
 
 use super::{row_slices, Tile, Version, specialise};
 use crate::recording::{Format, Kernel, Program, Recording, Tensor, grid};
@@ -74,6 +74,7 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
         Tile::Naive { .. } => source!("naive/linear.wgsl"),
         Tile::Tiled { .. } => source!("linear.wgsl"),
         Tile::Texture { .. } => source!("texture/linear.wgsl"),
+        Tile::Matrix { .. } => source!("matrix/linear.wgsl"),
     };
     let mut constants = spec.tile.constants();
     constants.push(("RESIDUAL", spec.residual.into()));

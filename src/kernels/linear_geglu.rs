@@ -1,5 +1,6 @@
 //! `h = activation(x·W_gᵀ) ⊙ (x·W_uᵀ)`, both halves in one product.  Shaders:
-//! `shaders/linear_geglu.wgsl` and the same in `shaders/naive/`, `shaders/texture/`.
+//! `shaders/linear_geglu.wgsl` and the same in `shaders/naive/`, `shaders/texture/`,
+//! `shaders/matrix/`.
 
 use super::{row_slices, Tier, Tile, Version, specialise};
 use crate::recording::{Format, Kernel, Program, Recording, Shape, Tensor, grid};
@@ -84,6 +85,7 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
         Tile::Naive { .. } => source!("naive/linear_geglu.wgsl"),
         Tile::Tiled { .. } => source!("linear_geglu.wgsl"),
         Tile::Texture { .. } => source!("texture/linear_geglu.wgsl"),
+        Tile::Matrix { .. } => source!("matrix/linear_geglu.wgsl"),
     };
     let activation = match spec.activation {
         Activation::Gelu => "gelu",

@@ -47,7 +47,7 @@ impl Plan {
     /// that are never searched have the last alone.
     fn rows(tier: Tier) -> &'static [u32] {
         match tier {
-            Tier::Twin | Tier::Blocked | Tier::Naive => &[u32::MAX],
+            Tier::Twin | Tier::Blocked | Tier::Naive | Tier::Matrix { .. } => &[u32::MAX],
             _ => &[16, 64, u32::MAX],
         }
     }

@@ -18,6 +18,15 @@ pub enum Tier {
     /// The same, and the lanes of a subgroup, of this size on the whole device, load for each
     /// other.
     Subgroup(u32),
+    /// As [`Tier::Tiled`], but products in matrices of f16 that subgroups multiply in hardware
+    /// (`shaders/matrix/`).  Never chosen unasked: operands are rounded, and wgpu calls it
+    /// experimental.
+    Matrix {
+        /// Rows and columns of a matrix.
+        size: u32,
+        /// Invocations in a subgroup.
+        lanes: u32,
+    },
 }
 
 /// Subgroups in which sharing pays: those of software drivers.  On cards a broadcast costs a vector
@@ -45,6 +54,9 @@ impl Tier {
         {
             tiers.push(Self::Subgroup(least));
         }
+        if let Some((size, lanes)) = caps.matrix {
+            tiers.push(Self::Matrix { size, lanes });
+        }
         tiers
     }
 
@@ -56,14 +68,14 @@ impl Tier {
     /// The tier that is usually the fastest on a device: in software drivers, loads from textures
     /// are many times cheaper than those from buffers and workgroup memory.
     pub fn choose(caps: &Caps) -> Self {
-        let tiers = Self::of(caps);
+        let tiers = Self::of(&Caps { matrix: None, ..caps.clone() });
         let tiled = tiers.iter().find(|tier| **tier == Self::Tiled && !caps.software);
         *tiled.or(tiers.last()).unwrap_or(&Self::Naive)
     }
 
     /// Whether it has kernels that store f16.
     fn halves(self) -> bool {
-        matches!(self, Self::Tiled | Self::Texture | Self::Subgroup(_))
+        matches!(self, Self::Tiled | Self::Texture | Self::Subgroup(_) | Self::Matrix { .. })
     }
 
     /// Invocations that work together without a barrier: 1, or the size of a subgroup.
@@ -179,6 +191,7 @@ impl fmt::Display for Tier {
             Self::Tiled => "tiled",
             Self::Texture => "texture",
             Self::Subgroup(_) => "subgroup",
+            Self::Matrix { .. } => "matrix",
         })
     }
 }

@@ -40,6 +40,17 @@ pub enum Tile {
         /// Columns of y per invocation.
         tn: u32,
     },
+    /// Four blocks of matrices, which subgroups multiply.
+    Matrix {
+        /// Invocations per workgroup.
+        wg: u32,
+        /// Rows and columns of a matrix.
+        m: u32,
+        /// Matrices of a block along T.
+        along_t: u32,
+        /// Matrices of a block along N.
+        along_n: u32,
+    },
 }
 
 /// Rows of a weight matrix that the CPU keeps together.
@@ -68,6 +79,10 @@ impl Tile {
             Tier::Subgroup(s) => {
                 let (tm, tn) = (32 / s, if s < 8 { 32 } else { 64 });
                 Self::Texture { wg: s, s, lx: 1, tm, tn }
+            }
+            Tier::Matrix { size, lanes } => {
+                let along_n = if size < 16 { 2 } else { 4 };
+                Self::Matrix { wg: 4 * lanes, m: size, along_t: 4, along_n }
             }
         }
     }
@@ -115,7 +130,7 @@ impl Tile {
                 let tile = |&(rows, tn)| Self::Texture { wg: s, s, lx: 1, tm: rows / s, tn };
                 all.extend(sizes.map(tile));
             }
-            Tier::Twin | Tier::Blocked | Tier::Naive => {}
+            Tier::Twin | Tier::Blocked | Tier::Naive | Tier::Matrix { .. } => {}
         }
         let mut seen = Vec::new();
         all.retain(|tile| {
@@ -136,7 +151,9 @@ impl Tile {
     pub(super) fn all() -> impl Iterator<Item = (Version, Self)> {
         let tiles = |version: Version| Self::by_rows(version.tier).into_iter().rev();
         let of = move |version| tiles(version).map(move |(_, tile)| (version, tile));
-        gpu_versions().into_iter().flat_map(of)
+        let matrices = [(16, 64), (16, 32), (8, 32)];
+        let matrices = matrices.map(|(size, lanes)| Tier::Matrix { size, lanes }.into());
+        gpu_versions().into_iter().chain(matrices).flat_map(of)
     }
 
     pub(super) fn constants(&self) -> Vec<(&'static str, Const)> {
@@ -155,6 +172,12 @@ impl Tile {
                 ("BK", bk.into()),
                 ("SLICES", slices.into()),
             ],
+            Self::Matrix { wg, m, along_t, along_n } => vec![
+                ("WG", wg.into()),
+                ("M", m.into()),
+                ("FM", along_t.into()),
+                ("FN", along_n.into()),
+            ],
         }
     }
 
@@ -165,6 +188,9 @@ impl Tile {
             Self::Tiled { bm, bn, .. } => rows.div_ceil(bm) * outer.div_ceil(bn),
             Self::Texture { wg, lx, tm, tn, .. } => {
                 rows.div_ceil(wg / lx * tm) * outer.div_ceil(tn * lx)
+            }
+            Self::Matrix { m, along_t, along_n, .. } => {
+                rows.div_ceil(2 * along_t * m) * outer.div_ceil(2 * along_n * m)
             }
         }
     }
@@ -178,7 +204,7 @@ impl Tile {
             Self::Tiled { slices, .. } => {
                 vec![("slices", if slices == 1 { "slices_one" } else { "slices_many" })]
             }
-            Self::Naive { .. } => vec![],
+            Self::Naive { .. } | Self::Matrix { .. } => vec![],
         }
     }
 
@@ -186,7 +212,7 @@ impl Tile {
     pub fn layout(&self) -> Layout {
         match *self {
             Self::Naive { layout, .. } => layout,
-            Self::Tiled { .. } => Layout::Rows,
+            Self::Tiled { .. } | Self::Matrix { .. } => Layout::Rows,
             Self::Texture { .. } => Layout::Texels,
         }
     }
@@ -201,6 +227,9 @@ impl fmt::Display for Tile {
             Self::Texture { wg, s, lx, tm, tn } => {
                 write!(f, "{tm}×{tn} a lane, {}×{} a workgroup", wg / lx * tm, lx * tn)?;
                 if s > 1 { write!(f, ", {s} share") } else { Ok(()) }
+            }
+            Self::Matrix { m, along_t, along_n, .. } => {
+                write!(f, "4 blocks of {along_t}×{along_n} matrices of {m}×{m}")
             }
         }
     }

@@ -146,6 +146,11 @@ impl Problem {
                 Self::Linear { .. } | Self::LinearGeglu { .. } | Self::Attention { .. } => true,
                 _ => tier.format() == Format::F32 && caps.cpu,
             });
+            // Only products have versions with matrices.
+            let tier = match (self, tier) {
+                (Self::Attention { .. }, Some(Tier::Matrix { .. })) => Some(Tier::Tiled),
+                (_, tier) => tier,
+            };
             let (stream, wide) = (version.stream(), version.wide());
             let formats = match self {
                 Self::Embed { .. } => [stream, version.table()],
@@ -390,12 +395,22 @@ impl Problem {
     /// Bounds for a version.  Inputs in f16 are the same for the twin, so only the rounding of an
     /// output in f16 is added: half a unit in the last place is 2⁻¹¹ of the value, and at least
     /// 2⁻²⁵.
+    ///
+    /// The matrix tier rounds both inputs, which the twin does not: 2⁻¹⁰ of each term at worst, and
+    /// for a gate and what it multiplies, both of order 2, twice; terms of 4 may cancel.
     pub fn tolerance(&self, version: impl Into<Version>) -> Tolerance {
+        let version = version.into();
         let Tolerance { atol, rtol } = self.f32_tolerance();
+        let (more, part) = match (self, version.tier) {
+            (Self::Linear { .. }, Tier::Matrix { .. }) => (4.0, 1.0),
+            (Self::LinearGeglu { .. }, Tier::Matrix { .. }) => (16.0, 2.0),
+            _ => (0.0, 0.0),
+        };
+        let (atol, rtol) = (atol + more / 1024.0, rtol + part / 1024.0);
         let output = match self {
             Self::Embed { .. } | Self::KeyNorm { .. } | Self::Pool { .. } => Format::F32,
             Self::Linear { residual: true, .. } => Format::F32,
-            _ => version.into().wide(),
+            _ => version.wide(),
         };
         let half = if output.half() { 1.0 } else { 0.0 };
         Tolerance { atol: atol + half / (1 << 24) as f32, rtol: rtol + half / 2048.0 }

@@ -19,6 +19,9 @@ pub struct Caps {
     pub textures: bool,
     /// Invocations in the smallest and the largest subgroup, where there are subgroups.
     pub subgroup: Option<(u32, u32)>,
+    /// Rows and columns of the matrices of f16 that a subgroup multiplies into sums of f32, and the
+    /// subgroup's invocations, where it does and was opened for it.
+    pub matrix: Option<(u32, u32)>,
 }
 
 /// A result to wait for, from any thread and in any order.  Dropped, the work is done all the same,

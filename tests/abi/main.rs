@@ -66,10 +66,13 @@ fn parse(text: &str) -> Result<(Module, ModuleInfo), String> {
     Ok((module, info))
 }
 
-/// Subgroups and packed f16 where they are used; the host runs such text only where they are.
+/// Subgroups, packed f16 and matrices of f16 where they are used; the host runs such text only
+/// where they are.
 fn capabilities(text: &str) -> Capabilities {
     let half = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-    let used = [("subgroup", Capabilities::SUBGROUP), ("pack2x16float", half)];
+    let matrix = Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX;
+    let used =
+        [("subgroup", Capabilities::SUBGROUP), ("pack2x16float", half), ("coop_mat", matrix)];
     used.into_iter().filter(|(word, _)| text.contains(word)).map(|(_, needed)| needed).collect()
 }
 
@@ -86,7 +89,9 @@ fn check_writers(text: &str, module: &Module, info: &ModuleInfo) -> Check {
         let written = spv::write_vec(module, info, &options, None);
         written.map_err(|e| format!("SPIR-V {lang_version:?}: {e}"))?;
     }
-    for lang_version in [(2, 0), (2, 4)].into_iter().filter(|v| plain || *v > (2, 0)) {
+    // Metal's matrices are 8 by 8, Direct3D has none.
+    let versions = [(2, 0), (2, 4)].into_iter().filter(|v| plain || *v > (2, 0));
+    for lang_version in versions.filter(|_| !text.contains("coop_mat16")) {
         let options = msl::Options { lang_version, bounds_check_policies, ..Default::default() };
         let written = msl::write_string(module, info, &options, &Default::default());
         let (_, translation) = written.map_err(|e| format!("MSL {lang_version:?}: {e}"))?;
@@ -95,7 +100,8 @@ fn check_writers(text: &str, module: &Module, info: &ModuleInfo) -> Check {
         }
     }
     let models = [hlsl::ShaderModel::V5_1, hlsl::ShaderModel::V6_0];
-    for shader_model in models.into_iter().filter(|m| plain || *m > hlsl::ShaderModel::V5_1) {
+    let models = models.into_iter().filter(|_| !text.contains("coop_mat"));
+    for shader_model in models.filter(|m| plain || *m > hlsl::ShaderModel::V5_1) {
         let (mut out, pipeline) = (String::new(), hlsl::PipelineOptions::default());
         let options = hlsl::Options { shader_model, ..Default::default() };
         let written = hlsl::Writer::new(&mut out, &options, &pipeline).write(module, info, None);

@@ -10,7 +10,7 @@ use jinabert::{
 #[derive(Clone, Debug, PartialEq)]
 pub enum Device {
     Cpu,
-    Adapter(usize, Caps),
+    Adapter(usize, Caps), // with what must be asked for
 }
 
 impl Device {
@@ -18,13 +18,22 @@ impl Device {
         match *self {
             Self::Cpu => Box::new(cpu::Engine::new(tier)),
             Self::Adapter(index, _) => {
-                let gpu = gpu::open(index).unwrap_or_else(|e| panic!("adapter {index}: {e}"));
+                let gpu = match tier {
+                    Tier::Matrix { .. } => gpu::open_experimental(index),
+                    _ => gpu::open(index),
+                };
+                let gpu = gpu.unwrap_or_else(|e| panic!("adapter {index}: {e}"));
                 Box::new(gpu::Engine::new(gpu))
             }
         }
     }
 
     pub fn caps(&self) -> Caps {
+        Caps { matrix: None, ..self.experimental_caps() }
+    }
+
+    /// Those with what must be asked for.
+    pub fn experimental_caps(&self) -> Caps {
         match self {
             Self::Cpu => cpu::Engine::new(Tier::Twin).caps().clone(),
             Self::Adapter(_, caps) => caps.clone(),
@@ -45,7 +54,8 @@ pub fn devices() -> (Vec<(String, Device)>, Vec<String>) {
     let mut found = vec![("cpu".to_owned(), Device::Cpu)];
     for (index, adapter) in gpu::adapters().into_iter().enumerate() {
         let name = adapter.name.split([' ', '(']).next().unwrap_or_default().to_lowercase();
-        found.push((format!("{}-{name}", adapter.backend), Device::Adapter(index, adapter.caps())));
+        let device = Device::Adapter(index, adapter.experimental_caps());
+        found.push((format!("{}-{name}", adapter.backend), device));
     }
     let required = std::env::var(REQUIRE).unwrap_or_default().to_lowercase();
     let missing = required

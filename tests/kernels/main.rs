@@ -61,7 +61,7 @@ fn main() {
     let mut trials = Vec::new();
     for (name, device) in &devices {
         for (word, suite) in &suites {
-            for version in suite().hard[0].versions(&device.caps()) {
+            for version in suite().hard[0].versions(&device.experimental_caps()) {
                 let name = format!("{name}/{word}/{version}");
                 let trials_of = trials_of(&name, device, version, *suite);
                 trials.extend(trials_of.into_iter().map(|trial| match version.tier {
