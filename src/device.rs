@@ -90,6 +90,30 @@ impl Device {
         }
     }
 
+    /// The tier of this name that the device has, experimental ones too.
+    ///
+    /// # Errors
+    /// [`Error::NoGpu`] if the device is not there, [`Error::Option`] naming its tiers.
+    pub fn tier(self, name: &str) -> Result<Tier, Error> {
+        let caps = match self.adapter()? {
+            None => cpu::Engine::CAPS,
+            Some(index) => {
+                let native = gpu::native_adapters();
+                let all = if index < native.len() { native } else { gpu::adapters() };
+                let needs =
+                    || format!("there is no adapter {index}; this machine has {}", all.len());
+                let found = all.get(index).ok_or_else(|| Error::NoGpu { needs: needs() })?;
+                found.experimental_caps()
+            }
+        };
+        let tiers = Tier::of(&caps);
+        let found = tiers.iter().find(|tier| tier.to_string() == name);
+        found.copied().ok_or_else(|| {
+            let known: Vec<_> = tiers.iter().map(ToString::to_string).collect();
+            Error::Option(format!("no {name} kernels on this device, but {}", known.join(", ")))
+        })
+    }
+
     /// Opens it, with a tier of the caller's choice or the one that suits it.  Where `auto` finds
     /// no GPU, the CPU's f32 serves for f16 too.
     ///

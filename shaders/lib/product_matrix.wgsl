@@ -3,8 +3,8 @@
 // The importing kernel declares `const M`, `WG`, `FM` and `FN`: a workgroup has BLOCKS blocks of FM by FN matrices, and
 // WG invocations, as many as BLOCKS subgroups.  Their size is the driver's choice: where it is twice what the host
 // thinks, the work is done in two rounds; where it is half, half of the subgroups do the last block's work again.  It
-// also declares `params` with rows (T), outer (N) and inner (K), x and w as arrays of Elem4_x and Elem4_w along K, and
-// `store8`, which receives eight columns of a row.
+// also declares `params` with first and rows (of T), outer (N) and inner (K), x and w as arrays of Elem4_x and Elem4_w
+// along K, and `store8`, which receives eight columns of a row.
 //
 // Both operands are rounded to f16, sums are f32.  What a lane holds of a matrix is the driver's business, so the sums
 // leave by way of workgroup memory.  Rows there are 8 halves longer than need be, against conflicts of banks.
@@ -49,7 +49,7 @@ fn stage_w(at: u32, value: vec4<f32>) {
 fn product(wg: vec3<u32>, grid: vec3<u32>, lid: u32, subgroup: u32, subgroups: u32) {
     let across = (params.outer + BN - 1u) / BN; // workgroups along N
     let group = wg.y * grid.x + wg.x;
-    let row0 = group / across * BM;
+    let row0 = params.first + group / across * BM;
     let col0 = group % across * BN;
     let k4 = params.inner / 4u;
     // This invocation stages vec4 number sk of rows and columns s, s + WG/BK4, …

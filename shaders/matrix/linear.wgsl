@@ -20,7 +20,8 @@ const FN: u32 = 4u;           // matrices of a subgroup along N
 const RESIDUAL: bool = false; // whether r is added
 
 struct Params {
-    rows: u32,  // T
+    first: u32, // row that this dispatch begins with
+    rows: u32,  // row that it ends before, at most T
     outer: u32, // N
     inner: u32, // K
 }

@@ -21,7 +21,8 @@ const FM: u32 = 4u;   // matrices of a subgroup along T
 const FN: u32 = 4u;   // matrices of a subgroup along 2F
 
 struct Params {
-    rows: u32,       // T
+    first: u32,      // row that this dispatch begins with
+    rows: u32,       // row that it ends before, at most T
     outer: u32,      // 2F
     inner: u32,      // K
     gate_first: u32, // not asked here: the host has put the halves in place

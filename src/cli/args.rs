@@ -1,7 +1,7 @@
 //! What may be typed.
 
 use super::bench_args::{Bench, seconds};
-use crate::{Device, OnLong, Options, kernels, tune};
+use crate::{Device, Error, OnLong, Options, kernels, tune};
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{num::NonZeroUsize, path::PathBuf};
 
@@ -92,12 +92,21 @@ pub struct ModelArgs {
     /// what an earlier look found.
     #[arg(long)]
     pub no_tune: bool,
+    /// Which kernels: naive, tiled, texture, subgroup or, experimental and rounded to f16, matrix,
+    /// as far as the device has them; on the CPU, blocked or twin [default: the device's fastest].
+    #[arg(long, value_name = "TIER")]
+    pub tier: Option<String>,
 }
 
 impl ModelArgs {
     /// As the library takes them.
-    pub fn options(&self) -> Options {
-        Options {
+    ///
+    /// # Errors
+    /// As [`Device::tier`].
+    pub fn options(&self) -> Result<Options, Error> {
+        let tier = self.tier.as_deref().map(|name| self.device.tier(name)).transpose()?;
+        Ok(Options {
+            tier,
             device: self.device,
             max_length: self.max_length,
             on_long: match self.on_long {
@@ -110,7 +119,7 @@ impl ModelArgs {
             tune: if self.no_tune { tune::Tune::Off } else { tune::Tune::Search },
             skip_eps: if self.dense_attention { 0.0 } else { Options::default().skip_eps },
             ..Options::default()
-        }
+        })
     }
 }
 

@@ -87,7 +87,7 @@ fn forward(args: &Model) -> Result<(), Failure> {
     // All files are read before a device is opened, and checked before anything is timed.
     let workloads = args.ids.iter().map(|path| sequences(path)).collect::<Result<Vec<_>, _>>()?;
     let dir = shipped::directory(args.model.model.as_deref())?;
-    let embedder = Embedder::open_with(&dir, args.model.options())?;
+    let embedder = Embedder::open_with(&dir, args.model.options()?)?;
     for (path, sequences) in args.ids.iter().zip(&workloads) {
         model::check(sequences, &embedder).map_err(|error| at_line(path, error))?;
     }

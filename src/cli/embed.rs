@@ -33,7 +33,7 @@ pub fn run(args: &Embed, quiet: bool) -> Result<(), Failure> {
     let options = Options {
         dimensions: args.dimensions,
         normalize: !args.no_normalize,
-        ..args.model.options()
+        ..args.model.options()?
     };
     let dir = shipped::directory(args.model.model.as_deref())?;
     let embedder = Arc::new(Embedder::open_with(dir, options)?);

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 pub fn run(args: &Similarity) -> Result<(), Failure> {
     let dir = shipped::directory(args.model.model.as_deref())?;
-    let embedder = Embedder::open_with(dir, args.model.options())?;
+    let embedder = Embedder::open_with(dir, args.model.options()?)?;
     let vectors = embedder.embed(&args.text)?;
     let mut out = io::stdout().lock();
     out.write_all(matrix(&args.text, &vectors).as_bytes())?;

@@ -66,3 +66,13 @@ fn the_cpu_has_nothing_to_fit() {
     let args = ["tune", "--device", "99", "--model", arg(&model)];
     run(&mut jinabert(&args), b"").refused("no such adapter", 69, &["99"]);
 }
+
+#[test]
+fn tiers_are_those_that_the_device_has() {
+    let model = natural();
+    let embed = |tier| jinabert(&["embed", "--tier", tier, "--model", arg(&model), "a"]);
+    let usual = run(&mut jinabert(&["embed", "--model", arg(&model), "a"]), b"").output("usual");
+    assert!(run(&mut embed("blocked"), b"").output("blocked") == usual);
+    run(&mut embed("twin"), b"").output("twin");
+    run(&mut embed("tiled"), b"").refused("tiled", 2, &["tiled", "twin, blocked"]);
+}
