@@ -50,8 +50,11 @@ fn name(program: &Program) -> String {
     for (constant, value) in &program.constants {
         name += &format!(" {constant}={}", value.to_string().trim_end_matches('u'));
     }
-    for (_, import) in program.imports.iter().filter(|(_, import)| *import != "elem_f32") {
-        name += &format!(" {import}");
+    for (generic, import) in program.imports.iter().filter(|(_, import)| *import != "elem_f32") {
+        name += &match *import {
+            "elem_f16" => format!(" {generic}:f16"),
+            import => format!(" {import}"),
+        };
     }
     name
 }

@@ -1,5 +1,6 @@
 // elem: how activations and weights are stored.  f16, two to a u32, rounded to nearest even; arithmetic stays f32.
-// No extension of WGSL is needed: AMD's compiler makes the same code of this as of `enable f16;` and vec4<f16>.
+// No extension of WGSL is needed.  With `enable f16;` and vec4<f16> AMD's compiler makes the same loops of the same
+// registers, and stores in 3 % fewer instructions (benches/record/radv-null).
 
 alias Elem4 = vec2<u32>;
 
