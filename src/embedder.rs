@@ -6,6 +6,7 @@ use crate::{
     error::Error,
     kernels::{Dtype, Plan, Tier, attention::SKIP_EPS},
     model::{Config, Model, Numerics, Output, Variant},
+    recording::Span,
     text::{Tokenized, Tokenizer},
     tune::{self, Tune},
 };
@@ -355,6 +356,21 @@ impl Embedder {
             }
         })?;
         Ok(hidden)
+    }
+
+    /// How long each kernel takes for sequences of tokens, without anything that goes on between.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_tokens`], and [`Error::NoGpu`] where the device cannot tell.
+    pub fn profile(&self, sequences: &[&Tokens]) -> Result<Vec<Span>, Error> {
+        let output = Output::Vectors { dims: self.dims as u32, normalize: self.normalize };
+        let lengths: Vec<usize> = sequences.iter().map(|tokens| tokens.len()).collect();
+        let mut spans = Vec::new();
+        for members in batch::plan(&lengths, self.batch_tokens) {
+            let batch = PackedBatch::new(members.iter().map(|&n| sequences[n]));
+            spans.extend(self.model().profile(&batch, output)?);
+        }
+        Ok(spans)
     }
 
     /// Runs all sequences in batches; `collect` receives the members of each batch and what it

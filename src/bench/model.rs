@@ -4,6 +4,7 @@ use super::stats::{Limits, Spread};
 use crate::{batch::Tokens, embedder::Embedder, error::Error};
 use serde::Serialize;
 use std::{
+    collections::BTreeMap,
     fs,
     time::{Duration, Instant},
 };
@@ -49,6 +50,12 @@ pub struct Line<'a> {
     pub runs: usize,
     /// Most memory that this process held, where the system says so.
     pub rss_mb: Option<f64>,
+    /// Time of each kernel, where it is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernels_ms: Option<BTreeMap<&'static str, f64>>,
+    /// Share of the median that is no kernel's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overhead: Option<f64>,
 }
 
 /// The crate and its version.
@@ -68,7 +75,18 @@ impl Line<'_> {
             self.min_ms,
             self.first_ms,
             self.runs
-        )
+        ) + &self.kernels()
+    }
+
+    fn kernels(&self) -> String {
+        let line = |(word, ms): (&&str, &f64)| {
+            format!("\n  {word:<14}{ms:>10.3} ms{:>7.1} %", 100.0 * ms / self.ms)
+        };
+        let kernels: String = self.kernels_ms.iter().flatten().map(line).collect();
+        let rest = self.overhead.map_or(String::new(), |share| {
+            format!("\n  {:<14}{:>10.3} ms{:>7.1} %", "between", share * self.ms, 100.0 * share)
+        });
+        kernels + &rest
     }
 }
 
@@ -129,6 +147,29 @@ pub fn time(embedder: &Embedder, sequences: &[Tokens], limits: Limits) -> Result
         false => limits.repeat(run)?,
     };
     Ok(Timing { first, runs })
+}
+
+/// Times of each kernel in milliseconds, of the run of a few whose sum is the median.
+///
+/// # Errors
+/// Those of [`Embedder::profile`].
+pub fn kernels(
+    embedder: &Embedder,
+    sequences: &[Tokens],
+) -> Result<BTreeMap<&'static str, f64>, Error> {
+    let sequences: Vec<&Tokens> = sequences.iter().collect();
+    let mut runs = Vec::new();
+    let start = Instant::now();
+    while runs.is_empty() || (runs.len() < 21 && start.elapsed() < Duration::from_secs(2)) {
+        let mut words = BTreeMap::new();
+        for span in embedder.profile(&sequences)? {
+            *words.entry(span.word).or_default() += 1e3 * span.time.as_secs_f64();
+        }
+        runs.push(words);
+    }
+    let sum = |words: &BTreeMap<&str, f64>| words.values().sum::<f64>();
+    runs.sort_by(|a, b| sum(a).total_cmp(&sum(b)));
+    Ok(runs.swap_remove(runs.len() / 2))
 }
 
 /// The most memory that this process has held, in MB of 2²⁰ bytes, where Linux says so.

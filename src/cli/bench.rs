@@ -98,6 +98,8 @@ fn forward(args: &Model) -> Result<(), Failure> {
     for (path, sequences) in args.ids.iter().zip(&workloads) {
         let timing = model::time(&embedder, sequences, limits)?;
         let tokens = sequences.iter().map(Tokens::len).sum();
+        let kernels = args.profile.then(|| model::kernels(&embedder, sequences)).transpose()?;
+        let sum = kernels.as_ref().map(|kernels| kernels.values().sum::<f64>());
         let line = Line {
             engine: model::ENGINE,
             device: embedder.device(),
@@ -112,6 +114,8 @@ fn forward(args: &Model) -> Result<(), Failure> {
             first_ms: 1e3 * timing.first.as_secs_f64(),
             runs: timing.runs.runs,
             rss_mb: model::peak_mb(),
+            overhead: sum.map(|sum| 1.0 - sum / timing.runs.median),
+            kernels_ms: kernels,
         };
         match args.json {
             true => serde_json::to_writer(&mut out, &line).map_err(io::Error::from)?,

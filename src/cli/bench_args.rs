@@ -109,6 +109,9 @@ pub struct Model {
     /// Most runs after the first.
     #[arg(long, value_name = "N", default_value = "50")]
     pub runs: NonZeroUsize,
+    /// Also time every kernel by itself, and what goes on between.
+    #[arg(long)]
+    pub profile: bool,
     /// How long to repeat.
     #[arg(long, value_name = "S", default_value = "8", value_parser = seconds)]
     pub seconds: f64,

@@ -2,10 +2,10 @@ use super::{attention, layer_norm, linear, pool, reach::Rows, simd::Line};
 use crate::{
     error::Error,
     kernels::{self, Tier, attention::TILE},
-    recording::{Caps, Command, Const, Format, Recording, Shape, Tensor, Ticket},
+    recording::{Caps, Command, Const, Format, Recording, Shape, Span, Tensor, Ticket},
     reference::{self, Activation, Heads, Part},
 };
-use std::{borrow::Cow, f32::consts::LOG2_E, ops::Range};
+use std::{borrow::Cow, f32::consts::LOG2_E, ops::Range, time::Instant};
 
 /// Runs recordings on the CPU.
 ///
@@ -267,6 +267,16 @@ impl crate::recording::Engine for Engine {
         recording.commands.iter().for_each(|command| self.dispatch(command));
         let elements = self.f32(output).to_vec();
         Ok(Ticket::new(|| Ok(elements)))
+    }
+
+    fn profile(&mut self, recording: &Recording) -> Result<Vec<Span>, Error> {
+        let commands = recording.commands.iter();
+        let spans = commands.map(|command| {
+            let start = Instant::now();
+            self.dispatch(command);
+            Span { word: command.program.word, time: start.elapsed() }
+        });
+        Ok(spans.collect())
     }
 
     fn allocated_bytes(&self) -> u64 {

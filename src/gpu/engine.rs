@@ -7,14 +7,14 @@ use super::{
     pipeline::params_size,
     pipeline_cache::PipelineCache,
     pipelines::{Pipelines, address},
-    profile::{Span, Timestamps},
+    profile::Timestamps,
     readback::{self, Mapping, Pending, Readbacks},
     scope::scoped,
     slot::{Slot, UNIFORM, buffer, offset},
 };
 use crate::{
     error::Error,
-    recording::{Caps, Command, Format, Program, Recording, Shape, Tensor, Ticket, slices},
+    recording::{Caps, Command, Format, Program, Recording, Shape, Span, Tensor, Ticket, slices},
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -78,41 +78,6 @@ impl Engine {
     /// The device without this engine's buffers and pipelines, for another engine.
     pub fn into_gpu(self) -> Gpu {
         self.gpu
-    }
-
-    /// Runs the dispatches one pass each and says how long each took on the device.
-    ///
-    /// # Errors
-    /// [`Error::NoGpu`] if the device cannot time passes; [`Error::Gpu`] if it fails.
-    pub fn profile(&mut self, recording: &Recording) -> Result<Vec<Span>, Error> {
-        if !self.gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
-            return Err(Error::NoGpu { needs: format!("{} has no timestamps", self.gpu.summary) });
-        }
-        let mut spans = Vec::new();
-        for commands in recording.commands.chunks(1024) {
-            let part = Recording { commands: commands.to_vec(), ..Recording::new() };
-            let timestamps = Timestamps::new(&self.gpu.device, commands.len());
-            let ticks = self.checked(|this| {
-                let offsets = this.arrange(&part)?;
-                let mut encoder = this.gpu.device.create_command_encoder(&Default::default());
-                for (n, (command, offset)) in commands.iter().zip(offsets).enumerate() {
-                    let timestamp_writes = Some(timestamps.writes(n));
-                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                        label: None,
-                        timestamp_writes,
-                    });
-                    this.encode(&mut pass, command, offset);
-                }
-                timestamps.resolve(&mut encoder);
-                readback::read(&this.gpu, &timestamps.readback, encoder, pod::<u64>)
-            })?;
-            let period = f64::from(self.gpu.queue.get_timestamp_period());
-            spans.extend(commands.iter().zip(ticks.chunks_exact(2)).map(|(command, ticks)| {
-                let nanoseconds = ticks[1].wrapping_sub(ticks[0]) as f64 * period;
-                Span { word: command.program.word, time: Duration::from_nanos(nanoseconds as u64) }
-            }));
-        }
-        Ok(spans)
     }
 
     /// Compiles what is new, makes bind groups, and uploads all `params`; returns the offset of
@@ -330,6 +295,37 @@ impl crate::recording::Engine for Engine {
     fn submit(&mut self, recording: &Recording, output: &Tensor) -> Result<Ticket, Error> {
         let pending = self.checked(|this| this.begin(recording, output))?;
         Ok(Ticket::new(|| pending.finish()))
+    }
+
+    fn profile(&mut self, recording: &Recording) -> Result<Vec<Span>, Error> {
+        if !self.gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+            return Err(Error::NoGpu { needs: format!("{} has no timestamps", self.gpu.summary) });
+        }
+        let mut spans = Vec::new();
+        for commands in recording.commands.chunks(1024) {
+            let part = Recording { commands: commands.to_vec(), ..Recording::new() };
+            let timestamps = Timestamps::new(&self.gpu.device, commands.len());
+            let ticks = self.checked(|this| {
+                let offsets = this.arrange(&part)?;
+                let mut encoder = this.gpu.device.create_command_encoder(&Default::default());
+                for (n, (command, offset)) in commands.iter().zip(offsets).enumerate() {
+                    let timestamp_writes = Some(timestamps.writes(n));
+                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                        label: None,
+                        timestamp_writes,
+                    });
+                    this.encode(&mut pass, command, offset);
+                }
+                timestamps.resolve(&mut encoder);
+                readback::read(&this.gpu, &timestamps.readback, encoder, pod::<u64>)
+            })?;
+            let period = f64::from(self.gpu.queue.get_timestamp_period());
+            spans.extend(commands.iter().zip(ticks.chunks_exact(2)).map(|(command, ticks)| {
+                let nanoseconds = ticks[1].wrapping_sub(ticks[0]) as f64 * period;
+                Span { word: command.program.word, time: Duration::from_nanos(nanoseconds as u64) }
+            }));
+        }
+        Ok(spans)
     }
 
     fn allocated_bytes(&self) -> u64 {

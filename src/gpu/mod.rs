@@ -21,4 +21,3 @@ pub use adapter::{
 };
 pub use assemble::{Assembled, assemble, library};
 pub use engine::Engine;
-pub use profile::Span;

@@ -1,16 +1,5 @@
 //! Time on the device, by timestamp queries around one pass per dispatch.
 
-use std::time::Duration;
-
-/// How long one dispatch took on the device.
-#[derive(Clone, Debug)]
-pub struct Span {
-    /// The kernel's word.
-    pub word: &'static str,
-    /// Between the timestamps at the beginning and the end of its pass.
-    pub time: Duration,
-}
-
 /// A query set with two timestamps per dispatch, and the buffers to read them.
 pub(super) struct Timestamps {
     pub(super) set: wgpu::QuerySet,

@@ -14,7 +14,7 @@ use crate::{
     batch::PackedBatch,
     error::Error,
     kernels::{Dtype, Plan, Version, attention::SKIP_EPS, pool},
-    recording::{Engine, Page, ROW_STEP, Recording, Ticket},
+    recording::{Engine, Page, ROW_STEP, Recording, Span, Ticket},
 };
 pub use checkpoint::Checkpoint;
 pub use config::Config;
@@ -157,6 +157,15 @@ impl Model {
             Output::Vectors { .. } => self.scratch.y,
         };
         Ok(Running { ticket: self.engine.submit(&recording, &result)?, dtype: self.version.dtype })
+    }
+
+    /// Runs a batch dispatch by dispatch and says how long each took.
+    ///
+    /// # Errors
+    /// As [`Engine::profile`].
+    pub fn profile(&mut self, batch: &PackedBatch, output: Output) -> Result<Vec<Span>, Error> {
+        let recording = self.record(batch, output)?;
+        self.engine.profile(&recording)
     }
 
     /// The last hidden state of every token of the last batch, \[T, D\]; nothing is run again.

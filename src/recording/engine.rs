@@ -1,6 +1,6 @@
 use super::{Format, Program, Recording, Shape, Tensor};
 use crate::error::Error;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// What a device allows and prefers; decides tiers, workgroup sizes and batch limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,15 @@ impl Ticket {
     pub fn wait(self) -> Result<Vec<f32>, Error> {
         (self.0)()
     }
+}
+
+/// How long one dispatch took.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// The kernel's word.
+    pub word: &'static str,
+    /// On a GPU between the timestamps at the beginning and the end of its pass.
+    pub time: Duration,
 }
 
 /// Runs recordings: owns the buffers behind [`Tensor`] handles.
@@ -90,6 +99,12 @@ pub trait Engine: Send {
     fn run(&mut self, recording: &Recording, output: &Tensor) -> Result<Vec<f32>, Error> {
         self.submit(recording, output)?.wait()
     }
+
+    /// Runs the dispatches one by one and says how long each took.
+    ///
+    /// # Errors
+    /// [`Error::NoGpu`] if the device cannot time them; [`Error::Gpu`] if it fails.
+    fn profile(&mut self, recording: &Recording) -> Result<Vec<Span>, Error>;
 
     /// Bytes in all buffers and textures this engine holds.
     fn allocated_bytes(&self) -> u64;

@@ -5,7 +5,7 @@
 
 mod engine;
 
-pub use engine::{Caps, Engine, Ticket};
+pub use engine::{Caps, Engine, Span, Ticket};
 use std::{fmt, ops::Range, sync::Arc};
 
 /// Sizes of a tensor, slowest dimension first; rank 1 or 2.

@@ -40,6 +40,16 @@ fn a_forward_is_timed() {
         assert!((number("tokens_per_s") / rate - 1.0).abs() < 1e-6, "{line}");
         assert!(!cfg!(target_os = "linux") || number("rss_mb") > 1.0);
     }
+    assert!(lines[0].get("kernels_ms").is_none() && lines[0].get("overhead").is_none());
+    let out = model(&a, &["--json", "--profile"]).output("profile");
+    let line: Value = serde_json::from_slice(&out).expect("JSON");
+    let kernels = line["kernels_ms"].as_object().expect("times of kernels");
+    let words = ["attention", "embed", "layer_norm", "linear", "linear_geglu", "pool"];
+    assert!(kernels.keys().eq(words), "{line}");
+    let sum: f64 = kernels.values().map(|ms| ms.as_f64().expect("a number")).sum();
+    let rest =
+        line["overhead"].as_f64().expect("a number") * line["ms"].as_f64().expect("a number");
+    assert!((sum + rest - line["ms"].as_f64().expect("a number")).abs() < 1e-6, "{line}");
     let text = String::from_utf8(model(&a, &[]).output("text")).expect("UTF-8");
     assert!(text.starts_with("W1: 2 sequences, 8 tokens: ") && text.lines().count() == 1, "{text}");
 }

@@ -26,7 +26,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("probe", &["error", "recording", "kernels", "batch", "cpu", "model", "narrow", "reference"]),
     ("tune", &["error", "recording", "cache", "kernels", "gpu", "cpu", "model", "probe"]),
     ("device", &["error", "recording", "kernels", "gpu", "cpu"]),
-    ("embedder", &["error", "batch", "device", "kernels", "model", "text", "tune"]),
+    ("embedder", &["error", "batch", "device", "kernels", "model", "recording", "text", "tune"]),
     ("bench", &["error", "recording", "kernels", "batch", "gpu", "probe", "device", "embedder"]),
     (
         "cli",
