@@ -191,7 +191,7 @@ impl Embedder {
         }
 
         let mut opened = options.device.open(options.tier, options.dtype)?;
-        let plan = plan(&opened, &config, &options)?;
+        let plan = plan(&opened, &config, &options);
         if let Some(plan) = &plan {
             opened.version.tier = plan.tier;
         }
@@ -434,11 +434,11 @@ impl Embedder {
 }
 
 /// What was found about the device, if it is for the tier that is asked for.
-fn plan(opened: &Opened, config: &Config, options: &Options) -> Result<Option<Plan>, Error> {
-    let Some((index, adapter)) = &opened.adapter else { return Ok(None) };
+fn plan(opened: &Opened, config: &Config, options: &Options) -> Option<Plan> {
+    let (index, adapter) = opened.adapter.as_ref()?;
     let key = tune::Key::new(adapter, opened.version.dtype, tune::Sizes::of(config));
     let plan = tune::plan(*index, &key, options.tune)?;
-    Ok(plan.filter(|plan| options.tier.is_none_or(|tier| tier == plan.tier)))
+    Some(plan).filter(|plan| options.tier.is_none_or(|tier| tier == plan.tier))
 }
 
 /// The same error, its index counting from `first`.

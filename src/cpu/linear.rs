@@ -262,7 +262,7 @@ mod tests {
 
     /// \[N, K\] in panels.
     fn pack(w: &[f32], k: usize) -> Vec<f32> {
-        Layout::Panels.arrange(w.to_vec(), [(w.len() / k) as u32, k as u32]).1
+        Layout::Panels.arrange(w.into(), [(w.len() / k) as u32, k as u32]).1.into_owned()
     }
 
     #[test]

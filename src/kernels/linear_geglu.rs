@@ -2,10 +2,11 @@
 //! `shaders/linear_geglu.wgsl` and the same in `shaders/naive/`, `shaders/texture/`,
 //! `shaders/matrix/`.
 
-use super::{row_slices, Tier, Tile, Version, specialise};
+use super::{PANEL, row_slices, Tier, Tile, Version, specialise};
 use crate::recording::{Format, Kernel, Program, Recording, Shape, Tensor, grid};
 pub use crate::reference::Activation;
 use bytemuck::{Pod, Zeroable};
+use std::borrow::Cow;
 
 /// Constants fixed when the pipeline is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,17 +67,29 @@ bindings!(Args { x: Read, w: Read, h: Write });
 /// Brings \[2F, K\] into the order that the kernels of a tier read.  On a GPU four rows of the
 /// gate, then the four of the other half that they multiply, and so on, so that an invocation has
 /// both; on the CPU each half by itself.
-pub fn arrange(tier: Tier, gate_first: bool, w: Vec<f32>, [n, k]: [u32; 2]) -> (Shape, Vec<f32>) {
+pub fn arrange(
+    tier: Tier,
+    gate_first: bool,
+    w: Cow<'_, [f32]>,
+    [n, k]: [u32; 2],
+) -> (Shape, Cow<'_, [f32]>) {
     let layout = Tile::new(tier).layout();
     let (first, second) = w.split_at(w.len() / 2);
     if matches!(tier, Tier::Twin | Tier::Blocked) {
-        let halves = [first, second].map(|half| layout.arrange(half.to_vec(), [n / 2, k]).1);
-        return ([n, k].into(), halves.concat());
+        if (n as usize / 2).is_multiple_of(PANEL) {
+            return layout.arrange(w, [n, k]); // no panel has rows of both
+        }
+        let halves = [first, second].map(|half| layout.arrange(half.into(), [n / 2, k]).1);
+        return ([n, k].into(), halves.concat().into());
     }
     let (gate, up) = if gate_first { (first, second) } else { (second, first) };
     let fours = gate.chunks_exact(4 * k as usize).zip(up.chunks_exact(4 * k as usize));
-    let w = fours.flat_map(|(gate, up)| gate.iter().chain(up)).copied().collect();
-    layout.arrange(w, [n, k])
+    let mut mixed = Vec::with_capacity(w.len());
+    for (gate, up) in fours {
+        mixed.extend_from_slice(gate);
+        mixed.extend_from_slice(up);
+    }
+    layout.arrange(mixed.into(), [n, k])
 }
 
 /// Makes a Spec runnable.
@@ -131,10 +144,10 @@ mod tests {
     #[test]
     fn halves_alternate_by_fours() {
         let w: Vec<f32> = (0..16).map(|n| n as f32).collect(); // F = 8, K = 1
-        let (_, arranged) = arrange(Tier::Naive, true, w.clone(), [16, 1]);
+        let (_, arranged) = arrange(Tier::Naive, true, (&w).into(), [16, 1]);
         assert_eq!(arranged[..8], [0.0, 1.0, 2.0, 3.0, 8.0, 9.0, 10.0, 11.0]);
-        let (_, arranged) = arrange(Tier::Tiled, false, w.clone(), [16, 1]);
+        let (_, arranged) = arrange(Tier::Tiled, false, (&w).into(), [16, 1]);
         assert_eq!(arranged[8..], [12.0, 13.0, 14.0, 15.0, 4.0, 5.0, 6.0, 7.0]);
-        assert_eq!(arrange(Tier::Twin, true, w.clone(), [16, 1]).1, w);
+        assert_eq!(arrange(Tier::Twin, true, (&w).into(), [16, 1]).1, w);
     }
 }

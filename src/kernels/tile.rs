@@ -2,8 +2,9 @@
 
 use super::{Tier, Version, gpu_versions, share};
 use crate::recording::{Const, Shape};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 /// How a product is tiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -237,27 +238,27 @@ impl fmt::Display for Tile {
 
 impl Layout {
     /// Brings \[N, K\] into this order.
-    pub fn arrange(self, w: Vec<f32>, [n, k]: [u32; 2]) -> (Shape, Vec<f32>) {
+    pub fn arrange(self, w: Cow<'_, [f32]>, [n, k]: [u32; 2]) -> (Shape, Cow<'_, [f32]>) {
         assert_eq!(w.len(), n as usize * k as usize, "weights");
         match self {
             Self::Rows => ([n, k].into(), w),
-            Self::Panels => {
-                let panels = w.chunks(PANEL * k as usize);
-                ([n, k].into(), panels.flat_map(|rows| transposed(rows, k as usize)).collect())
-            }
-            Self::Texels => {
-                let fours = w.chunks_exact(4 * k as usize);
-                let w = fours.flat_map(|rows| transposed(rows, k as usize));
-                ([n / 4, 4 * k].into(), w.collect())
-            }
+            Self::Panels => ([n, k].into(), transposed(&w, PANEL, k as usize).into()),
+            Self::Texels => ([n / 4, 4 * k].into(), transposed(&w, 4, k as usize).into()),
         }
     }
 }
 
-/// Rows of `k` elements, as columns.
-fn transposed(w: &[f32], k: usize) -> Vec<f32> {
-    let column = |n| w.iter().skip(n).step_by(k);
-    (0..k).flat_map(column).copied().collect()
+/// Blocks of `rows` rows of `k` elements, the last maybe of fewer, each column by column.
+fn transposed(w: &[f32], rows: usize, k: usize) -> Vec<f32> {
+    let mut out = vec![0.0; w.len()];
+    let blocks = out.par_chunks_mut(rows * k).zip(w.par_chunks(rows * k));
+    blocks.for_each(|(out, block)| {
+        for (n, column) in out.chunks_exact_mut(block.len() / k).enumerate() {
+            let elements = block.iter().skip(n).step_by(k);
+            column.iter_mut().zip(elements).for_each(|(to, from)| *to = *from);
+        }
+    });
+    out
 }
 
 #[cfg(test)]
@@ -267,14 +268,14 @@ mod tests {
     #[test]
     fn arrangements_by_hand() {
         let w: Vec<f32> = (0..16).map(|n| n as f32).collect(); // N = 8, K = 2
-        let (shape, panel) = Layout::Panels.arrange(w.clone(), [8, 2]);
+        let (shape, panel) = Layout::Panels.arrange((&w).into(), [8, 2]);
         assert_eq!((shape, &panel[..4]), ([8, 2].into(), &[0.0, 2.0, 4.0, 6.0][..]));
         let w65: Vec<f32> = (0..130).map(|n| n as f32).collect(); // N = 65, K = 2
-        let (_, panels) = Layout::Panels.arrange(w65, [65, 2]);
+        let (_, panels) = Layout::Panels.arrange(w65.into(), [65, 2]);
         assert_eq!((panels[63], panels[64], &panels[128..]), (126.0, 1.0, &[128.0, 129.0][..]));
-        let (shape, texels) = Layout::Texels.arrange(w.clone(), [8, 2]);
+        let (shape, texels) = Layout::Texels.arrange((&w).into(), [8, 2]);
         assert_eq!(shape, [2, 8].into());
         assert_eq!(texels[..8], [0.0, 2.0, 4.0, 6.0, 1.0, 3.0, 5.0, 7.0]);
-        assert_eq!(Layout::Rows.arrange(w.clone(), [8, 2]).1, w);
+        assert_eq!(Layout::Rows.arrange((&w).into(), [8, 2]).1, w);
     }
 }

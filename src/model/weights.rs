@@ -12,7 +12,7 @@ use crate::{
     narrow::F16_MAX,
     recording::{Engine, Format, Shape, Tensor},
 };
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 /// A product's matrix and bias.
 pub struct Linear {
@@ -132,8 +132,8 @@ struct Loader<'a> {
     used: BTreeSet<String>,
 }
 
-impl Loader<'_> {
-    fn read(&mut self, name: &str, shape: &[u32]) -> Result<Vec<f32>, Error> {
+impl<'a> Loader<'a> {
+    fn read(&mut self, name: &str, shape: &[u32]) -> Result<Cow<'a, [f32]>, Error> {
         // Old checkpoints call a LayerNorm's weight and bias gamma and beta.
         let old = name.replace("LayerNorm.weight", "LayerNorm.gamma");
         let old = old.replace("LayerNorm.bias", "LayerNorm.beta");
@@ -158,7 +158,7 @@ impl Loader<'_> {
     }
 
     /// A tensor that may be stored as f16.
-    fn read_half(&mut self, name: &str, shape: &[u32]) -> Result<Vec<f32>, Error> {
+    fn read_half(&mut self, name: &str, shape: &[u32]) -> Result<Cow<'a, [f32]>, Error> {
         let values = self.read(name, shape)?;
         let large = |value: &f32| value.abs() > F16_MAX;
         match values.iter().position(large).filter(|_| self.version.weights().half()) {
@@ -171,7 +171,7 @@ impl Loader<'_> {
     }
 
     /// A product's matrix as the tier's kernels read it.
-    fn weights(&mut self, values: Vec<f32>, shape: [u32; 2]) -> Result<Tensor, Error> {
+    fn weights(&mut self, values: Cow<'_, [f32]>, shape: [u32; 2]) -> Result<Tensor, Error> {
         let (shape, values) = Tile::new(self.version.tier).layout().arrange(values, shape);
         self.engine.upload(shape, self.version.weights(), &values)
     }
@@ -180,10 +180,11 @@ impl Loader<'_> {
     fn linear(&mut self, names: &[String], [n, k]: [u32; 2]) -> Result<Linear, Error> {
         let (mut w, mut bias) = (Vec::new(), Vec::new());
         for name in names {
-            w.extend(self.read_half(&format!("{name}.weight"), &[n, k])?);
-            bias.extend(self.read(&format!("{name}.bias"), &[n])?);
+            w.push(self.read_half(&format!("{name}.weight"), &[n, k])?);
+            bias.extend_from_slice(&self.read(&format!("{name}.bias"), &[n])?);
         }
         let rows = bias.len() as u32;
+        let w = if w.len() == 1 { w.remove(0) } else { w.concat().into() };
         Ok(Linear { w: self.weights(w, [rows, k])?, bias: self.upload([rows].into(), &bias)? })
     }
 

@@ -8,6 +8,7 @@ use crate::{
     narrow::{from_f16, to_f16},
     recording::{Engine, Format, Recording, Shape, Tensor},
 };
+use std::borrow::Cow;
 
 /// First token of each sequence, and the total.
 pub(super) fn offsets(lengths: &[u32]) -> Vec<u32> {
@@ -107,11 +108,11 @@ impl Seeded<'_> {
     pub(super) fn weights(
         &mut self,
         [n, k]: [u32; 2],
-        arrange: impl FnOnce(Vec<f32>, [u32; 2]) -> (Shape, Vec<f32>),
+        arrange: impl FnOnce(Cow<'static, [f32]>, [u32; 2]) -> (Shape, Cow<'static, [f32]>),
     ) -> Result<Tensor, Error> {
         let w = self.drawn(n as usize * k as usize, 1.0 / (k as f32).sqrt(), 0.0);
-        let (shape, w) = arrange(w, [n, k]);
-        self.store(shape, w, Role::Weights)
+        let (shape, w) = arrange(w.into(), [n, k]);
+        self.store(shape, w.into_owned(), Role::Weights)
     }
 
     /// Numbers in a buffer in every tier.

@@ -63,22 +63,26 @@ impl Sizes {
 }
 
 /// The plan for adapter number `index` of [`gpu::adapters`](crate::gpu::adapters), if there is one
-/// or one may be searched for.
-///
-/// # Errors
-/// Those of the device, while searching.
-pub fn plan(index: usize, key: &Key, how: Tune) -> Result<Option<Plan>, Error> {
+/// or one may be searched for.  A search that fails leaves the usual one.
+pub fn plan(index: usize, key: &Key, how: Tune) -> Option<Plan> {
     if how == Tune::Off {
-        return Ok(None);
+        return None;
     }
     let known = store::load(key);
     if known.is_some() || how == Tune::Known || store::path(key).is_none() {
-        return Ok(known);
+        return known;
     }
     tracing::info!("fitting kernels to {}, once", key.adapter());
-    let found = search(index, key.dtype(), key.sizes(), BUDGET, |_| {})?;
-    store::save(key, &found.plan);
-    Ok(Some(found.plan))
+    match search(index, key.dtype(), key.sizes(), BUDGET, |_| {}) {
+        Ok(found) => {
+            store::save(key, &found.plan);
+            Some(found.plan)
+        }
+        Err(error) => {
+            tracing::warn!("kernels could not be fitted: {error}");
+            None
+        }
+    }
 }
 
 /// Searches and keeps what was found, whatever was known before.

@@ -128,6 +128,11 @@ impl<R: FnMut(&Trial)> Search<R> {
         let caps = self.engine.caps().clone();
         let usual = Tier::choose(&caps);
         let e = self.sizes.head_width();
+        if usual == Tier::Naive {
+            // A device that can do no more has nothing to choose from.
+            let (plan, clock) = (Plan::usual(usual, e), self.clock);
+            return Ok(Found { plan, complete: true, clock, totals: [Duration::ZERO; 2] });
+        }
         let mut tiers = Tier::of(&caps);
         tiers.retain(|tier| *tier != usual && *tier != Tier::Naive);
         let mut best = (Plan::usual(usual, e), self.total(usual, f64::INFINITY)?);

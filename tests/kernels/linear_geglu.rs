@@ -50,7 +50,7 @@ fn gelu(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
     let input: Vec<f32> = x.chunks_exact(4).flat_map(|row| [row, &[1.0; 4]].concat()).collect();
     let unit = |n: usize| (0..8).map(move |k| if k == n { 1.0 } else { 0.0 });
     let w: Vec<f32> = (0..8).flat_map(unit).collect();
-    let (shape, w) = linear_geglu::arrange(version.tier, true, w, [8, 8]);
+    let (shape, w) = linear_geglu::arrange(version.tier, true, w.into(), [8, 8]);
     let w = engine.upload(shape, version.weights(), &w)?;
     let input = engine.upload([ROWS, 8].into(), version.stream(), &input)?;
     let h = engine.alloc([ROWS, 4].into(), version.wide())?;
