@@ -11,7 +11,7 @@ mod checkpoint;
 mod common;
 
 use checkpoint::Recipe;
-use common::{Device, REQUIRE};
+use common::Device;
 use jinabert::{
     Error,
     batch::{PackedBatch, Tokens, plan},
@@ -30,7 +30,7 @@ type Rule = fn(&Device, Tier) -> Outcome;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let (devices, missing) = common::devices();
+    let (devices, mut trials) = common::devices();
     let rules: [(&str, Rule); 7] = [
         ("batch mates and order change nothing", mates),
         ("8192 tokens agree with the twin", long),
@@ -40,7 +40,6 @@ fn main() {
         ("small dispatches and submissions change nothing", pieces),
         ("no dispatch of 8192 tokens is long", short),
     ];
-    let mut trials = Vec::new();
     for (name, device) in &devices {
         let tier = device.tier();
         for (n, (rule, holds)) in rules.into_iter().enumerate() {
@@ -49,14 +48,6 @@ fn main() {
             // The naive tier takes minutes over the first two.
             trials.push(trial.with_ignored_flag(tier == Tier::Naive && n < 2));
         }
-    }
-    for name in missing {
-        let message = format!("{REQUIRE} names `{name}`, which this machine does not have");
-        trials.push(Trial::test(format!("{name}/required"), move || Err(message.into())));
-    }
-    if devices.len() == 1 {
-        let trial = Trial::test("gpu/all: no adapter on this machine", || Ok(()));
-        trials.push(trial.with_ignored_flag(true));
     }
     libtest_mimic::run(&arguments, trials).exit();
 }

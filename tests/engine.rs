@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Device, REQUIRE};
+use common::Device;
 use jinabert::{
     batch::{PackedBatch, Tokens},
     kernels::{Tier, linear},
@@ -18,13 +18,12 @@ type Rule = fn(&Device, Tier) -> Outcome;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let (devices, missing) = common::devices();
+    let (devices, mut trials) = common::devices();
     let rules: [(&str, Rule); 3] = [
         ("broken kernels are errors", broken),
         ("batches under way do not meet", under_way),
         ("a failure spoils nothing else", failure),
     ];
-    let mut trials = Vec::new();
     for (name, device) in &devices {
         // The CPU compiles nothing, and cannot fail.
         let of_all = |rule: &str| *device != Device::Cpu || rule.starts_with("batches");
@@ -33,14 +32,6 @@ fn main() {
             let holds = move || Ok(holds(&device, device.tier())?);
             trials.push(Trial::test(format!("{name}/{rule}"), holds));
         }
-    }
-    for name in missing {
-        let message = format!("{REQUIRE} names `{name}`, which this machine does not have");
-        trials.push(Trial::test(format!("{name}/required"), move || Err(message.into())));
-    }
-    if devices.len() == 1 {
-        let trial = Trial::test("gpu/all: no adapter on this machine", || Ok(()));
-        trials.push(trial.with_ignored_flag(true));
     }
     libtest_mimic::run(&arguments, trials).exit();
 }

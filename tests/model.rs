@@ -11,7 +11,7 @@ mod checkpoint;
 mod common;
 
 use checkpoint::Recipe;
-use common::{Device, REQUIRE};
+use common::Device;
 use jinabert::{
     batch::{PackedBatch, Tokens},
     kernels::{Dtype, Tier, Version},
@@ -69,8 +69,7 @@ struct Expect {
 
 fn main() {
     let arguments = Arguments::from_args();
-    let (devices, missing) = common::devices();
-    let mut trials = Vec::new();
+    let (devices, mut trials) = common::devices();
     for dir in fixtures() {
         let name = dir.file_name().expect("a directory").to_string_lossy().into_owned();
         if dir.join("tokenizer.json").exists() {
@@ -85,14 +84,6 @@ fn main() {
                 }));
             }
         }
-    }
-    for name in missing {
-        let message = format!("{REQUIRE} names `{name}`, which this machine does not have");
-        trials.push(Trial::test(format!("{name}/required"), move || Err(message.into())));
-    }
-    if devices.len() == 1 {
-        let trial = Trial::test("gpu/all: no adapter on this machine", || Ok(()));
-        trials.push(trial.with_ignored_flag(true));
     }
     libtest_mimic::run(&arguments, trials).exit();
 }

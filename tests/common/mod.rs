@@ -5,6 +5,7 @@ use jinabert::{
     kernels::Tier,
     recording::{Caps, Engine},
 };
+use libtest_mimic::Trial;
 
 /// A device under test: the CPU engine, or an adapter by its position.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,10 +48,11 @@ impl Device {
 }
 
 /// Environment variable: adapters that must be there, parts of their names, comma-separated.
-pub const REQUIRE: &str = "JINABERT_REQUIRE";
+const REQUIRE: &str = "JINABERT_REQUIRE";
 
-/// Every device of this machine with a short name, and the required ones that are missing.
-pub fn devices() -> (Vec<(String, Device)>, Vec<String>) {
+/// Every device of this machine with a short name, and trials for those that are not there: failed
+/// where they are required, ignored where there is no adapter at all.
+pub fn devices() -> (Vec<(String, Device)>, Vec<Trial>) {
     let mut found = vec![("cpu".to_owned(), Device::Cpu)];
     for (index, adapter) in gpu::adapters().into_iter().enumerate() {
         let name = adapter.name.split([' ', '(']).next().unwrap_or_default().to_lowercase();
@@ -60,8 +62,20 @@ pub fn devices() -> (Vec<(String, Device)>, Vec<String>) {
     let required = std::env::var(REQUIRE).unwrap_or_default().to_lowercase();
     let missing = required
         .split(',')
-        .filter(|part| !part.is_empty() && !found.iter().any(|(name, _)| name.contains(part)))
-        .map(str::to_owned)
+        .filter(|part| !part.is_empty() && !found.iter().any(|(name, _)| name.contains(part)));
+    let mut trials: Vec<_> = missing
+        .map(|part| {
+            let message = format!("{REQUIRE} names `{part}`, which this machine does not have");
+            Trial::test(format!("{part}/required"), move || Err(message.into()))
+        })
         .collect();
-    (found, missing)
+    if found.len() == 1 {
+        trials.push(ignored("gpu/all", "no adapter on this machine"));
+    }
+    (found, trials)
+}
+
+/// A trial that is not run, with the reason in its name.
+pub fn ignored(name: &str, why: &str) -> Trial {
+    Trial::test(format!("{name}: {why}"), || Ok(())).with_ignored_flag(true)
 }

@@ -16,7 +16,7 @@ mod linear;
 mod linear_geglu;
 mod pool;
 
-use common::{Device, REQUIRE};
+use common::{Device, ignored};
 use jinabert::{
     kernels::{Tier, Tile, Version},
     probe::{Problem, Recorded},
@@ -44,7 +44,7 @@ struct Suite {
 
 fn main() {
     let arguments = Arguments::from_args();
-    let (devices, missing) = common::devices();
+    let (devices, mut trials) = common::devices();
     let suites = [
         ("embed", embed::suite as fn() -> Suite),
         ("linear", linear::suite),
@@ -58,7 +58,6 @@ fn main() {
     let kernels: Vec<_> = jinabert::kernels::ALL.iter().map(|kernel| kernel.word).collect();
     assert_eq!(words, kernels, "every kernel has a suite");
 
-    let mut trials = Vec::new();
     for (name, device) in &devices {
         for (word, suite) in &suites {
             for version in suite().hard[0].versions(&device.experimental_caps()) {
@@ -71,18 +70,7 @@ fn main() {
             }
         }
     }
-    for name in missing {
-        let message = format!("{REQUIRE} names `{name}`, which this machine does not have");
-        trials.push(Trial::test(format!("{name}/required"), move || Err(message.into())));
-    }
-    if devices.len() == 1 {
-        trials.push(ignored("gpu/all", "no adapter on this machine"));
-    }
     libtest_mimic::run(&arguments, trials).exit();
-}
-
-fn ignored(name: &str, why: &str) -> Trial {
-    Trial::test(format!("{name}: {why}"), || Ok(())).with_ignored_flag(true)
 }
 
 fn trials_of(name: &str, device: &Device, version: Version, suite: fn() -> Suite) -> Vec<Trial> {
