@@ -287,7 +287,7 @@ impl Embedder {
             let mut texts = texts.chunks(WINDOW);
             scope.spawn(move || texts.all(send));
             for tokenized in windows {
-                let tokenized = tokenized.map_err(|error| later(error, embedded.len()))?;
+                let tokenized = tokenized.map_err(|error| error.moved(|n| embedded.len() + n))?;
                 embedded.extend(self.embed_tokenized(&tokenized)?);
             }
             Ok(embedded)
@@ -364,13 +364,26 @@ impl Embedder {
     /// As [`Embedder::embed_tokens`], and [`Error::NoGpu`] where the device cannot tell.
     pub fn profile(&self, sequences: &[&Tokens]) -> Result<Vec<Span>, Error> {
         let output = Output::Vectors { dims: self.dims as u32, normalize: self.normalize };
-        let lengths: Vec<usize> = sequences.iter().map(|tokens| tokens.len()).collect();
         let mut spans = Vec::new();
-        for members in batch::plan(&lengths, self.batch_tokens) {
-            let batch = PackedBatch::new(members.iter().map(|&n| sequences[n]));
+        for (_, batch) in self.batches(sequences)? {
             spans.extend(self.model().profile(&batch, output)?);
         }
         Ok(spans)
+    }
+
+    /// Checks all sequences, and packs one batch after the other with its members.
+    fn batches<'a>(
+        &self,
+        sequences: &'a [&'a Tokens],
+    ) -> Result<impl Iterator<Item = (Vec<usize>, PackedBatch)> + 'a, Error> {
+        for (index, tokens) in sequences.iter().enumerate() {
+            self.check(index, tokens)?;
+        }
+        let lengths: Vec<usize> = sequences.iter().map(|tokens| tokens.len()).collect();
+        Ok(batch::plan(&lengths, self.batch_tokens).into_iter().map(|members| {
+            let batch = PackedBatch::new(members.iter().map(|&n| sequences[n]));
+            (members, batch)
+        }))
     }
 
     /// Runs all sequences in batches; `collect` receives the members of each batch and what it
@@ -381,15 +394,10 @@ impl Embedder {
         output: Output,
         mut collect: impl FnMut(&[usize], &PackedBatch, Vec<f32>),
     ) -> Result<(), Error> {
-        for (index, tokens) in sequences.iter().enumerate() {
-            self.check(index, tokens)?;
-        }
-        let lengths: Vec<usize> = sequences.iter().map(|tokens| tokens.len()).collect();
         // The device computes a batch while the next is packed and recorded.  On an error those
         // under way are dropped: the device finishes them, and the next call waits its turn.
         let mut under_way = VecDeque::new();
-        for members in batch::plan(&lengths, self.batch_tokens) {
-            let batch = PackedBatch::new(members.iter().map(|&n| sequences[n]));
+        for (members, batch) in self.batches(sequences)? {
             let running = self.model().submit(&batch, output)?;
             under_way.push_back((members, batch, running));
             if under_way.len() > AHEAD
@@ -435,21 +443,10 @@ impl Embedder {
 
 /// What was found about the device, if it is for the tier that is asked for.
 fn plan(opened: &Opened, config: &Config, options: &Options) -> Option<Plan> {
-    let (index, adapter) = opened.adapter.as_ref()?;
+    let (index, adapter) = opened.adapter.as_ref().filter(|_| options.tune != Tune::Off)?;
     let key = tune::Key::new(adapter, opened.version.dtype, tune::Sizes::of(config));
     let plan = tune::plan(*index, &key, options.tune)?;
     Some(plan).filter(|plan| options.tier.is_none_or(|tier| tier == plan.tier))
-}
-
-/// The same error, its index counting from `first`.
-fn later(error: Error, first: usize) -> Error {
-    match error {
-        Error::Input { index, what } => Error::Input { index: first + index, what },
-        Error::TooLong { index, tokens, limit } => {
-            Error::TooLong { index: first + index, tokens, limit }
-        }
-        other => other,
-    }
 }
 
 fn dimensions(asked: Option<usize>, hidden: usize) -> Result<usize, Error> {

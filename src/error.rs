@@ -53,6 +53,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same of another position: what the caller knows input `index` as.
+    pub(crate) fn moved(self, place: impl FnOnce(usize) -> usize) -> Self {
+        match self {
+            Self::Input { index, what } => Self::Input { index: place(index), what },
+            Self::TooLong { index, tokens, limit } => {
+                Self::TooLong { index: place(index), tokens, limit }
+            }
+            other => other,
+        }
+    }
+
     /// The process exit code: 2 bad options; after `sysexits.h`, 65 bad data, 66 missing or bad
     /// model, 69 no device.
     pub fn exit_code(&self) -> u8 {

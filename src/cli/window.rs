@@ -42,7 +42,7 @@ impl Window {
             // The index of an error counts texts, not items.
             false => {
                 let tokenized = embedder.tokenize(&texts);
-                tokenized.map_err(|error| at_line(moved(error, &lines), &items))?
+                tokenized.map_err(|error| at_line(error.moved(|n| lines[n]), &items))?
             }
         };
         Ok(Self { items, tokenized, position })
@@ -121,17 +121,6 @@ impl Reader {
             Some(Err(panic)) => panic::resume_unwind(panic),
             _ => Ok(None),
         }
-    }
-}
-
-/// The same error, its index counting through `positions`.
-fn moved(error: Error, positions: &[usize]) -> Error {
-    match error {
-        Error::Input { index, what } => Error::Input { index: positions[index], what },
-        Error::TooLong { index, tokens, limit } => {
-            Error::TooLong { index: positions[index], tokens, limit }
-        }
-        other => other,
     }
 }
 
