@@ -1,6 +1,7 @@
 //! Everything that was measured, as it is written to JSON and read back.
 
-use super::{kernels::Row, roof::Roof, stats::Spread, target::Clock};
+use super::{kernels::Row, roof::Roof, stats::Spread};
+use crate::probe::Clock;
 use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -5,12 +5,12 @@
 
 use super::{
     stats::{Limits, Spread},
-    target::{Clock, Open, Target, repeated, wall},
+    target::{Open, Target, repeated, wall},
 };
 use crate::{
     error::Error,
     kernels::{Interface, Tier},
-    probe::Problem,
+    probe::{Clock, Problem},
     recording::{Access, Binding, Const, Engine, Format, Kernel, Program, Recording, Tensor, grid},
 };
 use bytemuck::{Pod, Zeroable};

@@ -9,32 +9,13 @@ use crate::{
     error::Error,
     gpu,
     kernels::{Dtype, Tier},
+    probe::Clock,
     recording::{Caps, Command, Engine, Format, Recording, Tensor},
 };
-use serde::{Deserialize, Serialize};
 use std::{
-    fmt, fs,
+    fs,
     time::{Duration, Instant},
 };
-
-/// How times were taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Clock {
-    /// By the device, at the beginning and the end of a pass.
-    Timestamps,
-    /// From submitting to the end of waiting, less what an empty submission takes.
-    Wall,
-}
-
-impl fmt::Display for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Timestamps => "timestamps",
-            Self::Wall => "wall clock",
-        })
-    }
-}
 
 /// A device for one engine after another: every problem gets its own, so that memory comes back.
 pub struct Target {

@@ -4,7 +4,7 @@ use super::{Failure, args::Tune, shipped};
 use crate::{
     Device, Error, gpu,
     model::Config,
-    tune::{self, Clock, Found, Key, Sizes, Trial, Verdict},
+    tune::{self, Found, Key, Sizes, Trial, Verdict},
 };
 use std::{
     io::{self, Write},
@@ -69,15 +69,7 @@ fn line(out: &mut impl Write, trial: &Trial) -> io::Result<()> {
 
 fn finish(out: &mut impl Write, key: &Key, found: &Found) -> io::Result<()> {
     let plan = &found.plan;
-    writeln!(
-        out,
-        "\nfastest: {} kernels, times by {}",
-        plan.tier,
-        match found.clock {
-            Clock::Timestamps => "timestamps",
-            Clock::Wall => "the wall clock",
-        }
-    )?;
+    writeln!(out, "\nfastest: {} kernels, times by {}", plan.tier, found.clock)?;
     for tiles in &plan.products {
         let rows = match tiles.rows {
             u32::MAX => "more rows".to_owned(),

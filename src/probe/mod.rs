@@ -3,6 +3,7 @@
 //! The tests compare two engines on it, `jinabert doctor` checks a device with it, and the
 //! benchmarks time it.
 
+mod clock;
 mod compare;
 mod seeded;
 
@@ -17,6 +18,7 @@ use crate::{
     },
     recording::{Caps, Engine, Format, Recording, Tensor},
 };
+pub use clock::Clock;
 pub use compare::{Checked, Tolerance, compare};
 pub use seeded::UNWRITTEN;
 use seeded::{Role, Seeded, offsets};

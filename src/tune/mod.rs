@@ -12,7 +12,8 @@ use crate::{
     kernels::{Plan, linear_geglu::Activation},
     model::Config,
 };
-pub use search::{Clock, Found, Trial, Verdict, search};
+use search::search;
+pub use search::{Found, Trial, Verdict};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 pub use store::{Key, path};
@@ -73,16 +74,9 @@ pub fn plan(index: usize, key: &Key, how: Tune) -> Option<Plan> {
         return known;
     }
     tracing::info!("fitting kernels to {}, once", key.adapter());
-    match search(index, key.dtype(), key.sizes(), BUDGET, |_| {}) {
-        Ok(found) => {
-            store::save(key, &found.plan);
-            Some(found.plan)
-        }
-        Err(error) => {
-            tracing::warn!("kernels could not be fitted: {error}");
-            None
-        }
-    }
+    let found = renew(index, key, BUDGET, |_| {});
+    let failed = |error: &Error| tracing::warn!("kernels could not be fitted: {error}");
+    found.inspect_err(failed).ok().map(|found| found.plan)
 }
 
 /// Searches and keeps what was found, whatever was known before.

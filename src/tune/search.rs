@@ -5,22 +5,13 @@ use crate::{
     error::Error,
     gpu,
     kernels::{Dtype, Plan, Tier, Tile, Version, attention, linear, linear_geglu},
-    probe::{Problem, Recorded, compare},
-    recording::{Engine, Format, Kernel, Recording, Tensor},
+    probe::{Clock, Problem, Recorded, compare},
+    recording::{Engine, Format, Recording, Tensor},
 };
 use std::{
     fmt,
     time::{Duration, Instant},
 };
-
-/// How times were taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clock {
-    /// By the device.
-    Timestamps,
-    /// From submitting to the end of waiting.
-    Wall,
-}
 
 /// A candidate that was tried.
 #[derive(Clone, Debug)]
@@ -168,7 +159,7 @@ impl<R: FnMut(&Trial)> Search<R> {
     /// for many.
     fn total(&mut self, tier: Tier, most: f64) -> Result<Total, Error> {
         let usual = Plan::usual(tier, self.sizes.head_width());
-        let few = timed_rows(usual.products[0].rows.min(16));
+        let few = timed_rows(usual.products[0].rows);
         let few = self.sum(&usual, 0, few)?;
         let hopeless = few.as_secs_f64() > most;
         let last = usual.products.len() - 1;
@@ -182,8 +173,8 @@ impl<R: FnMut(&Trial)> Search<R> {
     fn sum(&mut self, plan: &Plan, n: usize, rows: u32) -> Result<Duration, Error> {
         let mut sum = Duration::ZERO;
         for word in WORDS {
-            let mut bench = self.bench(word, plan.tier, rows)?;
-            sum += self.trial(&mut bench, word.choice(plan, n)).unwrap_or(Duration::MAX / 8);
+            let bench = self.bench(word, plan.tier, rows)?;
+            sum += self.trial(&bench, word.choice(plan, n)).unwrap_or(Duration::MAX / 8);
         }
         Ok(sum)
     }
@@ -199,13 +190,13 @@ impl<R: FnMut(&Trial)> Search<R> {
             if candidates.len() < 2 || self.late() {
                 continue;
             }
-            let mut bench = self.bench(word, plan.tier, timed_rows(most))?;
+            let bench = self.bench(word, plan.tier, timed_rows(most))?;
             let mut times = Vec::new();
             for &candidate in &candidates {
                 if self.late() && !times.is_empty() {
                     break;
                 }
-                times.extend(self.trial(&mut bench, candidate).map(|time| (time, candidate)));
+                times.extend(self.trial(&bench, candidate).map(|time| (time, candidate)));
             }
             times.sort_by_key(|(time, _)| *time);
             let Some(&(_, best)) = times.first().filter(|(_, best)| *best != candidates[0]) else {
@@ -237,7 +228,7 @@ impl<R: FnMut(&Trial)> Search<R> {
     }
 
     /// Checks and times a candidate; `None` if it is wrong.
-    fn trial(&mut self, bench: &mut Bench, choice: Choice) -> Option<Duration> {
+    fn trial(&mut self, bench: &Bench, choice: Choice) -> Option<Duration> {
         let timed = bench.check(&mut self.engine, choice).and_then(|()| {
             let recording = bench.retiled(&bench.large.recording, choice);
             self.time(&recording, &bench.sink).map_err(|error| error.to_string())
@@ -334,7 +325,7 @@ impl Bench {
             (Word::Linear | Word::LinearAdd, Choice::Product(tile)) => {
                 let residual = self.word == Word::LinearAdd;
                 let spec = linear::Spec { tile, ..linear::Spec::new(self.version, residual) };
-                let kernel: Kernel<_> = linear::kernel(spec);
+                let kernel = linear::kernel(spec);
                 linear::record(&mut out, &kernel, linear::Args::from(&command));
             }
             (Word::LinearGeglu, Choice::Product(tile)) => {

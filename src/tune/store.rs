@@ -8,7 +8,7 @@ use crate::{
     recording::Caps,
 };
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 /// All that a plan depends on; another of anything is another plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,12 +33,12 @@ struct Entry {
 impl Key {
     /// Of a model's sizes on an adapter.
     pub fn new(adapter: &AdapterSummary, dtype: Dtype, sizes: Sizes) -> Self {
-        let texts = kernels::ALL.iter().flat_map(|kernel| (kernel.programs)());
-        let texts = texts.map(|program| program.text).chain(gpu::library());
-        let mut sum = 0u64;
-        for text in texts {
-            sum = sum.rotate_left(1) ^ cache::checksum(text.as_bytes());
-        }
+        let programs = kernels::ALL.iter().flat_map(|kernel| (kernel.programs)());
+        let texts: BTreeSet<_> =
+            programs.map(|program| program.text).chain(gpu::library()).collect();
+        let sum = texts
+            .iter()
+            .fold(0u64, |sum, text| sum.rotate_left(1) ^ cache::checksum(text.as_bytes()));
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             shaders: sum,
