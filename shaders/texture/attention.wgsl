@@ -61,8 +61,8 @@ fn attention(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    let entry = params.first + wg.y * grid.x + wg.x;
-    let head = wg.z;
+    let entry = params.first + wg.z * grid.y + wg.y;
+    let head = wg.x;
     if entry >= params.tiles { return; } // uniform over the workgroup
     let lane = lid % S;
     let start = cu_seqlens[tiles[entry].x];

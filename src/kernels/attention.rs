@@ -242,6 +242,12 @@ pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, skip: f32,
     for (range, flops) in slices(costs, rec.most) {
         (params.first, params.tiles) = (range.start, range.end);
         let [x, y, _] = grid(range.len() as u32);
-        rec.dispatch(kernel, params, &args.list(), [x, y, heads], flops);
+        // Software drivers give each core one run of workgroups: heads that skip much must not come
+        // one behind the other.  On cards those of a head share what they load.
+        let grid = match kernel.spec.tile {
+            Tile::Texture { .. } => [heads, x, y],
+            Tile::Naive | Tile::Tiled | Tile::Staged { .. } => [x, y, heads],
+        };
+        rec.dispatch(kernel, params, &args.list(), grid, flops);
     }
 }
