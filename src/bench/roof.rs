@@ -213,8 +213,10 @@ fn latency(open: &mut Open, budget: Budget) -> Result<(Spread, f64), Error> {
             small.record(&mut **engine, Tier::Blocked, 1)?.recording
         }
         Open::Gpu(engine) => {
-            let (x, y) =
-                (engine.upload(four, Format::F32, &[1.0; 4])?, engine.alloc(four, Format::F32)?);
+            let (x, y) = (
+                engine.upload(four, Format::F32, (&[1.0; 4]).into())?,
+                engine.alloc(four, Format::F32)?,
+            );
             record_copy(&copy(), &x, &y)
         }
     };

@@ -1,12 +1,13 @@
-use super::{attention, layer_norm, linear, pool, reach::Rows, simd::Line};
+use super::{attention, layer_norm, linear, pool, reach::Rows};
 use crate::{
+    elements::Elements,
     error::Error,
     kernels::{self, Tier, attention::TILE},
+    memory::Zeroed,
     recording::{Caps, Command, Const, Format, Recording, Shape, Span, Tensor, Ticket},
     reference::{self, Activation, Heads, Part},
 };
-use rayon::prelude::*;
-use std::{borrow::Cow, f32::consts::LOG2_E, ops::Range, time::Instant};
+use std::{borrow::Cow, f32::consts::LOG2_E, mem, ops::Range, time::Instant};
 
 /// Runs recordings on the CPU.
 ///
@@ -16,7 +17,7 @@ pub struct Engine {
     tier: Tier,
     caps: Caps,
     dispatch_flops: f64,
-    slots: Vec<Vec<Line>>,
+    slots: Vec<Zeroed>,
 }
 
 impl Engine {
@@ -41,12 +42,22 @@ impl Engine {
     }
 
     fn slot(&self, tensor: &Tensor) -> &[f32] {
-        let buffer: &[f32] = bytemuck::cast_slice(&self.slots[tensor.slot as usize]);
-        &buffer[tensor.offset as usize..]
+        assert_eq!(tensor.format, Format::F32, "only a table is in other formats");
+        let elements: &[f32] = bytemuck::cast_slice(self.slots[tensor.slot as usize].get());
+        &elements[tensor.offset as usize..]
     }
 
     fn f32(&self, tensor: &Tensor) -> &[f32] {
         &self.slot(tensor)[..tensor.shape.len()]
+    }
+
+    /// What may be in f16.
+    fn table(&self, tensor: &Tensor) -> Elements<'_> {
+        let bytes = self.slots[tensor.slot as usize].get();
+        match tensor.format {
+            Format::F16 => Elements::F16(Cow::Borrowed(bytemuck::cast_slice(bytes))),
+            _ => self.f32(tensor).into(),
+        }
     }
 
     /// What may be a range of columns.
@@ -72,8 +83,9 @@ impl Engine {
 
     /// Lends out the elements of `tensor` for writing, and this engine for reading everything else.
     fn store(&mut self, tensor: &Tensor, fill: impl FnOnce(&Self, &mut [f32])) {
-        let mut buffer = std::mem::take(&mut self.slots[tensor.slot as usize]);
-        let elements: &mut [f32] = bytemuck::cast_slice_mut(&mut buffer);
+        let slot = &mut self.slots[tensor.slot as usize];
+        let mut buffer = mem::replace(slot, Zeroed::NONE);
+        let elements: &mut [f32] = bytemuck::cast_slice_mut(buffer.get_mut());
         fill(self, &mut elements[tensor.offset as usize..][..tensor.shape.len()]);
         self.slots[tensor.slot as usize] = buffer;
     }
@@ -97,13 +109,15 @@ impl Engine {
         let part = Part { first: p.first, rows: p.rows };
         self.store(a.x, |m, x| {
             let (ids, type_ids) = (m.u32(a.ids), m.u32(a.type_ids));
-            let (word, kind) = (m.f32(a.word), m.f32(a.kind));
+            let (word, kind) = (m.table(a.word), m.f32(a.kind));
             let (gamma, beta) = (m.f32(a.gamma), m.f32(a.beta));
-            let embed = match m.tier {
-                Tier::Twin => reference::embed,
-                _ => layer_norm::embed,
-            };
-            embed(ids, type_ids, word, kind, gamma, beta, part, p.eps, x);
+            match m.tier {
+                Tier::Twin => {
+                    let word = word.widened();
+                    reference::embed(ids, type_ids, &word, kind, gamma, beta, part, p.eps, x);
+                }
+                _ => layer_norm::embed(ids, type_ids, &word, kind, gamma, beta, part, p.eps, x),
+            }
         });
     }
 
@@ -237,27 +251,33 @@ impl crate::recording::Engine for Engine {
         self.dispatch_flops = flops;
     }
 
-    fn upload(&mut self, shape: Shape, format: Format, data: &[f32]) -> Result<Tensor, Error> {
-        assert_eq!(data.len(), shape.len(), "elements of {shape}");
-        assert_eq!(format, Format::F32, "the CPU has f32 only");
-        let mut buffer = room(shape.len())?;
-        buffer.par_extend(data.par_chunks(16).with_min_len(1 << 12).map(Line::of));
-        self.slots.push(buffer);
-        Ok(Tensor::new(self.slots.len() as u32 - 1, shape, format))
+    fn upload(
+        &mut self,
+        shape: Shape,
+        format: Format,
+        data: Elements<'_>,
+    ) -> Result<Tensor, Error> {
+        let tensor = self.alloc(shape, format)?;
+        let buffer = self.slots[tensor.slot as usize].get_mut();
+        match format {
+            Format::F16 => data.write_f16(bytemuck::cast_slice_mut(buffer)),
+            _ => data.write_f32(bytemuck::cast_slice_mut(buffer)),
+        }
+        Ok(tensor)
     }
 
     fn alloc(&mut self, shape: Shape, format: Format) -> Result<Tensor, Error> {
-        assert_eq!(format, Format::F32, "the CPU has f32 only");
-        self.slots.push(zeros(shape.len())?);
+        assert!(!format.texture(), "the CPU has no textures");
+        self.slots.push(room(shape.len(), format)?);
         Ok(Tensor::new(self.slots.len() as u32 - 1, shape, format))
     }
 
     fn reserve(&mut self, views: &[Tensor]) -> Result<(), Error> {
         let buffer = &mut self.slots[views[0].slot as usize];
         let needed = views.iter().map(|view| view.shape.len()).max().unwrap_or(0);
-        if buffer.len() < Line::count(needed) {
-            *buffer = Vec::new(); // give the old one back before asking for more
-            *buffer = zeros(needed)?;
+        if buffer.get().len() < 4 * needed {
+            *buffer = Zeroed::NONE; // give the old one back before asking for more
+            *buffer = room(needed, Format::F32)?;
         }
         Ok(())
     }
@@ -283,22 +303,14 @@ impl crate::recording::Engine for Engine {
     }
 
     fn allocated_bytes(&self) -> u64 {
-        self.slots.iter().map(|slot| size_of_val(slot.as_slice()) as u64).sum()
+        self.slots.iter().map(|slot| slot.get().len() as u64).sum()
     }
 }
 
-fn zeros(elements: usize) -> Result<Vec<Line>, Error> {
-    let mut buffer = room(elements)?;
-    buffer.resize(Line::count(elements), Line::default());
-    Ok(buffer)
-}
-
-fn room(elements: usize) -> Result<Vec<Line>, Error> {
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(Line::count(elements)).map_err(|_| {
-        Error::Gpu(format!("no memory for a tensor of {} bytes on the CPU", 4 * elements))
-    })?;
-    Ok(buffer)
+fn room(elements: usize, format: Format) -> Result<Zeroed, Error> {
+    let bytes = elements * format.bytes() as usize;
+    Zeroed::new(bytes)
+        .map_err(|_| Error::Gpu(format!("no memory for a tensor of {bytes} bytes on the CPU")))
 }
 
 /// The elements of some rows, in matrices of these widths.

@@ -1,5 +1,5 @@
 use super::simd::{self, Simd, WithSimd};
-use crate::reference::Part;
+use crate::{elements::Elements, reference::Part};
 use rayon::prelude::*;
 
 /// Rows in one unit of work.
@@ -30,7 +30,7 @@ pub fn layer_norm(
 pub fn embed(
     ids: &[u32],
     type_ids: &[u32],
-    word: &[f32],
+    word: &Elements,
     kind: &[f32],
     gamma: &[f32],
     beta: &[f32],
@@ -42,9 +42,9 @@ pub fn embed(
     let rows = x.par_chunks_mut(d).zip(ids).zip(type_ids).with_min_len(ROWS);
     rows.filter(|((_, id), _)| (part.first..part.first + part.rows).contains(id)).for_each(
         |((x, &id), &type_id)| {
-            let word = &word[(id - part.first) as usize * d..][..d];
+            word.read((id - part.first) as usize * d, x);
             let kind = &kind[type_id as usize * d..][..d];
-            x.iter_mut().zip(word.iter().zip(kind)).for_each(|(x, (word, kind))| *x = word + kind);
+            x.iter_mut().zip(kind).for_each(|(x, kind)| *x += kind);
             simd::widest(Norm { gamma, beta, eps, y: x });
         },
     );

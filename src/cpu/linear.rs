@@ -262,7 +262,8 @@ mod tests {
 
     /// \[N, K\] in panels.
     fn pack(w: &[f32], k: usize) -> Vec<f32> {
-        Layout::Panels.arrange(w.into(), [(w.len() / k) as u32, k as u32]).1.into_owned()
+        let shape = [(w.len() / k) as u32, k as u32];
+        Layout::Panels.arrange(w.into(), shape).1.widened().into_owned()
     }
 
     #[test]

@@ -22,13 +22,6 @@ impl Line {
     pub fn count(n: usize) -> usize {
         n.div_ceil(16)
     }
-
-    /// At most 16 elements, and zeros.
-    pub fn of(elements: &[f32]) -> Self {
-        let mut line = Self::default();
-        line.0[..elements.len()].copy_from_slice(elements);
-        line
-    }
 }
 
 thread_local! {

@@ -13,6 +13,7 @@ use super::{
     slot::{Slot, UNIFORM, buffer, offset},
 };
 use crate::{
+    elements::Elements,
     error::Error,
     recording::{Caps, Command, Format, Program, Recording, Shape, Span, Tensor, Ticket, slices},
 };
@@ -214,7 +215,7 @@ impl Engine {
         &mut self,
         shape: Shape,
         format: Format,
-        data: Option<&[f32]>,
+        data: Option<&Elements>,
     ) -> Result<Tensor, Error> {
         let tensor = Tensor::new(self.slots.len() as u32, shape, format);
         let new = self.storage(&[tensor], data)?;
@@ -223,7 +224,7 @@ impl Engine {
     }
 
     /// Room for each of the views; for `data`, of the first.
-    fn storage(&mut self, views: &[Tensor], data: Option<&[f32]>) -> Result<Slot, Error> {
+    fn storage(&mut self, views: &[Tensor], data: Option<&Elements>) -> Result<Slot, Error> {
         let (summary, most) = (self.gpu.summary.to_string(), self.gpu.caps.max_binding_bytes);
         self.checked(|this| {
             let new = Slot::new(&this.gpu.device, views, most)
@@ -245,9 +246,14 @@ impl crate::recording::Engine for Engine {
         self.gpu.caps.max_binding_bytes = self.gpu.caps.max_binding_bytes.min(bytes);
     }
 
-    fn upload(&mut self, shape: Shape, format: Format, data: &[f32]) -> Result<Tensor, Error> {
+    fn upload(
+        &mut self,
+        shape: Shape,
+        format: Format,
+        data: Elements<'_>,
+    ) -> Result<Tensor, Error> {
         assert_eq!(data.len(), shape.len(), "elements of {shape}");
-        self.new_slot(shape, format, Some(data))
+        self.new_slot(shape, format, Some(&data))
     }
 
     fn alloc(&mut self, shape: Shape, format: Format) -> Result<Tensor, Error> {

@@ -1,7 +1,7 @@
 //! What a tensor's slot is on the device: a buffer, or a texture in pages.
 
 use crate::{
-    narrow::{from_f16, to_f16},
+    elements::Elements,
     recording::{Format, Page, Shape, Tensor},
 };
 use std::borrow::Cow;
@@ -112,20 +112,21 @@ impl Slot {
     }
 
     /// Uploads a whole tensor.
-    pub(super) fn write(&self, queue: &wgpu::Queue, tensor: &Tensor, data: &[f32]) {
+    pub(super) fn write(&self, queue: &wgpu::Queue, tensor: &Tensor, data: &Elements) {
         let (shape, format) = (tensor.shape, tensor.format);
         match self {
             Self::Buffer(buffer) => queue.write_buffer(buffer, 0, &encoded(format, data)),
             Self::Texture { texture, .. } => {
-                let pages = data.chunks(page_elements(shape).max(1));
-                for (page, data) in (0..).zip(pages) {
+                for page in 0..pages(shape) {
+                    let first = page as usize * page_elements(shape);
+                    let data = data.slice(first..data.len().min(first + page_elements(shape)));
                     let size = page_extent(shape, page);
                     let layout = wgpu::TexelCopyBufferLayout {
                         offset: 0,
                         bytes_per_row: Some(texel(format) * size.width),
                         rows_per_image: None,
                     };
-                    let (data, to) = (encoded(format, data), at_page(texture, shape, page));
+                    let (data, to) = (encoded(format, &data), at_page(texture, shape, page));
                     queue.write_texture(to, &data, layout, size);
                 }
             }
@@ -214,12 +215,19 @@ pub(super) fn texture_format(format: Format) -> wgpu::TextureFormat {
     }
 }
 
-fn encoded(format: Format, data: &[f32]) -> Cow<'_, [u8]> {
-    if format.half() { to_f16(data).into() } else { bytemuck::cast_slice(data).into() }
+fn encoded<'a>(format: Format, data: &'a Elements) -> Cow<'a, [u8]> {
+    if format.half() {
+        return data.to_f16();
+    }
+    match data.widened() {
+        Cow::Borrowed(values) => bytemuck::cast_slice(values).into(),
+        Cow::Owned(values) => bytemuck::pod_collect_to_vec(&values).into(),
+    }
 }
 
 fn decoded(format: Format, raw: &[u8]) -> Vec<f32> {
-    if format.half() { from_f16(raw) } else { bytemuck::pod_collect_to_vec(raw) }
+    let elements = if format.half() { Elements::f16(raw) } else { Elements::f32(raw) };
+    elements.widened().into_owned()
 }
 
 fn pages(shape: Shape) -> u32 {

@@ -3,10 +3,12 @@
 //! `shaders/matrix/`.
 
 use super::{PANEL, row_slices, Tier, Tile, Version, specialise};
-use crate::recording::{Format, Kernel, Program, Recording, Shape, Tensor, grid};
+use crate::{
+    elements::{Elements, reordered},
+    recording::{Format, Kernel, Program, Recording, Shape, Tensor, grid},
+};
 pub use crate::reference::Activation;
 use bytemuck::{Pod, Zeroable};
-use std::borrow::Cow;
 
 /// Constants fixed when the pipeline is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,26 +72,26 @@ bindings!(Args { x: Read, w: Read, h: Write });
 pub fn arrange(
     tier: Tier,
     gate_first: bool,
-    w: Cow<'_, [f32]>,
+    w: Elements<'_>,
     [n, k]: [u32; 2],
-) -> (Shape, Cow<'_, [f32]>) {
+) -> (Shape, Elements<'_>) {
     let layout = Tile::new(tier).layout();
-    let (first, second) = w.split_at(w.len() / 2);
+    let half = w.len() / 2;
     if matches!(tier, Tier::Twin | Tier::Blocked) {
         if (n as usize / 2).is_multiple_of(PANEL) {
             return layout.arrange(w, [n, k]); // no panel has rows of both
         }
-        let halves = [first, second].map(|half| layout.arrange(half.into(), [n / 2, k]).1);
-        return ([n, k].into(), halves.concat().into());
+        let halves = [0..half, half..w.len()];
+        let halves = halves.map(|half| layout.arrange(w.slice(half), [n / 2, k]).1);
+        return ([n, k].into(), Elements::concat(&halves));
     }
-    let (gate, up) = if gate_first { (first, second) } else { (second, first) };
-    let fours = gate.chunks_exact(4 * k as usize).zip(up.chunks_exact(4 * k as usize));
-    let mut mixed = Vec::with_capacity(w.len());
-    for (gate, up) in fours {
-        mixed.extend_from_slice(gate);
-        mixed.extend_from_slice(up);
-    }
-    layout.arrange(mixed.into(), [n, k])
+    let mixed = reordered!(&w, w => {
+        let (first, second) = w.split_at(half);
+        let (gate, up) = if gate_first { (first, second) } else { (second, first) };
+        let fours = gate.chunks_exact(4 * k as usize).zip(up.chunks_exact(4 * k as usize));
+        fours.flat_map(|(gate, up)| [gate, up]).collect::<Vec<_>>().concat()
+    });
+    layout.arrange(mixed, [n, k])
 }
 
 /// Makes a Spec runnable.
@@ -144,10 +146,13 @@ mod tests {
     #[test]
     fn halves_alternate_by_fours() {
         let w: Vec<f32> = (0..16).map(|n| n as f32).collect(); // F = 8, K = 1
-        let (_, arranged) = arrange(Tier::Naive, true, (&w).into(), [16, 1]);
+        let arrange = |tier, gate_first| {
+            arrange(tier, gate_first, w.clone().into(), [16, 1]).1.widened().into_owned()
+        };
+        let arranged = arrange(Tier::Naive, true);
         assert_eq!(arranged[..8], [0.0, 1.0, 2.0, 3.0, 8.0, 9.0, 10.0, 11.0]);
-        let (_, arranged) = arrange(Tier::Tiled, false, (&w).into(), [16, 1]);
+        let arranged = arrange(Tier::Tiled, false);
         assert_eq!(arranged[8..], [12.0, 13.0, 14.0, 15.0, 4.0, 5.0, 6.0, 7.0]);
-        assert_eq!(arrange(Tier::Twin, true, (&w).into(), [16, 1]).1, w);
+        assert_eq!(arrange(Tier::Twin, true), w);
     }
 }

@@ -1,10 +1,14 @@
 //! How matrix products are tiled, and how their weights lie in memory for it.
 
 use super::{Tier, Version, gpu_versions, share};
-use crate::recording::{Const, Shape};
+use crate::{
+    elements::{Elements, reordered},
+    recording::{Const, Shape},
+};
+use bytemuck::Pod;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 /// How a product is tiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -238,19 +242,20 @@ impl fmt::Display for Tile {
 
 impl Layout {
     /// Brings \[N, K\] into this order.
-    pub fn arrange(self, w: Cow<'_, [f32]>, [n, k]: [u32; 2]) -> (Shape, Cow<'_, [f32]>) {
+    pub fn arrange(self, w: Elements<'_>, [n, k]: [u32; 2]) -> (Shape, Elements<'_>) {
         assert_eq!(w.len(), n as usize * k as usize, "weights");
-        match self {
-            Self::Rows => ([n, k].into(), w),
-            Self::Panels => ([n, k].into(), transposed(&w, PANEL, k as usize).into()),
-            Self::Texels => ([n / 4, 4 * k].into(), transposed(&w, 4, k as usize).into()),
-        }
+        let (shape, rows): (Shape, _) = match self {
+            Self::Rows => return ([n, k].into(), w),
+            Self::Panels => ([n, k].into(), PANEL),
+            Self::Texels => ([n / 4, 4 * k].into(), 4),
+        };
+        (shape, reordered!(w, w => transposed(&w, rows, k as usize)))
     }
 }
 
 /// Blocks of `rows` rows of `k` elements, the last maybe of fewer, each column by column.
-fn transposed(w: &[f32], rows: usize, k: usize) -> Vec<f32> {
-    let mut out = vec![0.0; w.len()];
+fn transposed<T: Pod + Send + Sync>(w: &[T], rows: usize, k: usize) -> Vec<T> {
+    let mut out = vec![T::zeroed(); w.len()];
     let blocks = out.par_chunks_mut(rows * k).zip(w.par_chunks(rows * k));
     blocks.for_each(|(out, block)| {
         for (n, column) in out.chunks_exact_mut(block.len() / k).enumerate() {
@@ -268,14 +273,16 @@ mod tests {
     #[test]
     fn arrangements_by_hand() {
         let w: Vec<f32> = (0..16).map(|n| n as f32).collect(); // N = 8, K = 2
-        let (shape, panel) = Layout::Panels.arrange((&w).into(), [8, 2]);
+        let (shape, panel) = Layout::Panels.arrange(w.clone().into(), [8, 2]);
+        let panel = panel.widened();
         assert_eq!((shape, &panel[..4]), ([8, 2].into(), &[0.0, 2.0, 4.0, 6.0][..]));
         let w65: Vec<f32> = (0..130).map(|n| n as f32).collect(); // N = 65, K = 2
         let (_, panels) = Layout::Panels.arrange(w65.into(), [65, 2]);
+        let panels = panels.widened();
         assert_eq!((panels[63], panels[64], &panels[128..]), (126.0, 1.0, &[128.0, 129.0][..]));
-        let (shape, texels) = Layout::Texels.arrange((&w).into(), [8, 2]);
+        let (shape, texels) = Layout::Texels.arrange(w.clone().into(), [8, 2]);
         assert_eq!(shape, [2, 8].into());
-        assert_eq!(texels[..8], [0.0, 2.0, 4.0, 6.0, 1.0, 3.0, 5.0, 7.0]);
-        assert_eq!(Layout::Rows.arrange((&w).into(), [8, 2]).1, w);
+        assert_eq!(texels.widened()[..8], [0.0, 2.0, 4.0, 6.0, 1.0, 3.0, 5.0, 7.0]);
+        assert_eq!(Layout::Rows.arrange(w.clone().into(), [8, 2]).1.widened(), w);
     }
 }

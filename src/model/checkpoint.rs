@@ -1,20 +1,12 @@
 //! Safetensors files: mapped, indexed by name, checked before anything is read.
 
-// `Mmap::map` is unsafe because another process may change the file; see `map`.
-#![allow(unsafe_code)]
-
-use crate::{
-    error::Error,
-    narrow::{from_bf16, from_f16, from_f32},
-};
+use crate::{elements::Elements, error::Error, memory::map};
 use memmap2::Mmap;
-use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors, tensor::Metadata};
 use serde::Deserialize;
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, HashMap},
-    fs::{self, File},
+    fs,
     path::{Component, Path, PathBuf},
 };
 
@@ -103,12 +95,19 @@ impl Checkpoint {
         self.index.contains_key(name)
     }
 
-    /// The elements of a tensor of the given shape, widened to f32.
+    /// Whether there is a tensor of this name in f16.
+    pub fn is_f16(&self, name: &str) -> bool {
+        let entry = self.index.get(name);
+        let info = entry.and_then(|e| self.shards[e.shard].metadata.info(&e.stored));
+        info.is_some_and(|info| info.dtype == Dtype::F16)
+    }
+
+    /// The elements of a tensor of the given shape, as they are stored.
     ///
     /// # Errors
     /// [`Error::Model`] if it is missing, of another shape, of a type that holds no real numbers,
     /// or not finite throughout.
-    pub fn read(&self, name: &str, shape: &[u32]) -> Result<Cow<'_, [f32]>, Error> {
+    pub fn read(&self, name: &str, shape: &[u32]) -> Result<Elements<'_>, Error> {
         let Some(entry) = self.index.get(name) else {
             return Err(Error::Model(format!("tensor `{name}` is missing")));
         };
@@ -121,13 +120,20 @@ impl Checkpoint {
             )));
         }
         let bytes = &shard.map[shard.start..][info.data_offsets.0..info.data_offsets.1];
-        let values = widen(info.dtype, bytes).ok_or_else(|| {
-            let dtype = info.dtype;
-            shard.bad(format!("tensor `{name}` is {dtype:?}; supported: F32, F16, BF16"))
-        })?;
-        match odd(&values) {
+        let values = match info.dtype {
+            Dtype::F32 => Elements::f32(bytes),
+            Dtype::F16 => Elements::f16(bytes),
+            Dtype::BF16 => Elements::bf16(bytes),
+            other => {
+                let message = format!("tensor `{name}` is {other:?}; supported: F32, F16, BF16");
+                return Err(shard.bad(message));
+            }
+        };
+        match values.first_odd() {
             None => Ok(values),
-            Some(n) => Err(shard.bad(format!("tensor `{name}` is {} at element {n}", values[n]))),
+            Some(n) => {
+                Err(shard.bad(format!("tensor `{name}` is {} at element {n}", values.at(n))))
+            }
         }
     }
 
@@ -166,44 +172,8 @@ impl Shard {
     }
 }
 
-fn map(path: &Path) -> std::io::Result<Mmap> {
-    // Asked before it is opened: opening a named pipe waits for its other end.
-    if !fs::metadata(path)?.is_file() {
-        return Err(std::io::Error::other("not a regular file"));
-    }
-    let file = File::open(path)?;
-    // SAFETY: the map is private to this module, only read, and dropped when the model is loaded.
-    // What remains is that another process may truncate the file meanwhile, which is a fault
-    // (SIGBUS) in any program that maps files; `Embedder::open` documents that model files must not
-    // change while they load.
-    unsafe { Mmap::map(&file) }
-}
-
 /// Without a leading `bert.`; old LayerNorms' `gamma` and `beta` stay as they are and are then
 /// unknown.
 fn plain_name(stored: &str) -> &str {
     stored.strip_prefix("bert.").unwrap_or(stored)
-}
-
-/// Little-endian elements as f32.
-/// The first element that is not finite.
-fn odd(values: &[f32]) -> Option<usize> {
-    const PART: usize = 1 << 16;
-    let finite = |part: &[f32]| {
-        // Without a branch for each: an exponent of all ones is the largest there is.
-        let largest = part.iter().fold(0, |most, value| (value.to_bits() & 0x7fff_ffff).max(most));
-        largest < f32::INFINITY.to_bits()
-    };
-    let part = values.par_chunks(PART).position_first(|part| !finite(part))?;
-    let within = values[part * PART..].iter().position(|value| !value.is_finite())?;
-    Some(part * PART + within)
-}
-
-fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Cow<'_, [f32]>> {
-    match dtype {
-        Dtype::F32 => Some(from_f32(bytes)),
-        Dtype::F16 => Some(from_f16(bytes).into()),
-        Dtype::BF16 => Some(from_bf16(bytes).into()),
-        _ => None,
-    }
 }

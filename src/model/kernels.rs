@@ -4,7 +4,7 @@ use crate::{
         Plan, Tier, Tiles, Version, attention, embed, key_norm, layer_norm, linear, linear_geglu,
         pool,
     },
-    recording::{Kernel, Program},
+    recording::{Format, Kernel, Program},
 };
 use std::sync::Arc;
 
@@ -88,6 +88,12 @@ impl Kernels {
             eps,
             skip: attention::skip(skip_eps),
         }
+    }
+
+    /// With word embeddings stored so.
+    pub(super) fn with_table(self, table: Format) -> Self {
+        let embed = embed::kernel(embed::Spec { word: table, ..self.embed.spec });
+        Self { embed, ..self }
     }
 
     /// The programs that a variant's recordings need.

@@ -95,7 +95,8 @@ impl Model {
         let checkpoint = Checkpoint::open(dir)?;
         let variant = variant::detect(checkpoint.names()).map_err(Error::Model)?;
         let plan = plan.unwrap_or_else(|| Plan::usual(version.tier, config.head_width()));
-        let kernels = Kernels::new(&config, variant, version, numerics, plan);
+        let kernels = Kernels::new(&config, variant, version, numerics, plan)
+            .with_table(weights::table(&checkpoint, version));
         // They compile while the weights are on their way.
         engine.prepare(kernels.programs(variant));
         let weights = Weights::upload(&checkpoint, &config, variant, version, &mut *engine)?;

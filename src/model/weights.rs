@@ -7,12 +7,12 @@ use super::{
     variant::{Variant, may_be_unused},
 };
 use crate::{
+    elements::{Elements, F16_MAX},
     error::Error,
     kernels::{Tile, Version, linear_geglu},
-    narrow::F16_MAX,
     recording::{Engine, Format, Shape, Tensor},
 };
-use std::{borrow::Cow, collections::BTreeSet};
+use std::collections::BTreeSet;
 
 /// A product's matrix and bias.
 pub struct Linear {
@@ -107,7 +107,8 @@ impl Weights {
         version: Version,
         engine: &mut dyn Engine,
     ) -> Result<Self, Error> {
-        let mut loader = Loader { checkpoint, config, version, engine, used: BTreeSet::new() };
+        let (table, used) = (table(checkpoint, version), BTreeSet::new());
+        let mut loader = Loader { checkpoint, config, version, table, engine, used };
         let Config { hidden, heads, .. } = *config;
         let weights = Self {
             word: loader.word()?,
@@ -117,23 +118,31 @@ impl Weights {
             layers: (0..config.layers)
                 .map(|n| loader.layer(n, variant))
                 .collect::<Result<_, _>>()?,
-            slopes: loader.upload([heads].into(), &alibi::slopes(heads as usize))?,
+            slopes: loader.upload([heads].into(), alibi::slopes(heads as usize).into())?,
         };
         loader.check_unused()?;
         Ok(weights)
     }
 }
 
+const WORD: &str = "embeddings.word_embeddings.weight";
+
+/// How the word embeddings are stored: as f16 if the file has them so, which loses nothing.
+pub fn table(checkpoint: &Checkpoint, version: Version) -> Format {
+    if checkpoint.is_f16(WORD) { Format::F16 } else { version.table() }
+}
+
 struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a Config,
     version: Version,
+    table: Format,
     engine: &'a mut dyn Engine,
     used: BTreeSet<String>,
 }
 
 impl<'a> Loader<'a> {
-    fn read(&mut self, name: &str, shape: &[u32]) -> Result<Cow<'a, [f32]>, Error> {
+    fn read(&mut self, name: &str, shape: &[u32]) -> Result<Elements<'a>, Error> {
         // Old checkpoints call a LayerNorm's weight and bias gamma and beta.
         let old = name.replace("LayerNorm.weight", "LayerNorm.gamma");
         let old = old.replace("LayerNorm.bias", "LayerNorm.beta");
@@ -143,37 +152,39 @@ impl<'a> Loader<'a> {
         self.checkpoint.read(name, shape)
     }
 
-    fn upload(&mut self, shape: Shape, values: &[f32]) -> Result<Tensor, Error> {
+    fn upload(&mut self, shape: Shape, values: Elements<'_>) -> Result<Tensor, Error> {
         self.engine.upload(shape, Format::F32, values)
     }
 
     fn vector(&mut self, name: &str, n: u32) -> Result<Tensor, Error> {
         let values = self.read(name, &[n])?;
-        self.upload([n].into(), &values)
+        self.upload([n].into(), values)
     }
 
     fn matrix(&mut self, name: &str, shape: [u32; 2]) -> Result<Tensor, Error> {
         let values = self.read(name, &shape)?;
-        self.upload(shape.into(), &values)
+        self.upload(shape.into(), values)
     }
 
     /// A tensor that may be stored as f16.
-    fn read_half(&mut self, name: &str, shape: &[u32]) -> Result<Cow<'a, [f32]>, Error> {
+    fn read_half(&mut self, name: &str, shape: &[u32]) -> Result<Elements<'a>, Error> {
         let values = self.read(name, shape)?;
-        let large = |value: &f32| value.abs() > F16_MAX;
-        match values.iter().position(large).filter(|_| self.version.weights().half()) {
+        if !self.version.weights().half() {
+            return Ok(values);
+        }
+        match values.first_beyond_f16() {
             None => Ok(values),
             Some(n) => Err(Error::Model(format!(
-                "tensor `{name}` is {} at element {n}, beyond the {} of f16: load it as f32",
-                values[n], F16_MAX
+                "tensor `{name}` is {} at element {n}, beyond the {F16_MAX} of f16: load it as f32",
+                values.at(n)
             ))),
         }
     }
 
     /// A product's matrix as the tier's kernels read it.
-    fn weights(&mut self, values: Cow<'_, [f32]>, shape: [u32; 2]) -> Result<Tensor, Error> {
+    fn weights(&mut self, values: Elements<'_>, shape: [u32; 2]) -> Result<Tensor, Error> {
         let (shape, values) = Tile::new(self.version.tier).layout().arrange(values, shape);
-        self.engine.upload(shape, self.version.weights(), &values)
+        self.engine.upload(shape, self.version.weights(), values)
     }
 
     /// Products of the same input, one below the other.
@@ -181,11 +192,12 @@ impl<'a> Loader<'a> {
         let (mut w, mut bias) = (Vec::new(), Vec::new());
         for name in names {
             w.push(self.read_half(&format!("{name}.weight"), &[n, k])?);
-            bias.extend_from_slice(&self.read(&format!("{name}.bias"), &[n])?);
+            bias.push(self.read(&format!("{name}.bias"), &[n])?);
         }
-        let rows = bias.len() as u32;
-        let w = if w.len() == 1 { w.remove(0) } else { w.concat().into() };
-        Ok(Linear { w: self.weights(w, [rows, k])?, bias: self.upload([rows].into(), &bias)? })
+        let rows = n * names.len() as u32;
+        let w = if w.len() == 1 { w.remove(0) } else { Elements::concat(&w) };
+        let bias = Elements::concat(&bias);
+        Ok(Linear { w: self.weights(w, [rows, k])?, bias: self.upload([rows].into(), bias)? })
     }
 
     fn projections(&mut self, n: u32, variant: &Variant) -> Result<Projections, Error> {
@@ -210,18 +222,18 @@ impl<'a> Loader<'a> {
     /// 128 MiB.
     fn word(&mut self) -> Result<Vec<WordPart>, Error> {
         let Config { vocabulary, hidden, .. } = *self.config;
-        let values = self.read_half("embeddings.word_embeddings.weight", &[vocabulary, hidden])?;
-        let format = self.version.table();
+        let values = self.read_half(WORD, &[vocabulary, hidden])?;
+        let format = self.table;
         let row = u64::from(format.bytes()) * u64::from(hidden);
         let most = (self.engine.caps().max_binding_bytes / row).max(1);
         let step = most.min(u64::from(vocabulary)) as u32;
-        let parts = values.chunks(step as usize * hidden as usize).zip(0..);
-        parts
-            .map(|(values, n): (&[f32], u32)| {
-                let shape: Shape = [values.len() as u32 / hidden, hidden].into();
-                Ok(WordPart { first: n * step, rows: self.engine.upload(shape, format, values)? })
-            })
-            .collect()
+        let parts = (0..vocabulary).step_by(step as usize).map(|first| {
+            let rows = step.min(vocabulary - first);
+            let [from, to] = [first, first + rows].map(|row| row as usize * hidden as usize);
+            let rows = self.engine.upload([rows, hidden].into(), format, values.slice(from..to))?;
+            Ok(WordPart { first, rows })
+        });
+        parts.collect()
     }
 
     fn layer(&mut self, n: u32, variant: &Variant) -> Result<Layer, Error> {
@@ -244,7 +256,7 @@ impl<'a> Loader<'a> {
             proj: self.linear(&[name("attention.output.dense")], [d, d])?,
             attention_norm: self.norm(&name("attention.output.LayerNorm"))?,
             qk,
-            gate_up: self.engine.upload(shape, self.version.weights(), &gate_up)?,
+            gate_up: self.engine.upload(shape, self.version.weights(), gate_up)?,
             down: self.linear(&[name(variant.down)], [d, f])?,
             mlp_norm: self.norm(&name(variant.mlp_norm))?,
         })

@@ -2,13 +2,12 @@
 
 use crate::{
     batch,
+    elements::Elements,
     error::Error,
     kernels::{Dtype, Version, attention, embed, key_norm},
     model::alibi,
-    narrow::{from_f16, to_f16},
     recording::{Engine, Format, Recording, Shape, Tensor},
 };
-use std::borrow::Cow;
 
 /// First token of each sequence, and the total.
 pub(super) fn offsets(lengths: &[u32]) -> Vec<u32> {
@@ -99,25 +98,25 @@ impl Seeded<'_> {
         };
         // Wide activations are in f16 in buffers only; nothing is lost where others have them too.
         if self.version.dtype == Dtype::F16 && !matches!(role, Role::Stream) {
-            data = from_f16(&to_f16(&data));
+            data = Elements::f16(&Elements::from(data).to_f16()).widened().into_owned();
         }
-        self.engine.upload(shape.into(), of(self.version), &data)
+        self.engine.upload(shape.into(), of(self.version), data.into())
     }
 
     /// A product's matrix \[N, K\], as `arrange` makes it.
     pub(super) fn weights(
         &mut self,
         [n, k]: [u32; 2],
-        arrange: impl FnOnce(Cow<'static, [f32]>, [u32; 2]) -> (Shape, Cow<'static, [f32]>),
+        arrange: impl FnOnce(Elements<'static>, [u32; 2]) -> (Shape, Elements<'static>),
     ) -> Result<Tensor, Error> {
         let w = self.drawn(n as usize * k as usize, 1.0 / (k as f32).sqrt(), 0.0);
         let (shape, w) = arrange(w.into(), [n, k]);
-        self.store(shape, w.into_owned(), Role::Weights)
+        self.store(shape, w.widened().into_owned(), Role::Weights)
     }
 
     /// Numbers in a buffer in every tier.
     pub(super) fn plain(&mut self, shape: impl Into<Shape>, data: &[f32]) -> Result<Tensor, Error> {
-        self.engine.upload(shape.into(), Format::F32, data)
+        self.engine.upload(shape.into(), Format::F32, data.into())
     }
 
     pub(super) fn vector(&mut self, n: u32, deviation: f32, mean: f32) -> Result<Tensor, Error> {

@@ -1,5 +1,5 @@
 use super::{Format, Program, Recording, Shape, Tensor};
-use crate::error::Error;
+use crate::{elements::Elements, error::Error};
 use std::{sync::Arc, time::Duration};
 
 /// What a device allows and prefers; decides tiers, workgroup sizes and batch limits.
@@ -61,7 +61,8 @@ pub trait Engine: Send {
     fn limit_bindings(&mut self, bytes: u64);
 
     /// Makes a tensor that holds `data`, rounded to the format.
-    fn upload(&mut self, shape: Shape, format: Format, data: &[f32]) -> Result<Tensor, Error>;
+    fn upload(&mut self, shape: Shape, format: Format, data: Elements<'_>)
+    -> Result<Tensor, Error>;
 
     /// Makes a tensor of undefined contents.
     fn alloc(&mut self, shape: Shape, format: Format) -> Result<Tensor, Error>;

@@ -73,9 +73,9 @@ impl Own {
         skip_eps: f32,
     ) -> Result<Vec<f32>, Failed> {
         let (t, d) = (self.tokens, self.heads * self.e);
-        let qkv = engine.upload([t, 3 * d].into(), version.wide(), &self.qkv)?;
+        let qkv = engine.upload([t, 3 * d].into(), version.wide(), self.qkv[..].into())?;
         let [q, k, v] = [0, d, 2 * d].map(|first| qkv.columns(first..first + d));
-        let slopes = engine.upload([self.heads].into(), Format::F32, &self.slopes)?;
+        let slopes = engine.upload([self.heads].into(), Format::F32, self.slopes[..].into())?;
         let list = batch::tiles(&[0, t], attention::TILE);
         let n = list.len() as u32;
         let mut integers = |shape: Shape, data: &[u32]| -> Result<Tensor, Failed> {
@@ -152,7 +152,7 @@ fn weights(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
     let (lengths, skip_eps) = (vec![150, 3], SKIP_EPS);
     let problem = Problem::Attention { lengths, heads: 3, e: 16, sharpness: 5.0, skip_eps };
     let recorded = problem.record(engine, version, 3)?;
-    let ones = engine.upload([153, 48].into(), version.wide(), &[1.0; 153 * 48])?;
+    let ones = engine.upload([153, 48].into(), version.wide(), (&[1.0; 153 * 48]).into())?;
     let mut recording = recorded.recording.clone();
     let command = recording.commands.pop().expect("attention comes last");
     let args = attention::Args::from(&command);

@@ -30,9 +30,9 @@ pub fn suite() -> Suite {
 fn constant_row(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
     const D: u32 = 96;
     let beta: Vec<f32> = (0..D).map(|n| n as f32).collect();
-    let x = engine.upload([2, D].into(), version.stream(), &[0.25; 2 * D as usize])?;
-    let gamma = engine.upload([D].into(), Format::F32, &[3.0; D as usize])?;
-    let shift = engine.upload([D].into(), Format::F32, &beta)?;
+    let x = engine.upload([2, D].into(), version.stream(), (&[0.25; 2 * D as usize]).into())?;
+    let gamma = engine.upload([D].into(), Format::F32, (&[3.0; D as usize]).into())?;
+    let shift = engine.upload([D].into(), Format::F32, beta[..].into())?;
     let y = engine.alloc([2, D].into(), version.wide())?;
     let mut recording = Recording::new();
     let spec = layer_norm::Spec { residual: true, ..layer_norm::Spec::wide(version, D) };

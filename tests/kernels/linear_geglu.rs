@@ -51,8 +51,8 @@ fn gelu(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
     let unit = |n: usize| (0..8).map(move |k| if k == n { 1.0 } else { 0.0 });
     let w: Vec<f32> = (0..8).flat_map(unit).collect();
     let (shape, w) = linear_geglu::arrange(version.tier, true, w.into(), [8, 8]);
-    let w = engine.upload(shape, version.weights(), &w)?;
-    let input = engine.upload([ROWS, 8].into(), version.stream(), &input)?;
+    let w = engine.upload(shape, version.weights(), w)?;
+    let input = engine.upload([ROWS, 8].into(), version.stream(), input[..].into())?;
     let h = engine.alloc([ROWS, 4].into(), version.wide())?;
     let mut recording = Recording::new();
     let kernel = linear_geglu::kernel(linear_geglu::Spec::new(version, true, Activation::Gelu));
