@@ -13,6 +13,7 @@ use crate::{
 use std::{
     collections::VecDeque,
     ops::Deref,
+    panic::resume_unwind,
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError, mpsc},
     thread,
@@ -171,15 +172,6 @@ impl Embedder {
         // The cheap checks come first: a directory that is no model should not cost a device.
         let config = Config::open(&dir.join("config.json"))?;
         let dims = dimensions(options.dimensions, config.hidden as usize)?;
-        let path = dir.join("tokenizer.json");
-        let tokenizer = if path.exists() { Some(Tokenizer::open(&path)?) } else { None };
-        let limit = options.max_length.unwrap_or(config.max_length);
-        let special = tokenizer.as_ref().map_or(0, Tokenizer::special_tokens);
-        if limit <= special {
-            return Err(Error::Option(format!(
-                "max length {limit} leaves no room: the tokenizer adds {special} special tokens"
-            )));
-        }
         if !(0.0..1.0).contains(&options.skip_eps) {
             let eps = options.skip_eps;
             return Err(Error::Option(format!(
@@ -189,21 +181,14 @@ impl Embedder {
         if options.batch_tokens == Some(0) {
             return Err(Error::Option("a batch of 0 tokens holds no text".to_owned()));
         }
-
-        let mut opened = options.device.open(options.tier, options.dtype)?;
-        let plan = plan(&opened, &config, &options);
-        if let Some(plan) = &plan {
-            opened.version.tier = plan.tier;
-        }
-        tracing::info!("device: {}, {} kernels", opened.name, opened.version);
-        if options.dtype != opened.version.dtype {
-            tracing::warn!("computing in {}: {}", opened.version.dtype, opened.name);
-        }
-        let (gpu, cpu) = BATCH_TOKENS;
-        let default = if opened.engine.caps().software { cpu } else { gpu };
-        let Options { skip_eps, deterministic, .. } = options;
-        let numerics = Numerics { skip_eps, deterministic };
-        let model = Model::open_with(dir, opened.engine, opened.version, numerics, plan)?;
+        // The tokenizer takes as long to read as a small model's weights, and the device to open.
+        let (tokenizer, loaded) = thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| tokenizer(dir, &options, &config));
+            let loaded = load(dir, &options, &config);
+            (tokenizer.join().unwrap_or_else(|panic| resume_unwind(panic)), loaded)
+        });
+        let (tokenizer, limit) = tokenizer?;
+        let Loaded { model, device, batch_tokens } = loaded?;
         let device_limit = model.max_tokens();
         Ok(Self {
             variant: model.variant(),
@@ -211,8 +196,8 @@ impl Embedder {
             normalize: options.normalize,
             limit: limit.min(device_limit),
             on_long: options.on_long,
-            batch_tokens: options.batch_tokens.unwrap_or(default).min(device_limit),
-            device: opened.name,
+            batch_tokens: options.batch_tokens.unwrap_or(batch_tokens).min(device_limit),
+            device,
             model: Mutex::new(model),
             tokenizer,
             config,
@@ -439,6 +424,50 @@ impl Embedder {
     fn model(&self) -> MutexGuard<'_, Model> {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The tokenizer if there is one, and the longest text that is wanted.
+fn tokenizer(
+    dir: &Path,
+    options: &Options,
+    config: &Config,
+) -> Result<(Option<Tokenizer>, usize), Error> {
+    let path = dir.join("tokenizer.json");
+    let tokenizer = if path.exists() { Some(Tokenizer::open(&path)?) } else { None };
+    let limit = options.max_length.unwrap_or(config.max_length);
+    let special = tokenizer.as_ref().map_or(0, Tokenizer::special_tokens);
+    if limit <= special {
+        return Err(Error::Option(format!(
+            "max length {limit} leaves no room: the tokenizer adds {special} special tokens"
+        )));
+    }
+    Ok((tokenizer, limit))
+}
+
+/// A model on its device.
+struct Loaded {
+    model: Model,
+    device: String,
+    /// The device's default.
+    batch_tokens: usize,
+}
+
+fn load(dir: &Path, options: &Options, config: &Config) -> Result<Loaded, Error> {
+    let mut opened = options.device.open(options.tier, options.dtype)?;
+    let plan = plan(&opened, config, options);
+    if let Some(plan) = &plan {
+        opened.version.tier = plan.tier;
+    }
+    tracing::info!("device: {}, {} kernels", opened.name, opened.version);
+    if options.dtype != opened.version.dtype {
+        tracing::warn!("computing in {}: {}", opened.version.dtype, opened.name);
+    }
+    let (gpu, cpu) = BATCH_TOKENS;
+    let batch_tokens = if opened.engine.caps().software { cpu } else { gpu };
+    let Options { skip_eps, deterministic, .. } = *options;
+    let numerics = Numerics { skip_eps, deterministic };
+    let model = Model::open_with(dir, opened.engine, opened.version, numerics, plan)?;
+    Ok(Loaded { model, device: opened.name, batch_tokens })
 }
 
 /// What was found about the device, if it is for the tier that is asked for.
