@@ -1,30 +1,44 @@
 //! Memory by the page, for what is large: files as they lie, and room for tensors.
 
-// `Mmap::map` is unsafe because another process may change the file; see `map`.
+// `Mmap::map` is unsafe because another process may change the file; see `Mapped::open`.
 #![allow(unsafe_code)]
 
 use memmap2::{Mmap, MmapMut};
 use std::{
     fs::{self, File},
     io,
+    ops::Deref,
     path::Path,
 };
 
 /// A whole file, to be read.
-///
-/// # Errors
-/// The system's, and for what is no regular file.
-pub fn map(path: &Path) -> io::Result<Mmap> {
-    // Asked before it is opened: opening a named pipe waits for its other end.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("not a regular file"));
+pub struct Mapped(Mmap);
+
+impl Mapped {
+    /// Maps a file.
+    ///
+    /// # Errors
+    /// The system's, and for what is no regular file.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        // Asked before it is opened: opening a named pipe waits for its other end.
+        if !fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        let file = File::open(path)?;
+        // SAFETY: the map is only read, and dropped when the model is loaded.  What remains is that
+        // another process may truncate the file meanwhile, which is a fault (SIGBUS) in any program
+        // that maps files; `Embedder::open` documents that model files must not change while they
+        // load.
+        Ok(Self(unsafe { Mmap::map(&file) }?))
     }
-    let file = File::open(path)?;
-    // SAFETY: who maps a file keeps the map to itself, only reads it, and drops it when the model
-    // is loaded.  What remains is that another process may truncate the file meanwhile, which is a
-    // fault (SIGBUS) in any program that maps files; `Embedder::open` documents that model files
-    // must not change while they load.
-    unsafe { Mmap::map(&file) }
+}
+
+impl Deref for Mapped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// Bytes that are zero until they are written, from the beginning of a page.

@@ -1,7 +1,6 @@
 //! Safetensors files: mapped, indexed by name, checked before anything is read.
 
-use crate::{elements::Elements, error::Error, memory::map};
-use memmap2::Mmap;
+use crate::{elements::Elements, error::Error, memory::Mapped};
 use safetensors::{Dtype, SafeTensors, tensor::Metadata};
 use serde::Deserialize;
 use std::{
@@ -18,7 +17,7 @@ pub struct Checkpoint {
 
 struct Shard {
     path: PathBuf,
-    map: Mmap,
+    map: Mapped,
     metadata: Metadata,
     /// Where the data begin: 8 bytes of length and the header.
     start: usize,
@@ -152,7 +151,7 @@ impl Checkpoint {
 
 impl Shard {
     fn open(path: PathBuf) -> Result<Self, Error> {
-        let map = match map(&path) {
+        let map = match Mapped::open(&path) {
             Ok(map) => map,
             Err(source) => return Err(Error::Read { path, source }),
         };

@@ -13,17 +13,18 @@ use syntax::{Named, code, is_word, paths, tokens, without_literals, without_test
 /// `lib.rs` may name all.
 const ROOMS: &[(&str, &[&str])] = &[
     ("error", &[]),
-    ("recording", &["error"]),
+    ("elements", &[]),
+    ("memory", &[]),
+    ("recording", &["error", "elements"]),
     ("reference", &[]),
     ("batch", &[]),
     ("cache", &[]),
-    ("narrow", &[]),
-    ("kernels", &["recording", "reference"]),
-    ("gpu", &["error", "recording", "cache", "narrow"]),
-    ("cpu", &["error", "recording", "kernels", "reference"]),
+    ("kernels", &["elements", "recording", "reference"]),
+    ("gpu", &["error", "elements", "recording", "cache"]),
+    ("cpu", &["error", "elements", "memory", "recording", "kernels", "reference"]),
     ("text", &["error", "batch"]),
-    ("model", &["error", "recording", "kernels", "batch", "narrow", "reference"]),
-    ("probe", &["error", "recording", "kernels", "batch", "cpu", "model", "narrow", "reference"]),
+    ("model", &["error", "elements", "memory", "recording", "kernels", "batch", "reference"]),
+    ("probe", &["error", "elements", "recording", "kernels", "batch", "cpu", "model", "reference"]),
     ("tune", &["error", "recording", "cache", "kernels", "gpu", "cpu", "model", "probe"]),
     ("device", &["error", "recording", "kernels", "gpu", "cpu"]),
     ("embedder", &["error", "batch", "device", "kernels", "model", "recording", "text", "tune"]),
@@ -48,18 +49,18 @@ const HOMES: &[(&str, &[&str])] = &[
     ("src/cli/", &["anyhow", "clap", "csv", "indicatif", "serde_json", "tempfile"]),
     ("src/cli/", &["tracing_subscriber"]),
     ("src/cpu/simd.rs", &["pulp"]),
+    ("src/elements.rs", &["half"]),
     ("src/gpu/", &["pollster", "wgpu"]),
+    ("src/memory.rs", &["memmap2"]),
     ("src/model/", &["serde_json"]),
-    ("src/model/checkpoint.rs", &["memmap2", "safetensors"]),
-    ("src/narrow.rs", &["half"]),
+    ("src/model/checkpoint.rs", &["safetensors"]),
     ("src/reference/geglu.rs", &["libm"]),
     ("src/text/tokenizer.rs", &["tokenizers"]),
     ("src/tune/store.rs", &["serde_json"]),
 ];
 
 /// Files with `unsafe` code.
-const UNSAFE: &[&str] =
-    &["src/gpu/adapter.rs", "src/gpu/pipeline_cache.rs", "src/model/checkpoint.rs"];
+const UNSAFE: &[&str] = &["src/gpu/adapter.rs", "src/gpu/pipeline_cache.rs", "src/memory.rs"];
 
 /// Most lines of a file, and most characters of a line, by extension.
 const SIZES: &[(&str, usize, usize)] = &[("rs", 500, 100), ("wgsl", 250, 120)];

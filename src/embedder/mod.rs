@@ -1,15 +1,17 @@
 //! The front door: a model directory, texts in, vectors out.
 
+mod load;
+mod options;
+
 use crate::{
     batch::{self, PackedBatch, Tokens},
-    device::{Device, Opened},
     error::Error,
-    kernels::{Dtype, Plan, Tier, attention::SKIP_EPS},
-    model::{Config, Model, Numerics, Output, Variant},
+    model::{Config, Model, Output, Variant},
     recording::Span,
     text::{Tokenized, Tokenizer},
-    tune::{self, Tune},
 };
+use load::Loaded;
+pub use options::{OnLong, Options};
 use std::{
     collections::VecDeque,
     ops::Deref,
@@ -18,72 +20,6 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError, mpsc},
     thread,
 };
-
-/// How to embed.
-///
-/// ```
-/// let options = jinabert::Options { dimensions: Some(256), ..Default::default() };
-/// ```
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where to compute.
-    pub device: Device,
-    /// Which kernels to use; the device's default if `None`.
-    pub tier: Option<Tier>,
-    /// How weights and wide activations are stored.
-    pub dtype: Dtype,
-    /// Longest text in tokens, special ones included; `max_position_embeddings` of the model if
-    /// `None`.
-    pub max_length: Option<usize>,
-    /// What happens to a longer one.
-    pub on_long: OnLong,
-    /// Leading components to keep, before the norm; all if `None`.
-    pub dimensions: Option<usize>,
-    /// Whether vectors have unit length.
-    pub normalize: bool,
-    /// Tokens in one batch; the device's default if `None`.
-    pub batch_tokens: Option<usize>,
-    /// The share of a row's softmax that attention may leave out, in whole tiles of keys too far
-    /// away to matter: certainly, not probably (`shaders/lib/reach.wgsl` has the proof).  The
-    /// default, 2⁻²⁴, is below the rounding of f32; 0 looks at every key.
-    pub skip_eps: f32,
-    /// Whether a text has the same bits in every batch.  Otherwise the tiled tier sums batches of
-    /// up to 16, of up to 64 and of more tokens in different orders, which fills more of a card
-    /// with a single query and moves the components of a unit vector by 1e-6 at the most (1e-3 in
-    /// f16).  It costs that speed of small batches; the CPU and the other tiers have one order
-    /// anyway.
-    pub deterministic: bool,
-    /// Whether kernels are fitted to the GPU.  A search is run once and its result kept on disk
-    /// (`JINABERT_CACHE` says where).
-    pub tune: Tune,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            device: Device::Auto,
-            tier: None,
-            dtype: Dtype::F32,
-            max_length: None,
-            on_long: OnLong::Error,
-            dimensions: None,
-            normalize: true,
-            batch_tokens: None,
-            skip_eps: SKIP_EPS,
-            deterministic: false,
-            tune: Tune::default(),
-        }
-    }
-}
-
-/// What happens to a text over the limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnLong {
-    /// [`Error::TooLong`]
-    Error,
-    /// Its last tokens are dropped, and [`Embedded::truncated`] says so.
-    Truncate,
-}
 
 /// An embedding.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,10 +75,6 @@ pub struct Embedder {
     device: String,
 }
 
-/// Tokens in a batch: enough to fill a GPU; on the CPU, few enough that activations stay near the
-/// cores.
-const BATCH_TOKENS: (usize, usize) = (16_384, 2_048);
-
 /// Batches that are handed to the device before the one computed is waited for.
 const AHEAD: usize = 2;
 
@@ -183,8 +115,8 @@ impl Embedder {
         }
         // The tokenizer takes as long to read as a small model's weights, and the device to open.
         let (tokenizer, loaded) = thread::scope(|scope| {
-            let tokenizer = scope.spawn(|| tokenizer(dir, &options, &config));
-            let loaded = load(dir, &options, &config);
+            let tokenizer = scope.spawn(|| load::tokenizer(dir, &options, &config));
+            let loaded = load::load(dir, &options, &config);
             (tokenizer.join().unwrap_or_else(|panic| resume_unwind(panic)), loaded)
         });
         let (tokenizer, limit) = tokenizer?;
@@ -426,58 +358,6 @@ impl Embedder {
     }
 }
 
-/// The tokenizer if there is one, and the longest text that is wanted.
-fn tokenizer(
-    dir: &Path,
-    options: &Options,
-    config: &Config,
-) -> Result<(Option<Tokenizer>, usize), Error> {
-    let path = dir.join("tokenizer.json");
-    let tokenizer = if path.exists() { Some(Tokenizer::open(&path)?) } else { None };
-    let limit = options.max_length.unwrap_or(config.max_length);
-    let special = tokenizer.as_ref().map_or(0, Tokenizer::special_tokens);
-    if limit <= special {
-        return Err(Error::Option(format!(
-            "max length {limit} leaves no room: the tokenizer adds {special} special tokens"
-        )));
-    }
-    Ok((tokenizer, limit))
-}
-
-/// A model on its device.
-struct Loaded {
-    model: Model,
-    device: String,
-    /// The device's default.
-    batch_tokens: usize,
-}
-
-fn load(dir: &Path, options: &Options, config: &Config) -> Result<Loaded, Error> {
-    let mut opened = options.device.open(options.tier, options.dtype)?;
-    let plan = plan(&opened, config, options);
-    if let Some(plan) = &plan {
-        opened.version.tier = plan.tier;
-    }
-    tracing::info!("device: {}, {} kernels", opened.name, opened.version);
-    if options.dtype != opened.version.dtype {
-        tracing::warn!("computing in {}: {}", opened.version.dtype, opened.name);
-    }
-    let (gpu, cpu) = BATCH_TOKENS;
-    let batch_tokens = if opened.engine.caps().software { cpu } else { gpu };
-    let Options { skip_eps, deterministic, .. } = *options;
-    let numerics = Numerics { skip_eps, deterministic };
-    let model = Model::open_with(dir, opened.engine, opened.version, numerics, plan)?;
-    Ok(Loaded { model, device: opened.name, batch_tokens })
-}
-
-/// What was found about the device, if it is for the tier that is asked for.
-fn plan(opened: &Opened, config: &Config, options: &Options) -> Option<Plan> {
-    let (index, adapter) = opened.adapter.as_ref().filter(|_| options.tune != Tune::Off)?;
-    let key = tune::Key::new(adapter, opened.version.dtype, tune::Sizes::of(config));
-    let plan = tune::plan(*index, &key, options.tune)?;
-    Some(plan).filter(|plan| options.tier.is_none_or(|tier| tier == plan.tier))
-}
-
 fn dimensions(asked: Option<usize>, hidden: usize) -> Result<usize, Error> {
     match asked {
         None => Ok(hidden),
@@ -489,6 +369,7 @@ fn dimensions(asked: Option<usize>, hidden: usize) -> Result<usize, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Device;
 
     fn embedder() -> Embedder {
         let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-natural");

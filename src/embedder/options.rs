@@ -1,0 +1,71 @@
+use crate::{
+    device::Device,
+    kernels::{Dtype, Tier, attention::SKIP_EPS},
+    tune::Tune,
+};
+
+/// How to embed.
+///
+/// ```
+/// let options = jinabert::Options { dimensions: Some(256), ..Default::default() };
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to compute.
+    pub device: Device,
+    /// Which kernels to use; the device's default if `None`.
+    pub tier: Option<Tier>,
+    /// How weights and wide activations are stored.
+    pub dtype: Dtype,
+    /// Longest text in tokens, special ones included; `max_position_embeddings` of the model if
+    /// `None`.
+    pub max_length: Option<usize>,
+    /// What happens to a longer one.
+    pub on_long: OnLong,
+    /// Leading components to keep, before the norm; all if `None`.
+    pub dimensions: Option<usize>,
+    /// Whether vectors have unit length.
+    pub normalize: bool,
+    /// Tokens in one batch; the device's default if `None`.
+    pub batch_tokens: Option<usize>,
+    /// The share of a row's softmax that attention may leave out, in whole tiles of keys too far
+    /// away to matter: certainly, not probably (`shaders/lib/reach.wgsl` has the proof).  The
+    /// default, 2⁻²⁴, is below the rounding of f32; 0 looks at every key.
+    pub skip_eps: f32,
+    /// Whether a text has the same bits in every batch.  Otherwise the tiled tier sums batches of
+    /// up to 16, of up to 64 and of more tokens in different orders, which fills more of a card
+    /// with a single query and moves the components of a unit vector by 1e-6 at the most (1e-3 in
+    /// f16).  It costs that speed of small batches; the CPU and the other tiers have one order
+    /// anyway.
+    pub deterministic: bool,
+    /// Whether kernels are fitted to the GPU.  A search is run once and its result kept on disk
+    /// (`JINABERT_CACHE` says where).
+    pub tune: Tune,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            device: Device::Auto,
+            tier: None,
+            dtype: Dtype::F32,
+            max_length: None,
+            on_long: OnLong::Error,
+            dimensions: None,
+            normalize: true,
+            batch_tokens: None,
+            skip_eps: SKIP_EPS,
+            deterministic: false,
+            tune: Tune::default(),
+        }
+    }
+}
+
+/// What happens to a text over the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLong {
+    /// [`Error::TooLong`]
+    Error,
+    /// Its last tokens are dropped, and [`Embedded::truncated`] says so.
+    Truncate,
+}
