@@ -42,7 +42,7 @@ fn problems() -> Vec<(&'static str, Problem)> {
         ("attention", attention(2048, 8, SKIP_EPS)),
         ("attention", attention(2048, 8, 0.0)),
         ("layer_norm", Problem::LayerNorm { t: 1024, d: 768, residual: true, shift: 0.0 }),
-        ("pool", Problem::Pool { lengths, d: 768, dims: 768, normalize: true }),
+        ("pool", Problem::pool(&lengths, 768)),
     ]
 }
 

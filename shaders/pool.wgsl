@@ -1,14 +1,15 @@
-// pool: one vector per sequence: mean over its tokens, cut to the leading components, L2 norm.
+// pool: one vector per span of tokens: mean over it, cut to the leading components, L2 norm.
 //
-//     e_d = 1/n * sum over the n tokens t of the sequence of x_t,d        d < dims
-//     y   = e / max(|e|, 1e-12)                                           where asked for
+//     e_d = 1/n * sum over the n tokens t of the span of x_t,d        d < dims
+//     y   = e / max(|e|, 1e-12)                                       where asked for
 //
-// The mean takes every token, the special ones included; the cut comes before the norm (Kusupati et al. 2022,
+// A span is a sequence, special tokens included, or a chunk of one (late chunking: Günther et al. 2024,
+// arXiv:2409.04701), or one token; spans may overlap.  The cut comes before the norm (Kusupati et al. 2022,
 // arXiv:2205.13147).
 //
-// Shapes      x: [T, D]   cu_seqlens: [B+1]   y: [B, dims]
-// Work        one workgroup per sequence, WG invocations stride over D/4 vec4s and walk down the rows
-// Traffic     reads T*D, writes B*dims elements; memory-bound
+// Shapes      x: [T, D]   spans: [n, 2]: first token, behind the last   y: [n, dims]
+// Work        one workgroup per span, WG invocations stride over D/4 vec4s and walk down the rows
+// Traffic     reads T*D, writes n*dims elements; memory-bound
 // Numerics    f32; rows are added in blocks of 64, so the error grows with n/64, not n
 // Host        src/kernels/pool.rs             CPU twin  src/reference/pool.rs
 // Test        tests/kernels/pool.rs           Bench     benches/kernels.rs "pool"
@@ -25,15 +26,15 @@ const BLOCK: u32 = 64u;               // rows added before the sum joins the tot
 const_assert D % 4u == 0u;
 
 struct Params {
-    sequences: u32, // B
+    spans: u32,     // n
     dims: u32,      // leading components kept
     normalize: u32, // 1: divide by the L2 norm
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;     // [T, D]
-@group(0) @binding(2) var<storage, read> cu_seqlens: array<u32>;  // [B+1]
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;     // [B, dims]
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;    // [T, D]
+@group(0) @binding(2) var<storage, read> spans: array<vec2<u32>>; // [n, 2]
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;    // [n, dims]
 
 @compute @workgroup_size(WG)
 fn pool(
@@ -41,10 +42,10 @@ fn pool(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    let b = wg.y * grid.x + wg.x;
-    if b >= params.sequences { return; } // uniform over the workgroup
-    let start = cu_seqlens[b];
-    let end = cu_seqlens[b + 1u];
+    let span = wg.y * grid.x + wg.x;
+    if span >= params.spans { return; } // uniform over the workgroup
+    let start = spans[span].x;
+    let end = spans[span].y;
 
     var e: array<vec4<f32>, PER>;
     var square = 0.0;
@@ -71,7 +72,7 @@ fn pool(
         for (var c = 0u; c < 4u; c++) {
             let d = 4u * (n * WG + lid) + c;
             if d < params.dims {
-                y[b * params.dims + d] = e[n][c] * scale;
+                y[span * params.dims + d] = e[n][c] * scale;
             }
         }
     }

@@ -1,5 +1,7 @@
 //! From token lists to packed batches: no padding, a token budget, longest first.
 
+use std::ops::Range;
+
 /// One sequence as the model reads it, special tokens included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokens {
@@ -35,10 +37,12 @@ pub struct PackedBatch {
     pub type_ids: Vec<u32>,
     /// \[B+1\]: first token of each sequence, and T.
     pub cu_seqlens: Vec<u32>,
+    /// What is pooled: the first token of each span, and the one behind its last.
+    pub spans: Vec<[u32; 2]>,
 }
 
 impl PackedBatch {
-    /// Lays out sequences in the order given.  None may be empty.
+    /// Lays out sequences in the order given, each its own span.  None may be empty.
     pub fn new<'a>(sequences: impl IntoIterator<Item = &'a Tokens>) -> Self {
         let mut batch = Self { cu_seqlens: vec![0], ..Self::default() };
         for tokens in sequences {
@@ -47,7 +51,23 @@ impl PackedBatch {
             batch.type_ids.extend_from_slice(&tokens.type_ids);
             batch.cu_seqlens.push(batch.ids.len() as u32);
         }
+        batch.spans = batch.cu_seqlens.windows(2).map(|range| [range[0], range[1]]).collect();
         batch
+    }
+
+    /// Has these spans of each sequence instead, counted from its first token, in that order.  None
+    /// may be empty or pass the end of its sequence.
+    pub fn with_spans<'a>(mut self, spans: impl IntoIterator<Item = &'a [Range<u32>]>) -> Self {
+        let sequences = self.cu_seqlens.windows(2).zip(spans);
+        let spans = sequences.flat_map(|(range, spans)| {
+            spans.iter().map(move |span| {
+                let [start, end] = [span.start, span.end].map(|token| range[0] + token);
+                assert!(start < end && end <= range[1], "span {span:?} of {range:?}");
+                [start, end]
+            })
+        });
+        self.spans = spans.collect();
+        self
     }
 
     /// T
@@ -113,6 +133,10 @@ mod tests {
         assert_eq!(batch.type_ids, [0, 0, 1]);
         assert_eq!(batch.cu_seqlens, [0, 2, 3]);
         assert_eq!((batch.tokens(), batch.sequences()), (3, 2));
+        assert_eq!(batch.spans, [[0, 2], [2, 3]]);
+        let chunks: [&[Range<u32>]; 2] = [&[1..2, 0..2], &[0..1, 0..1]];
+        let batch = batch.with_spans(chunks);
+        assert_eq!(batch.spans, [[1, 2], [0, 2], [2, 3], [2, 3]]);
     }
 
     #[test]

@@ -64,7 +64,7 @@ MUTANTS = [
     ("edge row lost", "lib/product_8x8.wgsl", "params.rows - 1u", "max(params.rows, 2u) - 2u"),
     ("norm instead of its square root", "key_norm.wgsl", "sqrt(most)", "most"),
     ("grid not folded", "layer_norm.wgsl", "let row = wg.y * grid.x + wg.x;", "let row = wg.x + 0u * grid.x;"),
-    ("pool divides by all tokens", "pool.wgsl", "f32(end - start)", "f32(cu_seqlens[params.sequences])"),
+    ("pool divides by all tokens", "pool.wgsl", "f32(end - start)", "f32(spans[params.spans - 1u].y)"),
     ("pool without [CLS]", "pool.wgsl", "var block = start; block < end",
      "var block = min(start + 1u, end - 1u); block < end"),
     ("norm before the cut", "pool.wgsl", "square += dot(cut, cut);", "square += dot(e[n], e[n]);"),

@@ -138,7 +138,7 @@ pub fn cases(words: &[String]) -> Vec<Case> {
         let activation = Activation::Gelu;
         let geglu = move |t| Problem::LinearGeglu { t, f, k: d, gate_first: true, activation };
         let norms = move |t| Problem::KeyNorm { lengths: split(t, 128), heads, e: d / heads };
-        let pool = move |t| Problem::Pool { lengths: split(t, 128), d, dims: d, normalize: true };
+        let pool = move |t| Problem::pool(&split(t, 128), d);
         [
             case(
                 format!("D{d} V{VOCABULARY}"),

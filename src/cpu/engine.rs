@@ -224,12 +224,12 @@ impl Engine {
         let p: kernels::pool::Params = command.params();
         let ([_, d], dims) = (a.x.shape2(), p.dims as usize);
         self.store(a.y, |m, y| {
-            let (x, cu_seqlens) = (m.f32(a.x), m.u32(a.cu_seqlens));
+            let (x, (spans, _)) = (m.f32(a.x), m.u32(a.spans).as_chunks());
             let pool = match m.tier {
                 Tier::Twin => reference::pool,
                 _ => pool::pool,
             };
-            pool(x, cu_seqlens, d as usize, dims, p.normalize == 1, y);
+            pool(x, spans, d as usize, dims, p.normalize == 1, y);
         });
     }
 }

@@ -4,10 +4,9 @@ use rayon::prelude::*;
 const TOKENS: usize = 256;
 
 /// [`reference::pool`](crate::reference::pool) on all cores, along the rows.
-pub fn pool(x: &[f32], cu_seqlens: &[u32], d: usize, dims: usize, normalize: bool, y: &mut [f32]) {
-    let sequences = cu_seqlens.par_windows(2);
-    sequences.zip(y.par_chunks_exact_mut(dims)).for_each(|(sequence, y)| {
-        let x = &x[sequence[0] as usize * d..sequence[1] as usize * d];
+pub fn pool(x: &[f32], spans: &[[u32; 2]], d: usize, dims: usize, normalize: bool, y: &mut [f32]) {
+    spans.par_iter().zip(y.par_chunks_exact_mut(dims)).for_each(|(&[start, end], y)| {
+        let x = &x[start as usize * d..end as usize * d];
         let sums = x.par_chunks(TOKENS * d).map(|x| {
             let mut sums = vec![0.0; dims];
             for row in x.chunks_exact(d) {

@@ -1,4 +1,4 @@
-//! One vector per sequence: mean, cut, L2 norm.  Shader: `shaders/pool.wgsl`.
+//! One vector per span of tokens: mean, cut, L2 norm.  Shader: `shaders/pool.wgsl`.
 
 use super::{MOVE, Tier, Version, WIDTHS, row_workgroup, specialise};
 use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
@@ -30,25 +30,25 @@ impl Spec {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
-    /// B
-    pub sequences: u32,
+    /// n
+    pub spans: u32,
     /// Leading components kept.
     pub dims: u32,
     /// 1: divide by the L2 norm.
     pub normalize: u32,
 }
-abi!(Params { sequences, dims, normalize });
+abi!(Params { spans, dims, normalize });
 
 /// Buffers, in binding order.
 pub struct Args<'a> {
     /// \[T, D\]
     pub x: &'a Tensor,
-    /// \[B+1\], `u32`: first token of each sequence, and T
-    pub cu_seqlens: &'a Tensor,
-    /// \[B, dims\], written
+    /// \[n, 2\], `u32`: first token of each span, and the one behind its last
+    pub spans: &'a Tensor,
+    /// \[n, dims\], written
     pub y: &'a Tensor,
 }
-bindings!(Args { x: Read, cu_seqlens: Read, y: Write });
+bindings!(Args { x: Read, spans: Read, y: Write });
 
 /// Makes a Spec runnable.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
@@ -66,14 +66,14 @@ pub fn programs() -> Vec<Program> {
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 
-/// Appends one dispatch.  One workgroup per sequence.
+/// Appends one dispatch.  One workgroup per span, none of them empty.
 pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, normalize: bool) {
     let [t, _] = args.x.shape2();
-    let [b, dims] = args.y.shape2();
+    let [n, dims] = args.y.shape2();
     args.x.expect([t, kernel.spec.d]);
-    args.cu_seqlens.expect([b + 1]);
+    args.spans.expect([n, 2]);
     assert!(dims <= kernel.spec.d, "{dims} components of {}", kernel.spec.d);
-    let params = Params { sequences: b, dims, normalize: normalize.into() };
+    let params = Params { spans: n, dims, normalize: normalize.into() };
     let flops = MOVE * f64::from(t) * f64::from(kernel.spec.d);
-    rec.dispatch(kernel, params, &args.list(), grid(b), flops);
+    rec.dispatch(kernel, params, &args.list(), grid(n), flops);
 }

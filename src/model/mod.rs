@@ -29,7 +29,7 @@ use weights::Weights;
 pub enum Output {
     /// \[T, D\]: the last hidden state of every token.
     Tokens,
-    /// \[B, dims\]: the mean over each sequence, cut to the leading components.
+    /// \[n, dims\]: the mean over each span, cut to the leading components.
     Vectors {
         /// Components kept.
         dims: u32,
@@ -194,7 +194,7 @@ impl Model {
             true => jina_bert_code::record(&mut rec, k, w, s),
         }
         if let Output::Vectors { normalize, .. } = output {
-            let args = pool::Args { x: &s.x, cu_seqlens: &s.cu_seqlens, y: &s.y };
+            let args = pool::Args { x: &s.x, spans: &s.spans, y: &s.y };
             pool::record(&mut rec, &k.pool, args, normalize);
         }
         Ok(rec)

@@ -17,6 +17,8 @@ pub(super) struct Scratch {
     pub(super) cu_seqlens: Tensor,
     /// \[n, 2\], `u32`
     pub(super) tiles: Tensor,
+    /// \[n, 2\], `u32`
+    pub(super) spans: Tensor,
     /// Keys that each tile faces.
     pub(super) keys: Vec<u32>,
     /// \[n, H\]: the largest norm among the keys of a tile.
@@ -43,7 +45,7 @@ pub(super) struct Scratch {
     pub(super) extra: Option<[Tensor; 2]>,
     /// \[T, D\]: its normalised queries and keys, in the place of `extra`.
     pub(super) normed: [Tensor; 2],
-    /// \[B, dims\]
+    /// \[n, dims\]
     pub(super) y: Tensor,
     /// The slab of q, k, v, `sum` and `h`.
     wide: Tensor,
@@ -80,6 +82,7 @@ impl Scratch {
             ids: empty(Format::F32)?,
             type_ids: empty(Format::F32)?,
             cu_seqlens: empty(Format::F32)?,
+            spans: empty(Format::F32)?,
             qkv: None,
             q: wide,
             k,
@@ -100,7 +103,7 @@ impl Scratch {
         batch: &PackedBatch,
         dims: u32,
     ) -> Result<(), Error> {
-        let (t, b, d) = (batch.tokens(), batch.sequences(), config.hidden);
+        let (t, d) = (batch.tokens(), config.hidden);
         let tiles = batch::tiles(&batch.cu_seqlens, TILE);
         for (tensor, data) in [
             (&mut self.ids, &batch.ids),
@@ -112,6 +115,8 @@ impl Scratch {
         }
         engine.resize(&mut self.tiles, [tiles.len() as u32, 2].into())?;
         engine.write(&self.tiles, tiles.as_flattened());
+        engine.resize(&mut self.spans, [batch.spans.len() as u32, 2].into())?;
+        engine.write(&self.spans, batch.spans.as_flattened());
         self.keys = batch::tile_keys(&batch.cu_seqlens, TILE);
         engine.resize(&mut self.norms, [tiles.len() as u32, config.heads].into())?;
 
@@ -123,7 +128,7 @@ impl Scratch {
         self.context = self.n.viewed([t, d], other);
         self.normed = self.extra.unwrap_or([self.n; 2]).map(|n| n.viewed([t, d], other));
         self.fit_wide(engine, config, t)?;
-        engine.resize(&mut self.y, [b, dims].into())
+        engine.resize(&mut self.y, [batch.spans.len() as u32, dims].into())
     }
 
     /// The slab that serves three purposes, one after the other.

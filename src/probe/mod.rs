@@ -98,8 +98,10 @@ pub enum Problem {
     },
     /// Mean, cut, norm.
     Pool {
-        /// Tokens of each sequence.
-        lengths: Vec<u32>,
+        /// T
+        t: u32,
+        /// First token of each span, and the one behind its last.
+        spans: Vec<[u32; 2]>,
         /// D
         d: u32,
         /// Components kept.
@@ -126,7 +128,18 @@ pub struct Work {
     pub bytes: f64,
 }
 
+/// Each of some sequences, laid end to end, as a span.
+pub fn sequences(lengths: &[u32]) -> Vec<[u32; 2]> {
+    offsets(lengths).windows(2).map(|range| [range[0], range[1]]).collect()
+}
+
 impl Problem {
+    /// Unit vectors of sequences of these lengths.
+    pub fn pool(lengths: &[u32], d: u32) -> Self {
+        let (t, spans) = (lengths.iter().sum(), sequences(lengths));
+        Self::Pool { t, spans, d, dims: d, normalize: true }
+    }
+
     /// The kernel's word.
     pub fn word(&self) -> &'static str {
         match self {
@@ -260,15 +273,13 @@ impl Problem {
                 layer_norm::record(&mut recording, &kernel, args, 1e-12);
                 y
             }
-            Self::Pool { ref lengths, d, dims, normalize } => {
-                let cu_seqlens = offsets(lengths);
-                let t = cu_seqlens[lengths.len()];
+            Self::Pool { t, ref spans, d, dims, normalize } => {
                 let x = data.shifted([t, d], 1.0, 0.3, Role::Stream)?;
-                let unwritten = vec![UNWRITTEN; lengths.len() * dims as usize];
-                let y = data.plain([lengths.len() as u32, dims], &unwritten)?;
-                let cu_seqlens = data.integers([cu_seqlens.len() as u32], &cu_seqlens)?;
+                let n = spans.len() as u32;
+                let y = data.plain([n, dims], &vec![UNWRITTEN; (n * dims) as usize])?;
+                let spans = data.integers([n, 2], spans.as_flattened())?;
                 let kernel = pool::kernel(pool::Spec::new(version, d));
-                let args = pool::Args { x: &x, cu_seqlens: &cu_seqlens, y: &y };
+                let args = pool::Args { x: &x, spans: &spans, y: &y };
                 pool::record(&mut recording, &kernel, args, normalize);
                 y
             }
@@ -323,9 +334,10 @@ impl Problem {
                 let tensors = if residual { 3 } else { 2 };
                 Work { flops: 8.0 * td as f64, bytes: stream((tensors - 1) * td) + wide(td) }
             }
-            Self::Pool { ref lengths, d, dims, .. } => {
-                let td = lengths.iter().map(|&n| u64::from(n)).sum::<u64>() * u64::from(d);
-                let written = lengths.len() as u64 * u64::from(dims);
+            Self::Pool { ref spans, d, dims, .. } => {
+                let tokens: u64 = spans.iter().map(|&[start, end]| u64::from(end - start)).sum();
+                let td = tokens * u64::from(d);
+                let written = spans.len() as u64 * u64::from(dims);
                 Work { flops: td as f64, bytes: stream(td + written) }
             }
         }
@@ -356,8 +368,8 @@ impl fmt::Display for Problem {
                 write!(f, "T{t} D{d}{}", if *residual { " +r" } else { "" })?;
                 if *shift != 0.0 { write!(f, " mean{shift}") } else { Ok(()) }
             }
-            Self::Pool { lengths, d, dims, normalize } => {
-                write!(f, "B{} T{} D{d} dims{dims}", lengths.len(), sum(lengths))?;
+            Self::Pool { t, spans, d, dims, normalize } => {
+                write!(f, "B{} T{t} D{d} dims{dims}", spans.len())?;
                 f.write_str(if *normalize { " norm" } else { "" })
             }
         }
@@ -470,7 +482,7 @@ pub fn samples() -> Vec<Problem> {
             skip_eps: SKIP_EPS,
         },
         Problem::LayerNorm { t: 37, d: 768, residual: true, shift: 0.0 },
-        Problem::Pool { lengths, d: 768, dims: 768, normalize: true },
+        Problem::pool(&lengths, 768),
     ]
 }
 

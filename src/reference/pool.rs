@@ -1,10 +1,10 @@
-/// Mean over the tokens of each sequence, cut to the leading `dims`, divided by its L2 norm where
+/// Mean over each span of tokens, cut to the leading `dims`, divided by its L2 norm where
 /// asked for; the definition that `shaders/pool.wgsl` must match.
 ///
-/// x: \[T, D\]; cu_seqlens: \[B+1\]; y: \[B, dims\].
-pub fn pool(x: &[f32], cu_seqlens: &[u32], d: usize, dims: usize, normalize: bool, y: &mut [f32]) {
-    for (sequence, y) in cu_seqlens.windows(2).zip(y.chunks_exact_mut(dims)) {
-        let tokens = sequence[0] as usize..sequence[1] as usize;
+/// x: \[T, D\]; spans: \[n\], first token and the one behind the last; y: \[n, dims\].
+pub fn pool(x: &[f32], spans: &[[u32; 2]], d: usize, dims: usize, normalize: bool, y: &mut [f32]) {
+    for (&[start, end], y) in spans.iter().zip(y.chunks_exact_mut(dims)) {
+        let tokens = start as usize..end as usize;
         let count = tokens.len() as f64;
         let mean = |i: usize| tokens.clone().map(|t| f64::from(x[t * d + i])).sum::<f64>() / count;
         let e: Vec<f64> = (0..dims).map(mean).collect();
@@ -24,16 +24,16 @@ mod tests {
     fn by_hand() {
         let x = [1.0, 2.0, 9.0, 5.0, 6.0, 9.0, -8.0, 0.0, 9.0];
         let mut y = [0.0; 4];
-        pool(&x, &[0, 2, 3], 3, 2, false, &mut y);
+        pool(&x, &[[0, 2], [2, 3]], 3, 2, false, &mut y);
         assert_eq!(y, [3.0, 4.0, -8.0, 0.0]);
-        pool(&x, &[0, 2, 3], 3, 2, true, &mut y);
+        pool(&x, &[[0, 2], [2, 3]], 3, 2, true, &mut y);
         assert_eq!(y, [0.6, 0.8, -1.0, 0.0]);
     }
 
     #[test]
     fn the_zero_vector_stays_zero() {
         let mut y = [9.0; 2];
-        pool(&[0.0; 4], &[0, 2], 2, 2, true, &mut y);
+        pool(&[0.0; 4], &[[0, 2]], 2, 2, true, &mut y);
         assert_eq!(y, [0.0; 2]);
     }
 }
