@@ -33,8 +33,8 @@ fn problems() -> Vec<(&'static str, Problem)> {
     };
     vec![
         ("embed", Problem::Embed { t: 1024, d: 768, vocab: 30_528, parts: 1 }),
-        ("linear", Problem::Linear { t: 128, n: 2304, k: 768, residual: false }),
-        ("linear", Problem::Linear { t: 128, n: 768, k: 3072, residual: true }),
+        ("linear", Problem::linear(128, 2304, 768, false)),
+        ("linear", Problem::linear(128, 768, 3072, true)),
         ("linear_geglu", Problem::LinearGeglu { t: 128, f: 3072, k: 768, gate_first, activation }),
         ("key_norm", Problem::KeyNorm { lengths: vec![1024], heads: 12, e: 64 }),
         ("attention", attention(128, 12, SKIP_EPS)),

@@ -1,6 +1,6 @@
-// linear: y = x·Wᵀ + bias, or y = x·Wᵀ + bias + r, tiled.
+// linear: y = act(x·Wᵀ + bias), or y = act(x·Wᵀ + bias) + r, tiled.
 //
-//     y_tn = sum over k of x_tk * w_nk + bias_n + r_tn
+//     y_tn = act(sum over k of x_tk * w_nk + bias_n) + r_tn        act: imported, none for most
 //
 // Shapes      x: [T, K]   w: [N, K]   bias: [N]   r, y: [T, N]   (row-major; W as PyTorch stores it)
 // Work        workgroup = BM rows by BN columns of y; invocation = 8 by 8 of them, in registers (lib/product_8x8.wgsl);
@@ -10,6 +10,7 @@
 // Host        src/kernels/linear.rs           CPU twin  src/reference/linear.rs
 // Test        tests/kernels/linear.rs         Bench     benches/kernels.rs "linear"
 
+#import activation
 #import elem as y
 #import product_8x8
 
@@ -55,7 +56,7 @@ fn store8(sums: Row8, row: u32, col: u32) {
 fn store(sum: vec4<f32>, row: u32, col: u32) {
     if row >= params.rows || col >= params.outer { return; }
     let to = row * (params.outer / 4u) + col / 4u;
-    var value = sum + bias[col / 4u];
+    var value = activation(sum + bias[col / 4u]);
     if RESIDUAL { value += r[to]; }
     y[to] = store4_y(value);
 }

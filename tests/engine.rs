@@ -40,7 +40,7 @@ fn main() {
 /// the engine goes on.
 fn broken(device: &Device, tier: Tier) -> Outcome {
     let (good, bad) = products(tier);
-    let problem = Problem::Linear { t: 5, n: 8, k: 8, residual: false };
+    let problem = Problem::linear(5, 8, 8, false);
     let mut engine = device.open(tier);
     for ahead in [false, true] {
         let mut recorded = problem.record(&mut *engine, tier, 1)?;
@@ -106,7 +106,7 @@ fn under_way(device: &Device, tier: Tier) -> Outcome {
 /// Work before a failure comes out right, and so does work after it.
 fn failure(device: &Device, tier: Tier) -> Outcome {
     let (_, bad) = products(tier);
-    let problem = Problem::Linear { t: 100, n: 64, k: 64, residual: false };
+    let problem = Problem::linear(100, 64, 64, false);
     let mut engine = device.open(tier);
     let good = problem.record(&mut *engine, tier, 1)?;
     let expected = engine.run(&good.recording, &good.output)?;

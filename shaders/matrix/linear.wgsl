@@ -1,6 +1,6 @@
-// linear: y = x·Wᵀ + bias, or y = x·Wᵀ + bias + r, in the matrices that a subgroup multiplies in hardware.
+// linear: y = act(x·Wᵀ + bias), or y = act(x·Wᵀ + bias) + r, in the matrices that a subgroup multiplies in hardware.
 //
-//     y_tn = sum over k of x_tk * w_nk + bias_n + r_tn
+//     y_tn = act(sum over k of x_tk * w_nk + bias_n) + r_tn        act: imported, none for most
 //
 // Shapes      x: [T, K]   w: [N, K]   bias: [N]   r, y: [T, N]   (row-major; W as PyTorch stores it)
 // Work        workgroup = 2*FM*M rows by 2*FN*M columns of y; subgroup = FM*M by FN*M (lib/product_matrix.wgsl)
@@ -9,6 +9,7 @@
 // Host        src/kernels/linear.rs           CPU twin  src/reference/linear.rs
 // Test        tests/kernels/linear.rs         Bench     benches/kernels.rs "linear"
 
+#import activation
 #import elem as y
 #import product_matrix
 
@@ -52,7 +53,7 @@ fn store8(left: vec4<f32>, right: vec4<f32>, row: u32, col: u32) {
 fn store(sum: vec4<f32>, row: u32, col: u32) {
     if row >= params.rows || col >= params.outer { return; }
     let to = row * (params.outer / 4u) + col / 4u;
-    var value = sum + bias[col / 4u];
+    var value = activation(sum + bias[col / 4u]);
     if RESIDUAL { value += r[to]; }
     y[to] = store4_y(value);
 }

@@ -1,10 +1,12 @@
-// linear: y = x·Wᵀ + bias, or y = x·Wᵀ + bias + r, one output per invocation: the shortest correct version.
+// linear: y = act(x·Wᵀ + bias), or y = act(x·Wᵀ + bias) + r, one output per invocation: the shortest correct version.
 //
 // Shapes      x: [T, K]   w: [N, K]   bias: [N]   r, y: [T, N]
 // Work        one invocation per output, WG along N; every operand is read from memory each time
 // Numerics    f32 accumulate, in order of k by fours
 // Host        src/kernels/linear.rs           CPU twin  src/reference/linear.rs
 // Test        tests/kernels/linear.rs         Bench     benches/kernels.rs "linear"
+
+#import activation
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
 const WG: u32 = 64u;          // invocations per workgroup
@@ -41,7 +43,7 @@ fn linear(
     for (var k = 0u; k < k4; k++) {
         sum += dot(x[row * k4 + k], w[n * k4 + k]);
     }
-    sum += bias[n];
+    sum = activation(vec4(sum + bias[n])).x;
     if RESIDUAL { sum += r[row * params.outer + n]; }
     y[row * params.outer + n] = sum;
 }

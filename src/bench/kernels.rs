@@ -122,7 +122,7 @@ pub fn cases(words: &[String]) -> Vec<Case> {
             |shape: String, make: Box<dyn Fn(u32) -> Problem>| Case { size: name, shape, make };
         let linear = |n: u32, k: u32, residual: bool| {
             let shape = format!("N{n} K{k}{}", if residual { " +r" } else { "" });
-            case(shape, Box::new(move |t| Problem::Linear { t, n, k, residual }))
+            case(shape, Box::new(move |t| Problem::linear(t, n, k, residual)))
         };
         let attention = |length: u32, skip_eps: f32| {
             let make = move |t| Problem::Attention {
@@ -309,8 +309,7 @@ mod tests {
     fn percent_is_of_the_limit_that_applies() {
         let ms = Spread::of([Duration::from_millis(1)]);
         // 2·64³ operations on 3·64² floats: 10.7 a byte, just right of the ridge
-        let (version, problem) =
-            (Tier::Tiled.into(), Problem::Linear { t: 64, n: 64, k: 64, residual: false });
+        let (version, problem) = (Tier::Tiled.into(), Problem::linear(64, 64, 64, false));
         let timing = Timing::new(&problem, version, ms, &roof());
         assert!((timing.gflops - 0.524_288).abs() < 1e-9 && timing.bound == Bound::Compute);
         assert!((timing.percent - 0.524_288).abs() < 1e-9);

@@ -300,7 +300,7 @@ fn gpu_compute(target: &Target, open: &mut Open, budget: Budget) -> Result<Limit
 }
 
 fn product(target: &Target, open: &mut Open, budget: Budget) -> Result<Limit, Error> {
-    let problem = Problem::Linear { t: 1024, n: 1024, k: 1024, residual: false };
+    let problem = Problem::linear(1024, 1024, 1024, false);
     let recorded = problem.record(open.engine(), Tier::Blocked, 1)?;
     let ms = target.time(open, &recorded.recording, budget.limits)?;
     let by = "product of 1024³, of this device itself".to_owned();

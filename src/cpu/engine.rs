@@ -125,13 +125,14 @@ impl Engine {
         let a = kernels::linear::Args::from(command);
         let p: kernels::linear::Params = command.params();
         let residual = command.program.constant("RESIDUAL") == Const::Bool(true);
+        let activation = activation(command);
         let (tier, [xs, ys]) = (self.tier, elements(p.first..p.rows, [p.inner, p.outer]));
         self.store(a.y, |m, y| {
             let (x, w, bias) = (&m.f32(a.x)[xs], m.f32(a.w), m.f32(a.bias));
             let (r, y) = (residual.then(|| &m.f32(a.r)[ys.clone()]), &mut y[ys.clone()]);
             match tier {
-                Tier::Twin => reference::linear(x, w, bias, r, y),
-                _ => linear::linear(x, w, bias, r, y),
+                Tier::Twin => reference::linear(x, w, bias, activation, r, y),
+                _ => linear::linear(x, w, bias, activation, r, y),
             }
         });
     }
@@ -140,10 +141,7 @@ impl Engine {
         let a = kernels::linear_geglu::Args::from(command);
         let p: kernels::linear_geglu::Params = command.params();
         let (f, gate_first) = (p.outer as usize / 2, p.gate_first == 1);
-        let activation = match command.program.import("activation") {
-            Some("relu") => Activation::Relu,
-            _ => Activation::Gelu,
-        };
+        let activation = activation(command);
         let (tier, [xs, hs]) = (self.tier, elements(p.first..p.rows, [p.inner, p.outer / 2]));
         self.store(a.h, |m, h| {
             let (x, w, h) = (&m.f32(a.x)[xs], m.f32(a.w), &mut h[hs]);
@@ -311,6 +309,13 @@ fn room(elements: usize, format: Format) -> Result<Zeroed, Error> {
     let bytes = elements * format.bytes() as usize;
     Zeroed::new(bytes)
         .map_err(|_| Error::Gpu(format!("no memory for a tensor of {bytes} bytes on the CPU")))
+}
+
+fn activation(command: &Command) -> Activation {
+    let all = [Activation::Identity, Activation::Gelu, Activation::Relu];
+    let name = command.program.import("activation");
+    let known = all.into_iter().find(|activation| name == Some(kernels::activation(*activation)));
+    known.expect("a product imports its activation")
 }
 
 /// The elements of some rows, in matrices of these widths.

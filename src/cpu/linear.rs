@@ -15,22 +15,25 @@ const BLOCK: usize = 128;
 const DEPTH: usize = 512;
 
 /// [`reference::linear`](crate::reference::linear) on all cores, in f32.
-pub fn linear(x: &[f32], w: &[f32], bias: &[f32], r: Option<&[f32]>, y: &mut [f32]) {
+pub fn linear(
+    x: &[f32],
+    w: &[f32],
+    bias: &[f32],
+    activation: Activation,
+    r: Option<&[f32]>,
+    y: &mut [f32],
+) {
     let n = bias.len();
     let k = w.len() / n;
     spread(y, n, |[row, column], y| {
         let width = y[0].len();
-        let bias = &bias[column..][..width];
+        y.iter_mut().for_each(|y| y.copy_from_slice(&bias[column..][..width]));
+        let (x, w) = (&x[row * k..], &w[column * k..][..width * k]);
+        simd::widest(Linear { x, k, w, activation, y });
         for (row, y) in (row..).zip(y.iter_mut()) {
-            match r {
-                None => y.copy_from_slice(bias),
-                Some(r) => {
-                    let r = &r[row * n + column..][..width];
-                    y.iter_mut().zip(r.iter().zip(bias)).for_each(|(y, (r, b))| *y = r + b);
-                }
-            }
+            let Some(r) = r else { break };
+            y.iter_mut().zip(&r[row * n + column..]).for_each(|(y, r)| *y += r);
         }
-        simd::widest(Linear { x: &x[row * k..], k, w: &w[column * k..][..width * k], y });
     });
 }
 
@@ -131,6 +134,7 @@ struct Linear<'a, 'y> {
     x: &'a [f32],
     k: usize,
     w: &'a [f32],
+    activation: Activation,
     y: &'a mut [&'y mut [f32]],
 }
 
@@ -147,10 +151,10 @@ impl WithSimd for Linear<'_, '_> {
 }
 
 impl Linear<'_, '_> {
-    /// `y += x·Wᵀ`
+    /// `y = activation(y + x·Wᵀ)`
     #[inline(always)]
     fn run<S: Simd, const V: usize>(self, simd: S) {
-        let Self { x, k, w, y } = self;
+        let Self { x, k, w, activation, y } = self;
         for from in (0..k).step_by(DEPTH) {
             let panels = Panel::all(w, k, from..k.min(from + DEPTH));
             for (column, panel) in (0..).step_by(PANEL).zip(panels) {
@@ -167,6 +171,13 @@ impl Linear<'_, '_> {
                     }
                 }
             }
+        }
+        if activation == Activation::Identity {
+            return;
+        }
+        for y in y.iter_mut().flat_map(|y| y.chunks_mut(S::F32_LANES)) {
+            let value = simd::activate(simd, activation, simd.partial_load_f32s(y));
+            simd.partial_store_f32s(y, value);
         }
     }
 }
@@ -271,15 +282,15 @@ mod tests {
         for (t, n, k) in [(1, 1, 1), (5, 70, 12), (7, 64, 600), (300, 130, 8)] {
             let (x, w, bias) = (wave(t * k, 0.0), wave(n * k, 1.0), wave(n, 2.0));
             let mut expected = vec![0.0; t * n];
-            reference::linear(&x, &w, &bias, None, &mut expected);
-            let mut y = vec![f32::NAN; t * n];
-            linear(&x, &pack(&w, k), &bias, None, &mut y);
-            close(&y, &expected);
-
-            let r = wave(t * n, 3.0);
-            linear(&x, &pack(&w, k), &bias, Some(&r), &mut y);
-            expected.iter_mut().zip(&r).for_each(|(y, r)| *y += r);
-            close(&y, &expected);
+            let (r, packed) = (wave(t * n, 3.0), pack(&w, k));
+            for activation in [Activation::Identity, Activation::Gelu] {
+                for r in [None, Some(&r[..])] {
+                    let mut y = vec![f32::NAN; t * n];
+                    linear(&x, &packed, &bias, activation, r, &mut y);
+                    reference::linear(&x, &w, &bias, activation, r, &mut expected);
+                    close(&y, &expected);
+                }
+            }
         }
     }
 
@@ -305,10 +316,10 @@ mod tests {
         let (n, k) = (130, 600);
         let (x, w, bias) = (wave(300 * k, 0.0), pack(&wave(n * k, 1.0), k), wave(n, 2.0));
         let mut all = vec![0.0; 300 * n];
-        linear(&x, &w, &bias, None, &mut all);
+        linear(&x, &w, &bias, Activation::Identity, None, &mut all);
         for row in [0, 5, 131, 299] {
             let mut y = vec![0.0; n];
-            linear(&x[row * k..][..k], &w, &bias, None, &mut y);
+            linear(&x[row * k..][..k], &w, &bias, Activation::Identity, None, &mut y);
             assert_eq!(y, all[row * n..][..n], "row {row}");
         }
     }

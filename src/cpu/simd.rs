@@ -112,10 +112,11 @@ pub fn gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.sub_f32s(at_least(simd, x, 0.0), tail)
 }
 
-/// The activation of a gate.
+/// An activation.
 #[inline(always)]
 pub fn activate<S: Simd>(simd: S, activation: Activation, x: S::f32s) -> S::f32s {
     match activation {
+        Activation::Identity => x,
         Activation::Gelu => gelu(simd, x),
         Activation::Relu => at_least(simd, x, 0.0),
     }

@@ -17,6 +17,7 @@ const LIBRARY: &[(&str, &str)] = &[
     library!("elem_f16"),
     library!("elem_f32"),
     library!("gelu"),
+    library!("identity"),
     library!("lanes_many"),
     library!("lanes_one"),
     library!("page"),

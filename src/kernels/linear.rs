@@ -1,8 +1,11 @@
-//! `y = x·Wᵀ + bias`, or with a residual `y = x·Wᵀ + bias + r`.  Shaders: `shaders/linear.wgsl` and
-//! the same in `shaders/naive/`, `shaders/texture/`, `shaders/matrix/`.
+//! `y = activation(x·Wᵀ + bias)`, or with a residual `y = activation(x·Wᵀ + bias) + r`.  Shaders:
+//! `shaders/linear.wgsl` and the same in `shaders/naive/`, `shaders/texture/`, `shaders/matrix/`.
 
 use super::{row_slices, Tile, Version, specialise};
-use crate::recording::{Format, Kernel, Program, Recording, Tensor, grid};
+use crate::{
+    recording::{Format, Kernel, Program, Recording, Tensor, grid},
+    reference::Activation,
+};
 use bytemuck::{Pod, Zeroable};
 
 /// Constants fixed when the pipeline is built.
@@ -16,20 +19,23 @@ pub struct Spec {
     pub w: Format,
     /// How `y` is stored; `r` is like the residual stream.
     pub y: Format,
-    /// Whether `r` is added.
+    /// Of the product and its bias.
+    pub activation: Activation,
+    /// Whether `r` is added after it.
     pub residual: bool,
 }
 
 impl Spec {
     /// The usual constants of a version for a product from the residual stream into what is only
-    /// read once, or back with a residual.
+    /// read once, or back with a residual; no activation.
     pub fn new(version: impl Into<Version>, residual: bool) -> Self {
         let version = version.into();
         let (x, y) = match residual {
             false => (version.stream(), version.wide()),
             true => (version.wide(), version.stream()),
         };
-        Self { tile: Tile::new(version.tier), x, w: version.weights(), y, residual }
+        let (tile, activation) = (Tile::new(version.tier), Activation::Identity);
+        Self { tile, x, w: version.weights(), y, activation, residual }
     }
 
     /// How `r` is stored: as the residual stream, or as the `x` that stands in for it.
@@ -79,14 +85,18 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
     let mut constants = spec.tile.constants();
     constants.push(("RESIDUAL", spec.residual.into()));
     let formats = [("x", spec.x), ("w", spec.w), ("y", spec.y), ("r", spec.r())];
+    let mut imports = spec.tile.imports();
+    imports.push(("activation", super::activation(spec.activation)));
     let bindings = (BINDINGS, &formats[..]);
-    specialise::<_, Params>("linear", file, bindings, spec, spec.tile.imports(), constants)
+    specialise::<_, Params>("linear", file, bindings, spec, imports, constants)
 }
 
-/// Programs of every version and tile, with and without residual.
+/// Programs of every version and tile: with and without residual, and with an activation.
 pub fn programs() -> Vec<Program> {
     let specs = Tile::all().flat_map(|(version, tile)| {
-        [true, false].map(|residual| Spec { tile, ..Spec::new(version, residual) })
+        let [add, plain] =
+            [true, false].map(|residual| Spec { tile, ..Spec::new(version, residual) });
+        [add, plain, Spec { activation: Activation::Gelu, ..plain }]
     });
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }

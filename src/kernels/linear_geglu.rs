@@ -102,12 +102,8 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
         Tile::Texture { .. } => source!("texture/linear_geglu.wgsl"),
         Tile::Matrix { .. } => source!("matrix/linear_geglu.wgsl"),
     };
-    let activation = match spec.activation {
-        Activation::Gelu => "gelu",
-        Activation::Relu => "relu",
-    };
     let mut imports = spec.tile.imports();
-    imports.push(("activation", activation));
+    imports.push(("activation", super::activation(spec.activation)));
     let formats = [("x", spec.x), ("w", spec.w), ("h", spec.h)];
     let bindings = (BINDINGS, &formats[..]);
     let constants = spec.tile.constants();

@@ -9,7 +9,10 @@ mod plan;
 mod tier;
 mod tile;
 
-use crate::recording::{Access, Binding, Const, Format, Kernel, Program, slices};
+use crate::{
+    recording::{Access, Binding, Const, Format, Kernel, Program, slices},
+    reference::Activation,
+};
 pub use plan::{Plan, Tiles};
 use std::{
     collections::HashSet,
@@ -155,6 +158,15 @@ fn row_workgroup(d: u32) -> u32 {
 /// How the elements of a buffer are read and written.
 fn elem(format: Format) -> &'static str {
     if format.half() { "elem_f16" } else { "elem_f32" }
+}
+
+/// The fragment of an activation.
+pub fn activation(activation: Activation) -> &'static str {
+    match activation {
+        Activation::Identity => "identity",
+        Activation::Gelu => "gelu",
+        Activation::Relu => "relu",
+    }
 }
 
 /// The fragment by which lanes share what they load.

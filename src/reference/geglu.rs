@@ -1,6 +1,8 @@
-/// The function of the gated half.
+/// What is made of a product, element by element: of the gated half of an MLP, or of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Activation {
+    /// `x`
+    Identity,
     /// `x·Φ(x)` with the error function, not its tanh approximation.
     Gelu,
     /// `max(x, 0)`
@@ -11,6 +13,7 @@ impl Activation {
     /// The value at `x`.
     pub fn of(self, x: f64) -> f64 {
         match self {
+            Self::Identity => x,
             // erfc, not 1 + erf: the latter cancels for x far below 0
             Self::Gelu => 0.5 * x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2),
             Self::Relu => x.max(0.0),

@@ -1,14 +1,24 @@
-/// `y = x·Wᵀ + bias`, plus `r` if there is one; the definition that `shaders/linear.wgsl` must
-/// match.
+use super::Activation;
+
+/// `y = activation(x·Wᵀ + bias)`, plus `r` if there is one; the definition that
+/// `shaders/linear.wgsl` must match.
 ///
 /// x: \[T, K\]; w: \[N, K\] as PyTorch stores it; bias: \[N\]; r, y: \[T, N\].
-pub fn linear(x: &[f32], w: &[f32], bias: &[f32], r: Option<&[f32]>, y: &mut [f32]) {
+pub fn linear(
+    x: &[f32],
+    w: &[f32],
+    bias: &[f32],
+    activation: Activation,
+    r: Option<&[f32]>,
+    y: &mut [f32],
+) {
     let n = bias.len();
     let k = w.len() / n;
     for (t, (x, y)) in x.chunks_exact(k).zip(y.chunks_exact_mut(n)).enumerate() {
         for (c, ((w, bias), y)) in w.chunks_exact(k).zip(bias).zip(y).enumerate() {
             let sum: f64 = x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w)).sum();
-            *y = (sum + f64::from(*bias) + r.map_or(0.0, |r| f64::from(r[t * n + c]))) as f32;
+            let value = activation.of(sum + f64::from(*bias));
+            *y = (value + r.map_or(0.0, |r| f64::from(r[t * n + c]))) as f32;
         }
     }
 }
@@ -21,9 +31,12 @@ mod tests {
     fn by_hand() {
         let mut y = [0.0; 4];
         let (x, w) = ([1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]);
-        linear(&x, &w, &[0.5, -1.0], None, &mut y);
+        linear(&x, &w, &[0.5, -1.0], Activation::Identity, None, &mut y);
         assert_eq!(y, [17.5, 22.0, 39.5, 52.0]);
-        linear(&x, &w, &[0.5, -1.0], Some(&[1.0, 2.0, 3.0, 4.0]), &mut y);
+        linear(&x, &w, &[0.5, -25.0], Activation::Relu, Some(&[1.0; 4]), &mut y);
+        assert_eq!(y, [18.5, 1.0, 40.5, 29.0]);
+        let r = [1.0, 2.0, 3.0, 4.0];
+        linear(&x, &w, &[0.5, -1.0], Activation::Identity, Some(&r), &mut y);
         assert_eq!(y, [18.5, 24.0, 42.5, 56.0]);
     }
 }

@@ -14,7 +14,7 @@ pub fn linear_geglu(
 ) {
     let rows = h.len() / f;
     let mut gate_up = vec![0.0; rows * 2 * f];
-    linear(x, w, &vec![0.0; 2 * f], None, &mut gate_up);
+    linear(x, w, &vec![0.0; 2 * f], Activation::Identity, None, &mut gate_up);
     geglu(&gate_up, activation, gate_first, h, f);
 }
 

@@ -365,8 +365,8 @@ impl Word {
         let (gate_first, activation) = (true, sizes.activation());
         let (e, skip_eps) = (sizes.head_width(), attention::SKIP_EPS);
         match self {
-            Self::Linear => Problem::Linear { t, n: 3 * d, k: d, residual: false },
-            Self::LinearAdd => Problem::Linear { t, n: d, k: f, residual: true },
+            Self::Linear => Problem::linear(t, 3 * d, d, false),
+            Self::LinearAdd => Problem::linear(t, d, f, true),
             Self::LinearGeglu => Problem::LinearGeglu { t, f, k: d, gate_first, activation },
             Self::Attention => {
                 Problem::Attention { lengths: vec![t], heads, e, sharpness: 1.0, skip_eps }
@@ -379,8 +379,8 @@ impl Word {
         let (gate_first, activation) = (true, sizes.activation());
         let (e, skip_eps) = (sizes.head_width(), attention::SKIP_EPS);
         match self {
-            Self::Linear => Problem::Linear { t: 67, n: 132, k: 76, residual: false },
-            Self::LinearAdd => Problem::Linear { t: 67, n: 132, k: 76, residual: true },
+            Self::Linear => Problem::linear(67, 132, 76, false),
+            Self::LinearAdd => Problem::linear(67, 132, 76, true),
             Self::LinearGeglu => {
                 Problem::LinearGeglu { t: 67, f: 68, k: 76, gate_first, activation }
             }

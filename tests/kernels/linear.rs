@@ -1,13 +1,16 @@
 use super::{Suite, run};
 use jinabert::{
-    kernels::linear,
+    kernels::{linear, linear_geglu::Activation},
     probe::{Problem, compare},
     recording::Recording,
 };
 use proptest::prelude::*;
 
 pub fn suite() -> Suite {
-    let problem = |(t, n, k, residual)| Problem::Linear { t, n, k, residual };
+    let problem = |(t, n, k, residual)| Problem::linear(t, n, k, residual);
+    let activated =
+        |(t, n, k, residual, activation)| Problem::Linear { t, n, k, activation, residual };
+    let activation = prop_oneof![Just(Activation::Identity), Just(Activation::Gelu)];
     Suite {
         hard: [
             (1, 768, 768, false),
@@ -21,12 +24,19 @@ pub fn suite() -> Suite {
             (70_001, 4, 4, false),
         ]
         .map(problem)
-        .into(),
-        any: (1..150u32, 1..40u32, 1..100u32, any::<bool>())
-            .prop_map(move |(t, n4, k4, residual)| problem((t, 4 * n4, 4 * k4, residual)))
+        .into_iter()
+        .chain([
+            activated((67, 132, 76, false, Activation::Gelu)),
+            activated((1, 36, 48, true, Activation::Relu)),
+        ])
+        .collect(),
+        any: (1..150u32, 1..40u32, 1..100u32, any::<bool>(), activation)
+            .prop_map(move |(t, n4, k4, residual, activation)| {
+                activated((t, 4 * n4, 4 * k4, residual, activation))
+            })
             .boxed(),
         invariants: vec![("a row does not depend on its neighbours", |engine, version| {
-            let problem = Problem::Linear { t: 70, n: 68, k: 64, residual: false };
+            let problem = Problem::linear(70, 68, 64, false);
             let whole = problem.record(engine, version, 3).map_err(|e| e.to_string())?;
             let y = run(engine, &whole.recording, &whole.output)?;
 

@@ -1,0 +1,5 @@
+// activation: none.
+
+fn activation(x: vec4<f32>) -> vec4<f32> {
+    return x;
+}

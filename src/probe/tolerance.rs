@@ -1,0 +1,101 @@
+//! What a problem is called, and how far from its twin an engine may be.
+
+use super::{Problem, Tolerance};
+use crate::{
+    kernels::{Tier, Version},
+    recording::Format,
+    reference::Activation,
+};
+use std::fmt;
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sum = |lengths: &[u32]| lengths.iter().map(|&n| u64::from(n)).sum::<u64>();
+        write!(f, "{} ", self.word())?;
+        match self {
+            Self::Embed { t, d, vocab, parts } => write!(f, "T{t} D{d} V{vocab} parts{parts}"),
+            Self::Linear { t, n, k, activation, residual } => {
+                write!(f, "T{t} N{n} K{k}{}", if *residual { " +r" } else { "" })?;
+                if *activation == Activation::Identity {
+                    Ok(())
+                } else {
+                    write!(f, " {activation:?}")
+                }
+            }
+            Self::LinearGeglu { t, f: width, k, gate_first, activation } => {
+                let half = if *gate_first { "first" } else { "second" };
+                write!(f, "T{t} F{width} K{k} {half} {activation:?}")
+            }
+            Self::KeyNorm { lengths, heads, e } => {
+                write!(f, "B{} T{} H{heads} E{e}", lengths.len(), sum(lengths))
+            }
+            Self::Attention { lengths, heads, e, sharpness, skip_eps } => {
+                write!(f, "B{} T{} H{heads} E{e} σ{sharpness}", lengths.len(), sum(lengths))?;
+                f.write_str(if *skip_eps > 0.0 { "" } else { " dense" })
+            }
+            Self::LayerNorm { t, d, residual, shift } => {
+                write!(f, "T{t} D{d}{}", if *residual { " +r" } else { "" })?;
+                if *shift != 0.0 { write!(f, " mean{shift}") } else { Ok(()) }
+            }
+            Self::Pool { t, spans, d, dims, normalize } => {
+                write!(f, "B{} T{t} D{d} dims{dims}", spans.len())?;
+                f.write_str(if *normalize { " norm" } else { "" })
+            }
+        }
+    }
+}
+
+impl Problem {
+    /// Bounds for f32, from the number of terms in the longest sum of the problem.
+    ///
+    /// Inputs are of order 1, so an f32 sum of n products carries about √n·2⁻²⁴ of the terms' size
+    /// at random and n·2⁻²⁴ at worst.  The bounds are ten or more times what lavapipe and
+    /// SwiftShader show, and a hundredth of what the mildest mutation in CONTRIBUTING's table
+    /// causes.
+    fn f32_tolerance(&self) -> Tolerance {
+        match *self {
+            Self::Linear { k, .. } => {
+                Tolerance { atol: 2e-7 * (k as f32).sqrt() + 2e-6, rtol: 1e-5 }
+            }
+            // exp turns an absolute error of the score into a relative one of the weight
+            Self::Attention { sharpness, .. } => {
+                Tolerance { atol: 5e-6 * (1.0 + sharpness), rtol: 1e-5 }
+            }
+            Self::Embed { .. } => Tolerance { atol: 5e-6, rtol: 1e-5 },
+            // the input's own rounding, at the size of its mean
+            Self::LayerNorm { shift, .. } => {
+                Tolerance { atol: 5e-6 + 1e-6 * shift.abs(), rtol: 1e-5 }
+            }
+            // an error of the gate, of order 2, is multiplied by an up of order 2 and its own slope
+            Self::LinearGeglu { k, .. } => {
+                Tolerance { atol: 2e-6 * (k as f32).sqrt() + 1e-5, rtol: 1e-5 }
+            }
+            Self::KeyNorm { .. } => Tolerance { atol: 1e-6, rtol: 1e-6 },
+            Self::Pool { .. } => Tolerance { atol: 1e-6, rtol: 1e-5 },
+        }
+    }
+
+    /// Bounds for a version.  Inputs in f16 are the same for the twin, so only the rounding of an
+    /// output in f16 is added: half a unit in the last place is 2⁻¹¹ of the value, and at least
+    /// 2⁻²⁵.
+    ///
+    /// The matrix tier rounds both inputs, which the twin does not: 2⁻¹⁰ of each term at worst, and
+    /// for a gate and what it multiplies, both of order 2, twice; terms of 4 may cancel.
+    pub fn tolerance(&self, version: impl Into<Version>) -> Tolerance {
+        let version = version.into();
+        let Tolerance { atol, rtol } = self.f32_tolerance();
+        let (more, part) = match (self, version.tier) {
+            (Self::Linear { .. }, Tier::Matrix { .. }) => (4.0, 1.0),
+            (Self::LinearGeglu { .. }, Tier::Matrix { .. }) => (16.0, 2.0),
+            _ => (0.0, 0.0),
+        };
+        let (atol, rtol) = (atol + more / 1024.0, rtol + part / 1024.0);
+        let output = match self {
+            Self::Embed { .. } | Self::KeyNorm { .. } | Self::Pool { .. } => Format::F32,
+            Self::Linear { residual: true, .. } => Format::F32,
+            _ => version.wide(),
+        };
+        let half = if output.half() { 1.0 } else { 0.0 };
+        Tolerance { atol: atol + half / (1 << 24) as f32, rtol: rtol + half / 2048.0 }
+    }
+}
