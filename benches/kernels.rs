@@ -43,6 +43,7 @@ fn problems() -> Vec<(&'static str, Problem)> {
         ("attention", attention(2048, 8, 0.0)),
         ("layer_norm", Problem::LayerNorm { t: 1024, d: 768, residual: true, shift: 0.0 }),
         ("pool", Problem::pool(&lengths, 768)),
+        ("gather", Problem::Gather { t: 1024, d: 768, rows: (0..1024).rev().collect() }),
     ]
 }
 

@@ -139,6 +139,7 @@ pub fn cases(words: &[String]) -> Vec<Case> {
         let geglu = move |t| Problem::LinearGeglu { t, f, k: d, gate_first: true, activation };
         let norms = move |t| Problem::KeyNorm { lengths: split(t, 128), heads, e: d / heads };
         let pool = move |t| Problem::pool(&split(t, 128), d);
+        let gather = move |t| Problem::Gather { t, d, rows: (0..t).rev().collect() };
         [
             case(
                 format!("D{d} V{VOCABULARY}"),
@@ -156,6 +157,7 @@ pub fn cases(words: &[String]) -> Vec<Case> {
                 Box::new(move |t| Problem::LayerNorm { t, d, residual: true, shift: 0.0 }),
             ),
             case(format!("D{d} L128"), Box::new(pool)),
+            case(format!("D{d}"), Box::new(gather)),
         ]
     });
     all.filter(|case| words.is_empty() || words.iter().any(|word| word == case.word())).collect()

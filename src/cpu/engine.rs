@@ -99,6 +99,7 @@ impl Engine {
             "attention" => self.attention(command),
             "layer_norm" => self.layer_norm(command),
             "pool" => self.pool(command),
+            "gather" => self.gather(command),
             word => panic!("kernel `{word}` has no CPU twin"),
         }
     }
@@ -229,6 +230,11 @@ impl Engine {
             };
             pool(x, spans, d as usize, dims, p.normalize == 1, y);
         });
+    }
+
+    fn gather(&mut self, command: &Command) {
+        let a = kernels::gather::Args::from(command);
+        self.store(a.y, |m, y| reference::gather(m.f32(a.x), m.u32(a.rows), y));
     }
 }
 

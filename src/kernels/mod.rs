@@ -92,7 +92,7 @@ macro_rules! source {
     };
 }
 
-kernels! { embed, linear, linear_geglu, key_norm, attention, layer_norm, pool }
+kernels! { embed, linear, linear_geglu, key_norm, attention, layer_norm, pool, gather }
 
 type Source = (&'static str, &'static str);
 type Formats<'a> = &'a [(&'static str, Format)];

@@ -13,7 +13,7 @@ use crate::{
     kernels::{
         Tier, Tile, Version,
         attention::{self, SKIP_EPS},
-        layer_norm, linear,
+        gather, layer_norm, linear,
         linear_geglu::{self, Activation},
         pool,
     },
@@ -111,6 +111,15 @@ pub enum Problem {
         /// Whether to divide by the norm.
         normalize: bool,
     },
+    /// Some rows.
+    Gather {
+        /// T
+        t: u32,
+        /// D
+        d: u32,
+        /// Which.
+        rows: Vec<u32>,
+    },
 }
 
 /// A problem on an engine.
@@ -157,6 +166,7 @@ impl Problem {
             Self::Attention { .. } => "attention",
             Self::LayerNorm { .. } => "layer_norm",
             Self::Pool { .. } => "pool",
+            Self::Gather { .. } => "gather",
         }
     }
 
@@ -179,7 +189,7 @@ impl Problem {
                 Self::Linear { .. } | Self::LinearGeglu { .. } => [version.weights(), wide],
                 Self::KeyNorm { .. } | Self::Attention { .. } => [wide, wide],
                 Self::LayerNorm { .. } => [stream, wide],
-                Self::Pool { .. } => [stream, stream],
+                Self::Pool { .. } | Self::Gather { .. } => [stream, stream],
             };
             (tier, formats)
         };
@@ -291,6 +301,14 @@ impl Problem {
                 pool::record(&mut recording, &kernel, args, normalize);
                 y
             }
+            Self::Gather { t, d, ref rows } => {
+                let (x, n) = (data.normal([t, d], 1.0, Role::Stream)?, rows.len() as u32);
+                let (rows, y) = (data.integers([n], rows)?, data.undefined([n, d], Role::Stream)?);
+                let kernel = gather::kernel(gather::Spec::new(version, d));
+                let args = gather::Args { x: &x, rows: &rows, y: &y };
+                gather::record(&mut recording, &kernel, args);
+                y
+            }
         };
         Ok(Recorded { recording, output })
     }
@@ -347,6 +365,10 @@ impl Problem {
                 let td = tokens * u64::from(d);
                 let written = spans.len() as u64 * u64::from(dims);
                 Work { flops: td as f64, bytes: stream(td + written) }
+            }
+            Self::Gather { d, ref rows, .. } => {
+                let moved = rows.len() as u64 * u64::from(d);
+                Work { flops: 0.0, bytes: stream(2 * moved) }
             }
         }
     }
@@ -406,6 +428,7 @@ pub fn samples() -> Vec<Problem> {
         },
         Problem::LayerNorm { t: 37, d: 768, residual: true, shift: 0.0 },
         Problem::pool(&lengths, 768),
+        Problem::Gather { t: 260, d: 768, rows: vec![259, 0, 64, 64, 130] },
     ]
 }
 

@@ -37,6 +37,7 @@ impl fmt::Display for Problem {
                 write!(f, "T{t} D{d}{}", if *residual { " +r" } else { "" })?;
                 if *shift != 0.0 { write!(f, " mean{shift}") } else { Ok(()) }
             }
+            Self::Gather { t, d, rows } => write!(f, "T{t} D{d} n{}", rows.len()),
             Self::Pool { t, spans, d, dims, normalize } => {
                 write!(f, "B{} T{t} D{d} dims{dims}", spans.len())?;
                 f.write_str(if *normalize { " norm" } else { "" })
@@ -72,6 +73,7 @@ impl Problem {
             }
             Self::KeyNorm { .. } => Tolerance { atol: 1e-6, rtol: 1e-6 },
             Self::Pool { .. } => Tolerance { atol: 1e-6, rtol: 1e-5 },
+            Self::Gather { .. } => Tolerance { atol: 0.0, rtol: 0.0 },
         }
     }
 
@@ -92,6 +94,7 @@ impl Problem {
         let (atol, rtol) = (atol + more / 1024.0, rtol + part / 1024.0);
         let output = match self {
             Self::Embed { .. } | Self::KeyNorm { .. } | Self::Pool { .. } => Format::F32,
+            Self::Gather { .. } => Format::F32,
             Self::Linear { residual: true, .. } => Format::F32,
             _ => version.wide(),
         };

@@ -6,6 +6,7 @@
 
 mod attention;
 mod embed;
+mod gather;
 mod geglu;
 mod key_norm;
 mod layer_norm;
@@ -15,6 +16,7 @@ mod pool;
 
 pub use attention::{Heads, attention};
 pub use embed::{Part, embed};
+pub use gather::gather;
 pub use geglu::{Activation, geglu};
 pub use key_norm::key_norm;
 pub use layer_norm::layer_norm;

@@ -10,6 +10,7 @@ mod common;
 
 mod attention;
 mod embed;
+mod gather;
 mod key_norm;
 mod layer_norm;
 mod linear;
@@ -53,6 +54,7 @@ fn main() {
         ("attention", attention::suite),
         ("layer_norm", layer_norm::suite),
         ("pool", pool::suite),
+        ("gather", gather::suite),
     ];
     let words: Vec<_> = suites.iter().map(|(word, _)| *word).collect();
     let kernels: Vec<_> = jinabert::kernels::ALL.iter().map(|kernel| kernel.word).collect();

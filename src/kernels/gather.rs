@@ -1,0 +1,74 @@
+//! Some rows of a matrix.  Shader: `shaders/gather.wgsl`.
+
+use super::{MOVE, Tier, Version, WIDTHS, specialise};
+use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
+use bytemuck::{Pod, Zeroable};
+
+/// Constants fixed when the pipeline is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Spec {
+    /// Invocations per workgroup.
+    pub wg: u32,
+    /// D
+    pub d: u32,
+    /// How `x` and `y` are stored.
+    pub x: Format,
+}
+
+impl Spec {
+    /// The usual constants for rows of `d` elements of the residual stream.
+    pub fn new(version: impl Into<Version>, d: u32) -> Self {
+        Self { wg: 64, d, x: version.into().stream() }
+    }
+
+    fn constants(&self) -> Vec<(&'static str, Const)> {
+        vec![("WG", self.wg.into()), ("D", self.d.into())]
+    }
+}
+
+/// Values fixed per dispatch.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Params {
+    /// n
+    pub count: u32,
+}
+abi!(Params { count });
+
+/// Buffers, in binding order.
+pub struct Args<'a> {
+    /// \[T, D\]
+    pub x: &'a Tensor,
+    /// \[n\], `u32`: rows of `x`
+    pub rows: &'a Tensor,
+    /// \[n, D\], written
+    pub y: &'a Tensor,
+}
+bindings!(Args { x: Read, rows: Read, y: Write });
+
+/// Makes a Spec runnable.
+pub fn kernel(spec: Spec) -> Kernel<Spec> {
+    let file = match spec.x.texture() {
+        false => source!("gather.wgsl"),
+        true => source!("texture/gather.wgsl"),
+    };
+    let bindings = (BINDINGS, &[("x", spec.x), ("y", spec.x)][..]);
+    specialise::<_, Params>("gather", file, bindings, spec, vec![], spec.constants())
+}
+
+/// Programs of every width, buffers and textures.
+pub fn programs() -> Vec<Program> {
+    let specs = WIDTHS.iter().flat_map(|&d| [Tier::Tiled, Tier::Texture].map(|t| Spec::new(t, d)));
+    specs.map(|spec| (*kernel(spec).program).clone()).collect()
+}
+
+/// Appends one dispatch.  One invocation per four elements.
+pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args) {
+    let Spec { wg, d, .. } = kernel.spec;
+    let ([t, _], count) = (args.x.shape2(), args.rows.shape1());
+    args.x.expect([t, d]);
+    args.y.expect([count, d]);
+    let flops = 2.0 * MOVE * f64::from(count) * f64::from(d);
+    let groups = (u64::from(count) * u64::from(d / 4)).div_ceil(u64::from(wg));
+    rec.dispatch(kernel, Params { count }, &args.list(), grid(groups as u32), flops);
+}
