@@ -44,4 +44,5 @@ pub mod tune;
 pub use device::Device;
 pub use embedder::{Embedded, Embedder, OnLong, Options, Vector};
 pub use error::Error;
+pub use model::Task;
 pub use tune::Tune;

@@ -16,7 +16,7 @@ use jinabert::{
     Error,
     batch::{PackedBatch, Tokens, plan},
     kernels::{Dtype, Tier, Version, attention, linear, linear_geglu},
-    model::{Model, Numerics, Output},
+    model::{Choices, Model, Numerics, Output},
     recording::{Command, Format, Recording, Tensor},
 };
 use libtest_mimic::{Arguments, Trial};
@@ -106,7 +106,8 @@ fn within(what: &str, error: f32, limit: f32) -> Outcome {
 fn open(device: &Device, version: impl Into<Version>, deterministic: bool) -> Result<Model, Error> {
     let version = version.into();
     let numerics = Numerics { deterministic, ..Numerics::default() };
-    Model::open_with(&fixture("tiny-geglu-4h"), device.open(version.tier), version, numerics, None)
+    let choices = Choices { numerics, ..Choices::default() };
+    Model::open_with(&fixture("tiny-geglu-4h"), device.open(version.tier), version, choices)
 }
 
 /// 1,000 sequences alone, together, and together in another order: the same bits, where they are

@@ -5,7 +5,7 @@ use crate::{
     device::Opened,
     error::Error,
     kernels::Plan,
-    model::{Config, Model, Numerics},
+    model::{Choices, Config, Model, Numerics},
     text::Tokenizer,
     tune::{self, Tune},
 };
@@ -55,9 +55,10 @@ pub(super) fn load(dir: &Path, options: &Options, config: &Config) -> Result<Loa
     }
     let (gpu, cpu) = BATCH_TOKENS;
     let batch_tokens = if opened.engine.caps().software { cpu } else { gpu };
-    let Options { skip_eps, deterministic, .. } = *options;
+    let Options { skip_eps, deterministic, task, .. } = *options;
     let numerics = Numerics { skip_eps, deterministic };
-    let model = Model::open_with(dir, opened.engine, opened.version, numerics, plan)?;
+    let choices = Choices { numerics, plan, task };
+    let model = Model::open_with(dir, opened.engine, opened.version, choices)?;
     Ok(Loaded { model, device: opened.name, batch_tokens })
 }
 

@@ -1,6 +1,7 @@
 use crate::{
     device::Device,
     kernels::{Dtype, Tier, attention::SKIP_EPS},
+    model::Task,
     tune::Tune,
 };
 
@@ -11,6 +12,8 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// What the model is for.
+    pub task: Task,
     /// Where to compute.
     pub device: Device,
     /// Which kernels to use; the device's default if `None`.
@@ -46,6 +49,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            task: Task::default(),
             device: Device::Auto,
             tier: None,
             dtype: Dtype::F32,

@@ -1,7 +1,10 @@
 //! Safetensors files: mapped, indexed by name, checked before anything is read.
 
 use crate::{elements::Elements, error::Error, memory::Mapped};
-use safetensors::{Dtype, SafeTensors, tensor::Metadata};
+use safetensors::{
+    Dtype, SafeTensors,
+    tensor::{Metadata, TensorInfo},
+};
 use serde::Deserialize;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -94,11 +97,19 @@ impl Checkpoint {
         self.index.contains_key(name)
     }
 
+    /// The first size of a tensor.
+    pub fn rows(&self, name: &str) -> Option<u32> {
+        self.info(name)?.shape.first()?.to_owned().try_into().ok()
+    }
+
+    fn info(&self, name: &str) -> Option<&TensorInfo> {
+        let entry = self.index.get(name)?;
+        self.shards[entry.shard].metadata.info(&entry.stored)
+    }
+
     /// Whether there is a tensor of this name in f16.
     pub fn is_f16(&self, name: &str) -> bool {
-        let entry = self.index.get(name);
-        let info = entry.and_then(|e| self.shards[e.shard].metadata.info(&e.stored));
-        info.is_some_and(|info| info.dtype == Dtype::F16)
+        self.info(name).is_some_and(|info| info.dtype == Dtype::F16)
     }
 
     /// The elements of a tensor of the given shape, as they are stored.

@@ -1,10 +1,11 @@
-use super::{Numerics, config::Config, variant::Variant};
+use super::{Numerics, config::Config, heads::HeadKind, variant::Variant};
 use crate::{
     kernels::{
-        Plan, Tier, Tiles, Version, attention, embed, key_norm, layer_norm, linear, linear_geglu,
-        pool,
+        Plan, Tier, Tiles, Version, attention, embed, gather, key_norm, layer_norm, linear,
+        linear_geglu, pool,
     },
     recording::{Format, Kernel, Program},
+    reference::Activation,
 };
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ pub(super) struct Products {
     pub(super) linear: Kernel<linear::Spec>,
     /// From the residual stream into what is normalised next.
     pub(super) linear_stream: Kernel<linear::Spec>,
+    /// The same, through GELU: of a head.
+    pub(super) transform: Kernel<linear::Spec>,
     /// Back into the stream.
     pub(super) linear_add: Kernel<linear::Spec>,
     pub(super) linear_geglu: Kernel<linear_geglu::Spec>,
@@ -23,20 +26,29 @@ impl Products {
     fn new(version: Version, tiles: &Tiles, geglu: linear_geglu::Spec) -> Self {
         let linear = linear::Spec { tile: tiles.linear, ..linear::Spec::new(version, false) };
         let stream = linear::Spec { y: version.stream(), ..linear };
+        let transform = linear::Spec { activation: Activation::Gelu, ..stream };
         let add = linear::Spec { tile: tiles.linear_add, ..linear::Spec::new(version, true) };
         let geglu = linear_geglu::Spec { tile: tiles.linear_geglu, ..geglu };
         Self {
             linear: linear::kernel(linear),
             linear_stream: linear::kernel(stream),
+            transform: linear::kernel(transform),
             linear_add: linear::kernel(add),
             linear_geglu: linear_geglu::kernel(geglu),
         }
     }
 
-    fn programs(&self, variant: &Variant) -> impl Iterator<Item = &Arc<Program>> {
-        let Self { linear, linear_stream, linear_add, linear_geglu } = self;
+    fn programs(
+        &self,
+        variant: &Variant,
+        head: Option<HeadKind>,
+    ) -> impl Iterator<Item = &Arc<Program>> {
+        let Self { linear, linear_stream, transform, linear_add, linear_geglu } = self;
         let always = [&linear.program, &linear_add.program, &linear_geglu.program];
-        always.into_iter().chain(variant.qk_norm.then_some(&linear_stream.program))
+        let on_device = !matches!(head, None | Some(HeadKind::Classifier));
+        let stream = (variant.qk_norm || on_device).then_some(&linear_stream.program);
+        let transform = (head == Some(HeadKind::MaskedLm)).then_some(&transform.program);
+        always.into_iter().chain(stream).chain(transform)
     }
 }
 
@@ -53,6 +65,8 @@ pub(super) struct Kernels {
     pub(super) wide_norm: Kernel<layer_norm::Spec>,
     pub(super) add_norm: Kernel<layer_norm::Spec>,
     pub(super) pool: Kernel<pool::Spec>,
+    /// Of a head.
+    pub(super) gather: Kernel<gather::Spec>,
     pub(super) eps: f32,
     /// [`attention::Params::skip`]
     pub(super) skip: f32,
@@ -85,6 +99,7 @@ impl Kernels {
             wide_norm: layer_norm::kernel(layer_norm::Spec::wide(version, hidden)),
             add_norm: layer_norm::kernel(layer_norm::Spec::new(version, hidden, true)),
             pool: pool::kernel(pool::Spec::new(version, hidden)),
+            gather: gather::kernel(gather::Spec::new(version, hidden)),
             eps,
             skip: attention::skip(skip_eps),
         }
@@ -96,15 +111,17 @@ impl Kernels {
         Self { embed, ..self }
     }
 
-    /// The programs that a variant's recordings need.
-    pub(super) fn programs(&self, variant: &Variant) -> Vec<Arc<Program>> {
+    /// The programs that a variant's and a head's recordings need.
+    pub(super) fn programs(&self, variant: &Variant, head: Option<HeadKind>) -> Vec<Arc<Program>> {
         let always =
             [&self.embed.program, &self.attention.program, &self.norm.program, &self.pool.program];
         let key_norm = self.key_norm.as_ref().map(|kernel| &kernel.program);
         let code = [&self.wide_norm.program, &self.add_norm.program];
         let code = code.into_iter().filter(|_| variant.qk_norm);
-        let products = self.products.iter().flat_map(|(_, products)| products.programs(variant));
-        let others = always.into_iter().chain(key_norm).chain(code);
+        let products =
+            self.products.iter().flat_map(|(_, products)| products.programs(variant, head));
+        let gather = (head == Some(HeadKind::MaskedLm)).then_some(&self.gather.program);
+        let others = always.into_iter().chain(key_norm).chain(code).chain(gather);
         others.chain(products).cloned().collect()
     }
 

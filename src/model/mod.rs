@@ -3,6 +3,7 @@
 pub mod alibi;
 mod checkpoint;
 mod config;
+mod heads;
 mod jina_bert;
 mod jina_bert_code;
 mod kernels;
@@ -18,6 +19,8 @@ use crate::{
 };
 pub use checkpoint::Checkpoint;
 pub use config::Config;
+use heads::HeadScratch;
+pub use heads::{Head, HeadKind, Task};
 use kernels::Kernels;
 use scratch::Scratch;
 use std::path::Path;
@@ -36,6 +39,8 @@ pub enum Output {
         /// Whether to divide by the L2 norm.
         normalize: bool,
     },
+    /// \[T, P\]: ColBERT's projection of every token, not normalised.
+    Projected,
 }
 
 /// What is left to rounding.
@@ -63,7 +68,19 @@ pub struct Model {
     kernels: Kernels,
     weights: Weights,
     scratch: Scratch,
+    head_scratch: HeadScratch,
     version: Version,
+}
+
+/// What may be chosen when a model is opened.
+#[derive(Clone, Debug, Default)]
+pub struct Choices {
+    /// What is left to rounding.
+    pub numerics: Numerics,
+    /// Which tiles products have; the usual ones if `None`.
+    pub plan: Option<Plan>,
+    /// What the checkpoint must be for.
+    pub task: Task,
 }
 
 impl Model {
@@ -76,32 +93,33 @@ impl Model {
         engine: Box<dyn Engine>,
         version: impl Into<Version>,
     ) -> Result<Self, Error> {
-        Self::open_with(dir, engine, version.into(), Numerics::default(), None)
+        let choices = Choices { task: Task::Encode, ..Choices::default() };
+        Self::open_with(dir, engine, version.into(), choices)
     }
 
-    /// As [`Model::open`], with a choice of what is left to rounding and of the tiles; the usual
-    /// ones if `None`.
+    /// As [`Model::open`], with choices.
     ///
     /// # Errors
-    /// As [`Model::open`].
+    /// As [`Model::open`], and [`Error::Model`] if the checkpoint is not for the task.
     pub fn open_with(
         dir: &Path,
         mut engine: Box<dyn Engine>,
         version: Version,
-        numerics: Numerics,
-        plan: Option<Plan>,
+        Choices { numerics, plan, task }: Choices,
     ) -> Result<Self, Error> {
         let config = Config::open(&dir.join("config.json"))?;
         let checkpoint = Checkpoint::open(dir)?;
         let variant = variant::detect(checkpoint.names()).map_err(Error::Model)?;
+        let head = task.head(HeadKind::detect(checkpoint.names()))?;
         let plan = plan.unwrap_or_else(|| Plan::usual(version.tier, config.head_width()));
         let kernels = Kernels::new(&config, variant, version, numerics, plan)
             .with_table(weights::table(&checkpoint, version));
         // They compile while the weights are on their way.
-        engine.prepare(kernels.programs(variant));
-        let weights = Weights::upload(&checkpoint, &config, variant, version, &mut *engine)?;
+        engine.prepare(kernels.programs(variant, head));
+        let weights = Weights::upload(&checkpoint, &config, variant, version, head, &mut *engine)?;
         let scratch = Scratch::new(&mut *engine, version, variant.qk_norm)?;
-        Ok(Self { config, variant, engine, kernels, weights, scratch, version })
+        let head_scratch = HeadScratch::new(&mut *engine, version.stream())?;
+        Ok(Self { config, variant, engine, kernels, weights, scratch, head_scratch, version })
     }
 
     /// Sizes and switches.
@@ -156,6 +174,7 @@ impl Model {
         let result = match output {
             Output::Tokens => self.scratch.x,
             Output::Vectors { .. } => self.scratch.y,
+            Output::Projected => self.head_scratch.out,
         };
         Ok(Running { ticket: self.engine.submit(&recording, &result)?, dtype: self.version.dtype })
     }
@@ -183,7 +202,7 @@ impl Model {
     /// [`Error::Gpu`] if the device has no memory for the batch.
     pub fn record(&mut self, batch: &PackedBatch, output: Output) -> Result<Recording, Error> {
         let dims = match output {
-            Output::Tokens => 0,
+            Output::Tokens | Output::Projected => 0,
             Output::Vectors { dims, .. } => dims,
         };
         self.scratch.fit(&mut *self.engine, &self.config, batch, dims)?;
@@ -193,11 +212,37 @@ impl Model {
             false => jina_bert::record(&mut rec, k, w, s),
             true => jina_bert_code::record(&mut rec, k, w, s),
         }
-        if let Output::Vectors { normalize, .. } = output {
-            let args = pool::Args { x: &s.x, spans: &s.spans, y: &s.y };
-            pool::record(&mut rec, &k.pool, args, normalize);
+        match (output, &w.head) {
+            (Output::Tokens, _) => {}
+            (Output::Vectors { normalize, .. }, _) => {
+                let args = pool::Args { x: &s.x, spans: &s.spans, y: &s.y };
+                pool::record(&mut rec, &k.pool, args, normalize);
+            }
+            (Output::Projected, Head::Projection(linear)) => {
+                self.head_scratch.project(&mut *self.engine, &mut rec, k, linear, &s.x)?;
+            }
+            (Output::Projected, _) => panic!("opened without a projection"),
         }
         Ok(rec)
+    }
+
+    /// The head that was loaded.
+    pub fn head(&self) -> &Head {
+        &self.weights.head
+    }
+
+    /// What a masked language model makes of some tokens of a batch, \[n, V\].
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    ///
+    /// # Panics
+    /// If the model was not opened for [`Task::FillMask`].
+    pub fn logits(&mut self, batch: &PackedBatch, rows: &[u32]) -> Result<Vec<f32>, Error> {
+        let recording = self.record(batch, Output::Tokens)?;
+        let (k, w, x) = (&self.kernels, &self.weights, &self.scratch.x);
+        let (engine, dtype) = (&mut *self.engine, self.version.dtype);
+        finite(self.head_scratch.predict(engine, recording, k, &w.head, x, rows)?, dtype)
     }
 }
 
@@ -213,16 +258,19 @@ impl Running {
     /// # Errors
     /// [`Error::Gpu`] if the device fails, or returns what is not finite.
     pub fn wait(self) -> Result<Vec<f32>, Error> {
-        let values = self.ticket.wait()?;
-        match values.iter().position(|value| !value.is_finite()) {
-            None => Ok(values),
-            Some(n) => {
-                let hint = match self.dtype {
-                    Dtype::F32 => "",
-                    Dtype::F16 => "; f16 ends at 65504, f32 may do",
-                };
-                Err(Error::Gpu(format!("the device returned {} at element {n}{hint}", values[n])))
-            }
+        finite(self.ticket.wait()?, self.dtype)
+    }
+}
+
+fn finite(values: Vec<f32>, dtype: Dtype) -> Result<Vec<f32>, Error> {
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(values),
+        Some(n) => {
+            let hint = match dtype {
+                Dtype::F32 => "",
+                Dtype::F16 => "; f16 ends at 65504, f32 may do",
+            };
+            Err(Error::Gpu(format!("the device returned {} at element {n}{hint}", values[n])))
         }
     }
 }

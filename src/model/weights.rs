@@ -4,6 +4,7 @@ use super::{
     alibi,
     checkpoint::Checkpoint,
     config::Config,
+    heads::{Head, HeadKind},
     variant::{Variant, may_be_unused},
 };
 use crate::{
@@ -93,6 +94,8 @@ pub struct Weights {
     pub layers: Vec<Layer>,
     /// \[H\]
     pub slopes: Tensor,
+    /// What follows.
+    pub head: Head,
 }
 
 impl Weights {
@@ -105,6 +108,7 @@ impl Weights {
         config: &Config,
         variant: &Variant,
         version: Version,
+        head: Option<HeadKind>,
         engine: &mut dyn Engine,
     ) -> Result<Self, Error> {
         let (table, used) = (table(checkpoint, version), BTreeSet::new());
@@ -119,30 +123,31 @@ impl Weights {
                 .map(|n| loader.layer(n, variant))
                 .collect::<Result<_, _>>()?,
             slopes: loader.upload([heads].into(), alibi::slopes(heads as usize).into())?,
+            head: loader.head(head)?,
         };
         loader.check_unused()?;
         Ok(weights)
     }
 }
 
-const WORD: &str = "embeddings.word_embeddings.weight";
+pub(super) const WORD: &str = "embeddings.word_embeddings.weight";
 
 /// How the word embeddings are stored: as f16 if the file has them so, which loses nothing.
 pub fn table(checkpoint: &Checkpoint, version: Version) -> Format {
     if checkpoint.is_f16(WORD) { Format::F16 } else { version.table() }
 }
 
-struct Loader<'a> {
-    checkpoint: &'a Checkpoint,
-    config: &'a Config,
-    version: Version,
+pub(super) struct Loader<'a> {
+    pub(super) checkpoint: &'a Checkpoint,
+    pub(super) config: &'a Config,
+    pub(super) version: Version,
     table: Format,
-    engine: &'a mut dyn Engine,
+    pub(super) engine: &'a mut dyn Engine,
     used: BTreeSet<String>,
 }
 
 impl<'a> Loader<'a> {
-    fn read(&mut self, name: &str, shape: &[u32]) -> Result<Elements<'a>, Error> {
+    pub(super) fn read(&mut self, name: &str, shape: &[u32]) -> Result<Elements<'a>, Error> {
         // Old checkpoints call a LayerNorm's weight and bias gamma and beta.
         let old = name.replace("LayerNorm.weight", "LayerNorm.gamma");
         let old = old.replace("LayerNorm.bias", "LayerNorm.beta");
@@ -152,8 +157,14 @@ impl<'a> Loader<'a> {
         self.checkpoint.read(name, shape)
     }
 
-    fn upload(&mut self, shape: Shape, values: Elements<'_>) -> Result<Tensor, Error> {
+    pub(super) fn upload(&mut self, shape: Shape, values: Elements<'_>) -> Result<Tensor, Error> {
         self.engine.upload(shape, Format::F32, values)
+    }
+
+    /// Rows of a tensor that config.json does not know.
+    pub(super) fn rows_of(&self, name: &str) -> Result<u32, Error> {
+        let missing = || Error::Model(format!("tensor `{name}` is missing"));
+        self.checkpoint.rows(name).ok_or_else(missing)
     }
 
     fn vector(&mut self, name: &str, n: u32) -> Result<Tensor, Error> {
@@ -167,7 +178,7 @@ impl<'a> Loader<'a> {
     }
 
     /// A tensor that may be stored as f16.
-    fn read_half(&mut self, name: &str, shape: &[u32]) -> Result<Elements<'a>, Error> {
+    pub(super) fn read_half(&mut self, name: &str, shape: &[u32]) -> Result<Elements<'a>, Error> {
         let values = self.read(name, shape)?;
         if !self.version.weights().half() {
             return Ok(values);
@@ -182,13 +193,17 @@ impl<'a> Loader<'a> {
     }
 
     /// A product's matrix as the tier's kernels read it.
-    fn weights(&mut self, values: Elements<'_>, shape: [u32; 2]) -> Result<Tensor, Error> {
+    pub(super) fn weights(
+        &mut self,
+        values: Elements<'_>,
+        shape: [u32; 2],
+    ) -> Result<Tensor, Error> {
         let (shape, values) = Tile::new(self.version.tier).layout().arrange(values, shape);
         self.engine.upload(shape, self.version.weights(), values)
     }
 
     /// Products of the same input, one below the other.
-    fn linear(&mut self, names: &[String], [n, k]: [u32; 2]) -> Result<Linear, Error> {
+    pub(super) fn linear(&mut self, names: &[String], [n, k]: [u32; 2]) -> Result<Linear, Error> {
         let (mut w, mut bias) = (Vec::new(), Vec::new());
         for name in names {
             w.push(self.read_half(&format!("{name}.weight"), &[n, k])?);
@@ -211,7 +226,7 @@ impl<'a> Loader<'a> {
         Ok(Projections::Apart { q: one(0)?, k: one(1)?, v: one(2)? })
     }
 
-    fn norm(&mut self, name: &str) -> Result<Norm, Error> {
+    pub(super) fn norm(&mut self, name: &str) -> Result<Norm, Error> {
         Ok(Norm {
             gamma: self.vector(&format!("{name}.weight"), self.config.hidden)?,
             beta: self.vector(&format!("{name}.bias"), self.config.hidden)?,

@@ -1,0 +1,354 @@
+//! What a checkpoint has beyond the encoder, and what it can be used for.
+
+use super::{
+    kernels::Kernels,
+    weights::{Linear, Loader, Norm},
+};
+use crate::{
+    elements::Elements,
+    error::Error,
+    kernels::{gather, layer_norm, linear},
+    recording::{Engine, Format, Page, Recording, Tensor},
+    reference::{self, Activation},
+};
+use rayon::prelude::*;
+use std::fmt;
+
+/// What a checkpoint is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Task {
+    /// One vector per text, from a model that was made for it.
+    #[default]
+    Embed,
+    /// A score for a pair of texts.
+    Rerank,
+    /// A short vector per token.
+    MultiVector,
+    /// What a masked token may be.
+    FillMask,
+    /// What the encoder of any model returns.
+    Encode,
+}
+
+/// What may follow the encoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadKind {
+    /// Pooler and classifier of the first token.
+    Classifier,
+    /// ColBERT's projection of every token.
+    Projection,
+    /// Transform and decoder of a masked language model.
+    MaskedLm,
+}
+
+impl HeadKind {
+    /// Which one is there, by the names of its tensors.
+    pub fn detect<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<Self> {
+        names.find_map(|name| match name {
+            "classifier.weight" => Some(Self::Classifier),
+            "linear.weight" => Some(Self::Projection),
+            "cls.predictions.transform.dense.weight" => Some(Self::MaskedLm),
+            _ => None,
+        })
+    }
+
+    fn task(self) -> Task {
+        match self {
+            Self::Classifier => Task::Rerank,
+            Self::Projection => Task::MultiVector,
+            Self::MaskedLm => Task::FillMask,
+        }
+    }
+}
+
+impl fmt::Display for HeadKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Classifier => "a reranker (pooler and classifier)",
+            Self::Projection => "a ColBERT model (a projection of every token)",
+            Self::MaskedLm => "a masked language model (transform and decoder)",
+        })
+    }
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Embed => "embed",
+            Self::Rerank => "rerank",
+            Self::MultiVector => "multi-vector",
+            Self::FillMask => "fill-mask",
+            Self::Encode => "encode",
+        })
+    }
+}
+
+impl Task {
+    /// The head to load, if what the checkpoint has fits.
+    ///
+    /// # Errors
+    /// [`Error::Model`] that says what the checkpoint is for.
+    pub fn head(self, found: Option<HeadKind>) -> Result<Option<HeadKind>, Error> {
+        match (self, found) {
+            (Self::Encode, _) | (Self::Embed, None | Some(HeadKind::MaskedLm)) => Ok(None),
+            (task, Some(kind)) if kind.task() == task => Ok(Some(kind)),
+            (task, Some(kind)) => Err(Error::Model(format!(
+                "this is {kind}: it is for {}, not for {task}",
+                kind.task()
+            ))),
+            (task, None) => Err(Error::Model(format!(
+                "this is an encoder without a head: it is for {}, not for {task}",
+                Self::Embed
+            ))),
+        }
+    }
+}
+
+/// A product on the host, for the few rows that it is asked for.
+pub struct Dense {
+    /// \[N, K\]
+    w: Vec<f32>,
+    /// \[N\]
+    bias: Vec<f32>,
+}
+
+impl Dense {
+    /// `y = W·x + b` of rows of x.
+    fn of(&self, x: &[f32]) -> Vec<f32> {
+        let (n, k) = (self.bias.len(), self.w.len() / self.bias.len());
+        let mut y = vec![0.0; x.len() / k * n];
+        let rows = y.par_chunks_exact_mut(n).zip(x.par_chunks_exact(k));
+        rows.for_each(|(y, x)| {
+            reference::linear(x, &self.w, &self.bias, Activation::Identity, None, y);
+        });
+        y
+    }
+}
+
+/// A part of the decoder small enough for one binding, and for one row of a texture.
+pub struct Part {
+    /// Rows of the vocabulary; `linear` has as many and, up to a multiple of four, zeros.
+    rows: u32,
+    linear: Linear,
+}
+
+/// The weights of a head.
+pub enum Head {
+    /// None, or none that was asked for.
+    None,
+    /// `classifier(tanh(pooler(x)))` of \[CLS\].
+    ///
+    /// One row of a text at the host's leisure: less than a thousandth of its encoder's work.
+    Classifier {
+        /// \[D, D\]
+        pooler: Dense,
+        /// \[labels, D\]
+        classifier: Dense,
+    },
+    /// `linear(x)` of every token.
+    Projection(Linear),
+    /// `decoder(LN(gelu(transform(x))))`, the decoder tied to the word embeddings where there is
+    /// no other.
+    MaskedLm {
+        /// \[D, D\]
+        transform: Linear,
+        /// LayerNorm after it.
+        norm: Norm,
+        /// \[V, D\] in parts.
+        decoder: Vec<Part>,
+    },
+}
+
+impl Head {
+    /// Components of a projected token.
+    pub fn projected(&self) -> u32 {
+        match self {
+            Self::Projection(linear) => linear.bias.shape.rows(),
+            _ => 0,
+        }
+    }
+
+    /// Logits of \[CLS\] rows \[B, D\]: \[B, labels\].
+    ///
+    /// # Panics
+    /// If there is no classifier.
+    pub fn classify(&self, rows: &[f32]) -> Vec<f32> {
+        let Self::Classifier { pooler, classifier } = self else {
+            panic!("opened without a classifier")
+        };
+        let mut pooled = pooler.of(rows);
+        pooled.iter_mut().for_each(|x| *x = f64::from(*x).tanh() as f32);
+        classifier.of(&pooled)
+    }
+
+    /// Labels of the classifier.
+    pub fn labels(&self) -> usize {
+        match self {
+            Self::Classifier { classifier, .. } => classifier.bias.len(),
+            _ => 0,
+        }
+    }
+}
+
+impl Loader<'_> {
+    pub(super) fn head(&mut self, kind: Option<HeadKind>) -> Result<Head, Error> {
+        Ok(match kind {
+            None => Head::None,
+            Some(HeadKind::Classifier) => {
+                let d = self.config.hidden;
+                let labels = self.rows_of("classifier.weight")?;
+                Head::Classifier {
+                    pooler: self.dense("pooler.dense", [d, d])?,
+                    classifier: self.dense("classifier", [labels, d])?,
+                }
+            }
+            Some(HeadKind::Projection) => Head::Projection(self.projection()?),
+            Some(HeadKind::MaskedLm) => self.masked_lm()?,
+        })
+    }
+
+    fn dense(&mut self, name: &str, [n, k]: [u32; 2]) -> Result<Dense, Error> {
+        let w = self.read(&format!("{name}.weight"), &[n, k])?.widened().into_owned();
+        let bias = self.read(&format!("{name}.bias"), &[n])?.widened().into_owned();
+        Ok(Dense { w, bias })
+    }
+
+    fn projection(&mut self) -> Result<Linear, Error> {
+        let (name, d) = ("linear.weight", self.config.hidden);
+        let n = self.rows_of(name)?;
+        if !n.is_multiple_of(4) {
+            let message = format!("`{name}` has {n} rows; a multiple of 4 is supported");
+            return Err(Error::Model(message));
+        }
+        let w = self.read_half(name, &[n, d])?;
+        let bias = self.upload([n].into(), vec![0.0; n as usize].into())?;
+        Ok(Linear { w: self.weights(w, [n, d])?, bias })
+    }
+
+    fn masked_lm(&mut self) -> Result<Head, Error> {
+        let (d, v) = (self.config.hidden, self.config.vocabulary);
+        let transform = self.linear(&["cls.predictions.transform.dense".to_owned()], [d, d])?;
+        let norm = self.norm("cls.predictions.transform.LayerNorm")?;
+        let own = "cls.predictions.decoder.weight";
+        let w = self.read_half(
+            if self.checkpoint.has(own) { own } else { super::weights::WORD },
+            &[v, d],
+        )?;
+        // Both names mean one thing; dumps have the one, the other, or the same twice.
+        let names = ["cls.predictions.bias", "cls.predictions.decoder.bias"];
+        let mut found = names.iter().filter(|name| self.checkpoint.has(name));
+        let bias = self.read(found.next().unwrap_or(&names[0]), &[v])?;
+
+        let row = u64::from(d) * u64::from(self.version.weights().bytes());
+        let most = (self.engine.caps().max_binding_bytes / row).min(u64::from(4 * Page::HEIGHT));
+        // Whole panels of the CPU, whole texels.
+        let step = (most as u32 / 64 * 64).max(64);
+        let parts = (0..v).step_by(step as usize).map(|first| {
+            let rows = step.min(v - first);
+            let n = rows.next_multiple_of(4);
+            let mut w = w.slice((first * d) as usize..((first + rows) * d) as usize);
+            let mut bias = bias.slice(first as usize..(first + rows) as usize);
+            if n > rows {
+                let zeros = vec![0.0; ((n - rows) * d) as usize];
+                bias = Elements::concat(&[bias, zeros[..(n - rows) as usize].into()]);
+                w = Elements::concat(&[w, zeros[..].into()]);
+            }
+            let bias = self.upload([n].into(), bias)?;
+            Ok(Part { rows, linear: Linear { w: self.weights(w, [n, d])?, bias } })
+        });
+        Ok(Head::MaskedLm { transform, norm, decoder: parts.collect::<Result<_, Error>>()? })
+    }
+}
+
+/// Tensors that depend on how many rows a head is asked for.
+pub struct HeadScratch {
+    /// \[n\], `u32`
+    rows: Tensor,
+    /// \[n, D\]
+    gathered: Tensor,
+    /// \[n, D\]
+    transformed: Tensor,
+    /// \[n, N\]
+    pub(super) out: Tensor,
+}
+
+impl HeadScratch {
+    pub(super) fn new(engine: &mut dyn Engine, stream: Format) -> Result<Self, Error> {
+        let mut empty = |format| engine.alloc([0, 0].into(), format);
+        Ok(Self {
+            rows: empty(Format::F32)?,
+            gathered: empty(stream)?,
+            transformed: empty(stream)?,
+            out: empty(stream)?,
+        })
+    }
+
+    /// Appends the projection of every row of `x`.
+    pub(super) fn project(
+        &mut self,
+        engine: &mut dyn Engine,
+        rec: &mut Recording,
+        k: &Kernels,
+        linear: &Linear,
+        x: &Tensor,
+    ) -> Result<(), Error> {
+        let [t, _] = x.shape2();
+        engine.resize(&mut self.out, [t, linear.bias.shape.rows()].into())?;
+        let args = linear::Args { x, w: &linear.w, bias: &linear.bias, r: x, y: &self.out };
+        linear::record(rec, &k.products(t).linear_stream, args);
+        Ok(())
+    }
+
+    /// Runs `rec` and the head on some rows of `x`; logits \[n, V\].
+    pub(super) fn predict(
+        &mut self,
+        engine: &mut dyn Engine,
+        mut rec: Recording,
+        k: &Kernels,
+        head: &Head,
+        x: &Tensor,
+        rows: &[u32],
+    ) -> Result<Vec<f32>, Error> {
+        let Head::MaskedLm { transform, norm, decoder } = head else {
+            panic!("opened without a masked language model's head")
+        };
+        let [_, d] = x.shape2();
+        let vocabulary: u32 = decoder.iter().map(|part| part.rows).sum();
+        let mut logits = vec![0.0; rows.len() * vocabulary as usize];
+        let widest = decoder.iter().map(|part| part.linear.bias.shape.rows()).max().unwrap_or(1);
+        let most = engine.caps().max_binding_bytes / u64::from(4 * widest.max(d));
+        let most = most.clamp(1, u64::from(Page::HEIGHT)) as usize;
+        for (rows, logits) in rows.chunks(most).zip(logits.chunks_mut(most * vocabulary as usize)) {
+            let n = rows.len() as u32;
+            engine.resize(&mut self.rows, [n].into())?;
+            engine.write(&self.rows, rows);
+            for tensor in [&mut self.gathered, &mut self.transformed] {
+                engine.resize(tensor, [n, d].into())?;
+            }
+            let (g, t) = (&self.gathered, &self.transformed);
+            gather::record(&mut rec, &k.gather, gather::Args { x, rows: &self.rows, y: g });
+            let products = k.products(n);
+            let args = linear::Args { x: g, w: &transform.w, bias: &transform.bias, r: g, y: t };
+            linear::record(&mut rec, &products.transform, args);
+            let args = layer_norm::Args { x: t, r: t, gamma: &norm.gamma, beta: &norm.beta, y: g };
+            layer_norm::record(&mut rec, &k.norm, args, k.eps);
+            let mut first = 0;
+            for part in decoder {
+                let width = part.linear.bias.shape.rows();
+                engine.resize(&mut self.out, [n, width].into())?;
+                let (w, bias) = (&part.linear.w, &part.linear.bias);
+                let args = linear::Args { x: g, w, bias, r: g, y: &self.out };
+                linear::record(&mut rec, &products.linear_stream, args);
+                let values = engine.run(&rec, &self.out)?;
+                rec = Recording::within(engine.dispatch_flops());
+                let columns = first..first + part.rows as usize;
+                let to = logits.chunks_exact_mut(vocabulary as usize);
+                for (to, from) in to.zip(values.chunks_exact(width as usize)) {
+                    to[columns.clone()].copy_from_slice(&from[..columns.len()]);
+                }
+                first = columns.end;
+            }
+        }
+        Ok(logits)
+    }
+}

@@ -1,0 +1,392 @@
+//! What follows the encoder, against the float64 fixtures, on every device: late chunks, rerankers,
+//! ColBERT, masked language models.
+
+#[allow(dead_code, reason = "each test target uses a part")]
+mod common;
+
+use common::Device;
+use jinabert::{
+    Task,
+    batch::{PackedBatch, Tokens},
+    kernels::{Dtype, Tier, Version},
+    model::{Choices, Model, Output},
+};
+use libtest_mimic::{Arguments, Trial};
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    fs,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+#[derive(Deserialize)]
+struct Fixture {
+    special_ids: Special,
+    tolerance: Tolerance,
+    measured: Measured,
+    cases: Vec<Case>,
+    #[serde(default)]
+    maxsim: Vec<MaxSim>,
+}
+
+#[derive(Deserialize)]
+struct Special {
+    pad: u32,
+    cls: u32,
+    sep: u32,
+    mask: u32,
+}
+
+/// Worst errors of other implementations.
+#[derive(Deserialize)]
+struct Measured {
+    f16_weights_f16_activations: Tolerance,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+struct Tolerance {
+    pooled_max_abs: f64,
+    mlm_logits_max_abs: Option<f64>,
+    classifier_logits_max_abs: Option<f64>,
+    colbert_max_abs: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    ids: Vec<u32>,
+    type_ids: Vec<u32>,
+    expect: Expect,
+}
+
+#[derive(Deserialize)]
+struct Expect {
+    late_chunks: Option<LateChunks>,
+    mlm: Option<Mlm>,
+    classifier: Option<Classifier>,
+    colbert: Option<Colbert>,
+}
+
+#[derive(Deserialize)]
+struct LateChunks {
+    spans: Vec<[u32; 2]>,
+    pooled: Vec<Vec<f64>>,
+}
+
+#[derive(Deserialize)]
+struct Mlm {
+    masked_ids: Vec<u32>,
+    positions: Vec<u32>,
+    labels: Vec<i64>,
+    top5: Vec<Vec<(usize, f64)>>,
+    logsumexp: Vec<f64>,
+    logits_first_16: Vec<Vec<f64>>,
+    cross_entropy: f64,
+    ce_all_positions_unmasked: f64,
+    pll_per_token: Option<Vec<f64>>,
+    pseudo_perplexity: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Classifier {
+    logits: Vec<f64>,
+    sigmoid: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct Colbert {
+    rows: BTreeMap<String, Vec<f64>>,
+    sum_over_tokens: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct MaxSim {
+    query: usize,
+    doc: usize,
+    score: f64,
+}
+
+type Check = fn(&Fixture, &mut Model, &[Tokens]) -> Result<usize, Box<dyn Error>>;
+
+/// What is checked, and what the model must be for.
+const CHECKS: [(&str, Task, Check); 4] = [
+    ("late chunks", Task::Encode, late_chunks),
+    ("masked lm", Task::FillMask, masked_lm),
+    ("classifier", Task::Rerank, classifier),
+    ("colbert", Task::MultiVector, colbert),
+];
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let (devices, mut trials) = common::devices();
+    for dir in fixtures() {
+        let name = dir.file_name().expect("a directory").to_string_lossy().into_owned();
+        let fixture = open(&dir).expect("a fixture");
+        for (device_name, device) in &devices {
+            let all = Version::of(&device.caps()).into_iter();
+            for version in all.filter(|version| !matches!(version.tier, Tier::Matrix { .. })) {
+                for (what, task, check) in CHECKS {
+                    // Spans are the pool kernel's business: one version of each device will do.
+                    let own = version == device.tier().into();
+                    if !fixture.has(what) || (task == Task::Encode && !own) {
+                        continue;
+                    }
+                    let (dir, device) = (dir.clone(), device.clone());
+                    let name = format!("{device_name}/{name}/{what}/{version}");
+                    let run = move || Ok(run(&dir, &device, version, task, check)?);
+                    trials.push(Trial::test(name, run));
+                }
+            }
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// Those whose weights are there.
+fn fixtures() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let entries = fs::read_dir(root).expect("the fixtures").map(|e| e.expect("an entry").path());
+    let weights = ["model.safetensors", "model.safetensors.index.json"];
+    let whole = |dir: &PathBuf| weights.iter().any(|file| dir.join(file).exists());
+    let mut found: Vec<_> = entries.filter(whole).collect();
+    found.sort();
+    assert!(found.len() >= 15, "fixtures are missing: {found:?}");
+    found
+}
+
+fn open(dir: &Path) -> Result<Fixture, Box<dyn Error>> {
+    Ok(serde_json::from_str(&fs::read_to_string(dir.join("cases.json"))?)?)
+}
+
+fn run(
+    dir: &Path,
+    device: &Device,
+    version: Version,
+    task: Task,
+    check: Check,
+) -> Result<(), Box<dyn Error>> {
+    let mut fixture = open(dir)?;
+    if version.dtype == Dtype::F16 {
+        fixture.tolerance = fixture.measured.f16_weights_f16_activations.thrice();
+    }
+    let choices = Choices { task, ..Choices::default() };
+    let mut model = Model::open_with(dir, device.open(version.tier), version, choices)?;
+    let cases: Vec<Tokens> = fixture.cases.iter().map(Case::tokens).collect();
+    match check(&fixture, &mut model, &cases)? {
+        0 => Err("no case has an expectation".into()),
+        _ => Ok(()),
+    }
+}
+
+impl Fixture {
+    fn has(&self, what: &str) -> bool {
+        self.cases.iter().any(|Case { expect, .. }| match what {
+            "late chunks" => expect.late_chunks.is_some(),
+            "masked lm" => expect.mlm.is_some(),
+            "classifier" => expect.classifier.is_some(),
+            _ => expect.colbert.is_some(),
+        })
+    }
+}
+
+impl Case {
+    fn tokens(&self) -> Tokens {
+        Tokens { ids: self.ids.clone(), type_ids: self.type_ids.clone() }
+    }
+}
+
+impl Tolerance {
+    /// Other places may be rounded than in what was measured.
+    fn thrice(self) -> Self {
+        let thrice = |bound: Option<f64>| bound.map(|bound| 3.0 * bound);
+        Self {
+            pooled_max_abs: 3.0 * self.pooled_max_abs,
+            mlm_logits_max_abs: thrice(self.mlm_logits_max_abs),
+            classifier_logits_max_abs: thrice(self.classifier_logits_max_abs),
+            colbert_max_abs: thrice(self.colbert_max_abs),
+        }
+    }
+}
+
+/// Means over spans of a document, all documents in one batch.
+fn late_chunks(
+    fixture: &Fixture,
+    model: &mut Model,
+    cases: &[Tokens],
+) -> Result<usize, Box<dyn Error>> {
+    let d = model.config().hidden;
+    let chunked = fixture.cases.iter().zip(cases);
+    let chunked: Vec<_> =
+        chunked.filter_map(|(c, t)| Some((c, t, c.expect.late_chunks.as_ref()?))).collect();
+    let spans: Vec<Vec<Range<u32>>> = chunked
+        .iter()
+        .map(|(_, _, chunks)| chunks.spans.iter().map(|&[start, end]| start..end).collect())
+        .collect();
+    let batch = PackedBatch::new(chunked.iter().map(|(_, tokens, _)| *tokens))
+        .with_spans(spans.iter().map(Vec::as_slice));
+    let vectors = model.forward(&batch, Output::Vectors { dims: d, normalize: false })?;
+    let expected = chunked.iter().flat_map(|(case, _, chunks)| {
+        chunks.pooled.iter().map(move |pooled| (case.name.as_str(), pooled))
+    });
+    let expected: Vec<_> = expected.collect();
+    assert_eq!(vectors.len(), expected.len() * d as usize);
+    for (vector, (name, pooled)) in vectors.chunks_exact(d as usize).zip(&expected) {
+        near(name, vector, pooled, fixture.tolerance.pooled_max_abs)?;
+    }
+    Ok(expected.len())
+}
+
+fn classifier(
+    fixture: &Fixture,
+    model: &mut Model,
+    cases: &[Tokens],
+) -> Result<usize, Box<dyn Error>> {
+    let tolerance = fixture.tolerance.classifier_logits_max_abs.ok_or("no tolerance")?;
+    let batch = PackedBatch::new(cases);
+    let first: &[Range<u32>] = std::slice::from_ref(&(0..1));
+    let batch = batch.with_spans(std::iter::repeat_n(first, cases.len()));
+    let output = Output::Vectors { dims: model.config().hidden, normalize: false };
+    let rows = model.forward(&batch, output)?;
+    let logits = model.head().classify(&rows);
+    let labels = model.head().labels();
+    let mut checked = 0;
+    for (case, logits) in fixture.cases.iter().zip(logits.chunks_exact(labels)) {
+        let Some(expected) = &case.expect.classifier else { continue };
+        near(&case.name, logits, &expected.logits, tolerance)?;
+        for (logit, score) in logits.iter().zip(&expected.sigmoid) {
+            let found = 1.0 / (1.0 + (-f64::from(*logit)).exp());
+            close(&case.name, found, *score, tolerance)?;
+        }
+        checked += 1;
+    }
+    Ok(checked)
+}
+
+fn colbert(
+    fixture: &Fixture,
+    model: &mut Model,
+    cases: &[Tokens],
+) -> Result<usize, Box<dyn Error>> {
+    let tolerance = fixture.tolerance.colbert_max_abs.ok_or("no tolerance")?;
+    let batch = PackedBatch::new(cases);
+    let mut rows = model.forward(&batch, Output::Projected)?;
+    let p = model.head().projected() as usize;
+    for row in rows.chunks_exact_mut(p) {
+        let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+    }
+    let of = |n: usize| {
+        let range = &batch.cu_seqlens[n..n + 2];
+        &rows[range[0] as usize * p..range[1] as usize * p]
+    };
+    let mut checked = 0;
+    for (n, case) in fixture.cases.iter().enumerate() {
+        let Some(expected) = &case.expect.colbert else { continue };
+        let rows = of(n);
+        for (row, values) in &expected.rows {
+            let at = row.parse::<usize>()? * p;
+            near(&format!("{} row {row}", case.name), &rows[at..at + p], values, tolerance)?;
+        }
+        let sums: Vec<f32> = (0..p).map(|i| rows.iter().skip(i).step_by(p).sum::<f32>()).collect();
+        let bound = tolerance * (rows.len() / p) as f64;
+        near(&format!("{} sum", case.name), &sums, &expected.sum_over_tokens, bound)?;
+        checked += 1;
+    }
+    for MaxSim { query, doc, score } in &fixture.maxsim {
+        let queries = of(*query).chunks_exact(p);
+        let bound = 3.0 * tolerance * queries.len() as f64;
+        let best = queries.map(|q| {
+            let dots = of(*doc).chunks_exact(p).map(|d| q.iter().zip(d).map(|(q, d)| q * d).sum());
+            f64::from(dots.fold(f32::MIN, f32::max))
+        });
+        close("maxsim", best.sum(), *score, bound)?;
+    }
+    Ok(checked)
+}
+
+fn masked_lm(fixture: &Fixture, model: &mut Model, _: &[Tokens]) -> Result<usize, Box<dyn Error>> {
+    let tolerance = fixture.tolerance.mlm_logits_max_abs.ok_or("no tolerance")?;
+    let v = model.config().vocabulary as usize;
+    let mut checked = 0;
+    for case in &fixture.cases {
+        let Some(expected) = &case.expect.mlm else { continue };
+        let name = &case.name;
+        let types = case.type_ids.clone();
+        let masked = Tokens { ids: expected.masked_ids.clone(), type_ids: types.clone() };
+        let logits = model.logits(&PackedBatch::new([&masked]), &expected.positions)?;
+        let mut losses = Vec::new();
+        for (n, logits) in logits.chunks_exact(v).enumerate() {
+            near(name, &logits[..16], &expected.logits_first_16[n], tolerance)?;
+            for &(id, logit) in &expected.top5[n] {
+                close(name, f64::from(logits[id]), logit, tolerance)?;
+                let above = logits.iter().filter(|l| f64::from(**l) > logit + tolerance).count();
+                assert!(above < 5, "{name}: {above} ids are above {id} of the first five");
+            }
+            close(name, log_sum_exp(logits), expected.logsumexp[n], tolerance)?;
+            let label = expected.labels[expected.positions[n] as usize];
+            losses.push(log_sum_exp(logits) - f64::from(logits[usize::try_from(label)?]));
+        }
+        let mean = losses.iter().sum::<f64>() / losses.len() as f64;
+        close(name, mean, expected.cross_entropy, 2.0 * tolerance)?;
+
+        // Every position, nothing masked: several batches of rows at once.
+        let all: Vec<u32> = (0..case.ids.len() as u32).collect();
+        let logits = model.logits(&PackedBatch::new([&case.tokens()]), &all)?;
+        let losses = logits.chunks_exact(v).zip(&case.ids);
+        let losses = losses.map(|(l, &id)| log_sum_exp(l) - f64::from(l[id as usize]));
+        let mean = losses.sum::<f64>() / case.ids.len() as f64;
+        close(name, mean, expected.ce_all_positions_unmasked, 2.0 * tolerance)?;
+
+        if let (Some(pll), Some(ppl)) = (&expected.pll_per_token, expected.pseudo_perplexity) {
+            let Special { pad, cls, sep, mask } = fixture.special_ids;
+            let ordinary = |n: &usize| ![pad, cls, sep].contains(&case.ids[*n]);
+            let places: Vec<usize> = (0..case.ids.len()).filter(ordinary).collect();
+            let copies: Vec<Tokens> = places
+                .iter()
+                .map(|&n| {
+                    let mut tokens = case.tokens();
+                    tokens.ids[n] = mask;
+                    tokens
+                })
+                .collect();
+            let batch = PackedBatch::new(&copies);
+            let starts = batch.cu_seqlens.iter().zip(&places);
+            let rows: Vec<u32> = starts.map(|(start, &n)| start + n as u32).collect();
+            let logits = model.logits(&batch, &rows)?;
+            let found: Vec<f64> = logits
+                .chunks_exact(v)
+                .zip(&places)
+                .map(|(l, &n)| f64::from(l[case.ids[n] as usize]) - log_sum_exp(l))
+                .collect();
+            assert_eq!(found.len(), pll.len(), "{name}");
+            for (found, expected) in found.iter().zip(pll) {
+                close(name, *found, *expected, 2.0 * tolerance)?;
+            }
+            let mean = found.iter().sum::<f64>() / found.len() as f64;
+            close(name, (-mean).exp(), ppl, 2.0 * tolerance * ppl)?;
+        }
+        checked += 1;
+    }
+    Ok(checked)
+}
+
+fn log_sum_exp(logits: &[f32]) -> f64 {
+    let most = f64::from(logits.iter().copied().fold(f32::MIN, f32::max));
+    most + logits.iter().map(|l| (f64::from(*l) - most).exp()).sum::<f64>().ln()
+}
+
+fn near(what: &str, actual: &[f32], expected: &[f64], bound: f64) -> Result<(), Box<dyn Error>> {
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    let mut pairs = actual.iter().zip(expected).enumerate();
+    pairs.try_for_each(|(n, (a, e))| close(&format!("{what}[{n}]"), f64::from(*a), *e, bound))
+}
+
+fn close(what: &str, actual: f64, expected: f64, bound: f64) -> Result<(), Box<dyn Error>> {
+    let off = (actual - expected).abs();
+    if off.is_nan() || off > bound {
+        return Err(format!("{what} is {actual} where {expected} is meant, over {bound:e}").into());
+    }
+    Ok(())
+}
