@@ -41,7 +41,8 @@ const QUERIES: usize = 64;
 /// [`reference::attention`](crate::reference::attention) by tiles, in f32.
 ///
 /// `skip` is the binary logarithm of what may be left out on either side of a query, relative to
-/// its sum of weights; -∞ to leave out nothing.
+/// its sum of weights; -∞ to leave out nothing.  Returns the share of all pairs of a query and a
+/// key that was looked at; 1 where there are none.
 pub fn attention(
     [q, k, v]: [Rows; 3],
     slopes: &[f32],
@@ -49,9 +50,9 @@ pub fn attention(
     heads: Heads,
     skip: f32,
     context: &mut [f32],
-) {
+) -> f64 {
     let tokens = cu_seqlens[cu_seqlens.len() - 1] as usize;
-    let Some(d) = context.len().checked_div(tokens) else { return };
+    let Some(d) = context.len().checked_div(tokens) else { return 1.0 };
     let e = d / heads.count;
 
     let sequences = || cu_seqlens.windows(2).map(|range| range[0] as usize..range[1] as usize);
@@ -94,11 +95,17 @@ pub fn attention(
     }
     // The dearest first, so that none is left when the others are done.
     units.sort_by_cached_key(|unit| std::cmp::Reverse(unit.estimate()));
-    units.into_par_iter().with_max_len(1).for_each(|unit| {
+    let all: u64 = units.iter().map(|unit| (unit.context.len() * unit.keys) as u64).sum();
+    let units = units.into_par_iter().with_max_len(1);
+    let kept = units.map(|unit| {
         simd::scratch([unit.e * QUERIES, KEYS * QUERIES, unit.e * QUERIES], |[q, p, o]| {
-            simd::widest(Tiles { unit, q, p, o });
-        });
+            simd::widest(Tiles { unit, q, p, o }) as u64
+        })
     });
+    match (kept.sum::<u64>(), all) {
+        (_, 0) => 1.0,
+        (kept, all) => kept as f64 / all as f64,
+    }
 }
 
 /// Some queries of one head and sequence; scores are in units of ln 2.
@@ -142,19 +149,23 @@ struct Tiles<'a, 'm> {
 }
 
 impl WithSimd for Tiles<'_, '_> {
-    type Output = ();
+    /// Pairs of a query and a key that were looked at.
+    type Output = usize;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) -> usize {
         let Self { mut unit, q, p, o } = self;
-        let mut row = 0;
+        let (mut row, mut pairs) = (0, 0);
         while row < unit.context.len() {
             let left = unit.context.len() - row;
-            row += match tile::vectors::<S>() {
+            let [rows, keys] = match tile::vectors::<S>() {
                 4 if left > 2 * S::F32_LANES => State::<S, 4>::run(simd, &mut unit, row, [q, p, o]),
                 _ => State::<S, 2>::run(simd, &mut unit, row, [q, p, o]),
             };
+            row += rows;
+            pairs += rows * keys;
         }
+        pairs
     }
 }
 
@@ -177,9 +188,9 @@ struct State<'m, S: Simd, const V: usize> {
 }
 
 impl<S: Simd, const V: usize> State<'_, S, V> {
-    /// Deals with the queries from `row` on; returns how many.
+    /// Deals with the queries from `row` on; returns how many, and how many keys they met.
     #[inline(always)]
-    fn run(simd: S, unit: &mut Unit, row: usize, [q, p, o]: [&mut [f32]; 3]) -> usize {
+    fn run(simd: S, unit: &mut Unit, row: usize, [q, p, o]: [&mut [f32]; 3]) -> [usize; 2] {
         let width = V * S::F32_LANES;
         let rows = width.min(unit.context.len() - row);
         let mut at = [0.0; QUERIES];
@@ -211,22 +222,23 @@ impl<S: Simd, const V: usize> State<'_, S, V> {
 
         let blocks = unit.keys.div_ceil(KEYS);
         let near = (unit.first + row) / KEYS..(unit.first + row + rows - 1) / KEYS + 1;
+        let mut keys = 0;
         for block in near.clone() {
-            state.visit(simd, unit, block);
+            keys += state.visit(simd, unit, block);
         }
         for block in (0..near.start).rev() {
             let (count, reach) = ((block + 1) * KEYS, unit.reach.before.get(block));
             if state.may_stop(simd, unit, count - 1, count, reach) {
                 break;
             }
-            state.visit(simd, unit, block);
+            keys += state.visit(simd, unit, block);
         }
         for block in near.end..blocks {
             let (count, reach) = (unit.keys - block * KEYS, unit.reach.behind.get(block));
             if state.may_stop(simd, unit, block * KEYS, count, reach) {
                 break;
             }
-            state.visit(simd, unit, block);
+            keys += state.visit(simd, unit, block);
         }
         let one = simd.splat_f32s(1.0);
         for o in &mut state.o[..unit.e] {
@@ -239,7 +251,7 @@ impl<S: Simd, const V: usize> State<'_, S, V> {
                 *c = *o;
             }
         }
-        rows
+        [rows, keys]
     }
 
     /// Whether the `count` keys from key `next` outward, none of a norm about c over `reach`, weigh
@@ -269,9 +281,9 @@ impl<S: Simd, const V: usize> State<'_, S, V> {
         simd.reduce_max_f32s(weight) + series.min(count as f32).log2() <= unit.skip
     }
 
-    /// Adds a block of keys and values.
+    /// Adds a block of keys and values; returns how many.
     #[inline(always)]
-    fn visit(&mut self, simd: S, unit: &Unit, block: usize) {
+    fn visit(&mut self, simd: S, unit: &Unit, block: usize) -> usize {
         let first = block * KEYS;
         let keys = KEYS.min(unit.keys - first);
         let slope = simd.splat_f32s(-unit.slope);
@@ -314,6 +326,7 @@ impl<S: Simd, const V: usize> State<'_, S, V> {
                 o.copy_from_slice(&tile::accumulate(simd, v, self.p[..keys].iter(), sums));
             });
         }
+        keys
     }
 
     /// Takes new maxima: scales what was summed relative to the old ones.
@@ -362,20 +375,23 @@ mod tests {
         all.map(|at| change(at, next())).collect()
     }
 
-    fn run(qkv: &[f32], slopes: &[f32], cu_seqlens: &[u32], skip: f32) -> Vec<f32> {
+    /// The context, and the share of pairs looked at.
+    fn run(qkv: &[f32], slopes: &[f32], cu_seqlens: &[u32], skip: f32) -> (Vec<f32>, f64) {
         let tokens = cu_seqlens[cu_seqlens.len() - 1] as usize;
         let d = qkv.len() / (3 * tokens);
         let rows = [0, d, 2 * d].map(|column| Rows { data: &qkv[column..], step: 3 * d });
         let heads = Heads { count: slopes.len(), scale: 0.25 };
         let mut context = vec![f32::NAN; tokens * d];
-        attention(rows, slopes, cu_seqlens, heads, skip, &mut context);
-        context
+        let kept = attention(rows, slopes, cu_seqlens, heads, skip, &mut context);
+        (context, kept)
     }
 
     /// Compares with the dense run to 2·ε·max |v| and rounding, and that with the twin.
     fn check(qkv: &[f32], slopes: &[f32], cu_seqlens: &[u32]) {
-        let (skipped, dense) =
-            (run(qkv, slopes, cu_seqlens, SKIP), run(qkv, slopes, cu_seqlens, f32::NEG_INFINITY));
+        let (skipped, dense) = (
+            run(qkv, slopes, cu_seqlens, SKIP).0,
+            run(qkv, slopes, cu_seqlens, f32::NEG_INFINITY).0,
+        );
         let tokens = cu_seqlens[cu_seqlens.len() - 1] as usize;
         let d = qkv.len() / (3 * tokens);
         let column = |n: usize| -> Vec<f32> {
@@ -405,11 +421,8 @@ mod tests {
 
     #[test]
     fn large_scores_are_seen() {
-        check(
-            &draw(300, 32, |[_, part, _], x| if part < 2 { 12.0 * x } else { x }),
-            &[0.5, 0.1],
-            &[0, 300],
-        );
+        let qkv = draw(300, 32, |[_, part, _], x| if part < 2 { 12.0 * x } else { x });
+        check(&qkv, &[0.5, 0.1], &[0, 300]);
     }
 
     #[test]
@@ -422,18 +435,15 @@ mod tests {
         };
         let qkv = draw(400, 32, far);
         check(&qkv, &[0.5, 0.25], &[0, 400]);
-        let context = run(&qkv, &[0.25, 0.25], &[0, 400], SKIP);
+        let (context, _) = run(&qkv, &[0.25, 0.25], &[0, 400], SKIP);
         let v = &qkv[399 * 96 + 64..][..32];
         assert!(context[..32].iter().zip(v).all(|(c, v)| (c - v).abs() < 1e-3), "token 0 sees 399");
     }
 
     #[test]
     fn a_shift_of_all_keys_neither_counts_nor_costs() {
-        check(
-            &draw(400, 32, |[_, part, _], x| x + f32::from(part == 1) * 5.0),
-            &[0.5, 0.1],
-            &[0, 400],
-        );
+        let qkv = draw(400, 32, |[_, part, _], x| x + f32::from(part == 1) * 5.0);
+        check(&qkv, &[0.5, 0.1], &[0, 400]);
     }
 
     #[test]
@@ -441,10 +451,36 @@ mod tests {
         // What is not looked at may be anything: NaN in the far half of v never shows up.
         let qkv =
             draw(1024, 16, |[i, part, _], x| if part == 2 && i >= 512 { f32::NAN } else { x });
-        let context = run(&qkv, &[0.5], &[0, 1024], SKIP);
+        let (context, _) = run(&qkv, &[0.5], &[0, 1024], SKIP);
         assert!(context[..256 * 16].iter().all(|c| c.is_finite()), "keys 512.. are out of reach");
-        let dense = run(&qkv, &[0.5], &[0, 1024], f32::NEG_INFINITY);
+        let (dense, _) = run(&qkv, &[0.5], &[0, 1024], f32::NEG_INFINITY);
         assert!(dense[..256 * 16].iter().all(|c| c.is_nan()));
+    }
+
+    #[test]
+    fn what_is_looked_at_is_counted() {
+        // With equal keys scores fall with distance alone, and the bound is the series itself.
+        let draw = |d| draw(4096, d, |[_, part, _], x| if part == 1 { 0.5 } else { x });
+        let count = |qkv: &[f32], slopes: &[f32], skip| run(qkv, slopes, &[0, 4096], skip).1;
+        let (one, two) = (draw(16), draw(32));
+        for slope in [0.5f32, 0.05] {
+            let kept = count(&one, &[slope], SKIP);
+            let m = f64::from(slope);
+            let series = -(1.0 - (-m).exp()).log2();
+            // A query's sum of weights, relative to the largest, is at least 1 and at most this.
+            let sum = (1.0 + (-m).exp()) / (1.0 - (-m).exp());
+            let [near, far] = [sum.log2(), 0.0]
+                .map(|mass| (f64::from(-SKIP) + series - mass) / (m * f64::from(LOG2_E)));
+            // The ends of the sequence have one side; a tile of queries meets whole blocks of keys.
+            let least = (2.0 * near - near * near / 4096.0) / 4096.0;
+            let most = (2.0 * far + 3.0 * KEYS as f64) / 4096.0;
+            assert!((least..=most).contains(&kept), "{kept}, not {least} to {most}");
+            assert_eq!(count(&one, &[slope], f32::NEG_INFINITY), 1.0);
+            assert_eq!(count(&two, &[slope, 0.0], SKIP), (kept + 1.0) / 2.0, "and a flat head");
+        }
+        assert_eq!(run(&one[..128 * 48], &[0.5], &[0, 128], SKIP).1, 1.0, "few keys");
+        let (none, heads) = ([Rows { data: &[], step: 48 }; 3], Heads { count: 1, scale: 1.0 });
+        assert_eq!(attention(none, &[0.5], &[0], heads, SKIP, &mut []), 1.0, "no queries");
     }
 
     #[test]
@@ -453,8 +489,8 @@ mod tests {
         let mut batch = draw(77, 32, |_, x| -x);
         batch.extend(&alone);
         let (alone, batch) = (
-            run(&alone, &[0.3, 0.01], &[0, 130], SKIP),
-            run(&batch, &[0.3, 0.01], &[0, 77, 207], SKIP),
+            run(&alone, &[0.3, 0.01], &[0, 130], SKIP).0,
+            run(&batch, &[0.3, 0.01], &[0, 77, 207], SKIP).0,
         );
         assert_eq!(alone, batch[77 * 32..]);
     }

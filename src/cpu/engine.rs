@@ -82,26 +82,29 @@ impl Engine {
     }
 
     /// Lends out the elements of `tensor` for writing, and this engine for reading everything else.
-    fn store(&mut self, tensor: &Tensor, fill: impl FnOnce(&Self, &mut [f32])) {
+    fn store<R>(&mut self, tensor: &Tensor, fill: impl FnOnce(&Self, &mut [f32]) -> R) -> R {
         let slot = &mut self.slots[tensor.slot as usize];
         let mut buffer = mem::replace(slot, Zeroed::NONE);
         let elements: &mut [f32] = bytemuck::cast_slice_mut(buffer.get_mut());
-        fill(self, &mut elements[tensor.offset as usize..][..tensor.shape.len()]);
+        let result = fill(self, &mut elements[tensor.offset as usize..][..tensor.shape.len()]);
         self.slots[tensor.slot as usize] = buffer;
+        result
     }
 
-    fn dispatch(&mut self, command: &Command) {
+    /// Returns what [`Span::kept`] says.
+    fn dispatch(&mut self, command: &Command) -> Option<f64> {
         match command.program.word {
             "embed" => self.embed(command),
             "linear" => self.linear(command),
             "linear_geglu" => self.linear_geglu(command),
             "key_norm" => self.key_norm(command),
-            "attention" => self.attention(command),
+            "attention" => return Some(self.attention(command)),
             "layer_norm" => self.layer_norm(command),
             "pool" => self.pool(command),
             "gather" => self.gather(command),
             word => panic!("kernel `{word}` has no CPU twin"),
         }
+        None
     }
 
     fn embed(&mut self, command: &Command) {
@@ -162,7 +165,7 @@ impl Engine {
         });
     }
 
-    fn attention(&mut self, command: &Command) {
+    fn attention(&mut self, command: &Command) -> f64 {
         let a = kernels::attention::Args::from(command);
         let p: kernels::attention::Params = command.params();
         self.store(a.context, |m, context| {
@@ -172,33 +175,35 @@ impl Engine {
             }
             // Nobody cuts the work of the cores, but a recording may say so.
             let mut all = vec![0.0; context.len()];
-            m.attend(&a, p, &mut all);
+            let kept = m.attend(&a, p, &mut all);
             for tile in &tiles[p.first as usize..p.tiles as usize] {
                 let d = a.context.shape2()[1] as usize;
                 let rows = tile.start * d..tile.end * d;
                 context[rows.clone()].copy_from_slice(&all[rows]);
             }
-        });
+            kept
+        })
     }
 
-    /// All entries of the tile list.
+    /// All entries of the tile list; returns the share of pairs looked at.
     fn attend(
         &self,
         a: &kernels::attention::Args,
         p: kernels::attention::Params,
         context: &mut [f32],
-    ) {
+    ) -> f64 {
         let heads = Heads { count: p.heads as usize, scale: p.scale };
         let (slopes, cu_seqlens) = (self.f32(a.slopes), self.u32(a.cu_seqlens));
         match self.tier {
             Tier::Twin => {
                 let [q, k, v] = [a.q, a.k, a.v].map(|tensor| self.dense(tensor));
                 reference::attention(&q, &k, &v, slopes, cu_seqlens, heads, context);
+                1.0
             }
             _ => {
                 let qkv = [a.q, a.k, a.v].map(|tensor| self.rows(tensor));
                 let skip = if p.skip > 0.0 { f32::NEG_INFINITY } else { p.skip * LOG2_E };
-                attention::attention(qkv, slopes, cu_seqlens, heads, skip, context);
+                attention::attention(qkv, slopes, cu_seqlens, heads, skip, context)
             }
         }
     }
@@ -291,7 +296,9 @@ impl crate::recording::Engine for Engine {
     }
 
     fn submit(&mut self, recording: &Recording, output: &Tensor) -> Result<Ticket, Error> {
-        recording.commands.iter().for_each(|command| self.dispatch(command));
+        for command in &recording.commands {
+            self.dispatch(command);
+        }
         let elements = self.f32(output).to_vec();
         Ok(Ticket::new(|| Ok(elements)))
     }
@@ -300,8 +307,8 @@ impl crate::recording::Engine for Engine {
         let commands = recording.commands.iter();
         let spans = commands.map(|command| {
             let start = Instant::now();
-            self.dispatch(command);
-            Span { word: command.program.word, time: start.elapsed() }
+            let kept = self.dispatch(command);
+            Span { word: command.program.word, time: start.elapsed(), kept }
         });
         Ok(spans.collect())
     }

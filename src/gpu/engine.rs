@@ -328,7 +328,8 @@ impl crate::recording::Engine for Engine {
             let period = f64::from(self.gpu.queue.get_timestamp_period());
             spans.extend(commands.iter().zip(ticks.chunks_exact(2)).map(|(command, ticks)| {
                 let nanoseconds = ticks[1].wrapping_sub(ticks[0]) as f64 * period;
-                Span { word: command.program.word, time: Duration::from_nanos(nanoseconds as u64) }
+                let time = Duration::from_nanos(nanoseconds as u64);
+                Span { word: command.program.word, time, kept: None }
             }));
         }
         Ok(spans)

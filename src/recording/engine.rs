@@ -50,6 +50,9 @@ pub struct Span {
     pub word: &'static str,
     /// On a GPU between the timestamps at the beginning and the end of its pass.
     pub time: Duration,
+    /// Of attention, the share of all pairs of a query and a key that it looked at; on a GPU, whose
+    /// kernels do not count, and of other kernels, none.
+    pub kept: Option<f64>,
 }
 
 /// Runs recordings: owns the buffers behind [`Tensor`] handles.
