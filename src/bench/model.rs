@@ -1,7 +1,7 @@
 //! The whole model: one forward over given token ids.
 
 use super::stats::{Limits, Spread};
-use crate::{batch::Tokens, embedder::Embedder, error::Error};
+use crate::{batch::Tokens, embedder::Embedder, error::Error, recording::Span};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -53,6 +53,9 @@ pub struct Line<'a> {
     /// Time of each kernel, where it is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernels_ms: Option<BTreeMap<&'static str, f64>>,
+    /// [`Kernels::attention_kept`], where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention_kept: Option<f64>,
     /// Share of the median that is no kernel's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overhead: Option<f64>,
@@ -80,7 +83,13 @@ impl Line<'_> {
 
     fn kernels(&self) -> String {
         let line = |(word, ms): (&&str, &f64)| {
-            format!("\n  {word:<14}{ms:>10.3} ms{:>7.1} %", 100.0 * ms / self.ms)
+            let kept = match (*word, self.attention_kept) {
+                ("attention", Some(kept)) => {
+                    format!("  {kept:.3} of all pairs of queries and keys")
+                }
+                _ => String::new(),
+            };
+            format!("\n  {word:<14}{ms:>10.3} ms{:>7.1} %{kept}", 100.0 * ms / self.ms)
         };
         let kernels: String = self.kernels_ms.iter().flatten().map(line).collect();
         let rest = self.overhead.map_or(String::new(), |share| {
@@ -149,26 +158,45 @@ pub fn time(embedder: &Embedder, sequences: &[Tokens], limits: Limits) -> Result
     Ok(Timing { first, runs })
 }
 
-/// Times of each kernel in milliseconds, of the run of a few whose sum is the median.
+/// What each kernel of a forward took.
+#[derive(Clone, Debug, Default)]
+pub struct Kernels {
+    /// Times in milliseconds.
+    pub ms: BTreeMap<&'static str, f64>,
+    /// Share of all pairs of queries and keys that attention looked at, where the device counts
+    /// them: the mean over its dispatches, one a layer and batch.
+    pub attention_kept: Option<f64>,
+}
+
+impl Kernels {
+    fn of(spans: &[Span]) -> Self {
+        let mut ms = BTreeMap::new();
+        for span in spans {
+            *ms.entry(span.word).or_default() += 1e3 * span.time.as_secs_f64();
+        }
+        let kept: Vec<f64> = spans.iter().filter_map(|span| span.kept).collect();
+        let mean = kept.iter().sum::<f64>() / kept.len() as f64;
+        Self { ms, attention_kept: (!kept.is_empty()).then_some(mean) }
+    }
+
+    /// Milliseconds in all kernels.
+    pub fn sum(&self) -> f64 {
+        self.ms.values().sum()
+    }
+}
+
+/// The run of a few whose sum is the median.
 ///
 /// # Errors
 /// Those of [`Embedder::profile`].
-pub fn kernels(
-    embedder: &Embedder,
-    sequences: &[Tokens],
-) -> Result<BTreeMap<&'static str, f64>, Error> {
+pub fn kernels(embedder: &Embedder, sequences: &[Tokens]) -> Result<Kernels, Error> {
     let sequences: Vec<&Tokens> = sequences.iter().collect();
     let mut runs = Vec::new();
     let start = Instant::now();
     while runs.is_empty() || (runs.len() < 21 && start.elapsed() < Duration::from_secs(2)) {
-        let mut words = BTreeMap::new();
-        for span in embedder.profile(&sequences)? {
-            *words.entry(span.word).or_default() += 1e3 * span.time.as_secs_f64();
-        }
-        runs.push(words);
+        runs.push(Kernels::of(&embedder.profile(&sequences)?));
     }
-    let sum = |words: &BTreeMap<&str, f64>| words.values().sum::<f64>();
-    runs.sort_by(|a, b| sum(a).total_cmp(&sum(b)));
+    runs.sort_by(|a, b| a.sum().total_cmp(&b.sum()));
     Ok(runs.swap_remove(runs.len() / 2))
 }
 

@@ -11,7 +11,7 @@ use crate::{
     batch::Tokens,
     bench::{
         self, Plan, compare,
-        model::{self, Line},
+        model::{self, Kernels, Line},
         page,
         report::Report,
         stats::Limits,
@@ -99,7 +99,7 @@ fn forward(args: &Model) -> Result<(), Failure> {
         let timing = model::time(&embedder, sequences, limits)?;
         let tokens = sequences.iter().map(Tokens::len).sum();
         let kernels = args.profile.then(|| model::kernels(&embedder, sequences)).transpose()?;
-        let sum = kernels.as_ref().map(|kernels| kernels.values().sum::<f64>());
+        let sum = kernels.as_ref().map(Kernels::sum);
         let line = Line {
             engine: model::ENGINE,
             device: embedder.device(),
@@ -115,7 +115,8 @@ fn forward(args: &Model) -> Result<(), Failure> {
             runs: timing.runs.runs,
             rss_mb: model::peak_mb(),
             overhead: sum.map(|sum| 1.0 - sum / timing.runs.median),
-            kernels_ms: kernels,
+            attention_kept: kernels.as_ref().and_then(|kernels| kernels.attention_kept),
+            kernels_ms: kernels.map(|kernels| kernels.ms),
         };
         match args.json {
             true => serde_json::to_writer(&mut out, &line).map_err(io::Error::from)?,

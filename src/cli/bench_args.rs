@@ -109,7 +109,8 @@ pub struct Model {
     /// Most runs after the first.
     #[arg(long, value_name = "N", default_value = "50")]
     pub runs: NonZeroUsize,
-    /// Also time every kernel by itself, and what goes on between.
+    /// Also time every kernel by itself, and what goes on between; on the CPU, count how much
+    /// attention looks at.
     #[arg(long)]
     pub profile: bool,
     /// How long to repeat.

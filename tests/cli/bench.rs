@@ -50,8 +50,30 @@ fn a_forward_is_timed() {
     let rest =
         line["overhead"].as_f64().expect("a number") * line["ms"].as_f64().expect("a number");
     assert!((sum + rest - line["ms"].as_f64().expect("a number")).abs() < 1e-6, "{line}");
+    assert_eq!(line["attention_kept"], 1.0, "a few tokens");
     let text = String::from_utf8(model(&a, &[]).output("text")).expect("UTF-8");
     assert!(text.starts_with("W1: 2 sequences, 8 tokens: ") && text.lines().count() == 1, "{text}");
+}
+
+#[test]
+fn what_attention_looks_at_is_counted() {
+    let place = place();
+    let ids = place.path().join("long.txt");
+    fs::write(&ids, "2 28 7 9 ".repeat(256)).expect("a writable directory");
+    let kept = |args: &[&str]| {
+        let out = model(&ids, &[&["--json", "--profile", "--runs", "1"], args].concat());
+        let line: Value = serde_json::from_slice(&out.output("JSON")).expect("JSON");
+        line["attention_kept"].as_f64().expect("a share")
+    };
+    let some = kept(&[]);
+    assert!(0.1 < some && some < 0.9, "{some} of 1,024 tokens");
+    assert_eq!(kept(&["--dense-attention"]), 1.0);
+    let says = format!("{some:.3} of all pairs of queries and keys");
+    let out = text(model(&ids, &["--profile", "--runs", "1"]).output("text"));
+    let line = out.lines().find(|line| line.starts_with("  attention ")).expect("attention");
+    assert!(line.ends_with(&says) && line.chars().count() <= 100, "{line}");
+    assert_eq!(out.matches("of all pairs").count(), 1, "{out}");
+    assert!(!text(model(&ids, &["--runs", "1"]).output("text")).contains("of all pairs"));
 }
 
 #[test]
