@@ -44,13 +44,16 @@ pub fn programs(compiler: &Compiler, filter: &str) -> Vec<(String, Program)> {
     named.filter(|(name, _)| name.contains(filter)).collect()
 }
 
+/// The imports that go without saying.
+const USUAL: [&str; 2] = ["elem_f32", "identity"];
+
 /// `linear.wgsl BM=64 BN=64 BK=16`, and the imports that are not the usual ones.
 fn name(program: &Program) -> String {
     let mut name = program.file.to_owned();
     for (constant, value) in &program.constants {
         name += &format!(" {constant}={}", value.to_string().trim_end_matches('u'));
     }
-    for (generic, import) in program.imports.iter().filter(|(_, import)| *import != "elem_f32") {
+    for (generic, import) in program.imports.iter().filter(|(_, import)| !USUAL.contains(import)) {
         name += &match *import {
             "elem_f16" => format!(" {generic}:f16"),
             import => format!(" {import}"),
