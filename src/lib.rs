@@ -42,7 +42,9 @@ pub mod text;
 pub mod tune;
 
 pub use device::Device;
-pub use embedder::{Embedded, Embedder, OnLong, Options, Vector};
+pub use embedder::{
+    Candidate, Embedded, Embedder, Masked, OnLong, Options, Role, Score, TokenVectors, Vector,
+};
 pub use error::Error;
 pub use model::Task;
 pub use tune::Tune;

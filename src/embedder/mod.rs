@@ -2,11 +2,12 @@
 
 mod load;
 mod options;
+mod tasks;
 
 use crate::{
     batch::{self, PackedBatch, Tokens},
     error::Error,
-    model::{Config, Model, Output, Variant},
+    model::{Config, Model, Output, Task, Variant},
     recording::Span,
     text::{Tokenized, Tokenizer},
 };
@@ -14,12 +15,13 @@ use load::Loaded;
 pub use options::{OnLong, Options};
 use std::{
     collections::VecDeque,
-    ops::Deref,
+    ops::{Deref, Range},
     panic::resume_unwind,
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError, mpsc},
     thread,
 };
+pub use tasks::{Candidate, Masked, Role, Score, TokenVectors};
 
 /// An embedding.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,6 +75,18 @@ pub struct Embedder {
     on_long: OnLong,
     batch_tokens: usize,
     device: String,
+    task: Task,
+}
+
+/// What of each sequence is pooled.
+#[derive(Clone, Copy)]
+enum Spans<'a> {
+    /// All of it.
+    Whole,
+    /// Its first token.
+    First,
+    /// These parts of each.
+    Each(&'a [Vec<Range<u32>>]),
 }
 
 /// Batches that are handed to the device before the one computed is waited for.
@@ -130,6 +144,7 @@ impl Embedder {
             on_long: options.on_long,
             batch_tokens: options.batch_tokens.unwrap_or(batch_tokens).min(device_limit),
             device,
+            task: options.task,
             model: Mutex::new(model),
             tokenizer,
             config,
@@ -227,14 +242,26 @@ impl Embedder {
     /// # Errors
     /// As [`Embedder::embed`].
     pub fn tokenize<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Tokenized>, Error> {
-        let Some(tokenizer) = &self.tokenizer else {
+        let tokenized = self.tokenizer()?.encode(texts, self.cut())?;
+        self.within(&tokenized)?;
+        Ok(tokenized)
+    }
+
+    fn tokenizer(&self) -> Result<&Tokenizer, Error> {
+        self.tokenizer.as_ref().ok_or_else(|| {
             let message = "this model has no tokenizer.json: only token ids can be embedded";
-            return Err(Error::Option(message.to_owned()));
-        };
-        let cut = (self.on_long == OnLong::Truncate).then_some(self.limit);
-        let tokenized = tokenizer.encode(texts, cut)?;
+            Error::Option(message.to_owned())
+        })
+    }
+
+    /// Where long texts are cut.
+    fn cut(&self) -> Option<usize> {
+        (self.on_long == OnLong::Truncate).then_some(self.limit)
+    }
+
+    fn within(&self, tokenized: &[Tokenized]) -> Result<(), Error> {
         match tokenized.iter().position(|text| text.tokens.len() > self.limit) {
-            None => Ok(tokenized),
+            None => Ok(()),
             Some(index) => {
                 let tokens = tokenized[index].full_length;
                 Err(Error::TooLong { index, tokens, limit: self.limit })
@@ -250,7 +277,7 @@ impl Embedder {
     pub fn embed_tokens(&self, sequences: &[&Tokens]) -> Result<Vec<Vector>, Error> {
         let output = Output::Vectors { dims: self.dims as u32, normalize: self.normalize };
         let mut vectors = vec![Vector(Vec::new()); sequences.len()];
-        self.run(sequences, output, |members, batch, values| {
+        self.run(sequences, output, Spans::Whole, |members, batch, values| {
             assert_eq!(values.len(), batch.sequences() as usize * self.dims);
             for (&n, vector) in members.iter().zip(values.chunks_exact(self.dims)) {
                 vectors[n] = Vector(vector.to_vec());
@@ -267,7 +294,7 @@ impl Embedder {
     pub fn embed_each_token(&self, sequences: &[&Tokens]) -> Result<Vec<Vec<f32>>, Error> {
         let d = self.config.hidden as usize;
         let mut hidden = vec![Vec::new(); sequences.len()];
-        self.run(sequences, Output::Tokens, |members, batch, values| {
+        self.run(sequences, Output::Tokens, Spans::Whole, |members, batch, values| {
             for (&n, range) in members.iter().zip(batch.cu_seqlens.windows(2)) {
                 hidden[n] = values[range[0] as usize * d..range[1] as usize * d].to_vec();
             }
@@ -282,7 +309,7 @@ impl Embedder {
     pub fn profile(&self, sequences: &[&Tokens]) -> Result<Vec<Span>, Error> {
         let output = Output::Vectors { dims: self.dims as u32, normalize: self.normalize };
         let mut spans = Vec::new();
-        for (_, batch) in self.batches(sequences)? {
+        for (_, batch) in self.batches(sequences, Spans::Whole)? {
             spans.extend(self.model().profile(&batch, output)?);
         }
         Ok(spans)
@@ -292,13 +319,15 @@ impl Embedder {
     fn batches<'a>(
         &self,
         sequences: &'a [&'a Tokens],
+        spans: Spans<'a>,
     ) -> Result<impl Iterator<Item = (Vec<usize>, PackedBatch)> + 'a, Error> {
         for (index, tokens) in sequences.iter().enumerate() {
             self.check(index, tokens)?;
         }
         let lengths: Vec<usize> = sequences.iter().map(|tokens| tokens.len()).collect();
-        Ok(batch::plan(&lengths, self.batch_tokens).into_iter().map(|members| {
+        Ok(batch::plan(&lengths, self.batch_tokens).into_iter().map(move |members| {
             let batch = PackedBatch::new(members.iter().map(|&n| sequences[n]));
+            let batch = tasks::spans_of(spans, batch, &members);
             (members, batch)
         }))
     }
@@ -309,12 +338,13 @@ impl Embedder {
         &self,
         sequences: &[&Tokens],
         output: Output,
+        spans: Spans,
         mut collect: impl FnMut(&[usize], &PackedBatch, Vec<f32>),
     ) -> Result<(), Error> {
         // The device computes a batch while the next is packed and recorded.  On an error those
         // under way are dropped: the device finishes them, and the next call waits its turn.
         let mut under_way = VecDeque::new();
-        for (members, batch) in self.batches(sequences)? {
+        for (members, batch) in self.batches(sequences, spans)? {
             let running = self.model().submit(&batch, output)?;
             under_way.push_back((members, batch, running));
             if under_way.len() > AHEAD

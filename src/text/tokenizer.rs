@@ -75,6 +75,66 @@ impl Tokenizer {
         Ok(tokens(&encoding))
     }
 
+    /// Tokenises one text with each of some others as pairs on all cores, cutting the other so that
+    /// a pair has at most `limit` tokens if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Input`] naming the other text, if the tokenizer refuses the pair, or if the first
+    /// text alone leaves no room.
+    pub fn encode_pairs<S: AsRef<str> + Sync>(
+        &self,
+        first: &str,
+        others: &[S],
+        limit: Option<usize>,
+    ) -> Result<Vec<Tokenized>, Error> {
+        let refused = |index, e| Error::Input { index, what: format!("cannot be tokenised: {e}") };
+        let first = self.inner.encode_fast(first, false).map_err(|e| refused(0, e))?;
+        let special = self.inner.get_post_processor().map_or(0, |post| post.added_tokens(true));
+        let encode = |(n, other): (usize, &S)| {
+            let mut other =
+                self.inner.encode_fast(other.as_ref(), false).map_err(|e| refused(n, e))?;
+            let full_length = first.len() + other.len() + special;
+            if let Some(limit) = limit.filter(|limit| full_length > *limit) {
+                let room = limit.saturating_sub(first.len() + special);
+                if room == 0 {
+                    let query = first.len() + special;
+                    let what = format!("no room: the query alone has {query} tokens of {limit}");
+                    return Err(Error::Input { index: n, what });
+                }
+                other.truncate(room, 0, TruncationDirection::Right);
+            }
+            let pair = self.inner.post_process(first.clone(), Some(other), true);
+            let pair = pair.map_err(|e| refused(n, e))?;
+            Ok(Tokenized { tokens: tokens(&pair), full_length })
+        };
+        others.par_iter().enumerate().map(encode).collect()
+    }
+
+    /// The id of a token as the vocabulary spells it.
+    pub fn id_of(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// How the vocabulary spells an id.
+    pub fn token_of(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// The text of some ids, without special tokens.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        self.inner.decode(ids, true).unwrap_or_default()
+    }
+
+    /// Whether an id is a special token: one that texts do not produce.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.inner.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+    }
+
+    /// The mask of a masked language model: `[MASK]` or `<mask>`.
+    pub fn mask(&self) -> Option<(u32, &'static str)> {
+        ["[MASK]", "<mask>"].into_iter().find_map(|mask| Some((self.id_of(mask)?, mask)))
+    }
+
     fn encode_one(&self, text: &str, limit: Option<usize>) -> tokenizers::Result<Tokenized> {
         let mut encoding = self.inner.encode_fast(text, false)?;
         let full_length = encoding.len() + self.special;

@@ -1,0 +1,339 @@
+//! What a model with a head does: rerank, token vectors, masked tokens.
+
+use super::{Embedder, Output, Spans};
+use crate::{
+    batch::{PackedBatch, Tokens},
+    error::Error,
+    model::Task,
+    text::Tokenizer,
+};
+use std::ops::Range;
+
+/// How well a document answers a query.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Score {
+    /// The document's place in what was given.
+    pub index: usize,
+    /// The classifier's logit.
+    pub logit: f32,
+    /// Its sigmoid, from 0 to 1.
+    pub score: f32,
+    /// Tokens of query and document together.
+    pub tokens: usize,
+    /// As many as they would have had, where some of the document were dropped.
+    pub truncated: Option<usize>,
+}
+
+/// A vector for every token of a text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenVectors {
+    /// The tokens.
+    pub ids: Vec<u32>,
+    /// Components of each vector.
+    pub dim: usize,
+    /// One vector after the other.
+    pub values: Vec<f32>,
+}
+
+impl TokenVectors {
+    /// The vectors.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> + Clone {
+        self.values.chunks_exact(self.dim)
+    }
+
+    /// ColBERT's score of a document for this query: for each of the query's tokens the largest dot
+    /// product with one of the document's, summed up (Khattab and Zaharia 2020, arXiv:2004.12832).
+    ///
+    /// # Panics
+    /// If the vectors differ in length.
+    pub fn max_sim(&self, document: &Self) -> f32 {
+        assert_eq!(self.dim, document.dim, "components of the two");
+        let best = |query: &[f32]| {
+            let dot = |row: &[f32]| query.iter().zip(row).map(|(q, d)| q * d).sum::<f32>();
+            document.rows().map(dot).fold(f32::NEG_INFINITY, f32::max)
+        };
+        self.rows().map(|query| f64::from(best(query))).sum::<f64>() as f32
+    }
+}
+
+/// What ColBERT takes a text for: its marker says so to the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// The text as it is.
+    #[default]
+    Plain,
+    /// A query: the marker `[unused0]` follows the first special token.
+    Query,
+    /// A document: the marker is `[unused1]`, and single punctuation marks get no vector.
+    Document,
+}
+
+impl Role {
+    fn marker(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            Self::Query => Some("[unused0]"),
+            Self::Document => Some("[unused1]"),
+        }
+    }
+}
+
+/// What a masked token may be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// Its id.
+    pub id: u32,
+    /// As the vocabulary spells it.
+    pub token: String,
+    /// Softmax over the vocabulary.
+    pub probability: f32,
+    /// Before it.
+    pub logit: f32,
+}
+
+/// A masked token of a text, and what it may be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Masked {
+    /// Its place among the tokens, special ones included.
+    pub position: usize,
+    /// The likeliest first.
+    pub candidates: Vec<Candidate>,
+}
+
+impl Embedder {
+    /// Scores each document for a query, the best first; of a model opened for [`Task::Rerank`].
+    ///
+    /// A pair is one sequence, special tokens and type ids as the tokenizer gives them; a document
+    /// that is too long for it is cut where [`OnLong`](crate::OnLong) says so.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] for a pair over the limit, unless it is to be truncated;
+    /// [`Error::Model`] if the classifier has more labels than one; otherwise as
+    /// [`Embedder::embed`].
+    pub fn rerank<S: AsRef<str> + Sync>(
+        &self,
+        query: &str,
+        documents: &[S],
+    ) -> Result<Vec<Score>, Error> {
+        self.opened_for(Task::Rerank)?;
+        let labels = self.model().head().labels();
+        if labels != 1 {
+            return Err(Error::Model(format!(
+                "a classifier of {labels} labels gives no one score; a reranker has 1"
+            )));
+        }
+        let pairs = self.tokenizer()?.encode_pairs(query, documents, self.cut())?;
+        self.within(&pairs)?;
+        let tokens: Vec<&Tokens> = pairs.iter().map(|pair| &pair.tokens).collect();
+        let logits = self.classify_tokens(&tokens)?;
+        let scores = pairs.iter().zip(logits).enumerate().map(|(index, (pair, logits))| {
+            let logit = logits[0];
+            let (tokens, full) = (pair.tokens.len(), pair.full_length);
+            let score = (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32;
+            Score { index, logit, score, tokens, truncated: (full > tokens).then_some(full) }
+        });
+        let mut scores: Vec<_> = scores.collect();
+        scores.sort_by(|a, b| b.logit.total_cmp(&a.logit));
+        Ok(scores)
+    }
+
+    /// The classifier's logits of each list of tokens; of a model opened for [`Task::Rerank`].
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_tokens`].
+    pub fn classify_tokens(&self, sequences: &[&Tokens]) -> Result<Vec<Vec<f32>>, Error> {
+        self.opened_for(Task::Rerank)?;
+        let d = self.config.hidden as usize;
+        let output = Output::Vectors { dims: d as u32, normalize: false };
+        let mut rows = vec![0.0; sequences.len() * d];
+        self.run(sequences, output, Spans::First, |members, _, values| {
+            for (&n, row) in members.iter().zip(values.chunks_exact(d)) {
+                rows[n * d..][..d].copy_from_slice(row);
+            }
+        })?;
+        let model = self.model();
+        let logits = model.head().classify(&rows);
+        Ok(logits.chunks_exact(model.head().labels()).map(<[f32]>::to_vec).collect())
+    }
+
+    /// A unit vector for every token of each text; of a model opened for [`Task::MultiVector`].
+    ///
+    /// # Errors
+    /// As [`Embedder::embed`], and [`Error::Model`] if the vocabulary lacks the role's marker.
+    pub fn multi_vector<S: AsRef<str> + Sync>(
+        &self,
+        texts: &[S],
+        role: Role,
+    ) -> Result<Vec<TokenVectors>, Error> {
+        self.opened_for(Task::MultiVector)?;
+        let tokenizer = self.tokenizer()?;
+        let mut tokenized = self.tokenize(texts)?;
+        if let Some(marker) = role.marker() {
+            let id = tokenizer.id_of(marker).ok_or_else(|| {
+                Error::Model(format!("the vocabulary has no `{marker}`, the marker of a {role:?}"))
+            })?;
+            for text in &mut tokenized {
+                // Instead of the last token of a text that fills the limit.
+                if text.tokens.len() == self.limit && self.limit > 2 {
+                    let last = text.tokens.len() - 2;
+                    text.tokens.ids.remove(last);
+                    text.tokens.type_ids.remove(last);
+                }
+                text.tokens.ids.insert(1.min(text.tokens.len()), id);
+                text.tokens.type_ids.push(0);
+            }
+        }
+        let tokens: Vec<&Tokens> = tokenized.iter().map(|text| &text.tokens).collect();
+        let mut vectors = self.project_tokens(&tokens)?;
+        if role == Role::Document {
+            vectors.iter_mut().for_each(|vectors| drop_punctuation(vectors, tokenizer));
+        }
+        Ok(vectors)
+    }
+
+    /// A unit vector for every token of each list; of a model opened for [`Task::MultiVector`].
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_tokens`].
+    pub fn project_tokens(&self, sequences: &[&Tokens]) -> Result<Vec<TokenVectors>, Error> {
+        self.opened_for(Task::MultiVector)?;
+        let dim = self.model().head().projected() as usize;
+        let ids = sequences.iter().map(|tokens| tokens.ids.clone());
+        let mut vectors: Vec<_> =
+            ids.map(|ids| TokenVectors { ids, dim, values: Vec::new() }).collect();
+        self.run(sequences, Output::Projected, Spans::Whole, |members, batch, values| {
+            for (&n, range) in members.iter().zip(batch.cu_seqlens.windows(2)) {
+                let rows = &values[range[0] as usize * dim..range[1] as usize * dim];
+                vectors[n].values = rows.to_vec();
+            }
+        })?;
+        for row in vectors.iter_mut().flat_map(|v| v.values.chunks_exact_mut(dim)) {
+            let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt().max(1e-12);
+            row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+        }
+        Ok(vectors)
+    }
+
+    /// What each masked token of a text may be, `top` candidates each; of a model opened for
+    /// [`Task::FillMask`].
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the text has no mask, [`Error::Model`] if the tokenizer has none;
+    /// otherwise as [`Embedder::embed`].
+    pub fn fill_mask(&self, text: &str, top: usize) -> Result<Vec<Masked>, Error> {
+        self.opened_for(Task::FillMask)?;
+        let tokenizer = self.tokenizer()?;
+        let (mask, spelled) = self.mask()?;
+        let tokenized = self.tokenize(&[text])?.remove(0);
+        let ids = &tokenized.tokens.ids;
+        let positions: Vec<usize> = (0..ids.len()).filter(|&n| ids[n] == mask).collect();
+        if positions.is_empty() {
+            let what = format!("no {spelled} in it, so there is nothing to fill");
+            return Err(Error::Input { index: 0, what });
+        }
+        let logits = self.logits(&tokenized.tokens, &positions)?;
+        let masked = positions.into_iter().zip(logits.chunks_exact(self.vocabulary()));
+        let masked = masked.map(|(position, logits)| {
+            let sum = log_sum_exp(logits);
+            let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+            let at = |id: &u32| logits[*id as usize];
+            let top = top.min(order.len());
+            if top < order.len() {
+                order.select_nth_unstable_by(top, |a, b| at(b).total_cmp(&at(a)));
+            }
+            order.truncate(top);
+            order.sort_by(|a, b| at(b).total_cmp(&at(a)));
+            let candidates = order.into_iter().map(|id| Candidate {
+                id,
+                token: tokenizer.token_of(id).unwrap_or_default(),
+                probability: (f64::from(at(&id)) - sum).exp() as f32,
+                logit: at(&id),
+            });
+            Masked { position, candidates: candidates.collect() }
+        });
+        Ok(masked.collect())
+    }
+
+    /// For each list of tokens and some places in it, the logarithm of the probability of the token
+    /// there when the model sees the mask in its place, all of the list's places masked at once; of
+    /// a model opened for [`Task::FillMask`].
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_tokens`], and [`Error::Model`] if the tokenizer has no mask.
+    ///
+    /// # Panics
+    /// If a place is not in its list.
+    pub fn log_probabilities(
+        &self,
+        masked: &[(&Tokens, &[usize])],
+    ) -> Result<Vec<Vec<f64>>, Error> {
+        self.opened_for(Task::FillMask)?;
+        let (mask, _) = self.mask()?;
+        let mut all = Vec::with_capacity(masked.len());
+        for &(tokens, places) in masked {
+            let mut hidden = tokens.clone();
+            places.iter().for_each(|&n| hidden.ids[n] = mask);
+            let logits = self.logits(&hidden, places)?;
+            let rows = logits.chunks_exact(self.vocabulary()).zip(places);
+            let found = rows.map(|(logits, &n)| {
+                f64::from(logits[tokens.ids[n] as usize]) - log_sum_exp(logits)
+            });
+            all.push(found.collect());
+        }
+        Ok(all)
+    }
+
+    /// \[n, V\]
+    fn logits(&self, tokens: &Tokens, positions: &[usize]) -> Result<Vec<f32>, Error> {
+        self.check(0, tokens)?;
+        let rows: Vec<u32> = positions.iter().map(|&n| n as u32).collect();
+        self.model().logits(&PackedBatch::new([tokens]), &rows)
+    }
+
+    fn vocabulary(&self) -> usize {
+        self.config.vocabulary as usize
+    }
+
+    fn mask(&self) -> Result<(u32, &'static str), Error> {
+        self.tokenizer()?.mask().ok_or_else(|| {
+            Error::Model("the tokenizer has no mask token, neither [MASK] nor <mask>".to_owned())
+        })
+    }
+
+    fn opened_for(&self, task: Task) -> Result<(), Error> {
+        match self.task == task {
+            true => Ok(()),
+            false => Err(Error::Option(format!(
+                "the model was opened for {}; {task} needs `Options {{ task: Task::{task:?}, .. }}`",
+                self.task
+            ))),
+        }
+    }
+}
+
+fn drop_punctuation(vectors: &mut TokenVectors, tokenizer: &Tokenizer) {
+    let mark = |id: &u32| {
+        let token = tokenizer.token_of(*id).unwrap_or_default();
+        matches!(token.as_bytes(), [byte] if byte.is_ascii_punctuation())
+    };
+    let dim = vectors.dim;
+    let kept: Vec<usize> = (0..vectors.ids.len()).filter(|&n| !mark(&vectors.ids[n])).collect();
+    let row = |n: &usize| vectors.values[n * dim..][..dim].iter().copied();
+    vectors.values = kept.iter().flat_map(row).collect();
+    vectors.ids = kept.iter().map(|&n| vectors.ids[n]).collect();
+}
+
+fn log_sum_exp(logits: &[f32]) -> f64 {
+    let most = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    most + logits.iter().map(|logit| (f64::from(*logit) - most).exp()).sum::<f64>().ln()
+}
+
+/// Whole sequences, or parts of them, as what is pooled.
+pub(super) fn spans_of(spans: Spans, batch: PackedBatch, members: &[usize]) -> PackedBatch {
+    let first: &[Range<u32>] = std::slice::from_ref(&(0..1));
+    match spans {
+        Spans::Whole => batch,
+        Spans::First => batch.with_spans(std::iter::repeat_n(first, members.len())),
+        Spans::Each(all) => batch.with_spans(members.iter().map(|&n| &all[n][..])),
+    }
+}
