@@ -1,6 +1,7 @@
 //! Real numbers as files and devices store them: in 32 bits, or in 16.
 
-use half::{bf16, f16, slice::HalfFloatSliceExt};
+pub use half::f16;
+use half::{bf16, slice::HalfFloatSliceExt};
 use rayon::prelude::*;
 use std::{borrow::Cow, ops::Range};
 

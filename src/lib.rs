@@ -35,6 +35,7 @@ pub mod gpu;
 pub mod kernels;
 mod memory;
 pub mod model;
+pub mod precision;
 pub mod probe;
 pub mod recording;
 pub mod reference;
@@ -47,4 +48,5 @@ pub use embedder::{
 };
 pub use error::Error;
 pub use model::Task;
+pub use precision::Precision;
 pub use tune::Tune;
