@@ -1,7 +1,7 @@
 //! What may be typed.
 
 use super::bench_args::{Bench, seconds};
-use crate::{Device, Error, OnLong, Options, kernels, tune};
+use crate::{Device, Error, OnLong, Options, kernels, precision, tune};
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{num::NonZeroUsize, path::PathBuf};
 
@@ -142,6 +142,46 @@ impl From<Dtype> for kernels::Dtype {
     }
 }
 
+/// What a component becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// A 32-bit float, as computed.
+    Float32,
+    /// A 16-bit float.
+    Float16,
+    /// One of 256 steps, -128 to 127.
+    Int8,
+    /// One of 256 steps, 0 to 255.
+    Uint8,
+    /// A bit, set where it is positive; eight to a byte, the first highest, zeros after the last;
+    /// less 128, -128 to 127.
+    Binary,
+    /// The same bytes, 0 to 255.
+    Ubinary,
+}
+
+impl From<Precision> for precision::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Float32 => Self::Float32,
+            Precision::Float16 => Self::Float16,
+            Precision::Int8 => Self::Int8,
+            Precision::Uint8 => Self::Uint8,
+            Precision::Binary => Self::Binary,
+            Precision::Ubinary => Self::Ubinary,
+        }
+    }
+}
+
+/// How JSON has a vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Encoding {
+    /// A list of numbers.
+    Float,
+    /// A text: base64 of the numbers' little-endian bytes.
+    Base64,
+}
+
 /// What happens to a text over the limit.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Long {
@@ -158,6 +198,7 @@ Examples:
   jinabert embed \"A blue cat\" \"A cat that is blue\"
   jinabert embed --input texts.txt --output vectors.npy
   cat docs.jsonl | jinabert embed --input-format jsonl --on-long truncate > vectors.jsonl
+  jinabert embed --input texts.txt --precision binary --output bits.npy
   echo '{\"ids\": [2, 51, 3], \"id\": \"doc-7\"}' | jinabert embed --input-format jsonl
 
 Lines of jsonl input are objects: {\"text\": \"…\"}, or {\"ids\": […], \"type_ids\": […]} with special tokens
@@ -184,9 +225,32 @@ pub struct Embed {
     /// Leave vectors at their length instead of scaling them to 1.
     #[arg(long)]
     pub no_normalize: bool,
+    /// In how many bits.
+    #[command(flatten)]
+    pub precision: PrecisionArgs,
     /// Which model, where.
     #[command(flatten)]
     pub model: ModelArgs,
+}
+
+/// In how many bits a vector is written.
+#[derive(clap::Args)]
+pub struct PrecisionArgs {
+    /// What a component becomes.
+    #[arg(long, value_enum, default_value_t = Precision::Float32)]
+    pub precision: Precision,
+    /// Range of int8 and uint8: components from -R to R in 256 steps, those beyond at the ends
+    /// [default: 6 / √dimensions, at most 1; for vectors of length 1].
+    #[arg(long, value_name = "R", conflicts_with = "calibration")]
+    pub int8_range: Option<f32>,
+    /// Vectors of the same model, float32 or float16, that give int8 and uint8 a range for each
+    /// component: from the smallest to the largest there, as sentence-transformers'
+    /// calibration_embeddings.
+    #[arg(long, value_name = "FILE.npy")]
+    pub calibration: Option<PathBuf>,
+    /// How json and jsonl have a vector.
+    #[arg(long, value_enum, default_value_t = Encoding::Float)]
+    pub encoding: Encoding,
 }
 
 /// `jinabert similarity`
@@ -256,7 +320,7 @@ pub enum Format {
     Json,
     /// One object a line.
     Jsonl,
-    /// NumPy array of shape [texts, dimensions], float32.
+    /// NumPy array of shape [texts, dimensions]: float32, float16, int8 or uint8.
     Npy,
     /// A header, then index, id, tokens and the components.
     Csv,

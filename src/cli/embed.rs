@@ -4,22 +4,24 @@ use super::{
     Failure,
     args::Embed,
     input::{Items, Place},
-    output::{Record, Writer},
-    shipped,
-    window::{Reader, Window},
+    output::{Record, Style, Writer},
+    precision, shipped,
+    window::{self, Reader, Window},
 };
-use crate::{Embedder, Options, Vector};
+use crate::{Embedder, Options, Vector, precision::Quantizer};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     io::{self, IsTerminal},
     panic,
     path::PathBuf,
+    slice,
     sync::Arc,
     thread,
     time::Duration,
 };
 
 pub fn run(args: &Embed, quiet: bool) -> Result<(), Failure> {
+    let format = precision::check(args)?;
     let input = match (&args.input, args.text.is_empty()) {
         (Some(path), _) => Some(Items::open(path, args.input_format)?),
         (None, false) => None,
@@ -37,8 +39,17 @@ pub fn run(args: &Embed, quiet: bool) -> Result<(), Failure> {
     };
     let dir = shipped::directory(args.model.model.as_deref())?;
     let embedder = Arc::new(Embedder::open_with(dir, options)?);
+    let quantizer = precision::quantizer(&args.precision, embedder.dim())?;
+    let style = Style {
+        format,
+        encoding: args.precision.encoding,
+        precision: quantizer.precision(),
+        width: quantizer.width(),
+    };
     let mut run = Run {
-        writer: Writer::open(&args.output, args.format, embedder.dim())?,
+        writer: Writer::open(&args.output, style)?,
+        quantizer,
+        outside: 0,
         embedder,
         progress: progress(input.as_ref(), quiet),
         index: 0,
@@ -56,6 +67,9 @@ pub fn run(args: &Embed, quiet: bool) -> Result<(), Failure> {
     run.finish()
 }
 
+/// One component of so many may be beyond its range without a word: calibration never saw all.
+const OUTSIDE: u64 = 1000;
+
 /// A window that waits to be written.
 struct Done {
     window: Window,
@@ -65,6 +79,9 @@ struct Done {
 struct Run {
     embedder: Arc<Embedder>,
     writer: Writer,
+    quantizer: Quantizer,
+    /// Components that were beyond their range.
+    outside: usize,
     progress: ProgressBar,
     index: u64,
     tokens: u64,
@@ -107,12 +124,11 @@ impl Run {
         self.truncated.1 = self.truncated.1.or(truncated.first().copied());
         for ((item, tokens), vector) in window.items.iter().zip(window.tokens()).zip(vectors) {
             let (index, tokens) = (self.index, tokens.len());
-            self.writer.write(&Record {
-                index,
-                id: item.id.as_ref(),
-                tokens,
-                embedding: vector,
-            })?;
+            let embedding = self.quantizer.quantize(vector);
+            let embedding =
+                embedding.map_err(|error| window::at_line(error, slice::from_ref(item)))?;
+            self.writer.write(&Record { index, id: item.id.as_ref(), tokens, embedding })?;
+            self.outside += self.quantizer.outside(vector);
             self.index += 1;
             self.tokens += tokens as u64;
         }
@@ -125,6 +141,14 @@ impl Run {
     fn finish(self) -> Result<(), Failure> {
         self.progress.finish_and_clear();
         self.writer.finish()?;
+        let components = self.index * self.embedder.dim() as u64;
+        if self.outside as u64 > components / OUTSIDE {
+            tracing::warn!(
+                "{} of {components} components are beyond their range and took its end: give a \
+                 wider --int8-range, or more vectors in --calibration",
+                self.outside
+            );
+        }
         if let (count, Some((place, length))) = self.truncated {
             let limit = self.embedder.max_length();
             tracing::warn!(

@@ -1,6 +1,12 @@
 //! Vectors, written as they come.
 
-use super::{Failure, args::Format};
+use super::{
+    Failure,
+    args::{Encoding, Format},
+    npy,
+};
+use crate::precision::{Precision, Quantized};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;
 use serde_json::Value;
 use std::{
@@ -11,24 +17,48 @@ use std::{
 use tempfile::NamedTempFile;
 
 /// One result.
-#[derive(Serialize)]
 pub struct Record<'a> {
     /// Position in the input, from 0.
     pub index: u64,
     /// The caller's name for it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<&'a Value>,
     /// Tokens that went into it.
     pub tokens: usize,
     /// The vector.
-    pub embedding: &'a [f32],
+    pub embedding: Quantized<'a>,
+}
+
+/// A record in JSON.
+#[derive(Serialize)]
+struct Object<'a> {
+    index: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a Value>,
+    tokens: usize,
+    embedding: Embedding<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Embedding<'a> {
+    Float(&'a Quantized<'a>),
+    Base64(String),
+}
+
+/// How vectors are written.
+#[derive(Clone, Copy)]
+pub struct Style {
+    pub format: Format,
+    pub encoding: Encoding,
+    pub precision: Precision,
+    /// Numbers that a vector has.
+    pub width: usize,
 }
 
 /// Writes records in one of the formats.
 pub struct Writer {
     target: Target,
-    format: Format,
-    dims: usize,
+    style: Style,
     count: u64,
 }
 
@@ -79,15 +109,10 @@ impl Target {
     }
 }
 
-/// Bytes of an npy header: room for any count, and a multiple of 64 as the format asks.
-const NPY_HEADER: usize = 128;
-
 impl Writer {
     /// Opens the output, `-` for standard output; nothing appears under a file's name yet.
-    pub fn open(path: &Path, format: Option<Format>, dims: usize) -> Result<Self, Failure> {
-        let format = format.or_else(|| by_name(path)).unwrap_or(Format::Jsonl);
-        let target = Target::open(path, format)?;
-        Ok(Self { target, format, dims, count: 0 })
+    pub fn open(path: &Path, style: Style) -> Result<Self, Failure> {
+        Ok(Self { target: Target::open(path, style.format)?, style, count: 0 })
     }
 
     fn bytes(&mut self) -> &mut dyn Write {
@@ -96,13 +121,13 @@ impl Writer {
 
     /// What stands before the first record; a run that fails before it leaves nothing on a pipe.
     fn begin(&mut self) -> io::Result<()> {
-        match self.format {
+        match self.style.format {
             Format::Json => self.bytes().write_all(b"[")?,
-            Format::Npy => self.bytes().write_all(&[0; NPY_HEADER])?,
+            Format::Npy => self.bytes().write_all(&[0; npy::HEADER])?,
             Format::Csv => {
                 let names = ["index", "id", "tokens"].map(str::to_owned);
                 let row: Vec<_> =
-                    names.into_iter().chain((0..self.dims).map(|n| n.to_string())).collect();
+                    names.into_iter().chain((0..self.style.width).map(|n| n.to_string())).collect();
                 self.csv_row(&row)?;
             }
             Format::Jsonl => {}
@@ -115,21 +140,17 @@ impl Writer {
         if self.count == 0 {
             self.begin()?;
         }
-        match self.format {
+        match self.style.format {
             Format::Json => {
                 let separator: &[u8] = if self.count == 0 { b"\n" } else { b",\n" };
                 self.bytes().write_all(separator)?;
-                serde_json::to_writer(self.bytes(), record).map_err(io::Error::from)?;
+                self.json(record)?;
             }
             Format::Jsonl => {
-                serde_json::to_writer(self.bytes(), record).map_err(io::Error::from)?;
+                self.json(record)?;
                 self.bytes().write_all(b"\n")?;
             }
-            Format::Npy => {
-                for value in record.embedding {
-                    self.bytes().write_all(&value.to_le_bytes())?;
-                }
-            }
+            Format::Npy => self.bytes().write_all(&record.embedding.to_le_bytes())?,
             Format::Csv => {
                 let id = match record.id {
                     None => String::new(),
@@ -137,12 +158,22 @@ impl Writer {
                     Some(id) => id.to_string(),
                 };
                 let own = [record.index.to_string(), id, record.tokens.to_string()];
-                let values = record.embedding.iter().map(f32::to_string);
+                let values = record.embedding.to_decimals();
                 self.csv_row(&own.into_iter().chain(values).collect::<Vec<_>>())?;
             }
         }
         self.count += 1;
         Ok(())
+    }
+
+    fn json(&mut self, record: &Record) -> io::Result<()> {
+        let &Record { index, id, tokens, ref embedding } = record;
+        let embedding = match self.style.encoding {
+            Encoding::Float => Embedding::Float(embedding),
+            Encoding::Base64 => Embedding::Base64(BASE64_STANDARD.encode(embedding.to_le_bytes())),
+        };
+        let object = Object { index, id, tokens, embedding };
+        Ok(serde_json::to_writer(self.bytes(), &object)?)
     }
 
     fn csv_row(&mut self, row: &[String]) -> io::Result<()> {
@@ -163,11 +194,12 @@ impl Writer {
         if self.count == 0 {
             self.begin()?;
         }
-        if self.format == Format::Json {
+        if self.style.format == Format::Json {
             self.bytes().write_all(b"\n]\n")?;
         }
         self.flush()?;
-        let header = npy_header(self.count, self.dims);
+        let Style { precision, width, .. } = self.style;
+        let header = npy::header(precision, self.count, width);
         match self.target {
             Target::Stdout(_) | Target::Special(_) => {}
             Target::Spool(spool) => {
@@ -178,7 +210,7 @@ impl Writer {
             }
             Target::File { file, path } => {
                 let mut file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-                if self.format == Format::Npy {
+                if self.style.format == Format::Npy {
                     complete(file.as_file_mut(), &header)?;
                 }
                 persist(file, path)?;
@@ -241,37 +273,13 @@ fn temporary(path: &Path) -> io::Result<BufWriter<NamedTempFile>> {
     Ok(BufWriter::new(builder.tempfile_in(dir)?))
 }
 
-fn by_name(path: &Path) -> Option<Format> {
+/// The format that a file's name says, if it says one.
+pub fn by_name(path: &Path) -> Option<Format> {
     match path.extension()?.to_str()? {
         "json" => Some(Format::Json),
         "jsonl" => Some(Format::Jsonl),
         "npy" => Some(Format::Npy),
         "csv" => Some(Format::Csv),
         _ => None,
-    }
-}
-
-/// NumPy's array format 1.0: magic, version, header length, and a Python dict padded with spaces.
-fn npy_header(rows: u64, cols: usize) -> Vec<u8> {
-    let dict = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {cols}), }}");
-    let mut header = b"\x93NUMPY\x01\x00".to_vec();
-    header.extend_from_slice(&(NPY_HEADER as u16 - 10).to_le_bytes());
-    header.extend_from_slice(dict.as_bytes());
-    header.resize(NPY_HEADER - 1, b' ');
-    header.push(b'\n');
-    header
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_npy_header_has_its_size_for_any_count() {
-        for (rows, cols) in [(0, 1), (u64::MAX, 65_536)] {
-            let header = npy_header(rows, cols);
-            assert_eq!(header.len(), NPY_HEADER);
-            assert_eq!((&header[..8], header[NPY_HEADER - 1]), (&b"\x93NUMPY\x01\x00"[..], b'\n'));
-        }
     }
 }

@@ -125,7 +125,7 @@ impl Reader {
 }
 
 /// Names the line instead of the position.
-fn at_line(error: Error, items: &[Item]) -> Failure {
+pub fn at_line(error: Error, items: &[Item]) -> Failure {
     match error {
         Error::Input { index, what } => Failure::Item { place: items[index].place, what },
         Error::TooLong { index, tokens, limit } => {

@@ -13,4 +13,5 @@ mod kit;
 mod models;
 mod output;
 mod places;
+mod precision;
 mod tune;

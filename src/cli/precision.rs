@@ -1,0 +1,69 @@
+//! What `--precision` and the options about it come to.
+
+use super::{
+    Failure,
+    args::{Embed, Encoding, Format, PrecisionArgs},
+    npy::Rows,
+    output,
+};
+use crate::precision::{Precision, Quantizer, Ranges};
+use std::{
+    io::{self, ErrorKind},
+    path::Path,
+};
+
+/// Whether the options go together; the format that is written.
+pub fn check(args: &Embed) -> Result<Format, Failure> {
+    let format = args.format.or_else(|| output::by_name(&args.output)).unwrap_or(Format::Jsonl);
+    let PrecisionArgs { precision, int8_range, calibration, encoding } = &args.precision;
+    let precision = Precision::from(*precision);
+    let ranges = match (int8_range, calibration) {
+        (Some(_), _) => Some("--int8-range"),
+        (_, Some(_)) => Some("--calibration"),
+        _ => None,
+    };
+    let usage = |what: String| Err(Failure::Usage(what));
+    match (ranges, precision.has_ranges()) {
+        (Some(option), false) => {
+            usage(format!("{option} is for --precision int8 and uint8; this is {precision}"))
+        }
+        (None, true) if args.no_normalize => usage(format!(
+            "--precision {precision} is for vectors of length 1: with --no-normalize, give a range \
+             with --int8-range or --calibration"
+        )),
+        _ if *encoding == Encoding::Base64 && !matches!(format, Format::Json | Format::Jsonl) => {
+            let format = if format == Format::Npy { "npy" } else { "csv" };
+            usage(format!("--encoding base64 is for json and jsonl; this is {format}"))
+        }
+        _ => Ok(format),
+    }
+}
+
+/// For vectors of `dims` components.
+pub fn quantizer(args: &PrecisionArgs, dims: usize) -> Result<Quantizer, Failure> {
+    let precision = args.precision.into();
+    Ok(match (args.int8_range, &args.calibration) {
+        (Some(limit), _) => Quantizer::with_ranges(precision, Ranges::symmetric(dims, limit)?),
+        (None, Some(path)) => Quantizer::with_ranges(precision, calibrated(path, dims)?),
+        (None, None) => Quantizer::new(precision, dims),
+    })
+}
+
+fn calibrated(path: &Path, dims: usize) -> Result<Ranges, Failure> {
+    let failed = |source| Failure::Input { path: path.to_owned(), source };
+    let mut rows = Rows::open(path).map_err(failed)?;
+    if rows.cols != dims {
+        let cols = rows.cols;
+        let path = path.display();
+        return Err(Failure::Usage(format!(
+            "--calibration `{path}` has vectors of {cols} components; these have {dims}"
+        )));
+    }
+    let mut error = None;
+    let good = rows.by_ref().map_while(|row| row.map_err(|e| error = Some(e)).ok());
+    let ranges = Ranges::of(good);
+    match error {
+        Some(error) => Err(failed(error)),
+        None => ranges.map_err(|e| failed(io::Error::new(ErrorKind::InvalidData, e.to_string()))),
+    }
+}
