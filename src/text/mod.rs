@@ -1,5 +1,7 @@
 //! From text to tokens.
 
+mod chunk;
 mod tokenizer;
 
+pub use chunk::{Chunk, Chunked, Chunking};
 pub use tokenizer::{Tokenized, Tokenizer};

@@ -1,5 +1,6 @@
 //! `tokenizer.json`, run literally; the only file that names `tokenizers`.
 
+use super::chunk::{Chunked, Chunking, Places};
 use crate::{batch::Tokens, error::Error};
 use rayon::prelude::*;
 use std::path::Path;
@@ -135,6 +136,27 @@ impl Tokenizer {
         ["[MASK]", "<mask>"].into_iter().find_map(|mask| Some((self.id_of(mask)?, mask)))
     }
 
+    /// Tokenises a text and says which tokens each chunk of it has.  Nothing is cut off.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for spans that do not suit the text, naming the first, and if the tokenizer
+    /// refuses the text.
+    pub fn encode_chunked(&self, text: &str, chunking: &Chunking) -> Result<Chunked, Error> {
+        let bad = |what: String| Error::Input { index: 0, what };
+        let refused = |e: tokenizers::Error| bad(format!("cannot be tokenised: {e}"));
+        let own = self.inner.encode(text, false).map_err(refused)?;
+        let starts = starts(text, &own);
+        let encoding = self.inner.post_process(own, None, true).map_err(refused)?;
+        let sequences = encoding.get_sequence_ids();
+        let before = sequences.iter().position(Option::is_some).unwrap_or(0);
+        if sequences.iter().flatten().count() != starts.len() {
+            return Err(bad("the tokenizer does not say which tokens are the text's".to_owned()));
+        }
+        let after = encoding.len() - before - starts.len();
+        let places = Places { starts, before, after };
+        Ok(Chunked { chunks: places.cut(text, chunking).map_err(bad)?, tokens: tokens(&encoding) })
+    }
+
     fn encode_one(&self, text: &str, limit: Option<usize>) -> tokenizers::Result<Tokenized> {
         let mut encoding = self.inner.encode_fast(text, false)?;
         let full_length = encoding.len() + self.special;
@@ -148,4 +170,24 @@ impl Tokenizer {
 
 fn tokens(encoding: &Encoding) -> Tokens {
     Tokens { ids: encoding.get_ids().to_vec(), type_ids: encoding.get_type_ids().to_vec() }
+}
+
+/// The byte where the first character of each token begins: never before that of the token before
+/// it, and never within a character.
+fn starts(text: &str, encoding: &Encoding) -> Vec<usize> {
+    let whole = |at: usize| (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let mut last = 0;
+    let start = |(&(start, end), token): (&(usize, usize), &String)| {
+        let (start, end) = (whole(start), whole(end));
+        let part = &text[start..end];
+        let start = match part.find(|c: char| !c.is_whitespace()) {
+            Some(at) => start + at,
+            None if part.starts_with(' ') => start,
+            // A byte-level post-processor takes spaces, `Ġ`, off the ends of every token.
+            None => start.saturating_sub(token.chars().take_while(|&c| c == 'Ġ').count()),
+        };
+        last = start.max(last);
+        last
+    };
+    encoding.get_offsets().iter().zip(encoding.get_tokens()).map(start).collect()
 }

@@ -67,6 +67,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("src/model/", &["serde_json"]),
     ("src/model/checkpoint.rs", &["safetensors"]),
     ("src/reference/geglu.rs", &["libm"]),
+    ("src/text/chunk.rs", &["unicode_segmentation"]),
     ("src/text/tokenizer.rs", &["tokenizers"]),
     ("src/tune/store.rs", &["serde_json"]),
 ];
