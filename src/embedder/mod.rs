@@ -1,5 +1,6 @@
 //! The front door: a model directory, texts in, vectors out.
 
+mod chunks;
 mod load;
 mod options;
 mod tasks;
@@ -11,6 +12,7 @@ use crate::{
     recording::Span,
     text::{Tokenized, Tokenizer},
 };
+pub use chunks::EmbeddedChunk;
 use load::Loaded;
 pub use options::{OnLong, Options};
 use std::{
@@ -73,6 +75,7 @@ pub struct Embedder {
     normalize: bool,
     limit: usize,
     on_long: OnLong,
+    overlap: usize,
     batch_tokens: usize,
     device: String,
     task: Task,
@@ -142,6 +145,7 @@ impl Embedder {
             normalize: options.normalize,
             limit: limit.min(device_limit),
             on_long: options.on_long,
+            overlap: options.overlap,
             batch_tokens: options.batch_tokens.unwrap_or(batch_tokens).min(device_limit),
             device,
             task: options.task,
@@ -259,9 +263,15 @@ impl Embedder {
         (self.on_long == OnLong::Truncate).then_some(self.limit)
     }
 
+    /// Whether long texts are read in windows.
+    fn windows(&self) -> bool {
+        self.on_long == OnLong::Window
+    }
+
     fn within(&self, tokenized: &[Tokenized]) -> Result<(), Error> {
         match tokenized.iter().position(|text| text.tokens.len() > self.limit) {
             None => Ok(()),
+            Some(_) if self.windows() => Ok(()),
             Some(index) => {
                 let tokens = tokenized[index].full_length;
                 Err(Error::TooLong { index, tokens, limit: self.limit })
@@ -273,8 +283,14 @@ impl Embedder {
     ///
     /// # Errors
     /// [`Error::Input`] for an empty list or an id outside its table, [`Error::TooLong`] over the
-    /// limit (ids are never truncated), [`Error::Gpu`] if the device fails.
+    /// limit unless it is to be read in windows (ids are never truncated), [`Error::Gpu`] if the
+    /// device fails.
     pub fn embed_tokens(&self, sequences: &[&Tokens]) -> Result<Vec<Vector>, Error> {
+        if self.windows() && sequences.iter().any(|tokens| tokens.len() > self.limit) {
+            let whole: Vec<_> = sequences.iter().map(|tokens| vec![0..tokens.len()]).collect();
+            let vectors = self.embed_spans(sequences, &whole)?;
+            return Ok(vectors.into_iter().flatten().collect());
+        }
         let output = Output::Vectors { dims: self.dims as u32, normalize: self.normalize };
         let mut vectors = vec![Vector(Vec::new()); sequences.len()];
         self.run(sequences, output, Spans::Whole, |members, batch, values| {
@@ -360,6 +376,14 @@ impl Embedder {
     }
 
     fn check(&self, index: usize, tokens: &Tokens) -> Result<(), Error> {
+        self.check_ids(index, tokens)?;
+        match tokens.len() > self.limit {
+            true => Err(Error::TooLong { index, tokens: tokens.len(), limit: self.limit }),
+            false => Ok(()),
+        }
+    }
+
+    fn check_ids(&self, index: usize, tokens: &Tokens) -> Result<(), Error> {
         let bad = |what: String| Err(Error::Input { index, what });
         let (ids, types) = (&tokens.ids, &tokens.type_ids);
         if ids.len() != types.len() {
@@ -367,9 +391,6 @@ impl Embedder {
         }
         if ids.is_empty() {
             return bad("no tokens, not even special ones".to_owned());
-        }
-        if ids.len() > self.limit {
-            return Err(Error::TooLong { index, tokens: ids.len(), limit: self.limit });
         }
         let Config { vocabulary, types: kinds, .. } = self.config;
         if let Some(id) = ids.iter().find(|&&id| id >= vocabulary) {

@@ -25,6 +25,8 @@ pub struct Options {
     pub max_length: Option<usize>,
     /// What happens to a longer one.
     pub on_long: OnLong,
+    /// Tokens that two windows of a text share, for [`OnLong::Window`].
+    pub overlap: usize,
     /// Leading components to keep, before the norm; all if `None`.
     pub dimensions: Option<usize>,
     /// Whether vectors have unit length.
@@ -55,6 +57,7 @@ impl Default for Options {
             dtype: Dtype::F32,
             max_length: None,
             on_long: OnLong::Error,
+            overlap: 256,
             dimensions: None,
             normalize: true,
             batch_tokens: None,
@@ -72,4 +75,7 @@ pub enum OnLong {
     Error,
     /// Its last tokens are dropped, and [`Embedded::truncated`] says so.
     Truncate,
+    /// It is read in windows of as many tokens as the limit: a vector is the mean over what all of
+    /// them make of it.  For embeddings only.
+    Window,
 }

@@ -73,6 +73,31 @@ pub struct Chunked {
     pub tokens: Tokens,
     /// In order.
     pub chunks: Vec<Chunk>,
+    /// Special tokens after the text's own.
+    pub after: usize,
+}
+
+impl Chunked {
+    /// Drops the text's last tokens so that `limit` are left, special ones included.  Chunks end
+    /// where the text then does; those that begin there or later are dropped.  The text of a chunk
+    /// stays what it was.
+    pub fn truncate(&mut self, limit: usize) {
+        let length = self.tokens.len();
+        if length <= limit {
+            return;
+        }
+        let end = limit.saturating_sub(self.after);
+        self.tokens.ids.drain(end..length - self.after);
+        self.tokens.type_ids.drain(end..length - self.after);
+        let owned = self.chunks.last().is_some_and(|chunk| chunk.tokens.end == length);
+        self.chunks.retain(|chunk| chunk.tokens.start < end);
+        for chunk in &mut self.chunks {
+            chunk.tokens.end = chunk.tokens.end.min(end);
+        }
+        if let Some(last) = self.chunks.last_mut().filter(|last| owned && last.tokens.end == end) {
+            last.tokens.end = limit; // the special tokens at the end are the last chunk's
+        }
+    }
 }
 
 /// Where the tokens of a text lie.

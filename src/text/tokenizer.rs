@@ -154,7 +154,8 @@ impl Tokenizer {
         }
         let after = encoding.len() - before - starts.len();
         let places = Places { starts, before, after };
-        Ok(Chunked { chunks: places.cut(text, chunking).map_err(bad)?, tokens: tokens(&encoding) })
+        let chunks = places.cut(text, chunking).map_err(bad)?;
+        Ok(Chunked { chunks, after, tokens: tokens(&encoding) })
     }
 
     fn encode_one(&self, text: &str, limit: Option<usize>) -> tokenizers::Result<Tokenized> {
