@@ -1,7 +1,10 @@
 //! What may be typed.
 
-use super::bench_args::{Bench, seconds};
-use crate::{Device, Error, OnLong, Options, kernels, precision, tune};
+use super::{
+    bench_args::{Bench, seconds},
+    task_args::{FillMask, MultiVector, Rerank},
+};
+use crate::{Device, Error, OnLong, Options, kernels, precision, text::Chunking, tune};
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{num::NonZeroUsize, path::PathBuf};
 
@@ -43,6 +46,12 @@ pub enum Command {
     Embed(Embed),
     /// Print the cosine similarity of every pair of texts.
     Similarity(Similarity),
+    /// Order documents by how well they answer a query, with a reranker.
+    Rerank(Rerank),
+    /// A vector for every token, with a ColBERT model; with --query, documents in its order.
+    MultiVector(MultiVector),
+    /// What a masked token may be, with a masked language model.
+    FillMask(FillMask),
     /// List the devices of this machine and the kernels each would run.
     #[command(after_help = "Example:\n  jinabert devices")]
     Devices,
@@ -78,6 +87,9 @@ pub struct ModelArgs {
     /// What happens to a longer text.
     #[arg(long, value_enum, default_value_t = Long::Error)]
     pub on_long: Long,
+    /// Tokens that two windows of a long text share, with --on-long window.
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub overlap: usize,
     /// Tokens in one batch [default: 16384 on a GPU, 2048 on the CPU].
     #[arg(long, value_name = "N")]
     pub batch_tokens: Option<usize>,
@@ -112,7 +124,9 @@ impl ModelArgs {
             on_long: match self.on_long {
                 Long::Error => OnLong::Error,
                 Long::Truncate => OnLong::Truncate,
+                Long::Window => OnLong::Window,
             },
+            overlap: self.overlap,
             batch_tokens: self.batch_tokens,
             dtype: self.dtype.into(),
             deterministic: self.deterministic,
@@ -189,6 +203,8 @@ pub enum Long {
     Error,
     /// Drop its last tokens, and say on stderr how many texts that befell.
     Truncate,
+    /// Read it in windows that overlap; its vector is the mean over all of them.
+    Window,
 }
 
 /// `jinabert embed`
@@ -222,6 +238,14 @@ pub struct Embed {
     /// Keep only the leading N components, before normalising.
     #[arg(long, value_name = "N")]
     pub dimensions: Option<usize>,
+    /// Read each text as a whole, but give a vector for every chunk of it: late chunking
+    /// (arXiv:2409.04701).
+    #[arg(long)]
+    pub late_chunking: bool,
+    /// What a chunk is: tokens:N or sentences:N.  A line of jsonl may have its own: "spans":
+    /// [[first character, the one behind the last], …].
+    #[arg(long, value_name = "UNIT:N")]
+    pub chunk: Option<Chunking>,
     /// Leave vectors at their length instead of scaling them to 1.
     #[arg(long)]
     pub no_normalize: bool,

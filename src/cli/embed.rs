@@ -3,12 +3,12 @@
 use super::{
     Failure,
     args::Embed,
-    input::{Items, Place},
-    output::{Record, Style, Writer},
+    input::{Item, Items, Place, Source},
+    output::{Part, Record, Style, Writer},
     precision, shipped,
-    window::{self, Reader, Window},
+    window::{self, Embedded, Job, Late, Reader, Window},
 };
-use crate::{Embedder, Options, Vector, precision::Quantizer};
+use crate::{Embedder, Options, precision::Quantizer, text::Chunk};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     io::{self, IsTerminal},
@@ -38,31 +38,34 @@ pub fn run(args: &Embed, quiet: bool) -> Result<(), Failure> {
         ..args.model.options()?
     };
     let dir = shipped::directory(args.model.model.as_deref())?;
-    let embedder = Arc::new(Embedder::open_with(dir, options)?);
-    let quantizer = precision::quantizer(&args.precision, embedder.dim())?;
+    let late = late(args)?;
+    let job = Arc::new(Job { embedder: Embedder::open_with(dir, options)?, late });
+    let quantizer = precision::quantizer(&args.precision, job.embedder.dim())?;
     let style = Style {
         format,
         encoding: args.precision.encoding,
         precision: quantizer.precision(),
         width: quantizer.width(),
+        chunks: job.late.is_some(),
     };
     let mut run = Run {
         writer: Writer::open(&args.output, style)?,
         quantizer,
         outside: 0,
-        embedder,
+        job,
         progress: progress(input.as_ref(), quiet),
         index: 0,
+        vectors: 0,
         tokens: 0,
         truncated: (0, None),
     };
     match input {
         None => {
-            let window = Window::new(Items::of_texts(&args.text), 0, &run.embedder)?;
-            let vectors = window.embed(&run.embedder)?;
-            run.write(&Done { window, vectors })?;
+            let window = Window::new(Items::of_texts(&args.text), 0, &run.job)?;
+            let embedded = window.embed(&run.job)?;
+            run.write(&Done { window, embedded })?;
         }
-        Some(items) => run.all(Reader::new(items, Arc::clone(&run.embedder)))?,
+        Some(items) => run.all(Reader::new(items, Arc::clone(&run.job)))?,
     }
     run.finish()
 }
@@ -73,17 +76,18 @@ const OUTSIDE: u64 = 1000;
 /// A window that waits to be written.
 struct Done {
     window: Window,
-    vectors: Vec<Vector>,
+    embedded: Vec<Embedded>,
 }
 
 struct Run {
-    embedder: Arc<Embedder>,
+    job: Arc<Job>,
     writer: Writer,
     quantizer: Quantizer,
     /// Components that were beyond their range.
     outside: usize,
     progress: ProgressBar,
     index: u64,
+    vectors: u64,
     tokens: u64,
     /// How many texts were truncated, and which was the first of what length.
     truncated: (usize, Option<(Place, usize)>),
@@ -103,14 +107,14 @@ impl Run {
                     window
                 }
             };
-            let embedder = Arc::clone(&self.embedder);
-            let (vectors, written) = thread::scope(|scope| {
-                let vectors = scope.spawn(|| window.embed(&embedder));
+            let job = Arc::clone(&self.job);
+            let (embedded, written) = thread::scope(|scope| {
+                let embedded = scope.spawn(|| window.embed(&job));
                 let written = self.write_done(&mut done);
-                (vectors.join().unwrap_or_else(|panic| panic::resume_unwind(panic)), written)
+                (embedded.join().unwrap_or_else(|panic| panic::resume_unwind(panic)), written)
             });
             written?;
-            done = Some(Done { vectors: vectors?, window });
+            done = Some(Done { embedded: embedded?, window });
         }
     }
 
@@ -118,19 +122,25 @@ impl Run {
         done.take().map_or(Ok(()), |done| self.write(&done))
     }
 
-    fn write(&mut self, Done { window, vectors }: &Done) -> Result<(), Failure> {
-        let truncated = window.truncated();
-        self.truncated.0 += truncated.len();
-        self.truncated.1 = self.truncated.1.or(truncated.first().copied());
-        for ((item, tokens), vector) in window.items.iter().zip(window.tokens()).zip(vectors) {
-            let (index, tokens) = (self.index, tokens.len());
-            let embedding = self.quantizer.quantize(vector);
-            let embedding =
-                embedding.map_err(|error| window::at_line(error, slice::from_ref(item)))?;
-            self.writer.write(&Record { index, id: item.id.as_ref(), tokens, embedding })?;
-            self.outside += self.quantizer.outside(vector);
+    fn write(&mut self, Done { window, embedded }: &Done) -> Result<(), Failure> {
+        for (item, embedded) in window.items.iter().zip(embedded) {
+            if let Some(length) = embedded.truncated {
+                self.truncated.0 += 1;
+                self.truncated.1.get_or_insert((item.place, length));
+            }
+            let (index, id) = (self.index, item.id.as_ref());
+            for (n, (chunk, vector)) in embedded.vectors.iter().enumerate() {
+                let embedding = self.quantizer.quantize(vector);
+                let embedding =
+                    embedding.map_err(|error| window::at_line(error, slice::from_ref(item)))?;
+                let tokens = chunk.as_ref().map_or(embedded.tokens, |chunk| chunk.tokens.len());
+                let part = chunk.as_ref().map(|chunk| part(item, n, chunk));
+                self.writer.write(&Record { index, id, part, tokens, embedding })?;
+                self.outside += self.quantizer.outside(vector);
+                self.vectors += 1;
+            }
             self.index += 1;
-            self.tokens += tokens as u64;
+            self.tokens += embedded.tokens as u64;
         }
         let rate = self.tokens as f64 / self.progress.elapsed().as_secs_f64();
         self.progress.set_message(format!("{} texts, {rate:.0} tokens/s", self.index));
@@ -141,7 +151,7 @@ impl Run {
     fn finish(self) -> Result<(), Failure> {
         self.progress.finish_and_clear();
         self.writer.finish()?;
-        let components = self.index * self.embedder.dim() as u64;
+        let components = self.vectors * self.job.embedder.dim() as u64;
         if self.outside as u64 > components / OUTSIDE {
             tracing::warn!(
                 "{} of {components} components are beyond their range and took its end: give a \
@@ -150,13 +160,31 @@ impl Run {
             );
         }
         if let (count, Some((place, length))) = self.truncated {
-            let limit = self.embedder.max_length();
+            let limit = self.job.embedder.max_length();
             tracing::warn!(
                 "truncated {count} of {} texts to {limit} tokens; the first is {place}, {length} tokens",
                 self.index
             );
         }
         Ok(())
+    }
+}
+
+/// A chunk of an item's text.
+fn part<'a>(item: &'a Item, n: usize, chunk: &Chunk) -> Part<'a> {
+    let text = match &item.source {
+        Source::Text(text) => &text[chunk.bytes.clone()],
+        Source::Tokens(_) => "",
+    };
+    Part { chunk: n, start: chunk.chars.start, end: chunk.chars.end, text }
+}
+
+/// How texts are cut, if they are.
+fn late(args: &Embed) -> Result<Option<Late>, Failure> {
+    match (args.late_chunking, &args.chunk) {
+        (true, chunk) => Ok(Some(Late(chunk.clone()))),
+        (false, None) => Ok(None),
+        (false, Some(_)) => Err(Failure::Usage("--chunk is for --late-chunking".into())),
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, BufRead, BufReader},
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -38,6 +39,18 @@ pub struct Item {
     pub id: Option<Value>,
     /// What to embed.
     pub source: Source,
+    /// Ranges of characters, where it says which chunks it has.
+    pub spans: Option<Vec<Range<usize>>>,
+}
+
+impl Item {
+    /// Its text, if it is one.
+    pub fn text(&self) -> Option<&str> {
+        match &self.source {
+            Source::Text(text) => Some(text),
+            Source::Tokens(_) => None,
+        }
+    }
 }
 
 /// What to embed.
@@ -92,6 +105,7 @@ impl Items {
                 place: Place::Text(n),
                 id: None,
                 source: Source::Text(text.clone()),
+                spans: None,
             })
             .collect()
     }
@@ -120,7 +134,9 @@ impl Items {
             Failure::Item { place, what: format!("not UTF-8 at byte {at}") }
         })?;
         match self.format {
-            InputFormat::Lines => Ok(Some(Item { place, id: None, source: Source::Text(text) })),
+            InputFormat::Lines => {
+                Ok(Some(Item { place, id: None, source: Source::Text(text), spans: None }))
+            }
             InputFormat::Jsonl => parse(place, text.trim_start_matches('\u{feff}')).map(Some),
         }
     }
@@ -134,6 +150,7 @@ struct Line {
     ids: Option<Vec<u32>>,
     type_ids: Option<Vec<u32>>,
     id: Option<Value>,
+    spans: Option<Vec<[usize; 2]>>,
 }
 
 fn parse(place: Place, text: &str) -> Result<Item, Failure> {
@@ -154,7 +171,11 @@ fn parse(place: Place, text: &str) -> Result<Item, Failure> {
             ));
         }
     };
-    Ok(Item { place, id: parsed.id, source })
+    let spans = parsed.spans.map(|spans| spans.into_iter().map(|[a, b]| a..b).collect());
+    if spans.is_some() && !matches!(source, Source::Text(_)) {
+        return Err(bad("\"spans\" are of characters: they need \"text\"".into()));
+    }
+    Ok(Item { place, id: parsed.id, source, spans })
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The command line: `jinabert embed`, `similarity`, `devices`, `doctor`, `bench`,
-//! `tune`.
+//! The command line: `jinabert embed`, `similarity`, `rerank`, `multi-vector`, `fill-mask`,
+//! `devices`, `doctor`, `bench`, `tune`.
 
 mod args;
 mod bench;
@@ -14,6 +14,8 @@ mod output;
 mod precision;
 mod shipped;
 mod similarity;
+mod task_args;
+mod tasks;
 mod tune;
 mod window;
 
@@ -55,6 +57,9 @@ fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Embed(embed) => embed::run(&embed, args.quiet),
         Command::Similarity(similarity) => similarity::run(&similarity),
+        Command::Rerank(rerank) => tasks::rerank(&rerank),
+        Command::MultiVector(args) => tasks::multi_vector(&args),
+        Command::FillMask(args) => tasks::fill_mask(&args),
         Command::Devices => devices::run(),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Bench(bench) => bench::run(&bench),

@@ -22,10 +22,25 @@ pub struct Record<'a> {
     pub index: u64,
     /// The caller's name for it.
     pub id: Option<&'a Value>,
+    /// Which part of the text it is, where texts are in chunks.
+    pub part: Option<Part<'a>>,
     /// Tokens that went into it.
     pub tokens: usize,
     /// The vector.
     pub embedding: Quantized<'a>,
+}
+
+/// A chunk of a text.
+#[derive(Clone, Copy, Serialize)]
+pub struct Part<'a> {
+    /// Position in the text, from 0.
+    pub chunk: usize,
+    /// First character, in Unicode code points.
+    pub start: usize,
+    /// The one behind the last.
+    pub end: usize,
+    /// What it says.
+    pub text: &'a str,
 }
 
 /// A record in JSON.
@@ -34,6 +49,8 @@ struct Object<'a> {
     index: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a Value>,
+    #[serde(flatten)]
+    part: Option<Part<'a>>,
     tokens: usize,
     embedding: Embedding<'a>,
 }
@@ -53,6 +70,8 @@ pub struct Style {
     pub precision: Precision,
     /// Numbers that a vector has.
     pub width: usize,
+    /// Whether vectors are of chunks.
+    pub chunks: bool,
 }
 
 /// Writes records in one of the formats.
@@ -125,9 +144,12 @@ impl Writer {
             Format::Json => self.bytes().write_all(b"[")?,
             Format::Npy => self.bytes().write_all(&[0; npy::HEADER])?,
             Format::Csv => {
-                let names = ["index", "id", "tokens"].map(str::to_owned);
+                let chunk: &[&str] =
+                    if self.style.chunks { &["chunk", "start", "end", "text"] } else { &[] };
+                let names = [&["index", "id"], chunk, &["tokens"]].concat();
+                let names = names.into_iter().map(str::to_owned);
                 let row: Vec<_> =
-                    names.into_iter().chain((0..self.style.width).map(|n| n.to_string())).collect();
+                    names.chain((0..self.style.width).map(|n| n.to_string())).collect();
                 self.csv_row(&row)?;
             }
             Format::Jsonl => {}
@@ -157,9 +179,14 @@ impl Writer {
                     Some(Value::String(id)) => id.clone(),
                     Some(id) => id.to_string(),
                 };
-                let own = [record.index.to_string(), id, record.tokens.to_string()];
-                let values = record.embedding.to_decimals();
-                self.csv_row(&own.into_iter().chain(values).collect::<Vec<_>>())?;
+                let mut row = vec![record.index.to_string(), id];
+                if let Some(Part { chunk, start, end, text }) = record.part {
+                    row.extend([chunk, start, end].map(|n| n.to_string()));
+                    row.push(text.to_owned());
+                }
+                row.push(record.tokens.to_string());
+                row.extend(record.embedding.to_decimals());
+                self.csv_row(&row)?;
             }
         }
         self.count += 1;
@@ -167,12 +194,12 @@ impl Writer {
     }
 
     fn json(&mut self, record: &Record) -> io::Result<()> {
-        let &Record { index, id, tokens, ref embedding } = record;
+        let &Record { index, id, part, tokens, ref embedding } = record;
         let embedding = match self.style.encoding {
             Encoding::Float => Embedding::Float(embedding),
             Encoding::Base64 => Embedding::Base64(BASE64_STANDARD.encode(embedding.to_le_bytes())),
         };
-        let object = Object { index, id, tokens, embedding };
+        let object = Object { index, id, part, tokens, embedding };
         Ok(serde_json::to_writer(self.bytes(), &object)?)
     }
 

@@ -2,9 +2,13 @@
 
 use super::{
     Failure,
-    input::{Item, Items, Place, Source},
+    input::{Item, Items, Source},
 };
-use crate::{Embedder, Error, Vector, batch::Tokens, text::Tokenized};
+use crate::{
+    EmbeddedChunk, EmbeddedChunks, Embedder, Error, Vector,
+    batch::Tokens,
+    text::{Chunk, Chunking, Tokenized},
+};
 use std::{
     panic,
     sync::{
@@ -19,6 +23,16 @@ use std::{
 const ITEMS: usize = 1024;
 const BYTES: u64 = 16 << 20;
 
+/// What is to be done with items.
+pub struct Job {
+    pub embedder: Embedder,
+    /// Whether texts are embedded in chunks.
+    pub late: Option<Late>,
+}
+
+/// Late chunking: by the spans of an item, otherwise by this.
+pub struct Late(pub Option<Chunking>);
+
 /// Items in order, and the tokens of those that are texts.
 pub struct Window {
     pub items: Vec<Item>,
@@ -27,28 +41,49 @@ pub struct Window {
     pub position: u64,
 }
 
+/// What became of an item.
+pub struct Embedded {
+    /// Its vectors: one, or one for each chunk.
+    pub vectors: Vec<(Option<Chunk>, Vector)>,
+    /// Tokens that were read.
+    pub tokens: usize,
+    /// Tokens of the whole text, where some were dropped.
+    pub truncated: Option<usize>,
+}
+
 impl Window {
-    /// Tokenises the items.
-    pub fn new(items: Vec<Item>, position: u64, embedder: &Embedder) -> Result<Self, Failure> {
+    /// Tokenises the items, unless that is done chunk by chunk.
+    pub fn new(items: Vec<Item>, position: u64, job: &Job) -> Result<Self, Failure> {
         let (mut texts, mut lines) = (Vec::new(), Vec::new());
         for (n, item) in items.iter().enumerate() {
-            if let Source::Text(text) = &item.source {
-                texts.push(text.as_str());
-                lines.push(n);
+            match (&job.late, &item.source) {
+                (None, Source::Text(text)) if item.spans.is_none() => {
+                    texts.push(text.as_str());
+                    lines.push(n);
+                }
+                (None, Source::Text(_)) => {
+                    let what = "\"spans\" are for --late-chunking".to_owned();
+                    return Err(Failure::Item { place: item.place, what });
+                }
+                (Some(_), Source::Tokens(_)) => {
+                    let what = "chunks are of a text: it has only ids".to_owned();
+                    return Err(Failure::Item { place: item.place, what });
+                }
+                (None, Source::Tokens(_)) | (Some(_), Source::Text(_)) => {}
             }
         }
         let tokenized = match texts.is_empty() {
             true => Vec::new(),
             // The index of an error counts texts, not items.
             false => {
-                let tokenized = embedder.tokenize(&texts);
+                let tokenized = job.embedder.tokenize(&texts);
                 tokenized.map_err(|error| at_line(error.moved(|n| lines[n]), &items))?
             }
         };
         Ok(Self { items, tokenized, position })
     }
 
-    fn read(items: &mut Items, embedder: &Embedder) -> Result<Option<Self>, Failure> {
+    fn read(items: &mut Items, job: &Job) -> Result<Option<Self>, Failure> {
         let (mut window, start) = (Vec::new(), items.position);
         while window.len() < ITEMS && items.position - start < BYTES {
             match items.next()? {
@@ -58,30 +93,67 @@ impl Window {
         }
         match window.is_empty() {
             true => Ok(None),
-            false => Self::new(window, items.position, embedder).map(Some),
+            false => Self::new(window, items.position, job).map(Some),
         }
     }
 
-    /// The tokens of each item.
-    pub fn tokens(&self) -> Vec<&Tokens> {
-        let mut made = self.tokenized.iter().map(|text| &text.tokens);
+    /// What becomes of each item.
+    pub fn embed(&self, job: &Job) -> Result<Vec<Embedded>, Failure> {
+        let embedded = match &job.late {
+            None => self.whole(&job.embedder),
+            Some(late) => self.chunks(&job.embedder, late)?,
+        };
+        embedded.map_err(|error| at_line(error, &self.items))
+    }
+
+    fn whole(&self, embedder: &Embedder) -> Result<Vec<Embedded>, Error> {
+        let mut made = self.tokenized.iter();
         let tokens = self.items.iter().map(|item| match &item.source {
-            Source::Tokens(tokens) => tokens,
-            Source::Text(_) => made.next().expect("one for each text"),
+            Source::Tokens(tokens) => (tokens, tokens.len()),
+            Source::Text(_) => {
+                let text = made.next().expect("one for each text");
+                (&text.tokens, text.full_length)
+            }
         });
-        tokens.collect()
+        let tokens: Vec<(&Tokens, usize)> = tokens.collect();
+        let sequences: Vec<&Tokens> = tokens.iter().map(|(tokens, _)| *tokens).collect();
+        let vectors = embedder.embed_tokens(&sequences)?.into_iter().zip(tokens);
+        let embedded = vectors.map(|(vector, (tokens, full))| Embedded {
+            vectors: vec![(None, vector)],
+            tokens: tokens.len(),
+            truncated: (full > tokens.len()).then_some(full),
+        });
+        Ok(embedded.collect())
     }
 
-    /// Texts that were cut, with their whole lengths.
-    pub fn truncated(&self) -> Vec<(Place, usize)> {
-        let texts = self.items.iter().filter(|item| matches!(item.source, Source::Text(_)));
-        let cut = texts.zip(&self.tokenized).filter(|(_, t)| t.full_length > t.tokens.len());
-        cut.map(|(item, text)| (item.place, text.full_length)).collect()
-    }
-
-    /// The vector of each item.
-    pub fn embed(&self, embedder: &Embedder) -> Result<Vec<Vector>, Failure> {
-        embedder.embed_tokens(&self.tokens()).map_err(|error| at_line(error, &self.items))
+    fn chunks(
+        &self,
+        embedder: &Embedder,
+        late: &Late,
+    ) -> Result<Result<Vec<Embedded>, Error>, Failure> {
+        let mut texts = Vec::new();
+        let mut chunkings = Vec::new();
+        for item in &self.items {
+            let Source::Text(text) = &item.source else { unreachable!("refused when it was read") };
+            texts.push(text);
+            chunkings.push(match (&item.spans, &late.0) {
+                (Some(spans), _) => Chunking::Spans(spans.clone()),
+                (None, Some(chunking)) => chunking.clone(),
+                (None, None) => {
+                    let what = "no \"spans\", and no --chunk for texts without".to_owned();
+                    return Err(Failure::Item { place: item.place, what });
+                }
+            });
+        }
+        let chunkings: Vec<&Chunking> = chunkings.iter().collect();
+        let embedded = embedder.embed_chunks_of(&texts, &chunkings).map(|texts| {
+            let of = |EmbeddedChunks { chunks, tokens, truncated }| {
+                let pairs = chunks.into_iter().map(|c: EmbeddedChunk| (Some(c.chunk), c.vector));
+                Embedded { vectors: pairs.collect(), tokens, truncated }
+            };
+            texts.into_iter().map(of).collect()
+        });
+        Ok(embedded)
     }
 }
 
@@ -94,10 +166,10 @@ pub struct Reader {
 impl Reader {
     /// Begins to read.  The thread is not waited for when a run ends early: a pipe may stay silent
     /// for ever.
-    pub fn new(mut items: Items, embedder: Arc<Embedder>) -> Self {
+    pub fn new(mut items: Items, job: Arc<Job>) -> Self {
         let (sender, windows) = mpsc::sync_channel(1);
         let read = move || {
-            while let Some(window) = Window::read(&mut items, &embedder).transpose() {
+            while let Some(window) = Window::read(&mut items, &job).transpose() {
                 let failed = window.is_err();
                 if sender.send(window).is_err() || failed {
                     return;
@@ -131,7 +203,7 @@ pub fn at_line(error: Error, items: &[Item]) -> Failure {
         Error::TooLong { index, tokens, limit } => {
             let Item { place, source, .. } = &items[index];
             let help = match source {
-                Source::Text(_) => " (--on-long truncate cuts)",
+                Source::Text(_) => " (--on-long truncate cuts, window reads all)",
                 Source::Tokens(_) => "; ids are never cut",
             };
             let what = format!("{tokens} tokens, over the limit of {limit}{help}");

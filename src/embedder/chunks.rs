@@ -28,6 +28,17 @@ pub struct EmbeddedChunk {
     pub vector: Vector,
 }
 
+/// A text's chunks and what they took.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EmbeddedChunks {
+    /// In order.
+    pub chunks: Vec<EmbeddedChunk>,
+    /// Tokens that were read, special ones included.
+    pub tokens: usize,
+    /// Tokens of the whole text, where some were dropped.
+    pub truncated: Option<usize>,
+}
+
 /// A window of a sequence: a forward of its own.
 struct Window {
     /// Which sequence.
@@ -51,7 +62,7 @@ impl Embedder {
         &self,
         texts: &[S],
         chunking: &Chunking,
-    ) -> Result<Vec<Vec<EmbeddedChunk>>, Error> {
+    ) -> Result<Vec<EmbeddedChunks>, Error> {
         let chunkings = vec![chunking; texts.len()];
         self.embed_chunks_of(texts, &chunkings)
     }
@@ -67,7 +78,7 @@ impl Embedder {
         &self,
         texts: &[S],
         chunkings: &[&Chunking],
-    ) -> Result<Vec<Vec<EmbeddedChunk>>, Error> {
+    ) -> Result<Vec<EmbeddedChunks>, Error> {
         assert_eq!(texts.len(), chunkings.len(), "chunkings of the texts");
         let tokenizer = self.tokenizer()?;
         let pairs = texts.par_iter().zip(chunkings).enumerate();
@@ -76,8 +87,8 @@ impl Embedder {
             chunked.map_err(|error| error.moved(|_| index))
         });
         let mut chunked = chunked.collect::<Result<Vec<_>, _>>()?;
-        for (index, text) in chunked.iter_mut().enumerate() {
-            let tokens = text.tokens.len();
+        let lengths: Vec<usize> = chunked.iter().map(|text| text.tokens.len()).collect();
+        for (index, (text, &tokens)) in chunked.iter_mut().zip(&lengths).enumerate() {
             if tokens > self.limit && !self.windows() {
                 match self.cut() {
                     Some(limit) => text.truncate(limit),
@@ -89,9 +100,10 @@ impl Embedder {
         let spans = chunked.iter().map(|text| text.chunks.iter().map(|c| c.tokens.clone()));
         let spans: Vec<Vec<Range<usize>>> = spans.map(Iterator::collect).collect();
         let vectors = self.embed_spans(&tokens, &spans)?;
-        let texts = chunked.into_iter().zip(vectors).map(|(text, vectors)| {
-            let pairs = text.chunks.into_iter().zip(vectors);
-            pairs.map(|(chunk, vector)| EmbeddedChunk { chunk, vector }).collect()
+        let texts = chunked.into_iter().zip(vectors).zip(lengths).map(|((text, vectors), full)| {
+            let (tokens, pairs) = (text.tokens.len(), text.chunks.into_iter().zip(vectors));
+            let chunks = pairs.map(|(chunk, vector)| EmbeddedChunk { chunk, vector }).collect();
+            EmbeddedChunks { chunks, tokens, truncated: (full > tokens).then_some(full) }
         });
         Ok(texts.collect())
     }

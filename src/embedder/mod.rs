@@ -12,7 +12,7 @@ use crate::{
     recording::Span,
     text::{Tokenized, Tokenizer},
 };
-pub use chunks::EmbeddedChunk;
+pub use chunks::{EmbeddedChunk, EmbeddedChunks};
 use load::Loaded;
 pub use options::{OnLong, Options};
 use std::{
@@ -139,13 +139,19 @@ impl Embedder {
         let (tokenizer, limit) = tokenizer?;
         let Loaded { model, device, batch_tokens } = loaded?;
         let device_limit = model.max_tokens();
+        let (limit, overlap) = (limit.min(device_limit), options.overlap);
+        if options.on_long == OnLong::Window && overlap >= limit {
+            return Err(Error::Option(format!(
+                "overlap {overlap} leaves no room in windows of {limit} tokens"
+            )));
+        }
         Ok(Self {
             variant: model.variant(),
             dims,
             normalize: options.normalize,
-            limit: limit.min(device_limit),
+            limit,
             on_long: options.on_long,
-            overlap: options.overlap,
+            overlap,
             batch_tokens: options.batch_tokens.unwrap_or(batch_tokens).min(device_limit),
             device,
             task: options.task,
