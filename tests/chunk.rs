@@ -1,6 +1,8 @@
 //! Chunks of a text: which tokens and which part of the text each has, by a WordPiece tokenizer and
 //! a byte-level one.
 
+#![allow(clippy::single_range_in_vec_init, reason = "one span is a list of spans, too")]
+
 use jinabert::{
     Error,
     text::{Chunk, Chunked, Chunking, Tokenizer},
