@@ -50,6 +50,28 @@ pub enum Error {
     /// The device was lost or ran out of memory.  Reopen, or lower the batch.
     #[error("device failure: {0}")]
     Gpu(String),
+    /// The hub has no such model, does not give it to this caller, or is not to be asked.
+    #[error("{0}")]
+    Hub(String),
+    /// The hub cannot be reached, or answers what is of no use.  Try again later.
+    #[error("{0}")]
+    Network(String),
+    /// The cache of the hub's models cannot be written.  Choose another, or make room.
+    #[error("cannot write `{}`: {source}{}", path.display(), still_to_come(*.missing))]
+    Cache {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+        /// Bytes that are still to be written, where room is what lacks.
+        missing: Option<u64>,
+    },
+}
+
+/// What a full disk means for a download.
+fn still_to_come(missing: Option<u64>) -> String {
+    let what = "bytes are still to come; what is there is kept, and the next pull goes on from it";
+    missing.map_or_else(String::new, |bytes| format!("; {bytes} {what}"))
 }
 
 impl Error {
@@ -65,13 +87,14 @@ impl Error {
     }
 
     /// The process exit code: 2 bad options; after `sysexits.h`, 65 bad data, 66 missing or bad
-    /// model, 69 no device.
+    /// model, 69 no device or no hub, 73 nowhere to keep a model.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Option(_) => 2,
             Self::Input { .. } | Self::TooLong { .. } => 65,
-            Self::Read { .. } | Self::Model(_) => 66,
-            Self::NoGpu { .. } | Self::Gpu(_) => 69,
+            Self::Read { .. } | Self::Model(_) | Self::Hub(_) => 66,
+            Self::NoGpu { .. } | Self::Gpu(_) | Self::Network(_) => 69,
+            Self::Cache { .. } => 73,
         }
     }
 }

@@ -32,6 +32,8 @@ pub mod elements;
 mod embedder;
 mod error;
 pub mod gpu;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod kernels;
 mod memory;
 pub mod model;

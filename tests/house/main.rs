@@ -13,6 +13,7 @@ use syntax::{Named, code, is_word, paths, tokens, without_literals, without_test
 /// `lib.rs` may name all.
 const ROOMS: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("hub", &["error"]),
     ("elements", &[]),
     ("memory", &[]),
     ("recording", &["error", "elements"]),
@@ -46,6 +47,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "precision",
             "text",
             "tune",
+            "hub",
         ],
     ),
     ("main", &["error", "cli"]),
@@ -63,6 +65,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("src/cpu/simd.rs", &["pulp"]),
     ("src/elements.rs", &["half"]),
     ("src/gpu/", &["pollster", "wgpu"]),
+    ("src/hub/", &["hf_hub", "ring", "serde_json", "ureq"]),
     ("src/memory.rs", &["memmap2"]),
     ("src/model/", &["serde_json"]),
     ("src/model/checkpoint.rs", &["safetensors"]),
@@ -207,7 +210,7 @@ fn check_size(path: &str, text: &str) -> Vec<String> {
 }
 
 /// One error of each variant.
-fn errors() -> [Error; 7] {
+fn errors() -> [Error; 10] {
     [
         Error::Read { path: "x".into(), source: io::ErrorKind::NotFound.into() },
         Error::Model(String::new()),
@@ -216,6 +219,13 @@ fn errors() -> [Error; 7] {
         Error::TooLong { index: 0, tokens: 2, limit: 1 },
         Error::NoGpu { needs: String::new() },
         Error::Gpu(String::new()),
+        Error::Hub(String::new()),
+        Error::Network(String::new()),
+        Error::Cache {
+            path: "x".into(),
+            source: io::ErrorKind::StorageFull.into(),
+            missing: Some(1),
+        },
     ]
 }
 

@@ -1,0 +1,392 @@
+//! Files on their way into the cache.
+
+use super::{
+    Progress, Watch,
+    cache::{Cache, cannot, is_full, make_parent},
+    client::{Client, Patience, Trouble},
+    digest::{Digest, Sum},
+    repo::{self, Listing},
+};
+use crate::error::Error;
+use std::{
+    fs,
+    io::{self, Read, Seek, Write},
+    path::{Path, PathBuf},
+};
+use ureq::{
+    Body,
+    http::{Response, StatusCode, header},
+};
+
+/// Bytes that are read and written at a time.
+const PIECE: usize = 256 << 10;
+
+/// A file of a commit, as the hub describes it.
+pub(super) struct File {
+    pub(super) name: String,
+    etag: String,
+    size: u64,
+    digest: Digest,
+    url: String,
+}
+
+/// Asks what the files of these names are.
+pub(super) fn describe(
+    client: &Client,
+    listing: &Listing,
+    names: Vec<String>,
+) -> Result<Vec<File>, Error> {
+    let describe = |name: String| {
+        let header = repo::header(client, &listing.commit, &name)?;
+        let stated = listing.stated(&name);
+        let digest = match (Digest::of_etag(&header.etag), stated.sha256) {
+            (Digest::None, Some(sha256)) => Digest::Sha256(sha256),
+            (digest, _) => digest,
+        };
+        let wrong = |what: String| {
+            let (endpoint, about) = (client.endpoint(), client.about());
+            Error::Network(format!("{endpoint}: `{name}` of {about}: {what}"))
+        };
+        let size = match (header.size, stated.size) {
+            (Some(size), Some(listed)) if size != listed => {
+                return Err(wrong(format!("{size} bytes, in the list {listed}")));
+            }
+            (size, listed) => size.or(listed).ok_or_else(|| wrong("no size is stated".into()))?,
+        };
+        Ok(File { etag: header.etag, size, digest, url: header.url, name })
+    };
+    names.into_iter().map(describe).collect()
+}
+
+/// Fetches what the cache lacks: the files' bytes, in order.
+pub(super) fn fetch(
+    client: &Client,
+    cache: &Cache,
+    commit: &str,
+    files: &[File],
+    watch: Watch<'_>,
+) -> Result<Vec<PathBuf>, Error> {
+    let mut following: u64 = files.iter().map(|file| file.size).sum();
+    let mut blobs = Vec::new();
+    for file in files {
+        following -= file.size;
+        let blob = file.fetch(client, cache, commit, watch).map_err(|error| match error {
+            Error::Cache { path, source, missing: Some(missing) } => {
+                Error::Cache { path, source, missing: Some(missing + following) }
+            }
+            other => other,
+        });
+        blobs.push(blob?);
+    }
+    Ok(blobs)
+}
+
+impl File {
+    /// The file's bytes in the cache, right in length and hash.
+    fn fetch(
+        &self,
+        client: &Client,
+        cache: &Cache,
+        commit: &str,
+        watch: Watch<'_>,
+    ) -> Result<PathBuf, Error> {
+        let _lock = cache.lock(&self.etag)?;
+        let blob = cache.blob(&self.etag);
+        // Where there are no links, the file of the commit may be all there is.
+        let pointer = cache.pointer(commit, &self.name);
+        for path in [&pointer, &blob] {
+            if self.is_at(path) {
+                return Ok(path.clone());
+            }
+        }
+        make_parent(&blob)?;
+        let path = cache.blob(&format!("{}.incomplete", self.etag));
+        let mut partial = Partial::open(self, path)?;
+        let mut old = partial.at > 0;
+        loop {
+            partial.complete(client, watch)?;
+            match self.digest.differs(&partial.sum) {
+                None => break,
+                // What was there of it may have been something else.
+                Some(_) if old => partial.restart().map_err(cannot(&partial.path))?,
+                Some(what) => {
+                    partial.remove()?;
+                    let (endpoint, name) = (client.endpoint(), &self.name);
+                    let about = client.about();
+                    return Err(Error::Network(format!(
+                        "{endpoint}: `{name}` of {about} did not arrive as it was sent: {what}"
+                    )));
+                }
+            }
+            old = false;
+        }
+        partial.publish(&blob)?;
+        Ok(blob)
+    }
+
+    /// Whether a path holds it.
+    fn is_at(&self, path: &Path) -> bool {
+        let read = || -> io::Result<bool> {
+            let mut file = fs::File::open(path)?;
+            let mut sum = self.digest.start(self.size);
+            let whole = file.metadata()?.len() == self.size;
+            Ok(whole
+                && hash(&mut file, &mut sum)? == self.size
+                && self.digest.differs(&sum).is_none())
+        };
+        read().unwrap_or(false)
+    }
+}
+
+/// Hashes the rest of a file: its length.
+fn hash(file: &mut fs::File, sum: &mut Sum) -> io::Result<u64> {
+    let mut piece = vec![0; PIECE];
+    let mut length = 0;
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(length),
+            Ok(n) => {
+                sum.update(&piece[..n]);
+                length += n as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What has come of a file.
+struct Partial<'a> {
+    wanted: &'a File,
+    path: PathBuf,
+    file: fs::File,
+    at: u64,
+    sum: Sum,
+}
+
+impl<'a> Partial<'a> {
+    /// Goes on from what an earlier run left.
+    fn open(wanted: &'a File, path: PathBuf) -> Result<Self, Error> {
+        let mut options = fs::OpenOptions::new();
+        let options = options.create(true).read(true).write(true).truncate(false);
+        let file = options.open(&path).map_err(cannot(&path))?;
+        let sum = wanted.digest.start(wanted.size);
+        let mut partial = Self { wanted, path, file, at: 0, sum };
+        partial.at = hash(&mut partial.file, &mut partial.sum).map_err(cannot(&partial.path))?;
+        if partial.at > wanted.size {
+            partial.restart().map_err(cannot(&partial.path))?;
+        }
+        Ok(partial)
+    }
+
+    /// Forgets everything.
+    fn restart(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.at = 0;
+        self.sum = self.wanted.digest.start(self.wanted.size);
+        Ok(())
+    }
+
+    /// Asks for what lacks until nothing does.
+    fn complete(&mut self, client: &Client, watch: Watch<'_>) -> Result<(), Error> {
+        let mut patience = Patience::default();
+        while self.at < self.wanted.size {
+            let before = self.at;
+            let Err(trouble) = self.stream(client, watch) else { continue };
+            if self.at > before {
+                patience.renew();
+            }
+            patience.bear(trouble)?;
+        }
+        self.tell(watch);
+        Ok(())
+    }
+
+    fn tell(&self, watch: Watch<'_>) {
+        watch(Progress { file: &self.wanted.name, size: self.wanted.size, at: self.at });
+    }
+
+    /// One request for what lacks.
+    fn stream(&mut self, client: &Client, watch: Watch<'_>) -> Result<(), Trouble> {
+        let asked = Some(self.at).filter(|at| *at > 0);
+        let response = client.get(&self.wanted.url, asked)?;
+        let wrong = |what: String| {
+            let (endpoint, name, about) = (client.endpoint(), &self.wanted.name, client.about());
+            Trouble::Final(Error::Network(format!("{endpoint}: `{name}` of {about}: {what}")))
+        };
+        let size = self.wanted.size;
+        let start = start(&response, asked.unwrap_or(0), size).map_err(wrong)?;
+        // Not everyone can send the rest of a file.
+        let kept = if start == 0 && self.at > 0 { self.restart() } else { Ok(()) };
+        kept.map_err(|error| self.full(error))?;
+        self.tell(watch);
+        let mut body = response.into_body().into_reader();
+        let mut piece = vec![0; PIECE];
+        while self.at < size {
+            let most = usize::try_from(size - self.at).unwrap_or(PIECE).min(PIECE);
+            match body.read(&mut piece[..most]) {
+                Ok(0) => {
+                    let (endpoint, at) = (client.endpoint(), self.at);
+                    let what = format!("{endpoint}: the connection ended at {at} of {size} bytes");
+                    return Err(Trouble::Passing(what, None));
+                }
+                Ok(n) => {
+                    self.write(&piece[..n])?;
+                    self.tell(watch);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(client.trouble(&error.into())),
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) -> Result<(), Trouble> {
+        while !bytes.is_empty() {
+            // A disk that fills up may take some of them.
+            match self.file.write(bytes) {
+                Ok(0) => return Err(self.full(io::ErrorKind::StorageFull.into())),
+                Ok(n) => {
+                    self.sum.update(&bytes[..n]);
+                    self.at += n as u64;
+                    bytes = &bytes[n..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.full(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// What an error of the file means; what was written stays.
+    fn full(&self, source: io::Error) -> Trouble {
+        let missing = is_full(&source).then(|| self.wanted.size - self.at);
+        Trouble::Final(Error::Cache { path: self.path.clone(), source, missing })
+    }
+
+    /// Makes it the blob.
+    fn publish(self, blob: &Path) -> Result<(), Error> {
+        self.file.sync_all().map_err(cannot(&self.path))?;
+        drop(self.file);
+        fs::rename(&self.path, blob).or_else(|error| {
+            // Where locks do not hold, another process may have been first.
+            if self.wanted.is_at(blob) { Ok(()) } else { Err(cannot(blob)(error)) }
+        })
+    }
+
+    /// Leaves nothing.
+    fn remove(self) -> Result<(), Error> {
+        drop(self.file);
+        fs::remove_file(&self.path).map_err(cannot(&self.path))
+    }
+}
+
+/// Where an answer's body begins in a file of `size` bytes, of which those from `asked` were asked
+/// for; what is wrong with it.
+fn start(response: &Response<Body>, asked: u64, size: u64) -> Result<u64, String> {
+    let field = |name: header::HeaderName| response.headers().get(name)?.to_str().ok();
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let (start, whole) = match response.status() {
+        StatusCode::PARTIAL_CONTENT => {
+            let range = field(header::CONTENT_RANGE).unwrap_or_default();
+            let parts = range.trim().strip_prefix("bytes ").and_then(|range| {
+                let (range, whole) = range.split_once('/')?;
+                let (first, _) = range.split_once('-')?;
+                Some((number(first)?, whole))
+            });
+            match parts {
+                Some((first, whole)) if first == asked => (asked, number(whole)),
+                _ => return Err(format!("Content-Range `{}`", range.escape_debug())),
+            }
+        }
+        _ => (0, None),
+    };
+    let length = field(header::CONTENT_LENGTH).and_then(number);
+    match whole.or(length.map(|length| start + length)) {
+        Some(found) if found != size => Err(format!("{found} bytes instead of {size}")),
+        _ => Ok(start),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of these bytes.
+    fn file(bytes: &[u8]) -> File {
+        let sha256 = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
+        File {
+            name: "hello".to_owned(),
+            etag: sha256.to_owned(),
+            size: bytes.len() as u64,
+            digest: Digest::of_etag(sha256),
+            url: String::new(),
+        }
+    }
+
+    #[test]
+    fn two_that_no_lock_keeps_apart_leave_one_file() {
+        let place = tempfile::tempdir().expect("a directory");
+        let (path, blob) = (place.path().join("x.incomplete"), place.path().join("x"));
+        let bytes = b"hello\n";
+        let file = file(bytes);
+        let mut partials = [(); 2].map(|()| Partial::open(&file, path.clone()).expect("writable"));
+        for partial in &mut partials {
+            partial.write(&bytes[..2]).expect("written");
+        }
+        for partial in &mut partials {
+            partial.write(&bytes[2..]).expect("written");
+            assert_eq!(file.digest.differs(&partial.sum), None);
+        }
+        for partial in partials {
+            partial.publish(&blob).expect("published");
+            assert!(file.is_at(&blob));
+        }
+        fs::write(&blob, "hellO\n").expect("writable");
+        assert!(!file.is_at(&blob));
+        let partial = Partial::open(&file, path.clone()).expect("writable");
+        fs::remove_file(&path).expect("it");
+        assert!(partial.publish(&blob).is_err());
+    }
+
+    #[test]
+    fn what_an_earlier_run_left_counts() {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("x.incomplete");
+        let file = file(b"hello\n");
+        for (left, at) in [("", 0), ("hel", 3), ("hello\n", 6), ("hello\n\n", 0)] {
+            fs::write(&path, left).expect("writable");
+            let mut partial = Partial::open(&file, path.clone()).expect("writable");
+            assert_eq!(partial.at, at, "{left}");
+            partial.write(&b"hello\n"[at as usize..]).expect("written");
+            assert_eq!(fs::read(&path).expect("a file"), b"hello\n");
+            assert_eq!(file.digest.differs(&partial.sum), None);
+        }
+    }
+
+    #[test]
+    fn answers_that_do_not_fit_are_refused() {
+        let start = |status: u16, fields: &[(&str, &str)]| {
+            let mut answer = Response::builder().status(status);
+            for (name, value) in fields {
+                answer = answer.header(*name, *value);
+            }
+            let answer = answer.body(Body::builder().data("")).expect("an answer");
+            super::start(&answer, 10, 30)
+        };
+        assert_eq!(start(206, &[("content-range", "bytes 10-29/30")]), Ok(10));
+        assert_eq!(start(206, &[("content-range", "bytes 10-29/*")]), Ok(10));
+        assert_eq!(start(200, &[("content-length", "30")]), Ok(0));
+        assert_eq!(start(200, &[]), Ok(0));
+        for (status, field) in [
+            (206, ("content-range", "bytes 9-29/30")),
+            (206, ("content-range", "bytes 10-39/40")),
+            (206, ("content-range", "10-29")),
+            (206, ("content-length", "20")),
+            (200, ("content-length", "20")),
+        ] {
+            assert!(start(status, &[field]).is_err(), "{field:?}");
+        }
+    }
+}

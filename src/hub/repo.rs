@@ -1,0 +1,247 @@
+//! What a repository holds, and which of its files a model consists of.
+
+use super::{
+    client::{Client, Trouble},
+    names::{is_commit, is_hex},
+};
+use crate::error::Error;
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Component, Path},
+};
+
+pub(super) const CONFIG: &str = "config.json";
+pub(super) const TOKENIZER: &str = "tokenizer.json";
+pub(super) const WEIGHTS: &str = "model.safetensors";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+
+/// Small files that say more about a model.
+const MORE: &[&str] = &[
+    TOKENIZER,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "modules.json",
+    "1_Pooling/config.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "artifact.metadata",
+];
+
+/// The files of a commit.
+pub(super) struct Listing {
+    pub(super) commit: String,
+    files: BTreeMap<String, Stated>,
+    /// The model and its revision, for people.
+    about: String,
+}
+
+/// What the listing says about a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stated {
+    pub(super) size: Option<u64>,
+    pub(super) sha256: Option<String>,
+}
+
+/// The hub's answer.
+#[derive(Deserialize)]
+struct Answer {
+    sha: String,
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+    size: Option<u64>,
+    lfs: Option<Lfs>,
+}
+
+#[derive(Deserialize)]
+struct Lfs {
+    sha256: Option<String>,
+}
+
+/// Asks for the files of the revision.
+pub(super) fn list(client: &Client) -> Result<Listing, Error> {
+    let text = client.patiently(|| {
+        let mut response = client.get(&client.listing(), None)?;
+        response.body_mut().read_to_string().map_err(|error| client.trouble(&error))
+    })?;
+    parse(&text, client.about()).map_err(|what| {
+        Error::Network(format!("{} answers what is no list of files: {what}", client.endpoint()))
+    })
+}
+
+fn parse(text: &str, about: String) -> Result<Listing, String> {
+    let answer: Answer = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if !is_commit(&answer.sha) {
+        return Err(format!("commit `{}`", answer.sha.escape_debug()));
+    }
+    let stated = |sibling: Sibling| {
+        let sha256 = sibling.lfs.and_then(|lfs| lfs.sha256).filter(|hex| is_hex(hex, 64));
+        (sibling.rfilename, Stated { size: sibling.size, sha256 })
+    };
+    let files = answer.siblings.into_iter().map(stated).collect();
+    Ok(Listing { commit: answer.sha, files, about })
+}
+
+impl Listing {
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.files.contains_key(name)
+    }
+
+    /// What is said about a file.
+    pub(super) fn stated(&self, name: &str) -> Stated {
+        self.files.get(name).cloned().unwrap_or_default()
+    }
+
+    /// The files that a model needs, without the shards that an index lists.
+    pub(super) fn names(&self) -> Result<Vec<String>, Error> {
+        let about = &self.about;
+        if !self.has(CONFIG) {
+            return Err(Error::Hub(format!("{about} has no `{CONFIG}`: not a model for this")));
+        }
+        let Some(weights) = [WEIGHTS, INDEX].into_iter().find(|name| self.has(name)) else {
+            let others = ["pytorch_model.bin", "tf_model.h5", "onnx/model.onnx", "model.onnx"];
+            let only = others.into_iter().find(|name| self.has(name));
+            let only = only.map(|name| format!(", only `{name}` and the like"));
+            let only = only.unwrap_or_default();
+            return Err(Error::Hub(format!("{about} has no safetensors: no `{WEIGHTS}`{only}")));
+        };
+        // Weights are last: what is small and wrong is then noticed early.
+        let more = MORE.iter().copied().filter(|name| self.has(name));
+        Ok([CONFIG].into_iter().chain(more).chain([weights]).map(str::to_owned).collect())
+    }
+
+    /// The shards that the index at a path lists.
+    pub(super) fn shards(&self, index: &Path) -> Result<Vec<String>, Error> {
+        let bytes =
+            fs::read(index).map_err(|source| Error::Read { path: index.to_owned(), source })?;
+        let about = &self.about;
+        let shards =
+            shards(&bytes).map_err(|what| Error::Hub(format!("{about}: `{INDEX}`: {what}")))?;
+        match shards.iter().find(|shard| !self.has(shard)) {
+            None => Ok(shards),
+            Some(shard) => Err(Error::Hub(format!("{about} has no `{shard}`, which it lists"))),
+        }
+    }
+}
+
+/// `model.safetensors.index.json`
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The files that an index lists, each once.
+pub(super) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
+    let index: Index = serde_json::from_slice(index).map_err(|error| error.to_string())?;
+    let mut files: Vec<_> = index.weight_map.into_values().collect();
+    files.sort_unstable();
+    files.dedup();
+    for file in &files {
+        let mut parts = Path::new(file).components();
+        let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+        if !plain || file.contains(['\\', '/', '?', '#', '%']) || !file.ends_with(".safetensors") {
+            return Err(format!("`{}` is not the name of a shard", file.escape_debug()));
+        }
+    }
+    match files.is_empty() {
+        true => Err("no shards".to_owned()),
+        false => Ok(files),
+    }
+}
+
+/// What the hub says about a file when it is asked for it.
+#[derive(Debug)]
+pub(super) struct Header {
+    /// The blob's name.
+    pub(super) etag: String,
+    pub(super) size: Option<u64>,
+    /// Where to fetch it: repositories that were renamed redirect.
+    pub(super) url: String,
+}
+
+/// Asks for the header of a file.
+pub(super) fn header(client: &Client, commit: &str, name: &str) -> Result<Header, Error> {
+    let first = client.file(commit, name);
+    client.patiently(|| {
+        let (response, url) = client.head(&first)?;
+        let field = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.trim());
+        let wrong = |what: String| {
+            let endpoint = client.endpoint();
+            let about = client.about();
+            Trouble::Final(Error::Network(format!("{endpoint}: `{name}` of {about}: {what}")))
+        };
+        if let Some(other) = field("x-repo-commit").filter(|other| *other != commit) {
+            return Err(wrong(format!("commit {} instead of {commit}", other.escape_debug())));
+        }
+        let etag = field("x-linked-etag").or_else(|| field("etag"));
+        let etag = etag.ok_or_else(|| wrong("the answer has no ETag".to_owned()))?;
+        let etag = etag.trim_start_matches("W/").trim_matches('"');
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if etag.is_empty() || etag.len() > 128 || !etag.chars().all(plain) {
+            return Err(wrong(format!("ETag `{}`", etag.escape_debug())));
+        }
+        // The length of a redirect's answer is not the file's.
+        let length = field("content-length").filter(|_| response.status().is_success());
+        let size = field("x-linked-size").or(length).and_then(|size| size.parse().ok());
+        Ok(Header { etag: etag.to_owned(), size, url })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHA: &str = "0123456789012345678901234567890123456789";
+
+    fn listing(names: &[&str]) -> Listing {
+        let siblings: Vec<_> =
+            names.iter().map(|name| serde_json::json!({"rfilename": name})).collect();
+        let text = serde_json::json!({"sha": SHA, "siblings": siblings}).to_string();
+        parse(&text, "`a/b`".to_owned()).expect("a listing")
+    }
+
+    #[test]
+    fn only_what_is_needed_is_chosen() {
+        let noise = ["README.md", "pytorch_model.bin", "onnx/model.onnx", "model.safetensors.x"];
+        let of = |names: &[&str]| listing(&[&noise[..], names].concat()).names();
+        let names = of(&["config.json", "model.safetensors", INDEX, "tokenizer.json"]);
+        assert_eq!(names.expect("a model"), ["config.json", "tokenizer.json", "model.safetensors"]);
+        let names = of(&["1_Pooling/config.json", INDEX, "config.json"]).expect("a model");
+        assert_eq!(names, ["config.json", "1_Pooling/config.json", INDEX]);
+        for names in [&["config.json"][..], &["model.safetensors"][..]] {
+            assert_eq!(of(names).expect_err("no model").exit_code(), 66);
+        }
+        let error = of(&["config.json"]).expect_err("no weights").to_string();
+        assert!(error.contains("safetensors") && error.contains("pytorch_model.bin"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_listing_is_refused() {
+        let bad = ["", "<html>", "{}", "[]", r#"{"sha": "../x", "siblings": []}"#];
+        assert!(bad.iter().all(|text| parse(text, String::new()).is_err()));
+        let text = format!(
+            r#"{{"sha": "{SHA}", "siblings": [{{"rfilename": "a", "size": 7, "lfs": {{"sha256": "x"}}}}]}}"#
+        );
+        let stated = parse(&text, String::new()).expect("a listing").stated("a");
+        assert_eq!(stated, Stated { size: Some(7), sha256: None });
+    }
+
+    #[test]
+    fn shards_are_names_beside_the_index() {
+        let index = |file: &str| {
+            let map =
+                serde_json::json!({"weight_map": {"a": file, "b": file, "c": "c.safetensors"}});
+            shards(map.to_string().as_bytes())
+        };
+        assert_eq!(index("a.safetensors").expect("shards"), ["a.safetensors", "c.safetensors"]);
+        for file in ["../a.safetensors", "/a.safetensors", "b/a.safetensors", "a.bin", ""] {
+            assert!(index(file).is_err(), "{file}");
+        }
+        assert!(shards(b"{\"weight_map\": {}}").is_err() && shards(b"x").is_err());
+    }
+}
