@@ -4,7 +4,13 @@ use super::{
     bench_args::{Bench, seconds},
     task_args::{FillMask, MultiVector, Rerank},
 };
-use crate::{Device, Error, OnLong, Options, kernels, precision, text::Chunking, tune};
+use crate::{
+    Device, Error, OnLong, Options,
+    hub::{Id, Revision},
+    kernels, precision,
+    text::Chunking,
+    tune,
+};
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{num::NonZeroUsize, path::PathBuf};
 
@@ -20,11 +26,12 @@ Examples:
   jinabert similarity \"A blue cat\" \"A cat that is blue\"  a matrix of cosines
   jinabert doctor                                        is every device right?
   jinabert bench                                         how fast is it?
+  jinabert pull jinaai/jina-embeddings-v2-base-en        a model from the Hugging Face hub
 
 Exit codes:
    0  success                   66  missing or bad model, unreadable input
-   1  doctor or bench: a fault  69  no such device, or it failed
-   2  bad options               73  output cannot be created
+   1  doctor or bench: a fault  69  no such device, or it failed; no hub
+   2  bad options               73  output or cache cannot be created
   65  bad input                 74  writing failed, also a closed pipe"
 )]
 pub struct Args {
@@ -57,22 +64,77 @@ pub enum Command {
     Devices,
     /// Check devices: the shipped model's golden vectors, and every kernel against its CPU twin.
     Doctor(Doctor),
+    /// Fetch a model from the Hugging Face hub into the cache, and print its directory.
+    Pull(Pull),
     /// Time a device: its own limits, every kernel under them, the whole model.
     Bench(Bench),
     /// Fit kernels to a GPU: find the fastest tier and tiles for a model, and keep them.
     Tune(Tune),
 }
 
+/// Where a model is.
+#[derive(clap::Args)]
+pub struct Source {
+    /// Model directory, or owner/name of a model at the Hugging Face hub [default: the shipped
+    /// jinabert-mini-en].
+    ///
+    /// A directory has config.json, model.safetensors (or shards and their index), tokenizer.json.
+    /// What is no directory and looks like owner/name is opened from the hub's cache without any
+    /// request, and pulled before if it is not there: `jinabert pull --help`.
+    ///
+    /// The shipped model is looked for as models/jinabert-mini-en and
+    /// share/jinabert/models/jinabert-mini-en in every directory above this program, then as
+    /// models/jinabert-mini-en in the working directory.
+    #[arg(long, value_name = "MODEL", env = "JINABERT_MODEL")]
+    pub model: Option<PathBuf>,
+    /// Which model at the hub.
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
+/// Which of a model's versions, kept where.
+#[derive(clap::Args)]
+pub struct HubArgs {
+    /// Branch, tag or commit of a model at the hub [default: main].
+    #[arg(long, value_name = "REVISION")]
+    pub revision: Option<Revision>,
+    /// Where models of the hub are kept [default: $HF_HUB_CACHE, $HF_HOME/hub, or
+    /// huggingface/hub in the user's cache directory].
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// `jinabert pull`
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  jinabert pull jinaai/jina-embeddings-v2-base-en
+  jinabert embed --model jinaai/jina-embeddings-v2-base-en \"A blue cat\"
+  HF_ENDPOINT=https://mirror.example jinabert pull owner/name --revision v1.0
+
+The cache is the one of Python's huggingface_hub: what either has, both use.  Only config,
+tokenizer, safetensors and the small files beside them are fetched, checked by length and hash, and
+visible when whole; a download that was cut is resumed.  `pull` asks what is new and checks what is
+there; commands with --model ask nothing where the cache has the model.
+
+Environment: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT; HF_TOKEN, HF_TOKEN_PATH or the token in HF_HOME,
+none with HF_HUB_DISABLE_IMPLICIT_TOKEN=1; HF_HUB_OFFLINE=1 for no request at all;
+HF_HUB_DOWNLOAD_TIMEOUT, the longest silence in seconds [default: 30]; HTTPS_PROXY.")]
+pub struct Pull {
+    /// The model: owner/name.
+    #[arg(value_name = "OWNER/NAME")]
+    pub id: Id,
+    /// Which of its versions, kept where.
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
 /// Which model, where.
 #[derive(clap::Args)]
 pub struct ModelArgs {
-    /// Model directory: config.json, model.safetensors (or shards and their index), tokenizer.json.
-    ///
-    /// Without it, the shipped jinabert-mini-en: looked for as models/jinabert-mini-en and
-    /// share/jinabert/models/jinabert-mini-en in every directory above this program, then as
-    /// models/jinabert-mini-en in the working directory.
-    #[arg(long, value_name = "DIR", env = "JINABERT_MODEL")]
-    pub model: Option<PathBuf>,
+    /// Where it is.
+    #[command(flatten)]
+    pub source: Source,
     /// auto (a hardware GPU, otherwise the CPU), cpu, vulkan, metal, dx12, gl, or an index from
     /// `jinabert devices`.
     #[arg(long, value_name = "DEVICE", default_value = "auto", env = "JINABERT_DEVICE")]
@@ -302,9 +364,9 @@ Every candidate must agree with the CPU before it may win.  The result is kept i
 directory ($JINABERT_CACHE names another) and serves every later run on the same adapter, driver and
 model size.  Without this command, the first run looks for 3 s.")]
 pub struct Tune {
-    /// Model directory whose sizes count [default: the shipped jinabert-mini-en].
-    #[arg(long, value_name = "DIR", env = "JINABERT_MODEL")]
-    pub model: Option<PathBuf>,
+    /// The model whose sizes count.
+    #[command(flatten)]
+    pub source: Source,
     /// auto, vulkan, metal, dx12, gl, or an index from `jinabert devices`.
     #[arg(long, value_name = "DEVICE", default_value = "auto", env = "JINABERT_DEVICE")]
     pub device: Device,

@@ -4,7 +4,7 @@ use super::{
     Failure,
     bench_args::{All, Bench, Compare, Model, What},
     output::Page,
-    shipped,
+    source,
 };
 use crate::{
     Embedder,
@@ -25,20 +25,23 @@ use std::{
     time::Duration,
 };
 
-pub fn run(args: &Bench) -> Result<(), Failure> {
+pub fn run(args: &Bench, quiet: bool) -> Result<(), Failure> {
     match &args.what {
-        None => all(&args.all),
-        Some(What::All(args)) => all(args),
-        Some(What::Model(args)) => forward(args),
+        None => all(&args.all, quiet),
+        Some(What::All(args)) => all(args, quiet),
+        Some(What::Model(args)) => forward(args, quiet),
         Some(What::Compare(args)) => side_by_side(args),
     }
 }
 
-fn all(args: &All) -> Result<(), Failure> {
-    let dir = match (&args.model, args.kernel.is_empty()) {
+fn all(args: &All, quiet: bool) -> Result<(), Failure> {
+    let dir = match (&args.source.model, args.kernel.is_empty()) {
         (_, false) => None,
-        (Some(dir), true) => Some(dir.clone()),
-        (None, true) => shipped::directory(None).map_err(|e| tracing::warn!("no model: {e}")).ok(),
+        (Some(_), true) => Some(source::directory(&args.source, quiet)?),
+        (None, true) => {
+            let shipped = source::directory(&args.source, quiet);
+            shipped.map_err(|e| tracing::warn!("no model: {e}")).ok()
+        }
     };
     let dash = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
     if dash(&args.json) && dash(&args.html) {
@@ -79,14 +82,14 @@ fn side_by_side(args: &Compare) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-fn forward(args: &Model) -> Result<(), Failure> {
+fn forward(args: &Model, quiet: bool) -> Result<(), Failure> {
     let at_line = |path: &Path, (line, what)| Failure::File { path: path.to_owned(), line, what };
     let sequences = |path: &Path| -> Result<Vec<Tokens>, Failure> {
         model::parse(&read(path)?).map_err(|error| at_line(path, error))
     };
     // All files are read before a device is opened, and checked before anything is timed.
     let workloads = args.ids.iter().map(|path| sequences(path)).collect::<Result<Vec<_>, _>>()?;
-    let dir = shipped::directory(args.model.model.as_deref())?;
+    let dir = source::directory(&args.model.source, quiet)?;
     let embedder = Embedder::open_with(&dir, args.model.options()?)?;
     for (path, sequences) in args.ids.iter().zip(&workloads) {
         model::check(sequences, &embedder).map_err(|error| at_line(path, error))?;
@@ -104,7 +107,7 @@ fn forward(args: &Model) -> Result<(), Failure> {
             engine: model::ENGINE,
             device: embedder.device(),
             dtype: dtype.as_ref().map_or("", |value| value.get_name()),
-            model: &name(&dir.canonicalize().unwrap_or_else(|_| dir.clone())),
+            model: &source::name(&args.model.source, &dir),
             workload: &name(&path.with_extension("")),
             sequences: sequences.len(),
             tokens,

@@ -1,6 +1,6 @@
 //! What may be typed after `jinabert bench`.
 
-use super::args::ModelArgs;
+use super::args::{ModelArgs, Source};
 use crate::{Device, kernels};
 use clap::{Subcommand, builder::PossibleValuesParser};
 use std::{num::NonZeroUsize, path::PathBuf};
@@ -52,9 +52,9 @@ pub struct All {
     /// As `jinabert embed --device`.
     #[arg(long, value_name = "DEVICE", default_value = "auto", env = "JINABERT_DEVICE")]
     pub device: Device,
-    /// Model directory [default: the shipped jinabert-mini-en, where it is found].
-    #[arg(long, value_name = "DIR", env = "JINABERT_MODEL")]
-    pub model: Option<PathBuf>,
+    /// Which model.
+    #[command(flatten)]
+    pub source: Source,
     /// Only this kernel, and no model; may be given several times.
     #[arg(long, value_name = "WORD", value_parser = words())]
     pub kernel: Vec<String>,

@@ -33,7 +33,7 @@ struct Golden {
 }
 
 pub fn run(args: &Doctor) -> Result<(), Failure> {
-    let dir = shipped::directory(None)?;
+    let dir = shipped::directory()?;
     let path = dir.join("golden.json");
     let text = fs::read_to_string(&path).map_err(|source| Failure::Input { path, source })?;
     let golden: Vec<Golden> =

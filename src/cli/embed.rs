@@ -5,7 +5,7 @@ use super::{
     args::Embed,
     input::{Item, Items, Place, Source},
     output::{Part, Record, Style, Writer},
-    precision, shipped,
+    precision, source,
     window::{self, Embedded, Job, Late, Reader, Window},
 };
 use crate::{Embedder, Options, precision::Quantizer, text::Chunk};
@@ -37,7 +37,7 @@ pub fn run(args: &Embed, quiet: bool) -> Result<(), Failure> {
         normalize: !args.no_normalize,
         ..args.model.options()?
     };
-    let dir = shipped::directory(args.model.model.as_deref())?;
+    let dir = source::directory(&args.model.source, quiet)?;
     let late = late(args)?;
     let job = Arc::new(Job { embedder: Embedder::open_with(dir, options)?, late });
     let quantizer = precision::quantizer(&args.precision, job.embedder.dim())?;

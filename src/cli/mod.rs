@@ -1,5 +1,5 @@
 //! The command line: `jinabert embed`, `similarity`, `rerank`, `multi-vector`, `fill-mask`,
-//! `devices`, `doctor`, `bench`, `tune`.
+//! `devices`, `doctor`, `bench`, `tune`, `pull`.
 
 mod args;
 mod bench;
@@ -12,8 +12,10 @@ mod input;
 mod npy;
 mod output;
 mod precision;
+mod pull;
 mod shipped;
 mod similarity;
+mod source;
 mod task_args;
 mod tasks;
 mod tune;
@@ -56,13 +58,14 @@ fn run(args: Args) -> Result<(), Failure> {
     }
     match args.command {
         Command::Embed(embed) => embed::run(&embed, args.quiet),
-        Command::Similarity(similarity) => similarity::run(&similarity),
-        Command::Rerank(rerank) => tasks::rerank(&rerank),
-        Command::MultiVector(args) => tasks::multi_vector(&args),
-        Command::FillMask(args) => tasks::fill_mask(&args),
+        Command::Similarity(similarity) => similarity::run(&similarity, args.quiet),
+        Command::Rerank(rerank) => tasks::rerank(&rerank, args.quiet),
+        Command::MultiVector(texts) => tasks::multi_vector(&texts, args.quiet),
+        Command::FillMask(texts) => tasks::fill_mask(&texts, args.quiet),
         Command::Devices => devices::run(),
         Command::Doctor(doctor) => doctor::run(&doctor),
-        Command::Bench(bench) => bench::run(&bench),
-        Command::Tune(tune) => tune::run(&tune),
+        Command::Pull(pull) => pull::run(&pull, args.quiet),
+        Command::Bench(bench) => bench::run(&bench, args.quiet),
+        Command::Tune(tune) => tune::run(&tune, args.quiet),
     }
 }

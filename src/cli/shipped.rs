@@ -1,19 +1,13 @@
 //! Where the shipped model is.
 
 use super::Failure;
-use std::{
-    env,
-    path::{Path, PathBuf},
-};
+use std::{env, path::PathBuf};
 
 const NAME: &str = "models/jinabert-mini-en";
 const INSTALLED: &str = "share/jinabert/models/jinabert-mini-en";
 
-/// The directory asked for, or the shipped model's.
-pub fn directory(asked: Option<&Path>) -> Result<PathBuf, Failure> {
-    if let Some(dir) = asked {
-        return Ok(dir.to_owned());
-    }
+/// Its directory.
+pub fn directory() -> Result<PathBuf, Failure> {
     let program = env::current_exe().unwrap_or_default();
     let above = program.ancestors().skip(1).flat_map(|dir| [dir.join(NAME), dir.join(INSTALLED)]);
     let mut places = above.chain([PathBuf::from(NAME)]);
@@ -21,7 +15,7 @@ pub fn directory(asked: Option<&Path>) -> Result<PathBuf, Failure> {
         let program = program.display();
         Failure::Usage(format!(
             "the shipped model is not here: no `{NAME}` above `{program}` or in the working directory; \
-             name one with --model DIR"
+             name one with --model"
         ))
     })
 }

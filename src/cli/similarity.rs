@@ -1,11 +1,11 @@
 //! `jinabert similarity`
 
-use super::{Failure, args::Similarity, shipped};
+use super::{Failure, args::Similarity, source};
 use crate::{Embedder, Vector};
 use std::io::{self, Write};
 
-pub fn run(args: &Similarity) -> Result<(), Failure> {
-    let dir = shipped::directory(args.model.model.as_deref())?;
+pub fn run(args: &Similarity, quiet: bool) -> Result<(), Failure> {
+    let dir = source::directory(&args.model.source, quiet)?;
     let embedder = Embedder::open_with(dir, args.model.options()?)?;
     let vectors = embedder.embed(&args.text)?;
     let mut out = io::stdout().lock();

@@ -4,7 +4,7 @@ use super::{
     Failure,
     args::ModelArgs,
     input::{Item, Items, Source},
-    shipped,
+    source,
     task_args::{FillMask, MultiVector, Rerank, TextRole},
     window,
 };
@@ -30,10 +30,10 @@ struct Ranked<'a> {
 }
 
 /// `jinabert rerank`
-pub fn rerank(args: &Rerank) -> Result<(), Failure> {
+pub fn rerank(args: &Rerank, quiet: bool) -> Result<(), Failure> {
     let items = items(&args.document, args.input.as_deref(), "document")?;
     let texts = texts(&items)?;
-    let embedder = open(&args.model, Task::Rerank)?;
+    let embedder = open(&args.model, Task::Rerank, quiet)?;
     let mut scores =
         embedder.rerank(&args.query, &texts).map_err(|error| window::at_line(error, &items))?;
     let truncated = scores.iter().filter(|score| score.truncated.is_some()).count();
@@ -63,10 +63,10 @@ struct Vectors<'a> {
 }
 
 /// `jinabert multi-vector`
-pub fn multi_vector(args: &MultiVector) -> Result<(), Failure> {
+pub fn multi_vector(args: &MultiVector, quiet: bool) -> Result<(), Failure> {
     let items = items(&args.text, args.input.as_deref(), "text")?;
     let texts = texts(&items)?;
-    let embedder = open(&args.model, Task::MultiVector)?;
+    let embedder = open(&args.model, Task::MultiVector, quiet)?;
     let role = match (args.role, &args.query) {
         (Some(TextRole::Plain), _) | (None, None) => Role::Plain,
         (Some(TextRole::Query), _) => Role::Query,
@@ -106,10 +106,10 @@ struct Filled<'a> {
 }
 
 /// `jinabert fill-mask`
-pub fn fill_mask(args: &FillMask) -> Result<(), Failure> {
+pub fn fill_mask(args: &FillMask, quiet: bool) -> Result<(), Failure> {
     let items = items(&args.text, args.input.as_deref(), "text")?;
     let texts = texts(&items)?;
-    let embedder = open(&args.model, Task::FillMask)?;
+    let embedder = open(&args.model, Task::FillMask, quiet)?;
     for (index, text) in texts.iter().enumerate() {
         let masked = embedder.fill_mask(text, args.top_k);
         let masked = masked.map_err(|e| window::at_line(e.moved(|n| index + n), &items))?;
@@ -126,9 +126,9 @@ pub fn fill_mask(args: &FillMask) -> Result<(), Failure> {
     Ok(())
 }
 
-fn open(args: &ModelArgs, task: Task) -> Result<Embedder, Failure> {
+fn open(args: &ModelArgs, task: Task, quiet: bool) -> Result<Embedder, Failure> {
     let options = Options { task, ..args.options()? };
-    Ok(Embedder::open_with(shipped::directory(args.model.as_deref())?, options)?)
+    Ok(Embedder::open_with(source::directory(&args.source, quiet)?, options)?)
 }
 
 /// Arguments, or the lines of a file or of standard input.

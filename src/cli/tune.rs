@@ -1,6 +1,6 @@
 //! `jinabert tune`
 
-use super::{Failure, args::Tune, shipped};
+use super::{Failure, args::Tune, source};
 use crate::{
     Device, Error, gpu,
     model::Config,
@@ -11,8 +11,8 @@ use std::{
     time::Duration,
 };
 
-pub fn run(args: &Tune) -> Result<(), Failure> {
-    let dir = shipped::directory(args.model.as_deref())?;
+pub fn run(args: &Tune, quiet: bool) -> Result<(), Failure> {
+    let dir = source::directory(&args.source, quiet)?;
     let sizes = Sizes::of(&Config::open(&dir.join("config.json"))?);
     let (index, key) = adapter(args.device, args.dtype.into(), sizes)?;
     let mut out = io::stdout().lock();
