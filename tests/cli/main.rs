@@ -8,6 +8,7 @@
 mod bench;
 mod cache;
 mod formats;
+mod hub;
 mod input;
 mod kit;
 mod models;
