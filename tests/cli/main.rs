@@ -15,4 +15,5 @@ mod models;
 mod output;
 mod places;
 mod precision;
+mod tasks;
 mod tune;

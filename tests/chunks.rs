@@ -1,0 +1,196 @@
+//! Late chunking and windows, against the token outputs of the same model.
+
+use jinabert::{
+    Device, Embedder, OnLong, Options,
+    batch::Tokens,
+    text::{Chunking, Tokenizer},
+};
+use std::{fs, num::NonZeroUsize, ops::Range, path::PathBuf};
+
+fn natural() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-natural")
+}
+
+fn open(options: Options) -> Embedder {
+    let options = Options { device: Device::Cpu, ..options };
+    Embedder::open_with(natural(), options).expect("a good fixture")
+}
+
+fn drawn(length: usize, seed: u32) -> Tokens {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        5 + (state >> 8) % 390
+    };
+    Tokens::new((0..length).map(|_| next()).collect())
+}
+
+/// The mean of some rows, in f64, of unit length where asked for.
+fn mean(hidden: &[f32], d: usize, span: Range<usize>, normalize: bool) -> Vec<f64> {
+    let count = span.len() as f64;
+    let of = |i: usize| span.clone().map(|t| f64::from(hidden[t * d + i])).sum::<f64>() / count;
+    let mean: Vec<f64> = (0..d).map(of).collect();
+    let norm = mean.iter().map(|x| x * x).sum::<f64>().sqrt();
+    mean.into_iter().map(|x| if normalize { x / norm } else { x }).collect()
+}
+
+fn close(what: &str, actual: &[f32], expected: &[f64], bound: f64) {
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    for (a, e) in actual.iter().zip(expected) {
+        assert!((f64::from(*a) - e).abs() <= bound, "{what}: {a} where {e} is meant");
+    }
+}
+
+#[test]
+fn spans_are_means_of_the_token_outputs() {
+    for normalize in [true, false] {
+        let embedder = open(Options { normalize, ..Options::default() });
+        let d = embedder.dim();
+        let texts = [drawn(3, 1), drawn(700, 2), drawn(1, 3), drawn(64, 4)];
+        let tokens: Vec<&Tokens> = texts.iter().collect();
+        let spans = [
+            vec![0..1, 1..3, 0..3],
+            vec![0..700, 5..6, 100..471, 699..700, 5..6],
+            vec![0..1],
+            vec![],
+        ];
+        let hidden = embedder.embed_each_token(&tokens).expect("short texts");
+        let vectors = embedder.embed_spans(&tokens, &spans).expect("good spans");
+        for (n, spans) in spans.iter().enumerate() {
+            assert_eq!(vectors[n].len(), spans.len());
+            for (span, vector) in spans.iter().zip(&vectors[n]) {
+                let expected = mean(&hidden[n], d, span.clone(), normalize);
+                close(&format!("text {n}, {span:?}"), vector, &expected, 1e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn bad_spans_are_refused() {
+    let embedder = open(Options::default());
+    let tokens = drawn(10, 1);
+    for span in [Range { start: 3, end: 3 }, Range { start: 4, end: 3 }, 0..11, 10..11] {
+        let error = embedder.embed_spans(&[&tokens], &[vec![span.clone()]]).expect_err("bad");
+        assert!(error.to_string().contains(&format!("{span:?} are no part of 10")), "{error}");
+    }
+}
+
+/// 30,000 tokens in windows of 1,000 that share 100: each chunk is the mean of what the windows
+/// that own its tokens make of them.
+#[test]
+fn windows_own_what_is_new_in_them() {
+    const LENGTH: usize = 30_000;
+    const WINDOW: usize = 1_000;
+    const OVERLAP: usize = 100;
+    let options = Options {
+        max_length: Some(WINDOW),
+        on_long: OnLong::Window,
+        overlap: OVERLAP,
+        ..Options::default()
+    };
+    let embedder = open(options);
+    let (d, text) = (embedder.dim(), drawn(LENGTH, 7));
+    // The same by hand: every window, without its overlap.
+    let mut hidden = Vec::new();
+    let mut start = 0;
+    while hidden.len() < LENGTH * d {
+        let end = LENGTH.min(start + WINDOW);
+        let window = Tokens::new(text.ids[start..end].to_vec());
+        let rows = embedder.embed_each_token(&[&window]).expect("a window").remove(0);
+        let known = hidden.len() / d - start;
+        hidden.extend_from_slice(&rows[known * d..]);
+        start = end - OVERLAP;
+    }
+    assert_eq!(hidden.len(), LENGTH * d);
+    let spans =
+        vec![0..1, 0..256, 950..1_050, 900..1_900, 12_345..12_346, 2_000..29_000, 29_990..LENGTH];
+    let vectors = embedder.embed_spans(&[&text], std::slice::from_ref(&spans)).expect("good spans");
+    for (span, vector) in spans.iter().zip(&vectors[0]) {
+        close(&format!("{span:?}"), vector, &mean(&hidden, d, span.clone(), true), 1e-5);
+    }
+    let whole = embedder.embed_tokens(&[&text, &drawn(5, 1)]).expect("windows");
+    close("whole", &whole[0], &mean(&hidden, d, 0..LENGTH, true), 1e-5);
+    let alone = open(Options::default()).embed_tokens(&[&drawn(5, 1)]).expect("short");
+    assert_eq!(whole[1].len(), d);
+    close(
+        "a short one",
+        &whole[1],
+        &alone[0].iter().map(|&x| f64::from(x)).collect::<Vec<_>>(),
+        1e-6,
+    );
+}
+
+#[test]
+fn one_window_is_one_forward_of_its_own() {
+    let limit = 100;
+    let options =
+        |on_long| Options { max_length: Some(limit), on_long, overlap: 20, ..Options::default() };
+    let windows = open(options(OnLong::Window));
+    let (fits, long) = (drawn(limit, 1), drawn(limit + 1, 1));
+    let plain = open(options(OnLong::Error));
+    let (a, b) = (windows.embed_tokens(&[&fits]), plain.embed_tokens(&[&fits]));
+    assert_eq!(a.expect("one window"), b.expect("fits"));
+    assert!(plain.embed_tokens(&[&long]).is_err());
+    assert!(windows.embed_tokens(&[&long]).is_ok());
+}
+
+/// The texts of chunks, their tokens and their vectors belong together; a text that is cut keeps
+/// what is left.
+#[test]
+fn chunks_of_texts() {
+    let text = "One is short. Two is a bit longer than that! Три — не по-английски? Four.";
+    let count = |n| NonZeroUsize::new(n).expect("not zero");
+    let tokenizer = Tokenizer::open(&natural().join("tokenizer.json")).expect("a tokenizer");
+    let embedder = open(Options::default());
+    for chunking in [Chunking::Tokens(count(7)), Chunking::Sentences(count(2))] {
+        let found = embedder.embed_chunks(&[text, "x"], &chunking).expect("chunks");
+        let tokens = tokenizer.encode(&[text], None).expect("tokens").remove(0).tokens;
+        let hidden = embedder.embed_each_token(&[&tokens]).expect("hidden").remove(0);
+        assert_eq!(found[0].tokens, tokens.len());
+        let mut said = String::new();
+        let mut next = 0;
+        for piece in &found[0].chunks {
+            said += &text[piece.chunk.bytes.clone()];
+            assert_eq!(piece.chunk.tokens.start, next);
+            next = piece.chunk.tokens.end;
+            let expected = mean(&hidden, embedder.dim(), piece.chunk.tokens.clone(), true);
+            close("chunk", &piece.vector, &expected, 1e-5);
+        }
+        assert_eq!((said.as_str(), next), (text, tokens.len()));
+        assert_eq!(found[1].chunks.len(), 1);
+    }
+
+    let cut = Options { max_length: Some(20), on_long: OnLong::Truncate, ..Options::default() };
+    let found = open(cut).embed_chunks(&[text], &Chunking::Tokens(count(7))).expect("cut");
+    assert_eq!((found[0].tokens, found[0].chunks.len()), (20, 3));
+    assert!(found[0].truncated.is_some_and(|full| full > 20));
+    assert_eq!(found[0].chunks[2].chunk.tokens, 15..20);
+    let refused = open(Options { max_length: Some(20), ..Options::default() });
+    let error = refused.embed_chunks(&["a", text], &Chunking::Tokens(count(7))).expect_err("long");
+    assert!(matches!(error, jinabert::Error::TooLong { index: 1, limit: 20, .. }), "{error}");
+}
+
+/// The fixture of a fine document: what a reader of the licence would look for.
+#[test]
+fn a_long_text_of_real_words() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("LICENSE-APACHE")).expect("a licence");
+    let options = Options {
+        device: Device::Cpu,
+        max_length: Some(512),
+        on_long: OnLong::Window,
+        overlap: 64,
+        ..Options::default()
+    };
+    let model = root.join("models/jinabert-mini-en");
+    let embedder = Embedder::open_with(model, options).expect("the shipped model");
+    let five = Chunking::Sentences(NonZeroUsize::new(5).expect("not zero"));
+    let found = embedder.embed_chunks(&[&text], &five).expect("chunks").remove(0);
+    assert!(found.tokens > 2_000 && found.chunks.len() > 20, "{} tokens", found.tokens);
+    let query = embedder.embed(&["Can I sue over patents?"]).expect("a query").remove(0);
+    let best =
+        found.chunks.iter().max_by(|a, b| a.vector.dot(&query).total_cmp(&b.vector.dot(&query)));
+    let best = &text[best.expect("chunks").chunk.bytes.clone()];
+    assert!(best.contains("patent"), "{best}");
+}
