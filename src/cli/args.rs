@@ -308,6 +308,11 @@ pub struct Embed {
     /// [[first character, the one behind the last], …].
     #[arg(long, value_name = "UNIT:N")]
     pub chunk: Option<Chunking>,
+    /// What a text's vector is made of: mean of all tokens, or cls, the first one; none for a
+    /// vector of every token, neither cut nor scaled: lines of JSON, or a directory of npy files,
+    /// one for each text.
+    #[arg(long, value_enum, default_value_t = Pooling::Mean)]
+    pub pooling: Pooling,
     /// Leave vectors at their length instead of scaling them to 1.
     #[arg(long)]
     pub no_normalize: bool,
@@ -317,6 +322,17 @@ pub struct Embed {
     /// Which model, where.
     #[command(flatten)]
     pub model: ModelArgs,
+}
+
+/// What a text's vector is made of.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Pooling {
+    /// The mean of all tokens, as the models are trained.
+    Mean,
+    /// The first token.
+    Cls,
+    /// Nothing: every token has its own.
+    None,
 }
 
 /// In how many bits a vector is written.

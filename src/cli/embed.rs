@@ -2,10 +2,10 @@
 
 use super::{
     Failure,
-    args::Embed,
+    args::{Embed, Format, Pooling},
     input::{Item, Items, Place, Source},
     output::{Part, Record, Style, Writer},
-    precision, source,
+    precision, source, token_level,
     window::{self, Embedded, Job, Late, Reader, Window},
 };
 use crate::{Embedder, Options, precision::Quantizer, text::Chunk};
@@ -21,7 +21,11 @@ use std::{
 };
 
 pub fn run(args: &Embed, quiet: bool) -> Result<(), Failure> {
-    let format = precision::check(args)?;
+    let tokens = args.pooling == Pooling::None;
+    let format = match tokens {
+        true => token_level::check(args).map(|()| Format::Jsonl)?,
+        false => precision::check(args)?,
+    };
     let input = match (&args.input, args.text.is_empty()) {
         (Some(path), _) => Some(Items::open(path, args.input_format)?),
         (None, false) => None,
@@ -35,11 +39,20 @@ pub fn run(args: &Embed, quiet: bool) -> Result<(), Failure> {
     let options = Options {
         dimensions: args.dimensions,
         normalize: !args.no_normalize,
+        pooling: if args.pooling == Pooling::Cls {
+            crate::Pooling::Cls
+        } else {
+            crate::Pooling::Mean
+        },
         ..args.model.options()?
     };
     let dir = source::directory(&args.model.source, quiet)?;
     let late = late(args)?;
-    let job = Arc::new(Job { embedder: Embedder::open_with(dir, options)?, late });
+    let embedder = Embedder::open_with(dir, options)?;
+    if tokens {
+        return token_level::run(args, embedder, input);
+    }
+    let job = Arc::new(Job { embedder, late });
     let quantizer = precision::quantizer(&args.precision, job.embedder.dim())?;
     let style = Style {
         format,
@@ -181,6 +194,10 @@ fn part<'a>(item: &'a Item, n: usize, chunk: &Chunk) -> Part<'a> {
 
 /// How texts are cut, if they are.
 fn late(args: &Embed) -> Result<Option<Late>, Failure> {
+    if args.late_chunking && args.pooling == Pooling::Cls {
+        let what = "--late-chunking takes means of chunks: --pooling cls is not for it";
+        return Err(Failure::Usage(what.into()));
+    }
     match (args.late_chunking, &args.chunk) {
         (true, chunk) => Ok(Some(Late(chunk.clone()))),
         (false, None) => Ok(None),

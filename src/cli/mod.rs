@@ -18,6 +18,7 @@ mod similarity;
 mod source;
 mod task_args;
 mod tasks;
+mod token_level;
 mod tune;
 mod window;
 

@@ -269,6 +269,14 @@ impl Page {
     }
 }
 
+/// Writes a file that appears whole or not at all.
+pub fn write_file(path: &Path, parts: &[&[u8]]) -> Result<(), Failure> {
+    let create = |source| Failure::Create { path: path.to_owned(), source };
+    let mut file = temporary(path).map_err(create)?;
+    parts.iter().try_for_each(|part| file.write_all(part))?;
+    persist(file.into_inner().map_err(io::IntoInnerError::into_error)?, path.to_owned())
+}
+
 /// Gives a file its name.
 fn persist(file: NamedTempFile, path: PathBuf) -> Result<(), Failure> {
     file.as_file().sync_all()?;

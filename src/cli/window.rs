@@ -106,7 +106,8 @@ impl Window {
         embedded.map_err(|error| at_line(error, &self.items))
     }
 
-    fn whole(&self, embedder: &Embedder) -> Result<Vec<Embedded>, Error> {
+    /// The tokens of each item that is not in chunks, and how many its text has.
+    pub fn tokens(&self) -> Vec<(&Tokens, usize)> {
         let mut made = self.tokenized.iter();
         let tokens = self.items.iter().map(|item| match &item.source {
             Source::Tokens(tokens) => (tokens, tokens.len()),
@@ -115,7 +116,16 @@ impl Window {
                 (&text.tokens, text.full_length)
             }
         });
-        let tokens: Vec<(&Tokens, usize)> = tokens.collect();
+        tokens.collect()
+    }
+
+    /// An error about one of the items.
+    pub fn at_line(&self, error: Error) -> Failure {
+        at_line(error, &self.items)
+    }
+
+    fn whole(&self, embedder: &Embedder) -> Result<Vec<Embedded>, Error> {
+        let tokens = self.tokens();
         let sequences: Vec<&Tokens> = tokens.iter().map(|(tokens, _)| *tokens).collect();
         let vectors = embedder.embed_tokens(&sequences)?.into_iter().zip(tokens);
         let embedded = vectors.map(|(vector, (tokens, full))| Embedded {

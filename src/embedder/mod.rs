@@ -14,7 +14,7 @@ use crate::{
 };
 pub use chunks::{EmbeddedChunk, EmbeddedChunks};
 use load::Loaded;
-pub use options::{OnLong, Options};
+pub use options::{OnLong, Options, Pooling};
 use std::{
     collections::VecDeque,
     ops::{Deref, Range},
@@ -75,6 +75,7 @@ pub struct Embedder {
     normalize: bool,
     limit: usize,
     on_long: OnLong,
+    pooling: Pooling,
     overlap: usize,
     batch_tokens: usize,
     device: String,
@@ -151,6 +152,7 @@ impl Embedder {
             normalize: options.normalize,
             limit,
             on_long: options.on_long,
+            pooling: options.pooling,
             overlap,
             batch_tokens: options.batch_tokens.unwrap_or(batch_tokens).min(device_limit),
             device,
@@ -293,13 +295,21 @@ impl Embedder {
     /// device fails.
     pub fn embed_tokens(&self, sequences: &[&Tokens]) -> Result<Vec<Vector>, Error> {
         if self.windows() && sequences.iter().any(|tokens| tokens.len() > self.limit) {
-            let whole: Vec<_> = sequences.iter().map(|tokens| vec![0..tokens.len()]).collect();
+            let end = |tokens: &&Tokens| match self.pooling {
+                Pooling::Mean => tokens.len(),
+                Pooling::Cls => 1.min(tokens.len()),
+            };
+            let whole: Vec<_> = sequences.iter().map(|tokens| vec![0..end(tokens)]).collect();
             let vectors = self.embed_spans(sequences, &whole)?;
             return Ok(vectors.into_iter().flatten().collect());
         }
         let output = Output::Vectors { dims: self.dims as u32, normalize: self.normalize };
         let mut vectors = vec![Vector(Vec::new()); sequences.len()];
-        self.run(sequences, output, Spans::Whole, |members, batch, values| {
+        let spans = match self.pooling {
+            Pooling::Mean => Spans::Whole,
+            Pooling::Cls => Spans::First,
+        };
+        self.run(sequences, output, spans, |members, batch, values| {
             assert_eq!(values.len(), batch.sequences() as usize * self.dims);
             for (&n, vector) in members.iter().zip(values.chunks_exact(self.dims)) {
                 vectors[n] = Vector(vector.to_vec());

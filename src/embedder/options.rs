@@ -29,6 +29,8 @@ pub struct Options {
     pub overlap: usize,
     /// Leading components to keep, before the norm; all if `None`.
     pub dimensions: Option<usize>,
+    /// What of a text's tokens its vector is made of.
+    pub pooling: Pooling,
     /// Whether vectors have unit length.
     pub normalize: bool,
     /// Tokens in one batch; the device's default if `None`.
@@ -59,6 +61,7 @@ impl Default for Options {
             on_long: OnLong::Error,
             overlap: 256,
             dimensions: None,
+            pooling: Pooling::Mean,
             normalize: true,
             batch_tokens: None,
             skip_eps: SKIP_EPS,
@@ -68,12 +71,23 @@ impl Default for Options {
     }
 }
 
+/// What a text's vector is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pooling {
+    /// The mean of all its tokens, special ones included: what the models are trained for.
+    #[default]
+    Mean,
+    /// Its first token, `[CLS]`.
+    Cls,
+}
+
 /// What happens to a text over the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnLong {
-    /// [`Error::TooLong`]
+    /// [`Error::TooLong`](crate::Error::TooLong)
     Error,
-    /// Its last tokens are dropped, and [`Embedded::truncated`] says so.
+    /// Its last tokens are dropped, and [`Embedded::truncated`](crate::Embedded::truncated) says
+    /// so.
     Truncate,
     /// It is read in windows of as many tokens as the limit: a vector is the mean over what all of
     /// them make of it.  For embeddings only.

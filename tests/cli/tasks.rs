@@ -217,3 +217,54 @@ fn long_texts_are_read_in_windows() {
     let says = ["overlap 256 leaves no room in windows of 20 tokens"];
     embed(&natural(), &overlap, text).refused("overlap", 2, &says);
 }
+
+#[test]
+fn tokens_have_vectors_of_their_own() {
+    let texts = b"a\n\nthe cat\n";
+    let found = lines(&embed(&natural(), &["--pooling", "none"], texts).output("none"));
+    assert_eq!(found.len(), 3);
+    let rows = |line: &Value| -> Vec<Vec<f64>> {
+        serde_json::from_value(line["embeddings"].clone()).expect("rows")
+    };
+    let mean = lines(&embed(&natural(), &["--no-normalize"], texts).output("mean"));
+    let cls = ["--no-normalize", "--pooling", "cls"];
+    let cls = lines(&embed(&natural(), &cls, texts).output("cls"));
+    for ((tokens, mean), cls) in found.iter().zip(&mean).zip(&cls) {
+        let rows = rows(tokens);
+        assert_eq!(json!(rows.len()), mean["tokens"]);
+        for (i, (mean, first)) in
+            mean["embedding"].as_array().expect("a vector").iter().zip(&rows[0]).enumerate()
+        {
+            let sum: f64 = rows.iter().map(|row| row[i]).sum();
+            near(mean, &json!(sum / rows.len() as f64), 1e-5);
+            near(&cls["embedding"][i], &json!(first), 1e-6);
+        }
+    }
+
+    let place = tempfile::tempdir().expect("a directory");
+    let out = place.path().join("vectors");
+    let args = ["--pooling", "none", "--output", arg(&out)];
+    embed(&natural(), &args, texts).output("npy");
+    let files = crate::kit::names(&out);
+    assert_eq!(files, ["000000.npy", "000001.npy", "000002.npy"]);
+    let bytes = fs::read(out.join("000002.npy")).expect("a file");
+    let values: Vec<f32> =
+        bytes[128..].as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let expected = rows(&found[2]).concat();
+    assert_eq!(values.len(), expected.len());
+    assert!(values.iter().zip(&expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-6));
+    let shape = format!("({}, 64)", rows(&found[2]).len());
+    assert!(str::from_utf8(&bytes[10..128]).expect("ASCII").contains(&shape), "{shape}");
+
+    for (args, says) in [
+        (&["--dimensions", "3"][..], "--dimensions"),
+        (&["--precision", "int8"], "--precision"),
+        (&["--encoding", "base64"], "--encoding"),
+        (&["--format", "csv"], "such format"),
+        (&["--format", "npy"], "a directory"),
+        (&["--late-chunking", "--chunk", "tokens:1"], "chunks"),
+    ] {
+        let args = [&["--pooling", "none"], args].concat();
+        embed(&natural(), &args, texts).refused(&args.join(" "), 2, &["--pooling none", says]);
+    }
+}

@@ -1,0 +1,142 @@
+//! `jinabert embed --pooling none`: the last hidden state of every token.
+
+use super::{
+    Failure,
+    args::{self, Embed, Encoding, Format},
+    input::{Item, Items},
+    npy, output,
+    window::{Job, Window},
+};
+use crate::{Embedder, batch::Tokens, precision::Precision};
+use serde::Serialize;
+use serde_json::Value;
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+/// Texts that are embedded together: 2048 tokens of width 768 are 6 MB.
+const ITEMS: usize = 16;
+
+/// Where vectors go.
+enum Sink {
+    /// A line of JSON for each text, on standard output.
+    Lines,
+    /// A file for each text.
+    Directory(PathBuf),
+}
+
+/// The vectors of a text.
+#[derive(Serialize)]
+struct Line<'a> {
+    index: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a Value>,
+    ids: &'a [u32],
+    embeddings: Vec<&'a [f32]>,
+}
+
+/// Whether the options go together; before anything is opened.
+pub fn check(args: &Embed) -> Result<(), Failure> {
+    let usage = |what: &str| Err(Failure::Usage(format!("--pooling none has no {what}")));
+    if args.late_chunking {
+        return usage("chunks: leave --late-chunking out");
+    }
+    if args.dimensions.is_some() {
+        return usage("--dimensions: vectors of tokens come whole");
+    }
+    if args.precision.precision != args::Precision::Float32 {
+        return usage("--precision but float32");
+    }
+    if args.precision.encoding != Encoding::Float {
+        return usage("--encoding but float");
+    }
+    match (format(args), args.output == Path::new("-")) {
+        (Format::Jsonl, true) | (Format::Npy, false) => Ok(()),
+        (Format::Npy, true) => {
+            usage("one npy: --output names a directory, with a file for each text")
+        }
+        (Format::Jsonl, false) => usage("file of lines: write them to standard output"),
+        (Format::Csv | Format::Json, _) => usage("such format: jsonl or npy"),
+    }
+}
+
+fn format(args: &Embed) -> Format {
+    let named = || output::by_name(&args.output);
+    let default = if args.output == Path::new("-") { Format::Jsonl } else { Format::Npy };
+    args.format.or_else(named).unwrap_or(default)
+}
+
+/// Embeds the items of an input, or `texts`.
+pub fn run(args: &Embed, embedder: Embedder, input: Option<Items>) -> Result<(), Failure> {
+    let sink = match format(args) {
+        Format::Npy => {
+            let create = |source| Failure::Create { path: args.output.clone(), source };
+            fs::create_dir_all(&args.output).map_err(create)?;
+            Sink::Directory(args.output.clone())
+        }
+        _ => Sink::Lines,
+    };
+    let job = Job { embedder, late: None };
+    let (mut index, mut truncated) = (0, 0);
+    let mut next = match input {
+        None => Box::new(std::iter::once(Ok(Items::of_texts(&args.text))))
+            as Box<dyn Iterator<Item = _>>,
+        Some(mut items) => Box::new(std::iter::from_fn(move || group(&mut items).transpose())),
+    };
+    for group in &mut next {
+        let window = Window::new(group?, 0, &job)?;
+        truncated += write(&window, &job.embedder, &sink, &mut index)?;
+    }
+    if truncated > 0 {
+        let limit = job.embedder.max_length();
+        tracing::warn!("truncated {truncated} of {index} texts to {limit} tokens");
+    }
+    Ok(())
+}
+
+fn group(items: &mut Items) -> Result<Option<Vec<Item>>, Failure> {
+    let mut group = Vec::new();
+    while group.len() < ITEMS {
+        match items.next()? {
+            Some(item) => group.push(item),
+            None => break,
+        }
+    }
+    Ok(Some(group).filter(|group| !group.is_empty()))
+}
+
+/// Returns how many texts were cut.
+fn write(
+    window: &Window,
+    embedder: &Embedder,
+    sink: &Sink,
+    index: &mut u64,
+) -> Result<usize, Failure> {
+    let tokens: Vec<(&Tokens, usize)> = window.tokens();
+    let sequences: Vec<&Tokens> = tokens.iter().map(|(tokens, _)| *tokens).collect();
+    let d = embedder.config().hidden as usize;
+    let hidden = embedder.embed_each_token(&sequences).map_err(|e| window.at_line(e))?;
+    let mut out = io::stdout().lock();
+    for ((item, tokens), values) in window.items.iter().zip(&sequences).zip(&hidden) {
+        match sink {
+            Sink::Lines => {
+                let embeddings = values.chunks_exact(d).collect();
+                let id = item.id.as_ref();
+                let line = Line { index: *index, id, ids: &tokens.ids, embeddings };
+                serde_json::to_writer(&mut out, &line).map_err(io::Error::from)?;
+                out.write_all(b"\n")?;
+            }
+            Sink::Directory(dir) => {
+                let path = dir.join(format!("{index:06}.npy"));
+                let header = npy::header(Precision::Float32, tokens.len() as u64, d);
+                let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+                output::write_file(&path, &[&header, &bytes])?;
+            }
+        }
+        *index += 1;
+    }
+    out.flush()?;
+    Ok(tokens.iter().filter(|(tokens, full)| *full > tokens.len()).count())
+}
