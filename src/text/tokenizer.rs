@@ -80,8 +80,8 @@ impl Tokenizer {
     /// a pair has at most `limit` tokens if there is one.
     ///
     /// # Errors
-    /// [`Error::Input`] naming the other text, if the tokenizer refuses the pair, or if the first
-    /// text alone leaves no room.
+    /// [`Error::Model`] if the tokenizer has nothing to put between them; [`Error::Input`] naming
+    /// the other text, if the tokenizer refuses the pair, or if the first text alone leaves no room.
     pub fn encode_pairs<S: AsRef<str> + Sync>(
         &self,
         first: &str,
@@ -91,6 +91,10 @@ impl Tokenizer {
         let refused = |index, e| Error::Input { index, what: format!("cannot be tokenised: {e}") };
         let first = self.inner.encode_fast(first, false).map_err(|e| refused(0, e))?;
         let special = self.inner.get_post_processor().map_or(0, |post| post.added_tokens(true));
+        if special <= self.special {
+            let what = "tokenizer.json joins no pairs: nothing would part the two texts";
+            return Err(Error::Model(what.to_owned()));
+        }
         let encode = |(n, other): (usize, &S)| {
             let mut other =
                 self.inner.encode_fast(other.as_ref(), false).map_err(|e| refused(n, e))?;

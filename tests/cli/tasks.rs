@@ -64,6 +64,10 @@ fn long_documents_are_refused_or_cut() {
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert!(ran.stderr.contains("truncated 1 documents"), "{}", ran.stderr);
     assert!(lines(&ran.stdout).iter().any(|line| line["tokens"] == 24));
+    let (_place, pairless) = copy("tiny-reranker-bpe");
+    edit(&pairless.join("tokenizer.json"), |tokenizer| tokenizer["post_processor"] = Value::Null);
+    let args = ["rerank", "--model", arg(&pairless), "q", "d"];
+    run(&mut jinabert(&args), b"").refused("no pairs", 66, &["tokenizer.json joins no pairs"]);
     let query = ["rerank", "--model", arg(&model), &long, "d", "--max-length", "24"];
     let query = [&query[..], &["--on-long", "truncate"]].concat();
     run(&mut jinabert(&query), b"").refused("a long query", 65, &["the query alone has", "of 24"]);
