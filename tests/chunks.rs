@@ -103,6 +103,9 @@ fn windows_own_what_is_new_in_them() {
         start = end - OVERLAP;
     }
     assert_eq!(hidden.len(), LENGTH * d);
+    let each = embedder.embed_each_token(&[&text]).expect("windows").remove(0);
+    assert_eq!(each.len(), hidden.len());
+    assert!(each.iter().zip(&hidden).all(|(a, b)| (a - b).abs() <= 1e-5), "token outputs");
     let spans =
         vec![0..1, 0..256, 950..1_050, 900..1_900, 12_345..12_346, 2_000..29_000, 29_990..LENGTH];
     let vectors = embedder.embed_spans(&[&text], std::slice::from_ref(&spans)).expect("good spans");

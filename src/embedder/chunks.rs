@@ -122,21 +122,7 @@ impl Embedder {
         sequences: &[&Tokens],
         spans: &[Vec<Range<usize>>],
     ) -> Result<Vec<Vec<Vector>>, Error> {
-        assert_eq!(sequences.len(), spans.len(), "spans of the sequences");
-        for (index, (tokens, spans)) in sequences.iter().zip(spans).enumerate() {
-            self.check_ids(index, tokens)?;
-            if !self.windows() {
-                self.check(index, tokens)?;
-            }
-            let within = |span: &&Range<usize>| span.start < span.end && span.end <= tokens.len();
-            if let Some(span) = spans.iter().find(|span| !within(span)) {
-                let what = format!("tokens {span:?} are no part of {}", tokens.len());
-                return Err(Error::Input { index, what });
-            }
-        }
-        let windows =
-            (0..sequences.len()).flat_map(|n| self.windows_of(n, sequences[n], &spans[n]));
-        let windows: Vec<Window> = windows.collect();
+        let windows = self.all_windows(sequences, spans)?;
         let tokens: Vec<&Tokens> = windows.iter().map(|window| &window.tokens).collect();
         let parts: Vec<Vec<Range<u32>>> = windows.iter().map(|w| w.spans.clone()).collect();
 
@@ -161,6 +147,56 @@ impl Embedder {
             Vector(sum.into_iter().map(|x| (x * scale) as f32).collect())
         };
         Ok(sums.into_iter().map(|sums| sums.into_iter().map(vector).collect()).collect())
+    }
+
+    /// The last hidden state of every token of each list, \[T, D\] row-major, neither cut nor
+    /// normalised.  Of a list that is read in windows, each token's as the window made it that owns
+    /// it.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_tokens`].
+    pub fn embed_each_token(&self, sequences: &[&Tokens]) -> Result<Vec<Vec<f32>>, Error> {
+        let d = self.config.hidden as usize;
+        let whole: Vec<_> = sequences.iter().map(|tokens| vec![0..tokens.len()]).collect();
+        let windows = self.all_windows(sequences, &whole)?;
+        let tokens: Vec<&Tokens> = windows.iter().map(|window| &window.tokens).collect();
+        let mut owned = vec![Vec::new(); windows.len()];
+        self.run(&tokens, Output::Tokens, Spans::Whole, |members, batch, values| {
+            for (&n, range) in members.iter().zip(&batch.cu_seqlens) {
+                let part = &windows[n].spans[0];
+                let [start, end] = [part.start, part.end].map(|row| (range + row) as usize * d);
+                owned[n] = values[start..end].to_vec();
+            }
+        })?;
+        let mut hidden = vec![Vec::new(); sequences.len()];
+        for (window, rows) in windows.iter().zip(owned) {
+            let hidden: &mut Vec<f32> = &mut hidden[window.sequence];
+            if hidden.is_empty() { *hidden = rows } else { hidden.extend(rows) }
+        }
+        Ok(hidden)
+    }
+
+    /// Checks all sequences and their spans; every window of each, in order.
+    fn all_windows(
+        &self,
+        sequences: &[&Tokens],
+        spans: &[Vec<Range<usize>>],
+    ) -> Result<Vec<Window>, Error> {
+        assert_eq!(sequences.len(), spans.len(), "spans of the sequences");
+        for (index, (tokens, spans)) in sequences.iter().zip(spans).enumerate() {
+            self.check_ids(index, tokens)?;
+            if !self.windows() {
+                self.check(index, tokens)?;
+            }
+            let within = |span: &&Range<usize>| span.start < span.end && span.end <= tokens.len();
+            if let Some(span) = spans.iter().find(|span| !within(span)) {
+                let what = format!("tokens {span:?} are no part of {}", tokens.len());
+                return Err(Error::Input { index, what });
+            }
+        }
+        let windows =
+            (0..sequences.len()).flat_map(|n| self.windows_of(n, sequences[n], &spans[n]));
+        Ok(windows.collect())
     }
 
     /// The windows of one sequence that hold something of a span.

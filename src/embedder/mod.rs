@@ -318,22 +318,6 @@ impl Embedder {
         Ok(vectors)
     }
 
-    /// The last hidden state of every token of each list, \[T, D\] row-major, neither cut nor
-    /// normalised.
-    ///
-    /// # Errors
-    /// As [`Embedder::embed_tokens`].
-    pub fn embed_each_token(&self, sequences: &[&Tokens]) -> Result<Vec<Vec<f32>>, Error> {
-        let d = self.config.hidden as usize;
-        let mut hidden = vec![Vec::new(); sequences.len()];
-        self.run(sequences, Output::Tokens, Spans::Whole, |members, batch, values| {
-            for (&n, range) in members.iter().zip(batch.cu_seqlens.windows(2)) {
-                hidden[n] = values[range[0] as usize * d..range[1] as usize * d].to_vec();
-            }
-        })?;
-        Ok(hidden)
-    }
-
     /// How long each kernel takes for sequences of tokens, without anything that goes on between.
     ///
     /// # Errors
