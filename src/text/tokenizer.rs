@@ -81,7 +81,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`Error::Model`] if the tokenizer has nothing to put between them; [`Error::Input`] naming
-    /// the other text, if the tokenizer refuses the pair, or if the first text alone leaves no room.
+    /// the other text, if the tokenizer refuses the pair, or if the first alone leaves no room.
     pub fn encode_pairs<S: AsRef<str> + Sync>(
         &self,
         first: &str,
