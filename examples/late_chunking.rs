@@ -3,8 +3,8 @@
 //! `cargo run --release --example late_chunking [-- MODEL]`
 //!
 //! Forty invented towns have a document each, of twelve paragraphs.  Only the first names the
-//! town; the others say "the town", as articles do.  A question names a town and one thing about it,
-//! whose paragraph comes second, seventh or last.
+//! town; the others say "the town", as articles do.  A question names a town and one thing about
+//! it, whose paragraph comes second, seventh or last.
 
 use jinabert::{Embedder, Options, Vector, text::Chunking};
 use std::{env, error::Error, ops::Range};
