@@ -152,7 +152,7 @@ fn fixtures() -> Vec<PathBuf> {
     let whole = |dir: &PathBuf| weights.iter().any(|file| dir.join(file).exists());
     let mut found: Vec<_> = entries.filter(whole).collect();
     found.sort();
-    assert!(found.len() >= 15, "fixtures are missing: {found:?}");
+    assert!(found.len() >= 17, "fixtures are missing: {found:?}");
     found
 }
 

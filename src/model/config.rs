@@ -21,8 +21,12 @@ pub struct Config {
     pub types: u32,
     /// Added to variances.
     pub eps: f32,
-    /// The function of the gated half.
+    /// The function of the gated half, or of all where there is no gate.
     pub activation: Activation,
+    /// Whether the MLP has a gate, where the file says so.
+    pub gated: Option<bool>,
+    /// Whether the file says that positions are linear biases; it may leave it to the names.
+    pub alibi: bool,
     /// `max_position_embeddings`: how long a text the publisher declares.  ALiBi itself has no
     /// limit.
     pub max_length: usize,
@@ -95,10 +99,12 @@ impl Config {
             return Err(format!("hidden_act is `{act}`; only `gelu`, the exact one, is supported"));
         }
         let activation = match file.feed_forward_type.as_deref() {
-            None | Some("geglu") => Activation::Gelu,
+            None | Some("geglu" | "original") => Activation::Gelu,
             Some("reglu") => Activation::Relu,
             Some(other) => {
-                return Err(format!("feed_forward_type is `{other}`; supported: `geglu`, `reglu`"));
+                return Err(format!(
+                    "feed_forward_type is `{other}`; supported: `geglu`, `reglu`, `original`"
+                ));
             }
         };
         let config = Self {
@@ -110,6 +116,8 @@ impl Config {
             types: file.type_vocab_size,
             eps: file.layer_norm_eps as f32,
             activation,
+            gated: file.feed_forward_type.map(|kind| kind != "original"),
+            alibi: file.position_embedding_type.is_some(),
             max_length: file.max_position_embeddings,
         };
         config.check()?;
@@ -168,13 +176,14 @@ mod tests {
         let config = Config::parse(SMALL).expect("the published values");
         assert_eq!((config.hidden, config.head_width(), config.types), (512, 64, 2));
         assert_eq!((config.eps, config.max_length), (1e-12, 8192));
+        assert_eq!((config.gated, config.alibi), (Some(true), true));
     }
 
     #[test]
     fn what_is_wrong_is_named() {
         for (from, to, says) in [
             ("\"alibi\"", "\"absolute\"", "position_embedding_type is `absolute`"),
-            ("\"geglu\"", "\"original\"", "feed_forward_type is `original`"),
+            ("\"geglu\"", "\"swiglu\"", "feed_forward_type is `swiglu`"),
             ("512", "0", "hidden_size is 0"),
             ("512", "-1", "invalid value"),
             ("512", "500", "500 is not a multiple of num_attention_heads 8"),

@@ -220,9 +220,7 @@ impl Loader<'_> {
             let message = format!("`{name}` has {n} rows; a multiple of 4 is supported");
             return Err(Error::Model(message));
         }
-        let w = self.read_half(name, &[n, d])?;
-        let bias = self.upload([n].into(), vec![0.0; n as usize].into())?;
-        Ok(Linear { w: self.weights(w, [n, d])?, bias })
+        self.without_bias(name, [n, d])
     }
 
     fn masked_lm(&mut self) -> Result<Head, Error> {

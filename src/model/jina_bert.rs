@@ -3,7 +3,7 @@
 use super::{
     kernels::Kernels,
     scratch::Scratch,
-    weights::{Layer, Linear, Norm, Projections, Weights},
+    weights::{Layer, Linear, Norm, Projections, Up, Weights},
 };
 use crate::{
     kernels::{attention, embed, key_norm, layer_norm, linear, linear_geglu},
@@ -22,7 +22,8 @@ pub(super) fn record(rec: &mut Recording, k: &Kernels, w: &Weights, s: &Scratch)
         attend(rec, k, w, s, [&s.q, &s.k, &s.v]);
         product_add(rec, k, &layer.proj, &s.context, &s.x, &s.sum);
         norm(rec, k, &layer.attention_norm, &s.sum, &s.x);
-        // GEGLU block: x ← LN(x + W₂·(gelu(gate) ⊙ up)),  [gate | up] = W₁·x
+        // MLP block: x ← LN(x + W₂·(gelu(gate) ⊙ up)),  [gate | up] = W₁·x,
+        // or without a gate: x ← LN(x + W₂·gelu(W₁·x))
         mlp(rec, k, s, layer, &s.x);
         norm(rec, k, &layer.mlp_norm, &s.n, &s.x);
     }
@@ -108,8 +109,8 @@ pub(super) fn norm(rec: &mut Recording, k: &Kernels, norm: &Norm, x: &Tensor, y:
     layer_norm::record(rec, &k.norm, args, k.eps);
 }
 
-/// `n = W₂·(activation(gate) ⊙ up) + b + x`, a block of rows at a time: the wide intermediate never
-/// passes a binding.
+/// `n = W₂·h + b + x` with `h = activation(gate) ⊙ up` or `h = activation(up)`, a block of rows at a
+/// time: the wide intermediate never passes a binding.
 pub(super) fn mlp(rec: &mut Recording, k: &Kernels, s: &Scratch, layer: &Layer, x: &Tensor) {
     let [t, _] = x.shape2();
     let [block, _] = s.h.shape2();
@@ -117,8 +118,17 @@ pub(super) fn mlp(rec: &mut Recording, k: &Kernels, s: &Scratch, layer: &Layer, 
         let rows = first..t.min(first + block);
         let (x, n) = (x.rows(rows.clone()), s.n.rows(rows.clone()));
         let h = s.h.first(rows.len() as u32);
-        let args = linear_geglu::Args { x: &x, w: &layer.gate_up, h: &h };
-        linear_geglu::record(rec, &k.products(rows.len() as u32).linear_geglu, args);
+        let products = k.products(rows.len() as u32);
+        match &layer.up {
+            Up::Gated(w) => {
+                let args = linear_geglu::Args { x: &x, w, h: &h };
+                linear_geglu::record(rec, &products.linear_geglu, args);
+            }
+            Up::Plain(Linear { w, bias }) => {
+                let args = linear::Args { x: &x, w, bias, r: &x, y: &h };
+                linear::record(rec, &products.activated, args);
+            }
+        }
         product_add(rec, k, &layer.down, &h, &x, &n);
     }
 }

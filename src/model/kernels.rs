@@ -1,4 +1,9 @@
-use super::{Numerics, config::Config, heads::HeadKind, variant::Variant};
+use super::{
+    Numerics,
+    config::Config,
+    heads::HeadKind,
+    variant::{Mlp, Variant},
+};
 use crate::{
     kernels::{
         Plan, Tier, Tiles, Version, attention, embed, gather, key_norm, layer_norm, linear,
@@ -20,6 +25,8 @@ pub(super) struct Products {
     /// Back into the stream.
     pub(super) linear_add: Kernel<linear::Spec>,
     pub(super) linear_geglu: Kernel<linear_geglu::Spec>,
+    /// From the residual stream, through the activation: an MLP without a gate.
+    pub(super) activated: Kernel<linear::Spec>,
 }
 
 impl Products {
@@ -27,6 +34,7 @@ impl Products {
         let linear = linear::Spec { tile: tiles.linear, ..linear::Spec::new(version, false) };
         let stream = linear::Spec { y: version.stream(), ..linear };
         let transform = linear::Spec { activation: Activation::Gelu, ..stream };
+        let activated = linear::Spec { activation: geglu.activation, ..linear };
         let add = linear::Spec { tile: tiles.linear_add, ..linear::Spec::new(version, true) };
         let geglu = linear_geglu::Spec { tile: tiles.linear_geglu, ..geglu };
         Self {
@@ -35,6 +43,7 @@ impl Products {
             transform: linear::kernel(transform),
             linear_add: linear::kernel(add),
             linear_geglu: linear_geglu::kernel(geglu),
+            activated: linear::kernel(activated),
         }
     }
 
@@ -43,8 +52,9 @@ impl Products {
         variant: &Variant,
         head: Option<HeadKind>,
     ) -> impl Iterator<Item = &Arc<Program>> {
-        let Self { linear, linear_stream, transform, linear_add, linear_geglu } = self;
-        let always = [&linear.program, &linear_add.program, &linear_geglu.program];
+        let Self { linear, linear_stream, transform, linear_add, linear_geglu, activated } = self;
+        let up = if variant.gated() { &linear_geglu.program } else { &activated.program };
+        let always = [&linear.program, &linear_add.program, up];
         let on_device = !matches!(head, None | Some(HeadKind::Classifier));
         let stream = (variant.qk_norm || on_device).then_some(&linear_stream.program);
         let transform = (head == Some(HeadKind::MaskedLm)).then_some(&transform.program);
@@ -84,7 +94,8 @@ impl Kernels {
         let Numerics { skip_eps, deterministic } = numerics;
         let head_width = config.head_width();
         let norms = skip_eps > 0.0 && !matches!(version.tier, Tier::Twin | Tier::Blocked);
-        let geglu = linear_geglu::Spec::new(version, variant.gate_first, activation);
+        let gate_first = matches!(variant.mlp, Mlp::Gated { gate_first: true });
+        let geglu = linear_geglu::Spec::new(version, gate_first, activation);
         let plan = if deterministic { plan.deterministic() } else { plan };
         let products = plan.products.iter();
         let products = products.map(|tiles| (tiles.rows, Products::new(version, tiles, geglu)));

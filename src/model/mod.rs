@@ -24,7 +24,7 @@ pub use heads::{Head, HeadKind, Task};
 use kernels::Kernels;
 use scratch::Scratch;
 use std::path::Path;
-pub use variant::{VARIANTS, Variant};
+pub use variant::{Mlp, VARIANTS, Variant};
 use weights::Weights;
 
 /// What a forward pass returns.
@@ -110,6 +110,7 @@ impl Model {
         let config = Config::open(&dir.join("config.json"))?;
         let checkpoint = Checkpoint::open(dir)?;
         let variant = variant::detect(checkpoint.names()).map_err(Error::Model)?;
+        variant.agree(&config).map_err(Error::Model)?;
         let head = task.head(HeadKind::detect(checkpoint.names()))?;
         let plan = plan.unwrap_or_else(|| Plan::usual(version.tier, config.head_width()));
         let kernels = Kernels::new(&config, variant, version, numerics, plan)

@@ -5,7 +5,7 @@ use super::{
     checkpoint::Checkpoint,
     config::Config,
     heads::{Head, HeadKind},
-    variant::{Variant, may_be_unused},
+    variant::{Mlp, Variant, may_be_unused},
 };
 use crate::{
     elements::{Elements, F16_MAX},
@@ -56,6 +56,14 @@ pub enum Projections {
     },
 }
 
+/// The MLP's first product.
+pub enum Up {
+    /// \[2F, D\], in the order of [`linear_geglu::arrange`]; it has no bias.
+    Gated(Tensor),
+    /// \[F, D\]
+    Plain(Linear),
+}
+
 /// One encoder layer.
 pub struct Layer {
     /// W_q, W_k and W_v
@@ -66,8 +74,8 @@ pub struct Layer {
     pub attention_norm: Norm,
     /// Of the code model only.
     pub qk: Option<QkNorms>,
-    /// W_1, \[2F, D\], in the order of [`linear_geglu::arrange`]; it has no bias.
-    pub gate_up: Tensor,
+    /// W_1
+    pub up: Up,
     /// W_2
     pub down: Linear,
     /// LayerNorm after the MLP.
@@ -215,6 +223,13 @@ impl<'a> Loader<'a> {
         Ok(Linear { w: self.weights(w, [rows, k])?, bias: self.upload([rows].into(), bias)? })
     }
 
+    /// A product whose bias is zeros.
+    pub(super) fn without_bias(&mut self, name: &str, [n, k]: [u32; 2]) -> Result<Linear, Error> {
+        let w = self.read_half(name, &[n, k])?;
+        let bias = self.upload([n].into(), vec![0.0; n as usize].into())?;
+        Ok(Linear { w: self.weights(w, [n, k])?, bias })
+    }
+
     fn projections(&mut self, n: u32, variant: &Variant) -> Result<Projections, Error> {
         let d = self.config.hidden;
         let parts = ["query", "key", "value"];
@@ -262,18 +277,30 @@ impl<'a> Loader<'a> {
                 residual: self.norm(&name("layer_norm_1"))?,
             }),
         };
-        let gate_up = self.read_half(&name(variant.gate_up), &[2 * f, d])?;
-        let shape = [2 * f, d];
-        let (shape, gate_up) =
-            linear_geglu::arrange(self.version.tier, variant.gate_first, gate_up, shape);
         Ok(Layer {
             qkv: self.projections(n, variant)?,
             proj: self.linear(&[name("attention.output.dense")], [d, d])?,
             attention_norm: self.norm(&name("attention.output.LayerNorm"))?,
             qk,
-            gate_up: self.engine.upload(shape, self.version.weights(), gate_up)?,
+            up: self.up(&name(variant.up), variant.mlp)?,
             down: self.linear(&[name(variant.down)], [d, f])?,
             mlp_norm: self.norm(&name(variant.mlp_norm))?,
+        })
+    }
+
+    fn up(&mut self, name: &str, mlp: Mlp) -> Result<Up, Error> {
+        let Config { hidden: d, intermediate: f, .. } = *self.config;
+        Ok(match mlp {
+            Mlp::Gated { gate_first } => {
+                let shape = [2 * f, d];
+                let w = self.read_half(&format!("{name}.weight"), &shape)?;
+                let (shape, w) = linear_geglu::arrange(self.version.tier, gate_first, w, shape);
+                Up::Gated(self.engine.upload(shape, self.version.weights(), w)?)
+            }
+            Mlp::Plain { bias: true } => Up::Plain(self.linear(&[name.to_owned()], [f, d])?),
+            Mlp::Plain { bias: false } => {
+                Up::Plain(self.without_bias(&format!("{name}.weight"), [f, d])?)
+            }
         })
     }
 

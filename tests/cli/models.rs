@@ -22,6 +22,10 @@ const fn sharded(name: &'static str, damage: fn(&Path), says: &'static [&'static
     Fault { name, fixture: "tiny-sharded", damage, says }
 }
 
+const fn original(name: &'static str, damage: fn(&Path), says: &'static [&'static str]) -> Fault {
+    Fault { name, fixture: "tiny-original", damage, says }
+}
+
 /// Runs a text through a damaged model, with an output file that must not appear.
 fn run_damaged(fault: &Fault) -> Ran {
     let (place, dir) = copy(fault.fixture);
@@ -45,6 +49,13 @@ fn remove(dir: &Path, name: &str) {
 
 fn put(dir: &Path, name: &str, text: &str) {
     fs::write(dir.join(name), text).expect("a writable directory");
+}
+
+/// Takes a key out of `config.json`.
+fn unset(dir: &Path, key: &str) {
+    edit(&dir.join("config.json"), |config| {
+        assert!(config.as_object_mut().expect("an object").remove(key).is_some(), "{key}");
+    });
 }
 
 /// A directory where a file was.
@@ -224,12 +235,33 @@ fn tensors_are_checked() {
             &[GATED, "inf at element 7"],
         ),
         fault(
-            "a plain BERT",
+            "no gate where the config says one",
             |dir| {
                 let dense = "encoder.layer.0.intermediate.dense.weight";
                 rewrite(dir, |stored| stored.rename(GATED, dense));
             },
-            &["a BERT", "not supported; JinaBERT is"],
+            &["feed_forward_type is `geglu`", "`jina-bert-original`", "intermediate.dense.weight"],
+        ),
+        original(
+            "a BERT's MLP without alibi",
+            |dir| unset(dir, "position_embedding_type"),
+            &["a BERT", "position_embedding_type is `alibi`", "not supported"],
+        ),
+        original(
+            "a whole plain BERT",
+            |dir| {
+                unset(dir, "position_embedding_type");
+                add(dir, "embeddings.position_embeddings.weight");
+            },
+            &["this is a plain BERT with a position table, which is not supported; JinaBERT is"],
+        ),
+        original(
+            "a bias that is not there",
+            |dir| {
+                let bias = "encoder.layer.1.intermediate.dense.bias";
+                rewrite(dir, |stored| stored.remove(bias));
+            },
+            &["tensor `encoder.layer.1.intermediate.dense.bias` is missing"],
         ),
         fault(
             "a BERT's positions",
@@ -309,7 +341,12 @@ fn configs_are_checked() {
         fault(
             "an ungated MLP",
             |dir| configure(dir, "feed_forward_type", json!("original")),
-            &["feed_forward_type is `original`", "geglu"],
+            &["feed_forward_type is `original`", "`jina-bert`", "mlp.gated_layers.weight"],
+        ),
+        fault(
+            "another MLP",
+            |dir| configure(dir, "feed_forward_type", json!("swiglu")),
+            &["feed_forward_type is `swiglu`", "`geglu`, `reglu`, `original`"],
         ),
     ]);
 }
