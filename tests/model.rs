@@ -10,7 +10,7 @@ mod checkpoint;
 #[allow(dead_code, reason = "each test target uses a part")]
 mod common;
 
-use checkpoint::Recipe;
+use checkpoint::{Recipe, write_flash};
 use common::Device;
 use jinabert::{
     batch::{PackedBatch, Tokens},
@@ -20,6 +20,7 @@ use jinabert::{
 };
 use libtest_mimic::{Arguments, Trial};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     error::Error,
@@ -79,6 +80,11 @@ fn main() {
         for (device_name, device) in &devices {
             for version in versions(device, &name) {
                 let (dir, device) = (dir.clone(), device.clone());
+                if name == "tiny-geglu-4h" {
+                    let (dir, device) = (dir.clone(), device.clone());
+                    let name = format!("{device_name}/{name} flash/{version}");
+                    trials.push(Trial::test(name, move || Ok(flash(&dir, &device, version)?)));
+                }
                 trials.push(Trial::test(format!("{device_name}/{name}/{version}"), move || {
                     Ok(encoder(&dir, &device, version)?)
                 }));
@@ -131,13 +137,9 @@ fn tokens(dir: &Path) -> Result<(), Box<dyn Error>> {
 
 /// Every case alone and in the given batches.
 fn encoder(dir: &Path, device: &Device, version: Version) -> Result<(), Box<dyn Error>> {
-    let mut fixture = open(dir)?;
-    if version.dtype == Dtype::F16 || matches!(version.tier, Tier::Matrix { .. }) {
-        fixture.tolerance = fixture.measured.f16_weights_f16_activations.thrice();
-    }
     // One fixture stores a recipe for its weights, not the weights.
     let made = tempfile::tempdir()?;
-    let dir = match dir.join("model.safetensors").exists()
+    let weights = match dir.join("model.safetensors").exists()
         || dir.join("model.safetensors.index.json").exists()
     {
         true => dir,
@@ -146,19 +148,64 @@ fn encoder(dir: &Path, device: &Device, version: Version) -> Result<(), Box<dyn 
             made.path()
         }
     };
-    let mut model = Model::open(dir, device.open(version.tier), version)?;
-    let cases: Vec<Tokens> = fixture
-        .cases
-        .iter()
-        .map(|case| Tokens { ids: case.ids.clone(), type_ids: case.type_ids.clone() })
-        .collect();
+    let mut model = Model::open(weights, device.open(version.tier), version)?;
+    check(dir, &mut model, version)
+}
+
+/// The flash layout of a fixture is the same model: within its tolerance, and in the same bits.
+/// Once as jina-clip's text tower, once by itself.
+fn flash(dir: &Path, device: &Device, version: Version) -> Result<(), Box<dyn Error>> {
+    let config: Value = serde_json::from_str(&fs::read_to_string(dir.join("config.json"))?)?;
+    let mut sizes = serde_json::Map::new();
+    for key in [
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+        "vocab_size",
+        "layer_norm_eps",
+    ] {
+        sizes.insert(key.to_owned(), config[key].clone());
+    }
+    let clip = json!({"model_type": "jina_clip", "add_projections": false, "text_config": {
+        "embed_dim": 64, "hf_model_name_or_path": "jinaai/jina-bert-flash-implementation",
+        "hf_model_config_kwargs": sizes, "pooler_type": "mean_pooler", "proj_type": null}});
+    sizes.extend([("mlp_type".to_owned(), json!("glu")), ("window_size".into(), json!([-1, -1]))]);
+    let fixture = open(dir)?;
+    let tokens: Vec<Tokens> = fixture.cases.iter().map(Case::tokens).collect();
+    let batch = PackedBatch::new(&tokens[..12]);
+    let mut plain = Model::open(dir, device.open(version.tier), version)?;
+    let expected = plain.forward(&batch, Output::Tokens)?;
+    for (prefix, config) in [("text_model.transformer.", clip), ("", Value::Object(sizes))] {
+        let made = tempfile::tempdir()?;
+        write_flash(dir, made.path(), prefix, &config);
+        let mut model = Model::open(made.path(), device.open(version.tier), version)?;
+        assert_eq!(model.variant().name, "jina-bert-flash");
+        let found = model.forward(&batch, Output::Tokens)?;
+        if found.iter().zip(&expected).any(|(a, b)| a.to_bits() != b.to_bits()) {
+            return Err(format!("prefix `{prefix}`: other bits than the plain layout").into());
+        }
+        if !prefix.is_empty() {
+            check(dir, &mut model, version)?;
+        }
+    }
+    Ok(())
+}
+
+/// A fixture's expectations of a model.
+fn check(dir: &Path, model: &mut Model, version: Version) -> Result<(), Box<dyn Error>> {
+    let mut fixture = open(dir)?;
+    if version.dtype == Dtype::F16 || matches!(version.tier, Tier::Matrix { .. }) {
+        fixture.tolerance = fixture.measured.f16_weights_f16_activations.thrice();
+    }
+    let cases: Vec<Tokens> = fixture.cases.iter().map(Case::tokens).collect();
     for (n, tokens) in cases.iter().enumerate() {
         let alone = PackedBatch::new([tokens]);
-        fixture.check(&mut model, &alone, &[n], true).map_err(|e| format!("alone: {e}"))?;
+        fixture.check(model, &alone, &[n], true).map_err(|e| format!("alone: {e}"))?;
     }
     for members in &fixture.batches {
         let batch = PackedBatch::new(members.iter().map(|&n| &cases[n]));
-        let checked = fixture.check(&mut model, &batch, members, false);
+        let checked = fixture.check(model, &batch, members, false);
         checked.map_err(|e| format!("in batch {members:?}: {e}"))?;
     }
     Ok(())
@@ -173,6 +220,12 @@ impl Tolerance {
             normalized_max_abs: 3.0 * self.normalized_max_abs,
             cosine_distance: 1e-4,
         }
+    }
+}
+
+impl Case {
+    fn tokens(&self) -> Tokens {
+        Tokens { ids: self.ids.clone(), type_ids: self.type_ids.clone() }
     }
 }
 

@@ -87,6 +87,22 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// With the names below a prefix as if they stood alone; others stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if two tensors then have one name.
+    pub fn below(mut self, prefix: &str) -> Result<Self, Error> {
+        for (name, entry) in std::mem::take(&mut self.index) {
+            let shorter = name.strip_prefix(prefix).unwrap_or(&name).to_owned();
+            if self.index.insert(shorter, entry).is_some() {
+                return Err(Error::Model(format!(
+                    "tensor `{name}` is there twice, with `{prefix}` and without"
+                )));
+            }
+        }
+        Ok(self)
+    }
+
     /// Every name, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.index.keys().map(String::as_str)

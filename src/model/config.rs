@@ -2,6 +2,7 @@
 
 use crate::{error::Error, kernels::attention::MAX_HEAD_WIDTH, reference::Activation};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::{fs, path::Path};
 
 /// The sizes and switches of a checkpoint.
@@ -48,8 +49,53 @@ struct File {
     hidden_act: String,
     feed_forward_type: Option<String>,
     position_embedding_type: Option<String>,
+    // jina-bert-flash-implementation's
+    mlp_type: Option<String>,
+    #[serde(default)]
+    use_qk_norm: bool,
+    window_size: Option<Vec<i64>>,
     #[serde(default = "published")]
     max_position_embeddings: usize,
+}
+
+/// What config.json of jinaai/jina-bert-flash-implementation says.  A jina-clip's config names that
+/// repository and holds only what differs.
+const FLASH: [(&str, u32); 6] = [
+    ("hidden_size", 768),
+    ("num_hidden_layers", 12),
+    ("num_attention_heads", 12),
+    ("intermediate_size", 3072),
+    ("vocab_size", 30528),
+    ("type_vocab_size", 2),
+];
+
+/// The text tower of a CLIP's configuration, as a JinaBERT's own would be.
+fn text_tower(clip: &Map<String, Value>, text: &Map<String, Value>) -> Result<Value, String> {
+    if clip.get("add_projections") == Some(&Value::Bool(true)) {
+        return Err("add_projections is true; a CLIP without projections is supported".to_owned());
+    }
+    for (key, supported) in [("proj_type", "none"), ("pooler_type", "mean_pooler")] {
+        if let Some(other) = text.get(key).and_then(Value::as_str).filter(|s| *s != supported) {
+            return Err(format!("text_config.{key} is `{other}`; supported: `{supported}`"));
+        }
+    }
+    let mut own = Map::new();
+    let differs = text.get("hf_model_config_kwargs").and_then(Value::as_object);
+    for from in [Some(text), differs].into_iter().flatten() {
+        own.extend(from.iter().map(|(key, value)| (key.clone(), value.clone())));
+    }
+    let named = text.get("hf_model_name_or_path").and_then(Value::as_str).unwrap_or_default();
+    let known = named.contains("jina-bert") && named.contains("flash");
+    if let Some((key, _)) = FLASH.iter().find(|(key, _)| !known && !own.contains_key(*key)) {
+        return Err(format!(
+            "text_config has no {key} and hf_model_name_or_path is `{named}`; supported: \
+             `jinaai/jina-bert-flash-implementation`"
+        ));
+    }
+    for (key, value) in FLASH {
+        own.entry(key).or_insert(value.into());
+    }
+    Ok(Value::Object(own))
 }
 
 fn two() -> u32 {
@@ -86,7 +132,12 @@ impl Config {
 
     /// Checks the text of a `config.json`.
     fn parse(text: &str) -> Result<Self, String> {
-        let file: File = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        let mut value: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        let text = value.get("text_config").and_then(Value::as_object);
+        if let (Some(clip), Some(text)) = (value.as_object(), text) {
+            value = text_tower(clip, text)?;
+        }
+        let file: File = serde_json::from_value(value).map_err(|e| e.to_string())?;
         if let Some(kind) = file.position_embedding_type.as_deref().filter(|kind| *kind != "alibi")
         {
             return Err(format!(
@@ -97,6 +148,15 @@ impl Config {
         if file.hidden_act != "gelu" {
             let act = file.hidden_act;
             return Err(format!("hidden_act is `{act}`; only `gelu`, the exact one, is supported"));
+        }
+        if let Some(kind) = file.mlp_type.as_deref().filter(|kind| *kind != "glu") {
+            return Err(format!("mlp_type is `{kind}`; supported: `glu`"));
+        }
+        if file.use_qk_norm {
+            return Err("use_qk_norm is true; the flash layout is supported without".to_owned());
+        }
+        if let Some(window) = file.window_size.filter(|window| window.iter().any(|n| *n != -1)) {
+            return Err(format!("window_size is {window:?}; supported: [-1, -1], no window"));
         }
         let activation = match file.feed_forward_type.as_deref() {
             None | Some("geglu" | "original") => Activation::Gelu,
@@ -116,7 +176,10 @@ impl Config {
             types: file.type_vocab_size,
             eps: file.layer_norm_eps as f32,
             activation,
-            gated: file.feed_forward_type.map(|kind| kind != "original"),
+            gated: match file.feed_forward_type {
+                Some(kind) => Some(kind != "original"),
+                None => file.mlp_type.map(|kind| kind == "glu"),
+            },
             alibi: file.position_embedding_type.is_some(),
             max_length: file.max_position_embeddings,
         };
@@ -195,6 +258,36 @@ mod tests {
         ] {
             let text = SMALL.replacen(from, to, 1);
             let error = Config::parse(&text).expect_err(to);
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    /// As jina-clip-v1's, without what is not read.
+    const CLIP: &str = r#"{"model_type": "jina_clip", "add_projections": false,
+        "text_config": {"embed_dim": 768, "hf_model_config_kwargs": {"use_flash_attn": false},
+            "hf_model_name_or_path": "jinaai/jina-bert-flash-implementation",
+            "pooler_type": "mean_pooler", "proj_type": null}, "vision_config": {"width": 768}}"#;
+
+    #[test]
+    fn text_towers() {
+        let config = Config::parse(CLIP).expect("the published values");
+        assert_eq!((config.hidden, config.layers, config.heads), (768, 12, 12));
+        assert_eq!((config.intermediate, config.vocabulary, config.types), (3072, 30528, 2));
+        assert_eq!((config.eps, config.max_length), (1e-12, 8192));
+        let own = CLIP.replace("\"use_flash_attn\"", "\"num_hidden_layers\": 4, \"mlp_type\"");
+        let own = Config::parse(&own.replace("\"mlp_type\": false", "\"mlp_type\": \"glu\""));
+        let own = own.expect("its own");
+        assert_eq!((own.layers, own.hidden, own.gated), (4, 768, Some(true)));
+        for (from, to, says) in [
+            ("\"add_projections\": false", "\"add_projections\": true", "add_projections is true"),
+            ("mean_pooler", "cls_pooler", "text_config.pooler_type is `cls_pooler`"),
+            ("\"proj_type\": null", "\"proj_type\": \"mlp\"", "text_config.proj_type is `mlp`"),
+            ("jina-bert-flash-implementation", "jina-embeddings-v3", "no hidden_size and hf_model"),
+            ("\"use_flash_attn\"", "\"use_qk_norm\": true, \"x\"", "use_qk_norm is true"),
+            ("\"use_flash_attn\"", "\"mlp_type\": \"mlp\", \"x\"", "mlp_type is `mlp`"),
+            ("\"use_flash_attn\"", "\"window_size\": [64, -1], \"x\"", "window_size is [64, -1]"),
+        ] {
+            let error = Config::parse(&CLIP.replacen(from, to, 1)).expect_err(to);
             assert!(error.contains(says), "{error}");
         }
     }

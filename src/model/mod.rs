@@ -109,7 +109,9 @@ impl Model {
     ) -> Result<Self, Error> {
         let config = Config::open(&dir.join("config.json"))?;
         let checkpoint = Checkpoint::open(dir)?;
-        let variant = variant::detect(checkpoint.names()).map_err(Error::Model)?;
+        let (variant, prefix) = variant::detect(checkpoint.names()).map_err(Error::Model)?;
+        let prefix = prefix.to_owned();
+        let checkpoint = checkpoint.below(&prefix)?;
         variant.agree(&config).map_err(Error::Model)?;
         let head = task.head(HeadKind::detect(checkpoint.names()))?;
         let plan = plan.unwrap_or_else(|| Plan::usual(version.tier, config.head_width()));

@@ -5,7 +5,7 @@ use super::{
     checkpoint::Checkpoint,
     config::Config,
     heads::{Head, HeadKind},
-    variant::{Mlp, Variant, may_be_unused},
+    variant::{Mlp, Variant, kinds, may_be_unused},
 };
 use crate::{
     elements::{Elements, F16_MAX},
@@ -126,14 +126,14 @@ impl Weights {
             word: loader.word()?,
             kind: loader
                 .matrix("embeddings.token_type_embeddings.weight", [config.types, hidden])?,
-            embed_norm: loader.norm("embeddings.LayerNorm")?,
+            embed_norm: loader.norm(variant.embed_norm)?,
             layers: (0..config.layers)
                 .map(|n| loader.layer(n, variant))
                 .collect::<Result<_, _>>()?,
             slopes: loader.upload([heads].into(), alibi::slopes(heads as usize).into())?,
             head: loader.head(head)?,
         };
-        loader.check_unused()?;
+        loader.check_unused(variant)?;
         Ok(weights)
     }
 }
@@ -232,10 +232,11 @@ impl<'a> Loader<'a> {
 
     fn projections(&mut self, n: u32, variant: &Variant) -> Result<Projections, Error> {
         let d = self.config.hidden;
-        let parts = ["query", "key", "value"];
-        let names = parts.map(|part| format!("encoder.layer.{n}.attention.self.{part}"));
+        let names = variant.qkv.iter().map(|part| format!("{}.{n}.{part}", variant.layers));
+        let names: Vec<_> = names.collect();
         if !variant.qk_norm {
-            return Ok(Projections::Fused(self.linear(&names, [d, d])?));
+            let rows = 3 * d / names.len() as u32;
+            return Ok(Projections::Fused(self.linear(&names, [rows, d])?));
         }
         let mut one = |n: usize| self.linear(&names[n..=n], [d, d]);
         Ok(Projections::Apart { q: one(0)?, k: one(1)?, v: one(2)? })
@@ -268,7 +269,7 @@ impl<'a> Loader<'a> {
 
     fn layer(&mut self, n: u32, variant: &Variant) -> Result<Layer, Error> {
         let Config { hidden: d, intermediate: f, .. } = *self.config;
-        let name = |part: &str| format!("encoder.layer.{n}.{part}");
+        let name = |part: &str| format!("{}.{n}.{part}", variant.layers);
         let qk = match variant.qk_norm {
             false => None,
             true => Some(QkNorms {
@@ -279,8 +280,8 @@ impl<'a> Loader<'a> {
         };
         Ok(Layer {
             qkv: self.projections(n, variant)?,
-            proj: self.linear(&[name("attention.output.dense")], [d, d])?,
-            attention_norm: self.norm(&name("attention.output.LayerNorm"))?,
+            proj: self.linear(&[name(variant.proj)], [d, d])?,
+            attention_norm: self.norm(&name(variant.attention_norm))?,
             qk,
             up: self.up(&name(variant.up), variant.mlp)?,
             down: self.linear(&[name(variant.down)], [d, f])?,
@@ -305,15 +306,18 @@ impl<'a> Loader<'a> {
     }
 
     /// A tensor that nobody asked for means that this is another graph than it seems.
-    fn check_unused(&self) -> Result<(), Error> {
+    fn check_unused(&self, variant: &Variant) -> Result<(), Error> {
         let unknown = |name: &&str| !self.used.contains(*name) && !may_be_unused(name);
         let unknown: Vec<_> = self.checkpoint.names().filter(unknown).collect();
         match unknown.as_slice() {
             [] => Ok(()),
             [first, ..] => Err(Error::Model(format!(
-                "{} unknown tensors, `{first}` the first: config.json has {} layers",
+                "{} unknown tensors, `{first}` the first: config.json has {} layers, and the graph \
+                 is `{}`; they are {}",
                 unknown.len(),
-                self.config.layers
+                self.config.layers,
+                variant.name,
+                kinds(unknown.iter().copied())
             ))),
         }
     }

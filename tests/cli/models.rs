@@ -269,6 +269,18 @@ fn tensors_are_checked() {
             &["plain BERT", "not supported"],
         ),
         fault(
+            "neither graph",
+            |dir| {
+                rewrite(dir, |stored| stored.rename(GATED, "encoder.layer.0.mlp.devlin.weight"));
+            },
+            &["no JinaBERT encoder", "encoder.layer.{i}.attention.output.LayerNorm.bias"],
+        ),
+        fault(
+            "norms of another graph",
+            |dir| add(dir, "encoder.layer.0.attention.self.layer_norm_q.weight"),
+            &["1 unknown", "`jina-bert`", "encoder.layer.{i}.attention.self.layer_norm_q.weight"],
+        ),
+        fault(
             "another network",
             |dir| write_raw(&weights(dir), 2, b"{}", b""),
             &["no JinaBERT encoder"],

@@ -1,7 +1,7 @@
 //! Seeded checkpoints in the official layout, as `tests/fixtures/tools/weights.py` makes them.
 
 use half::f16;
-use safetensors::{Dtype, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -115,6 +115,53 @@ impl Recipe {
         }
         all
     }
+}
+
+/// Rewrites a checkpoint of the plain graph as jina-bert-flash-implementation's conversion script
+/// does: renamed, q, k and v stacked, below a prefix, beside a tower and a scale that embeddings of
+/// text do not use.
+pub fn write_flash(from: &Path, to: &Path, prefix: &str, config: &Value) {
+    let file = fs::read(from.join("model.safetensors")).expect("a checkpoint");
+    let file = SafeTensors::deserialize(&file).expect("safetensors");
+    let mut stored: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)> = BTreeMap::new();
+    for (name, tensor) in file.iter() {
+        let kept = (tensor.dtype(), tensor.shape().to_vec(), tensor.data().to_vec());
+        stored.insert(name.to_owned(), kept);
+    }
+    let queries: Vec<String> =
+        stored.keys().filter(|name| name.contains(".self.query.")).cloned().collect();
+    for query in queries {
+        let [k, v] = ["key", "value"].map(|part| query.replace("query", part));
+        let (dtype, mut shape, mut bytes) = stored.remove(&query).expect("queries");
+        for part in [k, v] {
+            bytes.extend(stored.remove(&part).expect("its fellows").2);
+        }
+        shape[0] *= 3;
+        stored.insert(query.replace("attention.self.query", "mixer.Wqkv"), (dtype, shape, bytes));
+    }
+    let renamed = stored.into_iter().map(|(mut name, tensor)| {
+        for (plain, flash) in [
+            ("encoder.layer.", "encoder.layers."),
+            ("embeddings.LayerNorm", "emb_ln"),
+            ("attention.output.LayerNorm", "norm1"),
+            ("mlp.layernorm", "norm2"),
+            ("attention.output.dense", "mixer.out_proj"),
+        ] {
+            name = name.replace(plain, flash);
+        }
+        (format!("{prefix}{name}"), tensor)
+    });
+    let mut stored: BTreeMap<_, _> = renamed.collect();
+    let other = || (Dtype::F32, vec![2], vec![0; 8]);
+    stored.insert("vision_model.blocks.0.mlp.fc1.weight".into(), other());
+    stored.insert("vision_model.embeddings.position_embeddings.weight".into(), other());
+    stored.insert("logit_scale".into(), (Dtype::F32, vec![], vec![0; 4]));
+    let views = stored.iter().map(|(name, (dtype, shape, bytes))| {
+        (name, TensorView::new(*dtype, shape.clone(), bytes).expect("sizes that agree"))
+    });
+    safetensors::serialize_to_file(views, None, &to.join("model.safetensors"))
+        .expect("a writable directory");
+    fs::write(to.join("config.json"), config.to_string()).expect("a writable directory");
 }
 
 /// Puts gate pre-activations around `shift`, where exact and tanh GELU differ.
