@@ -2,11 +2,12 @@
 
 use super::{Embedder, Output, Spans};
 use crate::{
-    batch::{PackedBatch, Tokens},
+    batch::{self, PackedBatch, Tokens},
     error::Error,
     model::Task,
     text::Tokenizer,
 };
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// How well a document answers a query.
@@ -256,7 +257,8 @@ impl Embedder {
 
     /// For each list of tokens and some places in it, the logarithm of the probability of the token
     /// there when the model sees the mask in its place, all of the list's places masked at once; of
-    /// a model opened for [`Task::FillMask`].
+    /// a model opened for [`Task::FillMask`].  Lists run in batches, as [`Embedder::embed_tokens`]
+    /// runs them.
     ///
     /// # Errors
     /// As [`Embedder::embed_tokens`], and [`Error::Model`] if the tokenizer has no mask.
@@ -269,16 +271,36 @@ impl Embedder {
     ) -> Result<Vec<Vec<f64>>, Error> {
         self.opened_for(Task::FillMask)?;
         let (mask, _) = self.mask()?;
-        let mut all = Vec::with_capacity(masked.len());
-        for &(tokens, places) in masked {
-            let mut hidden = tokens.clone();
-            places.iter().for_each(|&n| hidden.ids[n] = mask);
-            let logits = self.logits(&hidden, places)?;
-            let rows = logits.chunks_exact(self.vocabulary()).zip(places);
-            let found = rows.map(|(logits, &n)| {
-                f64::from(logits[tokens.ids[n] as usize]) - log_sum_exp(logits)
+        for (index, (tokens, _)) in masked.iter().enumerate() {
+            self.check(index, tokens)?;
+        }
+        let mut all: Vec<Vec<f64>> = vec![Vec::new(); masked.len()];
+        let lengths: Vec<usize> = masked.iter().map(|(tokens, _)| tokens.len()).collect();
+        for members in batch::plan(&lengths, self.batch_tokens) {
+            let hidden = members.iter().map(|&n| {
+                let (tokens, places) = masked[n];
+                let mut hidden = tokens.clone();
+                places.iter().for_each(|&n| hidden.ids[n] = mask);
+                hidden
             });
-            all.push(found.collect());
+            let batch = PackedBatch::new(&hidden.collect::<Vec<_>>());
+            let places = members.iter().zip(&batch.cu_seqlens).flat_map(|(&n, &start)| {
+                let (tokens, places) = masked[n];
+                places.iter().map(move |&place| (start + place as u32, tokens.ids[place] as usize))
+            });
+            let (rows, ids): (Vec<u32>, Vec<usize>) = places.unzip();
+            let mut found = Vec::with_capacity(rows.len());
+            self.model().each_logits(&batch, &rows, |logits| {
+                let rows = logits.par_chunks_exact(self.vocabulary());
+                let rows = rows.zip(&ids[found.len()..]);
+                let some: Vec<f64> =
+                    rows.map(|(row, &id)| f64::from(row[id]) - log_sum_exp(row)).collect();
+                found.extend(some);
+            })?;
+            let mut found = found.into_iter();
+            for n in members {
+                all[n] = found.by_ref().take(masked[n].1.len()).collect();
+            }
         }
         Ok(all)
     }
@@ -294,13 +316,13 @@ impl Embedder {
         self.config.vocabulary as usize
     }
 
-    fn mask(&self) -> Result<(u32, &'static str), Error> {
+    pub(super) fn mask(&self) -> Result<(u32, &'static str), Error> {
         self.tokenizer()?.mask().ok_or_else(|| {
             Error::Model("the tokenizer has no mask token, neither [MASK] nor <mask>".to_owned())
         })
     }
 
-    fn opened_for(&self, task: Task) -> Result<(), Error> {
+    pub(super) fn opened_for(&self, task: Task) -> Result<(), Error> {
         match self.task == task {
             true => Ok(()),
             false => Err(Error::Option(format!(

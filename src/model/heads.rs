@@ -258,6 +258,9 @@ impl Loader<'_> {
     }
 }
 
+/// Most rows of logits at a time: 125 MB of the English vocabulary.
+const ROWS: u64 = 1024;
+
 /// Tensors that depend on how many rows a head is asked for.
 pub struct HeadScratch {
     /// \[n\], `u32`
@@ -297,26 +300,26 @@ impl HeadScratch {
         Ok(())
     }
 
-    /// Runs `rec` and the head on some rows of `x`; logits \[n, V\].
+    /// Runs `rec` and the head on some rows of `x`; `each` receives logits \[n, V\], part by part.
     pub(super) fn predict(
         &mut self,
         engine: &mut dyn Engine,
         mut rec: Recording,
         k: &Kernels,
         head: &Head,
-        x: &Tensor,
-        rows: &[u32],
-    ) -> Result<Vec<f32>, Error> {
+        (x, rows): (&Tensor, &[u32]),
+        mut each: impl FnMut(Vec<f32>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let Head::MaskedLm { transform, norm, decoder } = head else {
             panic!("opened without a masked language model's head")
         };
         let [_, d] = x.shape2();
         let vocabulary: u32 = decoder.iter().map(|part| part.rows).sum();
-        let mut logits = vec![0.0; rows.len() * vocabulary as usize];
         let widest = decoder.iter().map(|part| part.linear.bias.shape.rows()).max().unwrap_or(1);
         let most = engine.caps().max_binding_bytes / u64::from(4 * widest.max(d));
-        let most = most.clamp(1, u64::from(Page::HEIGHT)) as usize;
-        for (rows, logits) in rows.chunks(most).zip(logits.chunks_mut(most * vocabulary as usize)) {
+        let most = most.clamp(1, ROWS) as usize;
+        for rows in rows.chunks(most) {
+            let mut logits = vec![0.0; rows.len() * vocabulary as usize];
             let n = rows.len() as u32;
             engine.resize(&mut self.rows, [n].into())?;
             engine.write(&self.rows, rows);
@@ -346,7 +349,8 @@ impl HeadScratch {
                 }
                 first = columns.end;
             }
+            each(logits)?;
         }
-        Ok(logits)
+        Ok(())
     }
 }

@@ -242,10 +242,29 @@ impl Model {
     /// # Panics
     /// If the model was not opened for [`Task::FillMask`].
     pub fn logits(&mut self, batch: &PackedBatch, rows: &[u32]) -> Result<Vec<f32>, Error> {
+        let mut all = Vec::new();
+        self.each_logits(batch, rows, |logits| all.extend_from_slice(logits))?;
+        Ok(all)
+    }
+
+    /// As [`Model::logits`], some rows after the other: all of a large batch would take gigabytes.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    ///
+    /// # Panics
+    /// As [`Model::logits`].
+    pub fn each_logits(
+        &mut self,
+        batch: &PackedBatch,
+        rows: &[u32],
+        mut each: impl FnMut(&[f32]),
+    ) -> Result<(), Error> {
         let recording = self.record(batch, Output::Tokens)?;
         let (k, w, x) = (&self.kernels, &self.weights, &self.scratch.x);
         let (engine, dtype) = (&mut *self.engine, self.version.dtype);
-        finite(self.head_scratch.predict(engine, recording, k, &w.head, x, rows)?, dtype)
+        let each = |logits: Vec<f32>| finite(logits, dtype).map(|logits| each(&logits));
+        self.head_scratch.predict(engine, recording, k, &w.head, (x, rows), each)
     }
 }
 
