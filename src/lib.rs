@@ -46,8 +46,8 @@ pub mod tune;
 
 pub use device::Device;
 pub use embedder::{
-    Candidate, Embedded, EmbeddedChunk, EmbeddedChunks, Embedder, Masked, OnLong, Options, Pooling,
-    Role, Score, TokenVectors, Vector,
+    AtLength, Candidate, Embedded, EmbeddedChunk, EmbeddedChunks, Embedder, Masked, Measure,
+    Measured, OnLong, Options, Pooling, Role, Score, TokenVectors, Vector,
 };
 pub use error::Error;
 pub use model::Task;

@@ -3,6 +3,7 @@
 mod chunks;
 mod load;
 mod options;
+mod perplexity;
 mod tasks;
 
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
 pub use chunks::{EmbeddedChunk, EmbeddedChunks};
 use load::Loaded;
 pub use options::{OnLong, Options, Pooling};
+pub use perplexity::{AtLength, Measure, Measured};
 use std::{
     collections::VecDeque,
     ops::{Deref, Range},

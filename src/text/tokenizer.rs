@@ -22,6 +22,17 @@ pub struct Tokenized {
     pub full_length: usize,
 }
 
+/// A text's own tokens, and the special ones that the tokenizer puts around them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Before them, `[CLS]` for most.
+    pub before: Vec<u32>,
+    /// The text's own.
+    pub own: Vec<u32>,
+    /// After them, `[SEP]` for most.
+    pub after: Vec<u32>,
+}
+
 impl Tokenizer {
     /// Reads `tokenizer.json`.
     ///
@@ -115,6 +126,23 @@ impl Tokenizer {
         others.par_iter().enumerate().map(encode).collect()
     }
 
+    /// Tokenises a text, its own tokens apart from the special ones.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the tokenizer refuses it.
+    pub fn encode_parts(&self, text: &str) -> Result<Parts, Error> {
+        let refused = |e| Error::Input { index: 0, what: format!("cannot be tokenised: {e}") };
+        let own = self.inner.encode_fast(text, false).map_err(refused)?;
+        // What is put around a text does not depend on how long it is.
+        let mut few = own.clone();
+        few.truncate(1, 0, TruncationDirection::Right);
+        let whole = self.inner.post_process(few.clone(), None, true).map_err(refused)?;
+        let ids = whole.get_ids();
+        let before = whole.get_sequence_ids().iter().position(Option::is_some).unwrap_or(0);
+        let after = ids[before + few.len()..].to_vec();
+        Ok(Parts { before: ids[..before].to_vec(), own: own.get_ids().to_vec(), after })
+    }
+
     /// The id of a token as the vocabulary spells it.
     pub fn id_of(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
@@ -138,6 +166,11 @@ impl Tokenizer {
     /// The mask of a masked language model: `[MASK]` or `<mask>`.
     pub fn mask(&self) -> Option<(u32, &'static str)> {
         ["[MASK]", "<mask>"].into_iter().find_map(|mask| Some((self.id_of(mask)?, mask)))
+    }
+
+    /// What stands for a word that the vocabulary cannot spell: `[UNK]` or `<unk>`.
+    pub fn unknown(&self) -> Option<u32> {
+        ["[UNK]", "<unk>"].into_iter().find_map(|unknown| self.id_of(unknown))
     }
 
     /// Tokenises a text and says which tokens each chunk of it has.  Nothing is cut off.

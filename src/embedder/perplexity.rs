@@ -1,0 +1,426 @@
+//! Pseudo-perplexity of a masked language model by the length of what it reads.
+//!
+//! Every length scores the same tokens: regions as long as the longest window, tiled by windows of
+//! each length.  Which tokens are masked together counts from the start of the region, so between
+//! two lengths a token differs only in how much text the model sees around it.
+
+use super::Embedder;
+use crate::{batch::Tokens, error::Error, model::Task, text::Parts};
+use rayon::prelude::*;
+use std::{collections::HashMap, ops::Range};
+
+/// How [`Embedder::pseudo_perplexity`] measures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measure {
+    /// Tokens of a window, special ones included, each length on its own; if empty, 128 and what
+    /// doubles it up to the limit.
+    pub lengths: Vec<usize>,
+    /// Most windows of the longest length.  Shorter ones tile the same text.
+    pub windows: usize,
+    /// Tokens from the start of a window to that of the next, where windows are to overlap; a token
+    /// is scored in the window whose middle is nearest.
+    pub stride: Option<usize>,
+    /// One token of so many is masked at a time; one token alone if 0, as the measure is defined
+    /// (Salazar et al. 2020, arXiv:1910.14659).
+    pub mask_every: usize,
+}
+
+impl Default for Measure {
+    /// 7: about the 15 % of masked tokens that models are trained with.
+    fn default() -> Self {
+        Self { lengths: Vec::new(), windows: 8, stride: None, mask_every: 7 }
+    }
+}
+
+/// What was measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    /// Each length, the shortest first.
+    pub lengths: Vec<AtLength>,
+    /// Lengths that no text has.
+    pub without_text: Vec<usize>,
+    /// Texts that are shorter than a region.
+    pub texts_left_out: usize,
+    /// Parts of the texts that were read at every length.
+    pub regions: usize,
+    /// Tokens of each.
+    pub region_tokens: usize,
+    /// Tokens in the regions that no vocabulary entry spells; neither masked nor scored.
+    pub unknown: usize,
+    /// Other special tokens that the texts spell out; neither masked nor scored.
+    pub special: usize,
+}
+
+/// What was measured at one length.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AtLength {
+    /// Tokens of a window, special ones included.
+    pub length: usize,
+    /// Windows in all regions.
+    pub windows: usize,
+    /// Tokens that were scored, the same at every length.
+    pub tokens: usize,
+    /// Mean negative log-likelihood of a token, in nats.
+    pub nll: f64,
+    /// Its standard error over the regions, if there are several.
+    pub nll_error: Option<f64>,
+    /// How much it is above that of the shortest length.
+    pub difference: f64,
+    /// The standard error of the difference, region by region.
+    pub difference_error: Option<f64>,
+}
+
+impl AtLength {
+    /// Pseudo-perplexity.
+    pub fn perplexity(&self) -> f64 {
+        self.nll.exp()
+    }
+}
+
+/// Sum of log-probabilities, and of how many tokens.
+#[derive(Clone, Copy, Default)]
+struct Sum(f64, usize);
+
+/// A part of a text that is read at every length.
+struct Region<'a> {
+    parts: &'a Parts,
+    tokens: &'a [u32],
+    /// Which of them are masked and scored.
+    ordinary: Vec<bool>,
+}
+
+/// A window of a region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Window {
+    tokens: Range<usize>,
+    /// Those that it scores.
+    scored: Range<usize>,
+}
+
+impl Embedder {
+    /// Pseudo-perplexity of texts at several lengths, of a model opened for [`Task::FillMask`];
+    /// `progress` is told how many of how many tokens were read.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for lengths beyond the limit or without room, and for strides that skip
+    /// tokens; [`Error::Input`], naming the longest text, if none has the shortest length;
+    /// otherwise as [`Embedder::log_probabilities`].
+    pub fn pseudo_perplexity<S: AsRef<str> + Sync>(
+        &self,
+        texts: &[S],
+        measure: &Measure,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Measured, Error> {
+        self.opened_for(Task::FillMask)?;
+        self.mask()?;
+        let tokenizer = self.tokenizer()?;
+        let special = tokenizer.special_tokens();
+        let lengths = self.lengths(measure, special)?;
+        let parts = |(index, text): (usize, &S)| {
+            tokenizer.encode_parts(text.as_ref()).map_err(|error| error.moved(|_| index))
+        };
+        let parts: Vec<Parts> =
+            texts.par_iter().enumerate().map(parts).collect::<Result<_, Error>>()?;
+        let sizes: Vec<usize> = parts.iter().map(|parts| parts.own.len()).collect();
+        let index = (0..sizes.len()).max_by_key(|&n| (sizes[n], std::cmp::Reverse(n)));
+        let index = index.ok_or_else(|| Error::Option("no text to measure".to_owned()))?;
+        let (longest, shortest) = (sizes[index] + special, lengths[0]);
+        if longest < shortest {
+            let what = format!(
+                "{longest} tokens, {special} special ones included, under {shortest}, the shortest length"
+            );
+            return Err(Error::Input { index, what });
+        }
+        let (lengths, without_text): (Vec<_>, Vec<_>) =
+            lengths.into_iter().partition(|&length| length <= longest);
+        let region_tokens = lengths[lengths.len() - 1] - special;
+        let chosen = regions(&sizes, region_tokens, measure.windows);
+        let mut kinds = HashMap::new();
+        let unknown = tokenizer.unknown();
+        let (mut unknowns, mut specials) = (0, 0);
+        let regions: Vec<Region> = chosen
+            .iter()
+            .map(|&(n, start)| {
+                let tokens = &parts[n].own[start..start + region_tokens];
+                let ordinary = tokens.iter().map(|&id| {
+                    unknowns += usize::from(Some(id) == unknown);
+                    let kind = kinds.entry(id).or_insert_with(|| tokenizer.is_special(id));
+                    specials += usize::from(*kind && Some(id) != unknown);
+                    !*kind && Some(id) != unknown
+                });
+                Region { ordinary: ordinary.collect(), parts: &parts[n], tokens }
+            })
+            .collect();
+        if !regions.iter().any(|region| region.ordinary.contains(&true)) {
+            let what = format!("none of its {} tokens can be scored", sizes[index]);
+            return Err(Error::Input { index, what });
+        }
+
+        let plans: Vec<Vec<Window>> = lengths
+            .iter()
+            .map(|length| {
+                let stride = measure.stride.unwrap_or(length - special);
+                windows(region_tokens, length - special, stride)
+            })
+            .collect();
+        let mut work: Vec<Vec<Vec<Job>>> = Vec::new();
+        for plan in &plans {
+            let jobs = |region| jobs(region, plan, measure.mask_every);
+            work.push(regions.iter().map(jobs).collect());
+        }
+        let size = |job: &Job| (job.window.len() + special) as u64;
+        let total = work.iter().flatten().flatten().map(size).sum();
+        let (mut done, mut sums) = (0, Vec::new());
+        for per_region in &work {
+            let mut row = Vec::new();
+            for (region, jobs) in regions.iter().zip(per_region) {
+                let mut sum = Sum::default();
+                let most = jobs.first().map_or(1, |job| self.batch_tokens / size(job) as usize);
+                for jobs in jobs.chunks(most.max(1)) {
+                    self.score(region, jobs, &mut sum)?;
+                    done += jobs.iter().map(size).sum::<u64>();
+                    progress(done, total);
+                }
+                row.push(sum);
+            }
+            sums.push(row);
+        }
+        let mut at: Vec<AtLength> = Vec::new();
+        for ((&length, plan), row) in lengths.iter().zip(&plans).zip(&sums) {
+            let mut found = AtLength::new(length, row, &sums[0]);
+            found.windows = plan.len() * regions.len();
+            at.push(found);
+        }
+        Ok(Measured {
+            lengths: at,
+            without_text,
+            texts_left_out: sizes.iter().filter(|&&size| size < region_tokens).count(),
+            regions: regions.len(),
+            region_tokens,
+            unknown: unknowns,
+            special: specials,
+        })
+    }
+
+    /// Lengths in order, each within the limit and with room for every token.
+    fn lengths(&self, measure: &Measure, special: usize) -> Result<Vec<usize>, Error> {
+        let mut lengths = measure.lengths.clone();
+        if lengths.is_empty() {
+            lengths = (7..).map(|n| 1 << n).take_while(|&length| length <= self.limit).collect();
+        }
+        if lengths.is_empty() {
+            lengths.push(self.limit);
+        }
+        lengths.sort_unstable();
+        lengths.dedup();
+        let bad = |what: String| Err(Error::Option(what));
+        if let Some(length) = lengths.iter().find(|&&length| length <= special) {
+            let least = special + 1;
+            return bad(format!(
+                "length {length}: at least {least} is meant, {special} special tokens and one more"
+            ));
+        }
+        if let Some(length) = lengths.iter().find(|&&length| length > self.limit) {
+            return bad(format!("length {length} is over the limit of {} tokens", self.limit));
+        }
+        let room = lengths[0] - special;
+        match (measure.stride, measure.windows, measure.mask_every) {
+            (Some(0), ..) => bad("stride 0: at least 1 is meant".to_owned()),
+            (Some(stride), ..) if stride > room => bad(format!(
+                "stride {stride} skips tokens: windows of {} tokens have {room} of the text",
+                lengths[0]
+            )),
+            (_, 0, _) => bad("0 windows: at least 1 is meant".to_owned()),
+            (.., 1) => bad("one token of 1 masked leaves none to read; 2 or more is meant".into()),
+            _ => Ok(lengths),
+        }
+    }
+
+    fn score(&self, region: &Region, jobs: &[Job], sum: &mut Sum) -> Result<(), Error> {
+        let Parts { before, after, .. } = region.parts;
+        let read = jobs
+            .iter()
+            .map(|job| Tokens::new([before, &region.tokens[job.window.clone()], after].concat()));
+        let read: Vec<Tokens> = read.collect();
+        let places = jobs
+            .iter()
+            .map(|job| job.masked.iter().map(|n| n - job.window.start + before.len()).collect());
+        let places: Vec<Vec<usize>> = places.collect();
+        let masked = read.iter().zip(&places).map(|(tokens, places)| (tokens, &places[..]));
+        let found = self.log_probabilities(&masked.collect::<Vec<_>>())?;
+        for (job, found) in jobs.iter().zip(found) {
+            let scored = job.masked.iter().zip(found).filter(|(n, _)| job.scored.contains(n));
+            for (_, value) in scored {
+                *sum = Sum(sum.0 + value, sum.1 + 1);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A window with some of its tokens masked; places count from the region's start.
+struct Job {
+    window: Range<usize>,
+    masked: Vec<usize>,
+    scored: Range<usize>,
+}
+
+/// All that must be read so that every ordinary token is scored once.
+fn jobs(region: &Region, windows: &[Window], mask_every: usize) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    let ordinary = |n: &usize| region.ordinary[*n];
+    for Window { tokens, scored } in windows {
+        let job = |masked| Job { window: tokens.clone(), masked, scored: scored.clone() };
+        if mask_every == 0 {
+            jobs.extend(scored.clone().filter(ordinary).map(|n| job(vec![n])));
+            continue;
+        }
+        for pass in 0..mask_every.min(region.tokens.len()) {
+            // Counted from the region's start: the same tokens go together at every length.
+            let masked = (pass..tokens.end).step_by(mask_every);
+            let masked = masked.skip_while(|&n| n < tokens.start).filter(ordinary);
+            let masked: Vec<usize> = masked.collect();
+            if masked.iter().any(|n| scored.contains(n)) {
+                jobs.push(job(masked));
+            }
+        }
+    }
+    jobs
+}
+
+/// Windows of `room` tokens over a region of `size`, each `stride` after the other, the last at the
+/// region's end; where two overlap, each scores its half.
+fn windows(size: usize, room: usize, stride: usize) -> Vec<Window> {
+    let last = size - room;
+    let mut starts: Vec<usize> = (0..last).step_by(stride).collect();
+    starts.push(last);
+    let border = |n: usize| match (n.checked_sub(1), starts.get(n)) {
+        (Some(before), Some(start)) => (starts[before] + room + start) / 2,
+        (None, _) => 0,
+        (_, None) => size,
+    };
+    let window =
+        |n: usize| Window { tokens: starts[n]..starts[n] + room, scored: border(n)..border(n + 1) };
+    (0..starts.len()).map(window).collect()
+}
+
+/// At most `most` regions of `room` tokens that do not overlap, spread over all texts of these
+/// sizes: text and first token.
+fn regions(sizes: &[usize], room: usize, most: usize) -> Vec<(usize, usize)> {
+    let mut all = Vec::new();
+    for (n, size) in sizes.iter().enumerate() {
+        let count = size / room;
+        // What is left over goes between them and to both ends.
+        let free = size - count * room;
+        all.extend((0..count).map(|k| (n, k * room + free * (2 * k + 1) / (2 * count))));
+    }
+    let taken = most.min(all.len());
+    (0..taken).map(|k| all[(2 * k + 1) * all.len() / (2 * taken)]).collect()
+}
+
+impl AtLength {
+    fn new(length: usize, sums: &[Sum], base: &[Sum]) -> Self {
+        let mean = |sums: &[Sum]| {
+            let whole = sums.iter().fold(Sum::default(), |a, b| Sum(a.0 + b.0, a.1 + b.1));
+            (-whole.0 / whole.1 as f64, whole.1)
+        };
+        let own = |sum: &Sum| -sum.0 / sum.1 as f64;
+        // A region of special tokens alone has no mean.
+        let pairs = sums.iter().zip(base).filter(|(sum, _)| sum.1 > 0);
+        let (means, differences): (Vec<f64>, Vec<f64>) =
+            pairs.map(|(sum, base)| (own(sum), own(sum) - own(base))).unzip();
+        let (nll, tokens) = mean(sums);
+        Self {
+            length,
+            windows: 0,
+            tokens,
+            nll,
+            nll_error: standard_error(&means),
+            difference: nll - mean(base).0,
+            difference_error: standard_error(&differences),
+        }
+    }
+}
+
+/// Of the mean of some values; none of a single one.
+fn standard_error(values: &[f64]) -> Option<f64> {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (values.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_score_every_token_once_with_text_on_both_sides() {
+        let window = |tokens, scored| Window { tokens, scored };
+        assert_eq!(windows(10, 10, 10), [window(0..10, 0..10)]);
+        let tiled = [window(0..4, 0..4), window(4..8, 4..7), window(6..10, 7..10)];
+        assert_eq!(windows(10, 4, 4), tiled);
+        let close = [window(0..6, 0..4), window(2..8, 4..6), window(4..10, 6..10)];
+        assert_eq!(windows(10, 6, 2), close);
+        for (size, room, stride) in [(8190, 126, 126), (8190, 126, 7), (1022, 254, 100), (9, 8, 8)]
+        {
+            let all = windows(size, room, stride);
+            let scored: Vec<usize> = all.iter().flat_map(|w| w.scored.clone()).collect();
+            assert_eq!(scored, (0..size).collect::<Vec<_>>(), "{size} {room} {stride}");
+            let inside = |w: &Window| {
+                w.tokens.len() == room
+                    && w.tokens.start <= w.scored.start
+                    && w.scored.end <= w.tokens.end
+            };
+            assert!(all.iter().all(inside), "{size} {room} {stride}");
+        }
+    }
+
+    #[test]
+    fn regions_are_apart_and_spread() {
+        assert_eq!(regions(&[10], 10, 8), [(0, 0)]);
+        assert_eq!(regions(&[15], 10, 8), [(0, 2)]);
+        assert_eq!(regions(&[22, 3, 10], 10, 8), [(0, 0), (0, 11), (2, 0)]);
+        assert_eq!(regions(&[100], 10, 2), [(0, 20), (0, 70)]);
+        assert!(regions(&[9], 10, 8).is_empty());
+        let many = regions(&[1000, 333], 10, 7);
+        assert_eq!(many.len(), 7);
+        assert!(many.windows(2).all(|two| two[0].0 < two[1].0 || two[0].1 + 10 <= two[1].1));
+    }
+
+    #[test]
+    fn passes_mask_the_same_tokens_at_every_length() {
+        let parts = Parts::default();
+        let tokens = vec![9; 30];
+        let ordinary: Vec<bool> = (0..30).map(|n| n != 5).collect();
+        let region = Region { parts: &parts, tokens: &tokens, ordinary };
+        for (every, room) in [(7, 30), (7, 10), (3, 8), (0, 12), (64, 30)] {
+            let all = jobs(&region, &windows(30, room, room), every);
+            let scored = |job: &Job| {
+                let scored = job.masked.iter().filter(|n| job.scored.contains(n)).copied();
+                scored.collect::<Vec<_>>()
+            };
+            let mut once: Vec<usize> = all.iter().flat_map(scored).collect();
+            once.sort_unstable();
+            let expected: Vec<usize> = (0..30).filter(|&n| n != 5).collect();
+            assert_eq!(once, expected, "{every} {room}");
+            let step = if every == 0 { 30 } else { every };
+            let same = |job: &Job| job.masked.iter().all(|n| (n - job.masked[0]) % step == 0);
+            assert!(all.iter().all(same), "{every} {room}");
+            let inside = |job: &Job| job.masked.iter().all(|n| job.window.contains(n));
+            assert!(all.iter().all(inside), "{every} {room}");
+        }
+    }
+
+    #[test]
+    fn means_and_errors_by_hand() {
+        let sums = [Sum(-4.0, 2), Sum(-12.0, 4)];
+        let found = AtLength::new(64, &sums, &[Sum(-6.0, 2), Sum(-12.0, 4)]);
+        assert_eq!((found.tokens, found.nll), (6, 16.0 / 6.0));
+        // Means 2 and 3; differences -1 and 0.
+        assert_eq!((found.nll_error, found.difference_error), (Some(0.5), Some(0.5)));
+        assert!((found.difference + 2.0 / 6.0).abs() < 1e-12);
+        assert!((found.perplexity() - (16.0_f64 / 6.0).exp()).abs() < 1e-12);
+        assert_eq!(AtLength::new(64, &sums[..1], &sums[..1]).nll_error, None);
+    }
+}
