@@ -2,7 +2,7 @@
 
 use super::{
     bench_args::{Bench, seconds},
-    task_args::{FillMask, MultiVector, Rerank},
+    task_args::{FillMask, MultiVector, Perplexity, Rerank},
 };
 use crate::{
     Device, Error, OnLong, Options,
@@ -59,6 +59,8 @@ pub enum Command {
     MultiVector(MultiVector),
     /// What a masked token may be, with a masked language model.
     FillMask(FillMask),
+    /// How well a masked language model reads texts, by the length of what it reads.
+    Perplexity(Perplexity),
     /// List the devices of this machine and the kernels each would run.
     #[command(after_help = "Example:\n  jinabert devices")]
     Devices,

@@ -19,6 +19,14 @@ pub enum Failure {
         /// What is wrong with it.
         what: String,
     },
+    /// A file's text is not what it should be.
+    #[error("`{}`: {what}", path.display())]
+    Text {
+        /// Its name.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A line of a file is not what it should be.
     #[error("{}:{line}: {what}", path.display())]
     File {
@@ -60,7 +68,7 @@ impl Failure {
             Self::Engine(error) => error.exit_code(),
             Self::Doctor(..) => 1,
             Self::Usage(_) => 2,
-            Self::Item { .. } | Self::File { .. } => 65,
+            Self::Item { .. } | Self::Text { .. } | Self::File { .. } => 65,
             Self::Input { .. } => 66,
             Self::Create { .. } => 73,
             Self::Write(_) => 74,

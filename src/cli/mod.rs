@@ -1,9 +1,10 @@
 //! The command line: `jinabert embed`, `similarity`, `rerank`, `multi-vector`, `fill-mask`,
-//! `devices`, `doctor`, `bench`, `tune`, `pull`.
+//! `perplexity`, `devices`, `doctor`, `bench`, `tune`, `pull`.
 
 mod args;
 mod bench;
 mod bench_args;
+mod curve;
 mod devices;
 mod doctor;
 mod embed;
@@ -11,6 +12,7 @@ mod failure;
 mod input;
 mod npy;
 mod output;
+mod perplexity;
 mod precision;
 mod pull;
 mod shipped;
@@ -63,6 +65,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Rerank(rerank) => tasks::rerank(&rerank, args.quiet),
         Command::MultiVector(texts) => tasks::multi_vector(&texts, args.quiet),
         Command::FillMask(texts) => tasks::fill_mask(&texts, args.quiet),
+        Command::Perplexity(texts) => perplexity::run(&texts, args.quiet),
         Command::Devices => devices::run(),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Pull(pull) => pull::run(&pull, args.quiet),

@@ -1,8 +1,8 @@
-//! What may be typed after `rerank`, `multi-vector` and `fill-mask`.
+//! What may be typed after `rerank`, `multi-vector`, `fill-mask` and `perplexity`.
 
 use super::args::ModelArgs;
 use clap::ValueEnum;
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 /// `jinabert rerank`
 #[derive(clap::Args)]
@@ -88,4 +88,71 @@ pub struct FillMask {
     /// Which model, where.
     #[command(flatten)]
     pub model: ModelArgs,
+}
+
+/// `jinabert perplexity`
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  jinabert perplexity --model path/to/model book.txt
+  jinabert perplexity --model path/to/model book.txt --lengths 512,8192 --svg curve.svg
+  jinabert perplexity --model path/to/model note.txt --lengths 64 --mask-every exact
+
+Masked pseudo-perplexity (Salazar et al. 2020, arXiv:1910.14659): a token counts with what the model
+gives it when it sees a mask in its place.  Every length scores the same tokens: regions as long as
+the longest window, spread over the texts and tiled by windows of each length.  So two lengths
+differ in nothing but how much text a token has around it, edges of windows included.  Numbers of
+different tokenizers, texts or --mask-every do not compare.
+
+Standard errors are over regions, as windows of one text are alike; the last columns are the
+difference from the shortest length and its error, region by region.")]
+pub struct Perplexity {
+    /// Texts, a file each, or - for standard input.
+    #[arg(value_name = "FILE")]
+    pub file: Vec<PathBuf>,
+    /// Tokens of a window, special tokens included [default: 128, 256, 512, … up to the limit].
+    #[arg(long, value_name = "L,…", value_delimiter = ',')]
+    pub lengths: Vec<usize>,
+    /// Most windows of the longest length; shorter ones tile the same text.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub windows: usize,
+    /// Tokens from window to window; less than a window makes them overlap, and each token is
+    /// scored where it has more text on both sides [default: whole windows].
+    #[arg(long, value_name = "TOKENS")]
+    pub stride: Option<usize>,
+    /// One token of K is masked at a time, in K passes; exact (or 0) for one token alone, as the
+    /// measure is defined: as many passes as tokens.
+    #[arg(long, value_name = "K", default_value = "7")]
+    pub mask_every: MaskEvery,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Draw perplexity against length, - for standard output.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Which model, where.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// How many tokens are masked at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaskEvery {
+    /// One alone.
+    Exact,
+    /// One of so many.
+    Every(usize),
+}
+
+impl FromStr for MaskEvery {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            _ if text == "exact" => Ok(Self::Exact),
+            Ok(0) => Ok(Self::Exact),
+            Ok(n) if n > 1 => Ok(Self::Every(n)),
+            _ => Err("2 or more is meant, 0 or exact".to_owned()),
+        }
+    }
 }

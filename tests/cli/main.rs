@@ -13,6 +13,7 @@ mod input;
 mod kit;
 mod models;
 mod output;
+mod perplexity;
 mod places;
 mod precision;
 mod tasks;

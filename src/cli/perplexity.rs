@@ -1,0 +1,268 @@
+//! `jinabert perplexity`
+
+use super::{
+    Failure, curve,
+    output::Page,
+    source,
+    task_args::{MaskEvery, Perplexity},
+};
+use crate::{AtLength, Embedder, Error, Measure, Measured, Options, Task};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{self, IsTerminal, Read, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// What is measured, for JSON.
+#[derive(Serialize)]
+struct Report<'a> {
+    model: &'a str,
+    device: &'a str,
+    /// 0 where one token is masked alone.
+    mask_every: usize,
+    stride: Option<usize>,
+    regions: usize,
+    region_tokens: usize,
+    unknown: usize,
+    special: usize,
+    texts: usize,
+    texts_left_out: usize,
+    lengths: Vec<Line>,
+}
+
+/// A length, for JSON.
+#[derive(Serialize)]
+struct Line {
+    length: usize,
+    windows: usize,
+    tokens: usize,
+    nll: f64,
+    nll_error: Option<f64>,
+    perplexity: f64,
+    difference: f64,
+    difference_error: Option<f64>,
+}
+
+/// `jinabert perplexity`
+pub fn run(args: &Perplexity, quiet: bool) -> Result<(), Failure> {
+    let (paths, texts) = texts(&args.file)?;
+    let svg_out = args.svg.as_deref() == Some(Path::new("-"));
+    if svg_out && args.json {
+        return Err(Failure::Usage("only one of --json and --svg can be standard output".into()));
+    }
+    let mask_every = match args.mask_every {
+        MaskEvery::Exact => 0,
+        MaskEvery::Every(n) => n,
+    };
+    let measure = Measure {
+        lengths: args.lengths.clone(),
+        windows: args.windows,
+        stride: args.stride,
+        mask_every,
+    };
+    let options = Options { task: Task::FillMask, ..args.model.options()? };
+    let dir = source::directory(&args.model.source, quiet)?;
+    let embedder = Embedder::open_with(&dir, options)?;
+    let name = source::name(&args.model.source, &dir);
+    let svg = args.svg.as_deref().map(Page::open).transpose()?;
+
+    let bar = progress(quiet);
+    let measured = embedder.pseudo_perplexity(&texts, &measure, |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+        bar.set_message(format!("{:.0} tokens/s", done as f64 / bar.elapsed().as_secs_f64()));
+    });
+    bar.finish_and_clear();
+    let measured = measured.map_err(|error| match error {
+        Error::Input { index, what } => Failure::Text { path: paths[index].clone(), what },
+        other => other.into(),
+    })?;
+    warn(&measured, texts.len());
+    let out = match (args.json, svg_out) {
+        (true, _) => json(&name, &embedder, &measure, &measured, texts.len())?,
+        (false, true) => String::new(),
+        (false, false) => table(&measured, mask_every),
+    };
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(out.as_bytes())?;
+    stdout.flush()?;
+    svg.map_or(Ok(()), |page| page.write(&curve::plot(&name, &measured, mask_every)))
+}
+
+/// What was asked for and is not in the result.
+fn warn(measured: &Measured, texts: usize) {
+    let Measured { without_text, texts_left_out, region_tokens, .. } = measured;
+    if !without_text.is_empty() {
+        let lengths: Vec<_> = without_text.iter().map(usize::to_string).collect();
+        tracing::warn!("left out {}: no text is as long", lengths.join(", "));
+    }
+    if *texts_left_out > 0 {
+        tracing::warn!(
+            "left out {texts_left_out} of {texts} texts: they have fewer than {region_tokens} \
+             tokens, which the longest window reads"
+        );
+    }
+}
+
+/// Files whole, or standard input.
+fn texts(files: &[PathBuf]) -> Result<(Vec<PathBuf>, Vec<String>), Failure> {
+    let stdin = [PathBuf::from("-")];
+    let files = match files {
+        [] if io::stdin().is_terminal() => {
+            return Err(Failure::Usage("no text: give FILE, or pipe one in".into()));
+        }
+        [] => &stdin,
+        files => files,
+    };
+    let mut texts = Vec::new();
+    for path in files {
+        let mut bytes = Vec::new();
+        let read = match path == Path::new("-") {
+            true => io::stdin().read_to_end(&mut bytes).map(|_| ()),
+            false => fs::read(path).map(|read| bytes = read),
+        };
+        read.map_err(|source| Failure::Input { path: path.clone(), source })?;
+        let bad = |what: String| Failure::Text { path: path.clone(), what };
+        let text = String::from_utf8(bytes)
+            .map_err(|e| bad(format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to())))?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        if text.is_empty() {
+            return Err(bad("empty: no text to measure".to_owned()));
+        }
+        texts.push(text.to_owned());
+    }
+    Ok((files.to_vec(), texts))
+}
+
+fn json(
+    name: &str,
+    embedder: &Embedder,
+    measure: &Measure,
+    measured: &Measured,
+    texts: usize,
+) -> Result<String, Failure> {
+    let line = |at: &AtLength| Line {
+        length: at.length,
+        windows: at.windows,
+        tokens: at.tokens,
+        nll: at.nll,
+        nll_error: at.nll_error,
+        perplexity: at.perplexity(),
+        difference: at.difference,
+        difference_error: at.difference_error,
+    };
+    let report = Report {
+        model: name,
+        device: embedder.device(),
+        mask_every: measure.mask_every,
+        stride: measure.stride,
+        regions: measured.regions,
+        region_tokens: measured.region_tokens,
+        unknown: measured.unknown,
+        special: measured.special,
+        texts,
+        texts_left_out: measured.texts_left_out,
+        lengths: measured.lengths.iter().map(line).collect(),
+    };
+    Ok(serde_json::to_string_pretty(&report).map_err(io::Error::from)? + "\n")
+}
+
+/// What is masked at a time, for people.
+pub fn masking(mask_every: usize) -> String {
+    match mask_every {
+        0 => "one token masked at a time".to_owned(),
+        n => format!("one token of {n} masked at a time"),
+    }
+}
+
+/// A line for each length, and what was read.
+fn table(measured: &Measured, mask_every: usize) -> String {
+    let Measured { lengths, regions, region_tokens, unknown, special, .. } = measured;
+    let error = |error: Option<f64>| error.map_or("–".to_owned(), |error| format!("{error:.4}"));
+    let first = lengths.first().map_or(0, |at| at.length);
+    let mut out = format!(
+        "{:>7}{:>9}{:>10}{:>9}{:>9}{:>13}{:>11}{:>9}\n",
+        "length",
+        "windows",
+        "tokens",
+        "NLL",
+        "± SE",
+        "perplexity",
+        format!("NLL−{first}"),
+        "± SE"
+    );
+    for at in lengths {
+        let AtLength { length, windows, tokens, nll, difference, .. } = at;
+        let (own, from_first) = (error(at.nll_error), error(at.difference_error));
+        let perplexity = at.perplexity();
+        writeln!(
+            out,
+            "{length:>7}{windows:>9}{tokens:>10}{nll:>9.4}{own:>9}{perplexity:>13.3}{difference:>+11.4}{from_first:>9}"
+        )
+        .expect("a string takes all");
+    }
+    let read = regions * region_tokens;
+    let each = if *regions == 1 { "1 region".to_owned() } else { format!("{regions} regions") };
+    let masking = masking(mask_every);
+    writeln!(out, "{each} of {region_tokens} tokens, {masking}; NLL in nats, SE over regions")
+        .expect("a string takes all");
+    writeln!(out, "not scored: {unknown} unknown and {special} special tokens of {read}")
+        .expect("a string takes all");
+    out
+}
+
+/// A bar over all tokens to be read; nothing where nobody looks.
+fn progress(quiet: bool) -> ProgressBar {
+    if quiet || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::no_length();
+    bar.set_draw_target(ProgressDrawTarget::stderr());
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let template = "{bar:32} {percent:>3}%  {msg}  {elapsed} elapsed, {eta} left";
+    bar.set_style(ProgressStyle::with_template(template).expect("a valid template"));
+    bar
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// Three lengths, the last without errors.
+    pub fn measured() -> Measured {
+        let at = |length, nll, nll_error| AtLength {
+            length,
+            windows: 16_384 / length,
+            tokens: 1000,
+            nll,
+            nll_error,
+            difference: nll - 3.0,
+            difference_error: nll_error,
+        };
+        Measured {
+            lengths: vec![at(128, 3.0, Some(0.02)), at(1024, 2.9, Some(0.03)), at(8192, 2.8, None)],
+            without_text: Vec::new(),
+            texts_left_out: 0,
+            regions: 2,
+            region_tokens: 8190,
+            unknown: 3,
+            special: 0,
+        }
+    }
+
+    #[test]
+    fn columns_meet() {
+        let table = table(&measured(), 7);
+        let lines: Vec<&str> = table.lines().collect();
+        let widths = lines[..4].iter().map(|line| line.chars().count());
+        assert!(widths.clone().all(|width| width == 77), "{table}");
+        assert!(lines[1].ends_with("20.086    +0.0000   0.0200"), "{table}");
+        assert!(lines[3].contains("–") && lines[3].contains("-0.2000"), "{table}");
+        assert_eq!(lines[5], "not scored: 3 unknown and 0 special tokens of 16380");
+        assert!(super::table(&measured(), 0).contains("one token masked at a time"));
+    }
+}
