@@ -405,7 +405,8 @@ mod tests {
             let expected: Vec<usize> = (0..30).filter(|&n| n != 5).collect();
             assert_eq!(once, expected, "{every} {room}");
             let step = if every == 0 { 30 } else { every };
-            let same = |job: &Job| job.masked.iter().all(|n| (n - job.masked[0]) % step == 0);
+            let same =
+                |job: &Job| job.masked.iter().all(|n| (n - job.masked[0]).is_multiple_of(step));
             assert!(all.iter().all(same), "{every} {room}");
             let inside = |job: &Job| job.masked.iter().all(|n| job.window.contains(n));
             assert!(all.iter().all(inside), "{every} {room}");

@@ -109,8 +109,8 @@ pub(super) fn norm(rec: &mut Recording, k: &Kernels, norm: &Norm, x: &Tensor, y:
     layer_norm::record(rec, &k.norm, args, k.eps);
 }
 
-/// `n = W₂·h + b + x` with `h = activation(gate) ⊙ up` or `h = activation(up)`, a block of rows at a
-/// time: the wide intermediate never passes a binding.
+/// `n = W₂·h + b + x` with `h = activation(gate) ⊙ up` or `h = activation(up)`, a block of rows at
+/// a time: the wide intermediate never passes a binding.
 pub(super) fn mlp(rec: &mut Recording, k: &Kernels, s: &Scratch, layer: &Layer, x: &Tensor) {
     let [t, _] = x.shape2();
     let [block, _] = s.h.shape2();
