@@ -68,6 +68,8 @@ pub enum Command {
     Doctor(Doctor),
     /// Fetch a model from the Hugging Face hub into the cache, and print its directory.
     Pull(Pull),
+    /// Say what a model is: graph, head, sizes, tokenizer, pooling, licence; nothing is computed.
+    Info(Info),
     /// Time a device: its own limits, every kernel under them, the whole model.
     Bench(Bench),
     /// Fit kernels to a GPU: find the fastest tier and tiles for a model, and keep them.
@@ -129,6 +131,23 @@ pub struct Pull {
     /// Which of its versions, kept where.
     #[command(flatten)]
     pub hub: HubArgs,
+}
+
+/// `jinabert info`
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  jinabert info
+  jinabert info --model jinaai/jina-embeddings-v2-base-en --json
+
+Only config.json, the headers of the weights and the small files are read.")]
+pub struct Info {
+    /// Where the model is.
+    #[command(flatten)]
+    pub source: Source,
+    /// One line of JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which model, where.

@@ -1,14 +1,16 @@
 //! The command line: `jinabert embed`, `similarity`, `rerank`, `multi-vector`, `fill-mask`,
-//! `perplexity`, `devices`, `doctor`, `bench`, `tune`, `pull`.
+//! `perplexity`, `devices`, `doctor`, `bench`, `tune`, `pull`, `info`.
 
 mod args;
 mod bench;
 mod bench_args;
 mod curve;
+mod describe;
 mod devices;
 mod doctor;
 mod embed;
 mod failure;
+mod info;
 mod input;
 mod npy;
 mod output;
@@ -68,6 +70,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Perplexity(texts) => perplexity::run(&texts, args.quiet),
         Command::Devices => devices::run(),
         Command::Doctor(doctor) => doctor::run(&doctor),
+        Command::Info(info) => info::run(&info, args.quiet),
         Command::Pull(pull) => pull::run(&pull, args.quiet),
         Command::Bench(bench) => bench::run(&bench, args.quiet),
         Command::Tune(tune) => tune::run(&tune, args.quiet),

@@ -7,7 +7,7 @@ use safetensors::{
 };
 use serde::Deserialize;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs,
     path::{Component, Path, PathBuf},
 };
@@ -163,16 +163,20 @@ impl Checkpoint {
         }
     }
 
-    /// How many elements of each type there are.
-    pub fn dtypes(&self) -> Vec<(String, usize)> {
-        let mut count: HashMap<String, usize> = HashMap::new();
-        for info in self.shards.iter().flat_map(|shard| shard.metadata.tensors().into_values()) {
-            *count.entry(format!("{:?}", info.dtype)).or_default() +=
-                info.shape.iter().product::<usize>();
-        }
-        let mut count: Vec<_> = count.into_iter().collect();
-        count.sort_by_key(|(_, elements)| std::cmp::Reverse(*elements));
-        count
+    /// Each file and its bytes.
+    pub fn files(&self) -> Vec<(PathBuf, u64)> {
+        let files = self.shards.iter().map(|shard| (shard.path.clone(), shard.map.len() as u64));
+        files.collect()
+    }
+
+    /// Name, type and number of elements of every tensor, by name.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, String, u64)> {
+        self.index.iter().map(|(name, entry)| {
+            let info = self.shards[entry.shard].metadata.info(&entry.stored);
+            let info = info.expect("indexed from this metadata");
+            let elements = info.shape.iter().map(|&n| n as u64).product();
+            (name.as_str(), format!("{:?}", info.dtype), elements)
+        })
     }
 }
 

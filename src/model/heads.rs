@@ -14,6 +14,9 @@ use crate::{
 use rayon::prelude::*;
 use std::fmt;
 
+/// Of a masked language model, unless it is tied to the word embeddings.
+pub(super) const DECODER: &str = "cls.predictions.decoder.weight";
+
 /// What a checkpoint is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Task {
@@ -52,7 +55,23 @@ impl HeadKind {
         })
     }
 
-    fn task(self) -> Task {
+    /// Whether it reads a tensor, one of those that its checkpoint `has`.
+    pub fn reads(self, name: &str, has: impl Fn(&str) -> bool) -> bool {
+        match self {
+            Self::Classifier => {
+                ["pooler.dense.", "classifier."].iter().any(|p| name.starts_with(p))
+            }
+            Self::Projection => name == "linear.weight",
+            Self::MaskedLm => match name {
+                DECODER | "cls.predictions.bias" => true,
+                "cls.predictions.decoder.bias" => !has("cls.predictions.bias"),
+                _ => name.starts_with("cls.predictions.transform."),
+            },
+        }
+    }
+
+    /// What it is for.
+    pub fn task(self) -> Task {
         match self {
             Self::Classifier => Task::Rerank,
             Self::Projection => Task::MultiVector,
@@ -227,11 +246,8 @@ impl Loader<'_> {
         let (d, v) = (self.config.hidden, self.config.vocabulary);
         let transform = self.linear(&["cls.predictions.transform.dense".to_owned()], [d, d])?;
         let norm = self.norm("cls.predictions.transform.LayerNorm")?;
-        let own = "cls.predictions.decoder.weight";
-        let w = self.read_half(
-            if self.checkpoint.has(own) { own } else { super::weights::WORD },
-            &[v, d],
-        )?;
+        let own = self.checkpoint.has(DECODER);
+        let w = self.read_half(if own { DECODER } else { super::weights::WORD }, &[v, d])?;
         // Both names mean one thing; dumps have the one, the other, or the same twice.
         let names = ["cls.predictions.bias", "cls.predictions.decoder.bias"];
         let mut found = names.iter().filter(|name| self.checkpoint.has(name));

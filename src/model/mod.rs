@@ -4,6 +4,7 @@ pub mod alibi;
 mod checkpoint;
 mod config;
 mod heads;
+mod inspect;
 mod jina_bert;
 mod jina_bert_code;
 mod kernels;
@@ -21,10 +22,11 @@ pub use checkpoint::Checkpoint;
 pub use config::Config;
 use heads::HeadScratch;
 pub use heads::{Head, HeadKind, Task};
+pub use inspect::{Described, Inspection};
 use kernels::Kernels;
 use scratch::Scratch;
 use std::path::Path;
-pub use variant::{Mlp, VARIANTS, Variant};
+pub use variant::{Mlp, VARIANTS, Variant, kinds};
 use weights::Weights;
 
 /// What a forward pass returns.

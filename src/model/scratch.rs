@@ -178,7 +178,7 @@ fn fits(format: Format, max_binding_bytes: u64, shape: [u32; 2]) -> bool {
 }
 
 /// Rows of \[R, F\] that fit into a binding, at most [`MLP_ROWS`].
-fn mlp_rows(max_elements: u64, intermediate: u32) -> u32 {
+pub(super) fn mlp_rows(max_elements: u64, intermediate: u32) -> u32 {
     let rows = max_elements / u64::from(intermediate);
     let rows = rows.min(u64::from(MLP_ROWS)) as u32 / ROW_STEP * ROW_STEP;
     rows.max(ROW_STEP)

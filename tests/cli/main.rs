@@ -9,6 +9,7 @@ mod bench;
 mod cache;
 mod formats;
 mod hub;
+mod info;
 mod input;
 mod kit;
 mod models;

@@ -1,0 +1,228 @@
+//! What the files beside the weights say: tokenizer, pooling, licence.
+
+use crate::{Error, text::Tokenizer};
+use serde_json::{Value, json};
+use std::{fmt, fs, path::Path};
+
+/// The parts of `tokenizer.json` that people ask about.
+pub struct Tokenizing {
+    kind: String,
+    vocabulary: usize,
+    lowercase: bool,
+    /// Content and id.
+    special: Vec<(String, u64)>,
+    mask: Option<String>,
+    added: usize,
+    max_length: Option<u64>,
+}
+
+impl Tokenizing {
+    /// None without a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::open`].
+    pub fn read(dir: &Path) -> Result<Option<Self>, Error> {
+        let path = dir.join("tokenizer.json");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let added = Tokenizer::open(&path)?.special_tokens();
+        let file = json_file(&path)?.unwrap_or_default();
+        let model = &file["model"];
+        let words = match &model["vocab"] {
+            Value::Object(words) => words.len(),
+            Value::Array(words) => words.len(),
+            _ => 0,
+        };
+        let list = file["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
+        let content = |token: &Value| token["content"].as_str().unwrap_or_default().to_owned();
+        let beside = list.iter().filter(|token| model["vocab"].get(content(token)).is_none());
+        let special = list.iter().filter(|token| token["special"] == true);
+        let special: Vec<_> =
+            special.map(|token| (content(token), token["id"].as_u64().unwrap_or(0))).collect();
+        let mask = special.iter().find(|(content, _)| content == "[MASK]" || content == "<mask>");
+        Ok(Some(Self {
+            kind: kind(model),
+            vocabulary: words + beside.count(),
+            lowercase: lowers(&file["normalizer"]),
+            mask: mask.map(|(content, _)| content.clone()),
+            special,
+            added,
+            max_length: max_length(dir)?,
+        }))
+    }
+
+    pub fn json(&self) -> Value {
+        let special = self.special.iter().map(|(content, id)| (content.clone(), json!(id)));
+        json!({
+            "type": self.kind,
+            "vocabulary": self.vocabulary,
+            "lowercase": self.lowercase,
+            "special_tokens": special.collect::<serde_json::Map<_, _>>(),
+            "mask_token": self.mask,
+            "added_to_a_text": self.added,
+            "max_length": self.max_length,
+        })
+    }
+
+    pub fn rows(&self) -> Vec<(&'static str, String)> {
+        let case = if self.lowercase { "lower-cases" } else { "keeps case" };
+        let limit = match self.max_length {
+            None => "no max length".to_owned(),
+            Some(limit) => format!("max length {limit}"),
+        };
+        let special = self.special.iter().map(|(content, id)| format!("{content} {id}"));
+        let mask = self.mask.as_deref().unwrap_or("none");
+        vec![
+            ("tokenizer", format!("{}, {} tokens, {case}, {limit}", self.kind, self.vocabulary)),
+            (
+                "special",
+                format!(
+                    "{}; mask token: {mask}; {} added to a text",
+                    special.collect::<Vec<_>>().join(", "),
+                    self.added
+                ),
+            ),
+        ]
+    }
+}
+
+/// `model.type`, which old files leave to the fields.
+fn kind(model: &Value) -> String {
+    let named = model["type"].as_str();
+    let by_fields = if model.get("merges").is_some() { "BPE" } else { "WordPiece" };
+    named.unwrap_or(by_fields).to_owned()
+}
+
+/// Whether a normalizer, or one of a sequence, lower-cases.
+fn lowers(normalizer: &Value) -> bool {
+    match normalizer["type"].as_str() {
+        Some("Lowercase") => true,
+        Some("BertNormalizer") => normalizer["lowercase"] == true,
+        Some("Sequence") => {
+            normalizer["normalizers"].as_array().is_some_and(|list| list.iter().any(lowers))
+        }
+        _ => false,
+    }
+}
+
+/// Of sentence-transformers, or the tokenizer's own unless it stands for none.
+fn max_length(dir: &Path) -> Result<Option<u64>, Error> {
+    let none = 1 << 30;
+    let own = |name: &str, key: &str| -> Result<Option<u64>, Error> {
+        let file = json_file(&dir.join(name))?;
+        // Python's stand-in for no limit is 10^30, which only a float holds.
+        Ok(file.and_then(|file| file[key].as_f64()).map(|n| n as u64).filter(|n| *n < none))
+    };
+    Ok(match own("sentence_bert_config.json", "max_seq_length")? {
+        Some(limit) => Some(limit),
+        None => own("tokenizer_config.json", "model_max_length")?,
+    })
+}
+
+/// What `modules.json` of sentence-transformers declares.
+#[derive(Default)]
+pub struct Pooling {
+    /// `mean`, `cls` and so on; none where nothing is declared.
+    pub mode: Option<String>,
+    /// Whether vectors are normalised; none where nothing is declared.
+    pub normalize: Option<bool>,
+}
+
+impl Pooling {
+    /// # Errors
+    /// [`Error::Model`] for a file that is not JSON.
+    pub fn read(dir: &Path) -> Result<Self, Error> {
+        let Some(modules) = json_file(&dir.join("modules.json"))? else {
+            return Ok(Self::default());
+        };
+        let modules = modules.as_array().cloned().unwrap_or_default();
+        let of = |what: &str| {
+            let ends =
+                |module: &&Value| module["type"].as_str().is_some_and(|kind| kind.ends_with(what));
+            modules.iter().find(ends)
+        };
+        let mode = match of(".Pooling") {
+            None => None,
+            Some(module) => {
+                let below = dir.join(module["path"].as_str().unwrap_or_default());
+                json_file(&below.join("config.json"))?.and_then(|config| mode(&config))
+            }
+        };
+        Ok(Self { mode, normalize: Some(of(".Normalize").is_some()) })
+    }
+}
+
+/// The modes that are on, `pooling_mode_mean_tokens` as `mean`.
+fn mode(config: &Value) -> Option<String> {
+    let on = config.as_object()?.iter().filter(|(_, value)| **value == json!(true));
+    let modes: Vec<&str> = on
+        .filter_map(|(key, _)| key.strip_prefix("pooling_mode_"))
+        .map(|key| key.trim_end_matches("_tokens").trim_end_matches("_token"))
+        .collect();
+    (!modes.is_empty()).then(|| modes.join(" + "))
+}
+
+impl fmt::Display for Pooling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = self.mode.as_deref().unwrap_or("not declared");
+        match self.normalize {
+            None => f.write_str(mode),
+            Some(true) => write!(f, "{mode}, then normalised"),
+            Some(false) => write!(f, "{mode}, not normalised"),
+        }
+    }
+}
+
+/// As `README.md` declares it in the lines between `---`, else `config.json`.
+pub fn licence(dir: &Path) -> Option<String> {
+    let card = fs::read_to_string(dir.join("README.md")).unwrap_or_default();
+    let mut lines = card.lines();
+    let front = lines.next().is_some_and(|line| line.trim_end() == "---");
+    let front = lines.take_while(|line| front && line.trim_end() != "---");
+    let fields = front.filter_map(|line| line.split_once(':'));
+    let licences = fields.filter(|(key, value)| {
+        ["license", "license_name", "license_link"].contains(key) && !value.trim().is_empty()
+    });
+    let found: Vec<_> = licences.map(|(_, value)| value.trim().trim_matches(['"', '\''])).collect();
+    if !found.is_empty() {
+        return Some(found.join(", "));
+    }
+    let config = json_file(&dir.join("config.json")).ok()??;
+    config["license"].as_str().map(str::to_owned)
+}
+
+/// None if there is no such file.
+fn json_file(path: &Path) -> Result<Option<Value>, Error> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text =
+        fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let parsed = serde_json::from_str(&text);
+    parsed.map(Some).map_err(|e| Error::Model(format!("`{}`: {e}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lower_casing_is_found_in_sequences() {
+        assert!(lowers(&json!({"type": "BertNormalizer", "lowercase": true})));
+        assert!(!lowers(&json!({"type": "BertNormalizer", "lowercase": false})));
+        let both = |second: &str| {
+            let list = json!([{"type": "NFC"}, {"type": second}]);
+            json!({"type": "Sequence", "normalizers": list})
+        };
+        assert!(lowers(&both("Lowercase")) && !lowers(&both("NFD")) && !lowers(&Value::Null));
+    }
+
+    #[test]
+    fn pooling_modes_have_short_names() {
+        let config = |on: &str| json!({"word_embedding_dimension": 64, on: true, "x": true});
+        assert_eq!(mode(&config("pooling_mode_cls_token")).as_deref(), Some("cls"));
+        assert_eq!(mode(&config("pooling_mode_mean_tokens")).as_deref(), Some("mean"));
+        assert_eq!(mode(&config("y")), None);
+    }
+}
