@@ -1,6 +1,6 @@
 //! What a checkpoint is, from its headers alone: no value is read, no device is opened.
 
-use super::{Checkpoint, Config, HeadKind, Task, Variant, heads, variant, weights};
+use super::{Config, HeadKind, Opened, Task, Variant, heads, variant, weights};
 use crate::{error::Error, recording::Format, reference::Activation};
 use std::path::{Path, PathBuf};
 
@@ -39,12 +39,7 @@ impl Inspection {
     /// # Errors
     /// Those of [`Model::open`](super::Model::open) that need no value of a tensor.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let config = Config::open(&dir.join("config.json"))?;
-        let checkpoint = Checkpoint::open(dir)?;
-        let (variant, prefix) = variant::detect(checkpoint.names()).map_err(Error::Model)?;
-        let prefix = prefix.to_owned();
-        let checkpoint = checkpoint.below(&prefix)?;
-        variant.agree(&config).map_err(Error::Model)?;
+        let Opened { config, checkpoint, variant, prefix } = Opened::new(dir)?;
         let head = HeadKind::detect(checkpoint.names());
         let used = |name: &str| {
             !variant::may_be_unused(name)

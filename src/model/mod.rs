@@ -74,6 +74,28 @@ pub struct Model {
     version: Version,
 }
 
+/// A model directory whose names agree with its configuration.
+struct Opened {
+    config: Config,
+    /// Of the encoder's tensors, by names without the prefix.
+    checkpoint: Checkpoint,
+    variant: &'static Variant,
+    /// What stood before those names.
+    prefix: String,
+}
+
+impl Opened {
+    fn new(dir: &Path) -> Result<Self, Error> {
+        let config = Config::open(&dir.join("config.json"))?;
+        let checkpoint = Checkpoint::open(dir)?;
+        let (variant, prefix) = variant::detect(checkpoint.names()).map_err(Error::Model)?;
+        let prefix = prefix.to_owned();
+        let checkpoint = checkpoint.below(&prefix)?;
+        variant.agree(&config).map_err(Error::Model)?;
+        Ok(Self { config, checkpoint, variant, prefix })
+    }
+}
+
 /// What may be chosen when a model is opened.
 #[derive(Clone, Debug, Default)]
 pub struct Choices {
@@ -109,12 +131,7 @@ impl Model {
         version: Version,
         Choices { numerics, plan, task }: Choices,
     ) -> Result<Self, Error> {
-        let config = Config::open(&dir.join("config.json"))?;
-        let checkpoint = Checkpoint::open(dir)?;
-        let (variant, prefix) = variant::detect(checkpoint.names()).map_err(Error::Model)?;
-        let prefix = prefix.to_owned();
-        let checkpoint = checkpoint.below(&prefix)?;
-        variant.agree(&config).map_err(Error::Model)?;
+        let Opened { config, checkpoint, variant, .. } = Opened::new(dir)?;
         let head = task.head(HeadKind::detect(checkpoint.names()))?;
         let plan = plan.unwrap_or_else(|| Plan::usual(version.tier, config.head_width()));
         let kernels = Kernels::new(&config, variant, version, numerics, plan)
