@@ -52,14 +52,14 @@ pub fn rerank(args: &Rerank, quiet: bool) -> Result<(), Failure> {
     }))
 }
 
-/// The vectors of a text.
+/// The vectors of a text's tokens.
 #[derive(Serialize)]
-struct Vectors<'a> {
-    index: usize,
+pub struct Vectors<'a> {
+    pub index: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a Value>,
-    ids: &'a [u32],
-    embeddings: Vec<&'a [f32]>,
+    pub id: Option<&'a Value>,
+    pub ids: &'a [u32],
+    pub embeddings: Vec<&'a [f32]>,
 }
 
 /// `jinabert multi-vector`
@@ -75,7 +75,7 @@ pub fn multi_vector(args: &MultiVector, quiet: bool) -> Result<(), Failure> {
     let vectors = embedder.multi_vector(&texts, role);
     let vectors = vectors.map_err(|error| window::at_line(error, &items))?;
     let Some(query) = &args.query else {
-        return lines(items.iter().zip(&vectors).enumerate().map(|(index, (item, vectors))| {
+        return lines((0..).zip(items.iter().zip(&vectors)).map(|(index, (item, vectors))| {
             let embeddings = vectors.rows().collect();
             Vectors { index, id: item.id.as_ref(), ids: &vectors.ids, embeddings }
         }));
@@ -167,7 +167,7 @@ fn texts(items: &[Item]) -> Result<Vec<&str>, Failure> {
 }
 
 /// A line of JSON each.
-fn lines<T: Serialize>(records: impl Iterator<Item = T>) -> Result<(), Failure> {
+pub fn lines<T: Serialize>(records: impl Iterator<Item = T>) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     for record in records {
         serde_json::to_writer(&mut out, &record).map_err(io::Error::from)?;

@@ -5,14 +5,12 @@ use super::{
     args::{self, Embed, Encoding, Format},
     input::{Item, Items},
     npy, output,
+    tasks::{self, Vectors},
     window::{Job, Window},
 };
 use crate::{Embedder, batch::Tokens, precision::Precision};
-use serde::Serialize;
-use serde_json::Value;
 use std::{
     fs,
-    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -25,16 +23,6 @@ enum Sink {
     Lines,
     /// A file for each text.
     Directory(PathBuf),
-}
-
-/// The vectors of a text.
-#[derive(Serialize)]
-struct Line<'a> {
-    index: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a Value>,
-    ids: &'a [u32],
-    embeddings: Vec<&'a [f32]>,
 }
 
 /// Whether the options go together; before anything is opened.
@@ -118,15 +106,13 @@ fn write(
     let sequences: Vec<&Tokens> = tokens.iter().map(|(tokens, _)| *tokens).collect();
     let d = embedder.config().hidden as usize;
     let hidden = embedder.embed_each_token(&sequences).map_err(|e| window.at_line(e))?;
-    let mut out = io::stdout().lock();
     for ((item, tokens), values) in window.items.iter().zip(&sequences).zip(&hidden) {
         match sink {
             Sink::Lines => {
                 let embeddings = values.chunks_exact(d).collect();
                 let id = item.id.as_ref();
-                let line = Line { index: *index, id, ids: &tokens.ids, embeddings };
-                serde_json::to_writer(&mut out, &line).map_err(io::Error::from)?;
-                out.write_all(b"\n")?;
+                let line = Vectors { index: *index, id, ids: &tokens.ids, embeddings };
+                tasks::lines(std::iter::once(line))?;
             }
             Sink::Directory(dir) => {
                 let path = dir.join(format!("{index:06}.npy"));
@@ -137,6 +123,5 @@ fn write(
         }
         *index += 1;
     }
-    out.flush()?;
     Ok(tokens.iter().filter(|(tokens, full)| *full > tokens.len()).count())
 }
