@@ -10,14 +10,17 @@
 //! makes of its overlap is left out: those tokens saw more on their left before.  A chunk that
 //! crosses windows is the mean of its parts, each weighted by its tokens.
 
-use super::{Embedder, Output, Spans, Vector};
+use super::{
+    Embedder, OnLong, Output, Vector, Wanted,
+    forward::{Forward, Prepared},
+};
 use crate::{
     batch::Tokens,
     error::Error,
     text::{Chunk, Chunking},
 };
 use rayon::prelude::*;
-use std::ops::Range;
+use std::{iter, ops::Range};
 
 /// A chunk's embedding.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,15 +42,11 @@ pub struct EmbeddedChunks {
     pub truncated: Option<usize>,
 }
 
-/// A window of a sequence: a forward of its own.
-struct Window {
-    /// Which sequence.
+/// Whose the vectors of a forward are: a window of a sequence.
+struct Owner {
     sequence: usize,
-    tokens: Tokens,
-    /// Parts of the sequence's spans that this window owns, counted from its first token.
-    spans: Vec<Range<u32>>,
-    /// Whose parts they are.
-    of: Vec<usize>,
+    /// Which of its spans each belongs to, and what share of the span's tokens it is made of.
+    of: Vec<(usize, f64)>,
 }
 
 impl Embedder {
@@ -79,6 +78,22 @@ impl Embedder {
         texts: &[S],
         chunkings: &[&Chunking],
     ) -> Result<Vec<EmbeddedChunks>, Error> {
+        self.compute(self.prepare_chunks(texts, chunkings, self.wanted())?)
+    }
+
+    /// The vectors of the chunks of each text.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_chunks`], before anything is computed.
+    ///
+    /// # Panics
+    /// As [`Embedder::embed_chunks_of`].
+    pub fn prepare_chunks<S: AsRef<str> + Sync>(
+        &self,
+        texts: &[S],
+        chunkings: &[&Chunking],
+        wanted: Wanted,
+    ) -> Result<Prepared<Vec<EmbeddedChunks>>, Error> {
         assert_eq!(texts.len(), chunkings.len(), "chunkings of the texts");
         let tokenizer = self.tokenizer()?;
         let pairs = texts.par_iter().zip(chunkings).enumerate();
@@ -89,23 +104,28 @@ impl Embedder {
         let mut chunked = chunked.collect::<Result<Vec<_>, _>>()?;
         let lengths: Vec<usize> = chunked.iter().map(|text| text.tokens.len()).collect();
         for (index, (text, &tokens)) in chunked.iter_mut().zip(&lengths).enumerate() {
-            if tokens > self.limit && !self.windows() {
-                match self.cut() {
-                    Some(limit) => text.truncate(limit),
-                    None => return Err(Error::TooLong { index, tokens, limit: self.limit }),
+            if tokens > self.limit {
+                match wanted.on_long {
+                    OnLong::Window => {}
+                    OnLong::Truncate => text.truncate(self.limit),
+                    OnLong::Error => {
+                        return Err(Error::TooLong { index, tokens, limit: self.limit });
+                    }
                 }
             }
         }
-        let tokens: Vec<&Tokens> = chunked.iter().map(|text| &text.tokens).collect();
+        let tokens = chunked.iter().map(|text| text.tokens.clone()).collect();
         let spans = chunked.iter().map(|text| text.chunks.iter().map(|c| c.tokens.clone()));
         let spans: Vec<Vec<Range<usize>>> = spans.map(Iterator::collect).collect();
-        let vectors = self.embed_spans(&tokens, &spans)?;
-        let texts = chunked.into_iter().zip(vectors).zip(lengths).map(|((text, vectors), full)| {
-            let (tokens, pairs) = (text.tokens.len(), text.chunks.into_iter().zip(vectors));
-            let chunks = pairs.map(|(chunk, vector)| EmbeddedChunk { chunk, vector }).collect();
-            EmbeddedChunks { chunks, tokens, truncated: (full > tokens).then_some(full) }
-        });
-        Ok(texts.collect())
+        Ok(self.prepare_spans(tokens, spans, wanted)?.map(|vectors| {
+            let texts = chunked.into_iter().zip(vectors).zip(lengths);
+            let texts = texts.map(|((text, vectors), full)| {
+                let (tokens, pairs) = (text.tokens.len(), text.chunks.into_iter().zip(vectors));
+                let chunks = pairs.map(|(chunk, vector)| EmbeddedChunk { chunk, vector }).collect();
+                EmbeddedChunks { chunks, tokens, truncated: (full > tokens).then_some(full) }
+            });
+            texts.collect()
+        }))
     }
 
     /// Embeds spans of token lists, each list read as a whole, or in windows where it is over the
@@ -122,31 +142,42 @@ impl Embedder {
         sequences: &[&Tokens],
         spans: &[Vec<Range<usize>>],
     ) -> Result<Vec<Vec<Vector>>, Error> {
-        let windows = self.all_windows(sequences, spans)?;
-        let tokens: Vec<&Tokens> = windows.iter().map(|window| &window.tokens).collect();
-        let parts: Vec<Vec<Range<u32>>> = windows.iter().map(|w| w.spans.clone()).collect();
+        let sequences = sequences.iter().map(|&tokens| tokens.clone()).collect();
+        self.compute(self.prepare_spans(sequences, spans.to_vec(), self.wanted())?)
+    }
 
-        let dims = self.dims;
-        let mut sums: Vec<Vec<Vec<f64>>> =
-            spans.iter().map(|spans| vec![vec![0.0; dims]; spans.len()]).collect();
+    /// The vectors of spans of token lists.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_spans`], before anything is computed.
+    ///
+    /// # Panics
+    /// As [`Embedder::embed_spans`].
+    pub fn prepare_spans(
+        &self,
+        sequences: Vec<Tokens>,
+        spans: Vec<Vec<Range<usize>>>,
+        wanted: Wanted,
+    ) -> Result<Prepared<Vec<Vec<Vector>>>, Error> {
+        let (forwards, owners) = self.all_windows(&sequences, &spans, wanted)?;
+        let Wanted { dimensions: dims, normalize, .. } = wanted;
         let output = Output::Vectors { dims: dims as u32, normalize: false };
-        self.run(&tokens, output, Spans::Each(&parts), |members, _, values| {
-            let mut rows = values.chunks_exact(dims);
-            for window in members.iter().map(|&n| &windows[n]) {
-                for (&of, part) in window.of.iter().zip(&window.spans) {
-                    let row = rows.next().expect("a row for each span");
-                    let share = part.len() as f64 / spans[window.sequence][of].len() as f64;
-                    let sum = &mut sums[window.sequence][of];
+        Ok(Prepared::new(forwards, output, move |rows| {
+            let mut sums: Vec<Vec<Vec<f64>>> =
+                spans.iter().map(|spans| vec![vec![0.0; dims]; spans.len()]).collect();
+            for (owner, rows) in iter::zip(owners, rows) {
+                for (&(of, share), row) in iter::zip(&owner.of, rows.chunks_exact(dims)) {
+                    let sum = &mut sums[owner.sequence][of];
                     sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += share * f64::from(*x));
                 }
             }
-        })?;
-        let vector = |sum: Vec<f64>| {
-            let norm = sum.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-12);
-            let scale = if self.normalize { 1.0 / norm } else { 1.0 };
-            Vector(sum.into_iter().map(|x| (x * scale) as f32).collect())
-        };
-        Ok(sums.into_iter().map(|sums| sums.into_iter().map(vector).collect()).collect())
+            let vector = |sum: Vec<f64>| {
+                let norm = sum.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-12);
+                let scale = if normalize { 1.0 / norm } else { 1.0 };
+                Vector(sum.into_iter().map(|x| (x * scale) as f32).collect())
+            };
+            sums.into_iter().map(|sums| sums.into_iter().map(vector).collect()).collect()
+        }))
     }
 
     /// The last hidden state of every token of each list, \[T, D\] row-major, neither cut nor
@@ -156,37 +187,48 @@ impl Embedder {
     /// # Errors
     /// As [`Embedder::embed_tokens`].
     pub fn embed_each_token(&self, sequences: &[&Tokens]) -> Result<Vec<Vec<f32>>, Error> {
-        let d = self.config.hidden as usize;
+        let sequences = sequences.iter().map(|&tokens| tokens.clone()).collect();
+        self.compute(self.prepare_each_token(sequences, self.wanted())?)
+    }
+
+    /// The last hidden state of every token of each list.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_each_token`], before anything is computed.
+    pub fn prepare_each_token(
+        &self,
+        sequences: Vec<Tokens>,
+        wanted: Wanted,
+    ) -> Result<Prepared<Vec<Vec<f32>>>, Error> {
+        let (d, count) = (self.config.hidden as usize, sequences.len());
         let whole: Vec<_> = sequences.iter().map(|tokens| vec![0..tokens.len()]).collect();
-        let windows = self.all_windows(sequences, &whole)?;
-        let tokens: Vec<&Tokens> = windows.iter().map(|window| &window.tokens).collect();
-        let mut owned = vec![Vec::new(); windows.len()];
-        self.run(&tokens, Output::Tokens, Spans::Whole, |members, batch, values| {
-            for (&n, range) in members.iter().zip(&batch.cu_seqlens) {
-                let part = &windows[n].spans[0];
-                let [start, end] = [part.start, part.end].map(|row| (range + row) as usize * d);
-                owned[n] = values[start..end].to_vec();
+        let (forwards, owners) = self.all_windows(&sequences, &whole, wanted)?;
+        let owned = forwards.iter().map(|f| f.spans[0].start as usize * d).collect::<Vec<_>>();
+        Ok(Prepared::new(forwards, Output::Tokens, move |rows| {
+            let mut hidden = vec![Vec::new(); count];
+            for ((owner, mut rows), start) in owners.into_iter().zip(rows).zip(owned) {
+                let hidden: &mut Vec<f32> = &mut hidden[owner.sequence];
+                match hidden.is_empty() {
+                    true => *hidden = rows.split_off(start),
+                    false => hidden.extend_from_slice(&rows[start..]),
+                }
             }
-        })?;
-        let mut hidden = vec![Vec::new(); sequences.len()];
-        for (window, rows) in windows.iter().zip(owned) {
-            let hidden: &mut Vec<f32> = &mut hidden[window.sequence];
-            if hidden.is_empty() { *hidden = rows } else { hidden.extend(rows) }
-        }
-        Ok(hidden)
+            hidden
+        }))
     }
 
     /// Checks all sequences and their spans; every window of each, in order.
     fn all_windows(
         &self,
-        sequences: &[&Tokens],
+        sequences: &[Tokens],
         spans: &[Vec<Range<usize>>],
-    ) -> Result<Vec<Window>, Error> {
+        wanted: Wanted,
+    ) -> Result<(Vec<Forward>, Vec<Owner>), Error> {
         assert_eq!(sequences.len(), spans.len(), "spans of the sequences");
-        for (index, (tokens, spans)) in sequences.iter().zip(spans).enumerate() {
-            self.check_ids(index, tokens)?;
-            if !self.windows() {
-                self.check(index, tokens)?;
+        for (index, (tokens, spans)) in iter::zip(sequences, spans).enumerate() {
+            match wanted.on_long {
+                OnLong::Window => self.check_ids(index, tokens)?,
+                _ => self.check(index, tokens)?,
             }
             let within = |span: &&Range<usize>| span.start < span.end && span.end <= tokens.len();
             if let Some(span) = spans.iter().find(|span| !within(span)) {
@@ -195,27 +237,32 @@ impl Embedder {
             }
         }
         let windows =
-            (0..sequences.len()).flat_map(|n| self.windows_of(n, sequences[n], &spans[n]));
-        Ok(windows.collect())
+            (0..sequences.len()).flat_map(|n| self.windows_of(n, &sequences[n], &spans[n]));
+        Ok(windows.unzip())
     }
 
     /// The windows of one sequence that hold something of a span.
-    fn windows_of(&self, sequence: usize, tokens: &Tokens, spans: &[Range<usize>]) -> Vec<Window> {
+    fn windows_of(
+        &self,
+        sequence: usize,
+        tokens: &Tokens,
+        spans: &[Range<usize>],
+    ) -> Vec<(Forward, Owner)> {
         let mut windows = Vec::new();
         let mut owned = 0; // first token that no window owns
         while owned < tokens.len() {
             let start = owned.saturating_sub(self.overlap);
             let end = tokens.len().min(start + self.limit);
-            let part = |span: &Range<usize>| {
+            let part = |(n, span): (usize, &Range<usize>)| {
                 let (from, to) = (span.start.max(owned), span.end.min(end));
-                (from < to).then(|| (from - start) as u32..(to - start) as u32)
+                let share = to.saturating_sub(from) as f64 / span.len() as f64;
+                (from < to).then(|| ((n, share), (from - start) as u32..(to - start) as u32))
             };
-            let parts = spans.iter().enumerate().filter_map(|(n, span)| Some((n, part(span)?)));
-            let (of, spans): (Vec<_>, Vec<_>) = parts.unzip();
+            let (of, spans): (Vec<_>, Vec<_>) = spans.iter().enumerate().filter_map(part).unzip();
             if !of.is_empty() {
                 let (ids, type_ids) = (&tokens.ids[start..end], &tokens.type_ids[start..end]);
                 let tokens = Tokens { ids: ids.to_vec(), type_ids: type_ids.to_vec() };
-                windows.push(Window { sequence, tokens, spans, of });
+                windows.push((Forward { tokens, spans }, Owner { sequence, of }));
             }
             owned = end;
         }

@@ -40,6 +40,8 @@ pub(super) struct Loaded {
     pub(super) device: String,
     /// The device's default.
     pub(super) batch_tokens: usize,
+    /// Whether the processor computes.
+    pub(super) software: bool,
 }
 
 /// Opens the device and puts the model there.
@@ -54,12 +56,13 @@ pub(super) fn load(dir: &Path, options: &Options, config: &Config) -> Result<Loa
         tracing::warn!("computing in {}: {}", opened.version.dtype, opened.name);
     }
     let (gpu, cpu) = BATCH_TOKENS;
-    let batch_tokens = if opened.engine.caps().software { cpu } else { gpu };
+    let software = opened.engine.caps().software;
+    let batch_tokens = if software { cpu } else { gpu };
     let Options { skip_eps, deterministic, task, .. } = *options;
     let numerics = Numerics { skip_eps, deterministic };
     let choices = Choices { numerics, plan, task };
     let model = Model::open_with(dir, opened.engine, opened.version, choices)?;
-    Ok(Loaded { model, device: opened.name, batch_tokens })
+    Ok(Loaded { model, device: opened.name, batch_tokens, software })
 }
 
 /// What was found about the device, if it is for the tier that is asked for.

@@ -1,28 +1,30 @@
 //! The front door: a model directory, texts in, vectors out.
 
 mod chunks;
+mod forward;
 mod load;
 mod options;
 mod perplexity;
+mod prepare;
 mod tasks;
 
 use crate::{
-    batch::{self, PackedBatch, Tokens},
+    batch::Tokens,
     error::Error,
-    model::{Config, Model, Output, Task, Variant},
+    model::{Config, Head, Model, Output, Running, Task, Variant},
     recording::Span,
     text::{Tokenized, Tokenizer},
 };
 pub use chunks::{EmbeddedChunk, EmbeddedChunks};
+pub use forward::{Forward, Prepared, Submitted, Work};
 use load::Loaded;
-pub use options::{OnLong, Options, Pooling};
+pub use options::{End, OnLong, Options, Pooling, Wanted};
 pub use perplexity::{AtLength, Measure, Measured};
 use std::{
-    collections::VecDeque,
-    ops::{Deref, Range},
+    ops::Deref,
     panic::resume_unwind,
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
 };
 pub use tasks::{Candidate, Masked, Role, Score, TokenVectors};
@@ -73,30 +75,16 @@ pub struct Embedder {
     model: Mutex<Model>,
     config: Config,
     variant: &'static Variant,
-    dims: usize,
-    normalize: bool,
+    head: Arc<Head>,
+    wanted: Wanted,
     limit: usize,
-    on_long: OnLong,
     pooling: Pooling,
     overlap: usize,
     batch_tokens: usize,
     device: String,
+    software: bool,
     task: Task,
 }
-
-/// What of each sequence is pooled.
-#[derive(Clone, Copy)]
-enum Spans<'a> {
-    /// All of it.
-    Whole,
-    /// Its first token.
-    First,
-    /// These parts of each.
-    Each(&'a [Vec<Range<u32>>]),
-}
-
-/// Batches that are handed to the device before the one computed is waited for.
-const AHEAD: usize = 2;
 
 /// Texts that are tokenised while those before them are computed.
 const WINDOW: usize = 4096;
@@ -123,7 +111,7 @@ impl Embedder {
         let dir = dir.as_ref();
         // The cheap checks come first: a directory that is no model should not cost a device.
         let config = Config::open(&dir.join("config.json"))?;
-        let dims = dimensions(options.dimensions, config.hidden as usize)?;
+        let dimensions = dimensions(options.dimensions, config.hidden as usize)?;
         if !(0.0..1.0).contains(&options.skip_eps) {
             let eps = options.skip_eps;
             return Err(Error::Option(format!(
@@ -140,7 +128,7 @@ impl Embedder {
             (tokenizer.join().unwrap_or_else(|panic| resume_unwind(panic)), loaded)
         });
         let (tokenizer, limit) = tokenizer?;
-        let Loaded { model, device, batch_tokens } = loaded?;
+        let Loaded { model, device, batch_tokens, software } = loaded?;
         let device_limit = model.max_tokens();
         let (limit, overlap) = (limit.min(device_limit), options.overlap);
         if options.on_long == OnLong::Window && overlap >= limit {
@@ -150,14 +138,19 @@ impl Embedder {
         }
         Ok(Self {
             variant: model.variant(),
-            dims,
-            normalize: options.normalize,
+            head: model.head().clone(),
+            wanted: Wanted {
+                dimensions,
+                normalize: options.normalize,
+                on_long: options.on_long,
+                drop: End::Last,
+            },
             limit,
-            on_long: options.on_long,
             pooling: options.pooling,
             overlap,
             batch_tokens: options.batch_tokens.unwrap_or(batch_tokens).min(device_limit),
             device,
+            software,
             task: options.task,
             model: Mutex::new(model),
             tokenizer,
@@ -167,12 +160,28 @@ impl Embedder {
 
     /// Components of a vector.
     pub fn dim(&self) -> usize {
-        self.dims
+        self.wanted.dimensions
     }
 
     /// Longest text in tokens, special ones included.
     pub fn max_length(&self) -> usize {
         self.limit
+    }
+
+    /// Tokens of a batch, unless a single sequence has more.
+    pub fn batch_tokens(&self) -> usize {
+        self.batch_tokens
+    }
+
+    /// Batches that are worth handing to the device before the first of them is waited for: it is
+    /// never idle then, and what comes in between waits no longer than it must.
+    pub fn ahead(&self) -> usize {
+        if self.software { 1 } else { 2 }
+    }
+
+    /// What the model was opened for.
+    pub fn task(&self) -> Task {
+        self.task
     }
 
     /// What it runs on, for people.
@@ -223,7 +232,7 @@ impl Embedder {
     /// As [`Embedder::embed`].
     pub fn embed_counted<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Embedded>, Error> {
         if texts.len() <= WINDOW {
-            return self.embed_tokenized(&self.tokenize(texts)?);
+            return self.compute(self.prepare(texts, self.wanted)?);
         }
         let mut embedded = Vec::with_capacity(texts.len());
         thread::scope(|scope| {
@@ -234,21 +243,10 @@ impl Embedder {
             scope.spawn(move || texts.all(send));
             for tokenized in windows {
                 let tokenized = tokenized.map_err(|error| error.moved(|n| embedded.len() + n))?;
-                embedded.extend(self.embed_tokenized(&tokenized)?);
+                embedded.extend(self.compute(self.prepare_tokenized(tokenized, self.wanted)?)?);
             }
             Ok(embedded)
         })
-    }
-
-    fn embed_tokenized(&self, tokenized: &[Tokenized]) -> Result<Vec<Embedded>, Error> {
-        let tokens: Vec<&Tokens> = tokenized.iter().map(|text| &text.tokens).collect();
-        let vectors = self.embed_tokens(&tokens)?;
-        let embedded = tokenized.iter().zip(vectors).map(|(text, vector)| {
-            let tokens = text.tokens.len();
-            let truncated = (text.full_length > tokens).then_some(text.full_length);
-            Embedded { vector, tokens, truncated }
-        });
-        Ok(embedded.collect())
     }
 
     /// The tokens that the model reads for each text, special ones included.
@@ -256,9 +254,7 @@ impl Embedder {
     /// # Errors
     /// As [`Embedder::embed`].
     pub fn tokenize<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Tokenized>, Error> {
-        let tokenized = self.tokenizer()?.encode(texts, self.cut())?;
-        self.within(&tokenized)?;
-        Ok(tokenized)
+        self.tokenize_as(texts, self.wanted)
     }
 
     fn tokenizer(&self) -> Result<&Tokenizer, Error> {
@@ -268,27 +264,6 @@ impl Embedder {
         })
     }
 
-    /// Where long texts are cut.
-    fn cut(&self) -> Option<usize> {
-        (self.on_long == OnLong::Truncate).then_some(self.limit)
-    }
-
-    /// Whether long texts are read in windows.
-    fn windows(&self) -> bool {
-        self.on_long == OnLong::Window
-    }
-
-    fn within(&self, tokenized: &[Tokenized]) -> Result<(), Error> {
-        match tokenized.iter().position(|text| text.tokens.len() > self.limit) {
-            None => Ok(()),
-            Some(_) if self.windows() => Ok(()),
-            Some(index) => {
-                let tokens = tokenized[index].full_length;
-                Err(Error::TooLong { index, tokens, limit: self.limit })
-            }
-        }
-    }
-
     /// Embeds token lists, special tokens included by the caller, taken as given.
     ///
     /// # Errors
@@ -296,28 +271,8 @@ impl Embedder {
     /// limit unless it is to be read in windows (ids are never truncated), [`Error::Gpu`] if the
     /// device fails.
     pub fn embed_tokens(&self, sequences: &[&Tokens]) -> Result<Vec<Vector>, Error> {
-        if self.windows() && sequences.iter().any(|tokens| tokens.len() > self.limit) {
-            let end = |tokens: &&Tokens| match self.pooling {
-                Pooling::Mean => tokens.len(),
-                Pooling::Cls => 1.min(tokens.len()),
-            };
-            let whole: Vec<_> = sequences.iter().map(|tokens| vec![0..end(tokens)]).collect();
-            let vectors = self.embed_spans(sequences, &whole)?;
-            return Ok(vectors.into_iter().flatten().collect());
-        }
-        let output = Output::Vectors { dims: self.dims as u32, normalize: self.normalize };
-        let mut vectors = vec![Vector(Vec::new()); sequences.len()];
-        let spans = match self.pooling {
-            Pooling::Mean => Spans::Whole,
-            Pooling::Cls => Spans::First,
-        };
-        self.run(sequences, output, spans, |members, batch, values| {
-            assert_eq!(values.len(), batch.sequences() as usize * self.dims);
-            for (&n, vector) in members.iter().zip(values.chunks_exact(self.dims)) {
-                vectors[n] = Vector(vector.to_vec());
-            }
-        })?;
-        Ok(vectors)
+        let sequences = sequences.iter().map(|&tokens| tokens.clone()).collect();
+        self.compute(self.prepare_tokens(sequences, self.wanted)?)
     }
 
     /// How long each kernel takes for sequences of tokens, without anything that goes on between.
@@ -325,56 +280,15 @@ impl Embedder {
     /// # Errors
     /// As [`Embedder::embed_tokens`], and [`Error::NoGpu`] where the device cannot tell.
     pub fn profile(&self, sequences: &[&Tokens]) -> Result<Vec<Span>, Error> {
-        let output = Output::Vectors { dims: self.dims as u32, normalize: self.normalize };
+        let output = self.vectors(self.wanted);
+        let sequences: Vec<_> = sequences.iter().map(|&tokens| tokens.clone()).collect();
+        self.check_all(&sequences)?;
+        let forwards: Vec<_> = sequences.into_iter().map(Forward::whole).collect();
         let mut spans = Vec::new();
-        for (_, batch) in self.batches(sequences, Spans::Whole)? {
+        for batch in self.batches(&forwards) {
             spans.extend(self.model().profile(&batch, output)?);
         }
         Ok(spans)
-    }
-
-    /// Checks all sequences, and packs one batch after the other with its members.
-    fn batches<'a>(
-        &self,
-        sequences: &'a [&'a Tokens],
-        spans: Spans<'a>,
-    ) -> Result<impl Iterator<Item = (Vec<usize>, PackedBatch)> + 'a, Error> {
-        for (index, tokens) in sequences.iter().enumerate() {
-            self.check(index, tokens)?;
-        }
-        let lengths: Vec<usize> = sequences.iter().map(|tokens| tokens.len()).collect();
-        Ok(batch::plan(&lengths, self.batch_tokens).into_iter().map(move |members| {
-            let batch = PackedBatch::new(members.iter().map(|&n| sequences[n]));
-            let batch = tasks::spans_of(spans, batch, &members);
-            (members, batch)
-        }))
-    }
-
-    /// Runs all sequences in batches; `collect` receives the members of each batch and what it
-    /// returned.
-    fn run(
-        &self,
-        sequences: &[&Tokens],
-        output: Output,
-        spans: Spans,
-        mut collect: impl FnMut(&[usize], &PackedBatch, Vec<f32>),
-    ) -> Result<(), Error> {
-        // The device computes a batch while the next is packed and recorded.  On an error those
-        // under way are dropped: the device finishes them, and the next call waits its turn.
-        let mut under_way = VecDeque::new();
-        for (members, batch) in self.batches(sequences, spans)? {
-            let running = self.model().submit(&batch, output)?;
-            under_way.push_back((members, batch, running));
-            if under_way.len() > AHEAD
-                && let Some((members, batch, running)) = under_way.pop_front()
-            {
-                collect(&members, &batch, running.wait()?);
-            }
-        }
-        for (members, batch, running) in under_way {
-            collect(&members, &batch, running.wait()?);
-        }
-        Ok(())
     }
 
     fn check(&self, index: usize, tokens: &Tokens) -> Result<(), Error> {

@@ -93,3 +93,29 @@ pub enum OnLong {
     /// them make of it.  For embeddings only.
     Window,
 }
+
+/// What one call asks for, where that may differ from call to call: [`Embedder::wanted`] has what
+/// the [`Options`] say.
+///
+/// [`Embedder::wanted`]: crate::Embedder::wanted
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Leading components to keep, before the norm.
+    pub dimensions: usize,
+    /// Whether vectors have unit length.
+    pub normalize: bool,
+    /// What happens to a text over the limit.
+    pub on_long: OnLong,
+    /// Which end of it is dropped, for [`OnLong::Truncate`].
+    pub drop: End,
+}
+
+/// An end of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum End {
+    /// Its first tokens.
+    First,
+    /// Its last tokens.
+    #[default]
+    Last,
+}

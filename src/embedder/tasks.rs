@@ -1,6 +1,9 @@
 //! What a model with a head does: rerank, token vectors, masked tokens.
 
-use super::{Embedder, Output, Spans};
+use super::{
+    Embedder, Output, Wanted,
+    forward::{Forward, Prepared},
+};
 use crate::{
     batch::{self, PackedBatch, Tokens},
     error::Error,
@@ -8,7 +11,6 @@ use crate::{
     text::Tokenizer,
 };
 use rayon::prelude::*;
-use std::ops::Range;
 
 /// How well a document answers a query.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,26 +118,42 @@ impl Embedder {
         query: &str,
         documents: &[S],
     ) -> Result<Vec<Score>, Error> {
+        let scores = self.prepare_scores(query, documents, self.wanted())?;
+        let mut scores = self.compute(scores)?;
+        scores.sort_by(|a, b| b.logit.total_cmp(&a.logit));
+        Ok(scores)
+    }
+
+    /// The score of each document, in the order given.
+    ///
+    /// # Errors
+    /// As [`Embedder::rerank`], before anything is computed.
+    pub fn prepare_scores<S: AsRef<str> + Sync>(
+        &self,
+        query: &str,
+        documents: &[S],
+        wanted: Wanted,
+    ) -> Result<Prepared<Vec<Score>>, Error> {
         self.opened_for(Task::Rerank)?;
-        let labels = self.model().head().labels();
+        let labels = self.head.labels();
         if labels != 1 {
             return Err(Error::Model(format!(
                 "a classifier of {labels} labels gives no one score; a reranker has 1"
             )));
         }
-        let pairs = self.tokenizer()?.encode_pairs(query, documents, self.cut())?;
-        self.within(&pairs)?;
-        let tokens: Vec<&Tokens> = pairs.iter().map(|pair| &pair.tokens).collect();
-        let logits = self.classify_tokens(&tokens)?;
-        let scores = pairs.iter().zip(logits).enumerate().map(|(index, (pair, logits))| {
-            let logit = logits[0];
-            let (tokens, full) = (pair.tokens.len(), pair.full_length);
-            let score = (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32;
-            Score { index, logit, score, tokens, truncated: (full > tokens).then_some(full) }
-        });
-        let mut scores: Vec<_> = scores.collect();
-        scores.sort_by(|a, b| b.logit.total_cmp(&a.logit));
-        Ok(scores)
+        let pairs = self.tokenizer()?.encode_pairs(query, documents, self.cut(wanted))?;
+        self.within(&pairs, wanted)?;
+        let lengths: Vec<_> = pairs.iter().map(|p| (p.tokens.len(), p.full_length)).collect();
+        let tokens = pairs.into_iter().map(|pair| pair.tokens).collect();
+        Ok(self.prepare_classes(tokens)?.map(|logits| {
+            let scores = lengths.into_iter().zip(logits).enumerate();
+            let scores = scores.map(|(index, ((tokens, full), logits))| {
+                let logit = logits[0];
+                let score = (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32;
+                Score { index, logit, score, tokens, truncated: (full > tokens).then_some(full) }
+            });
+            scores.collect()
+        }))
     }
 
     /// The classifier's logits of each list of tokens; of a model opened for [`Task::Rerank`].
@@ -143,18 +161,27 @@ impl Embedder {
     /// # Errors
     /// As [`Embedder::embed_tokens`].
     pub fn classify_tokens(&self, sequences: &[&Tokens]) -> Result<Vec<Vec<f32>>, Error> {
+        let sequences = sequences.iter().map(|&tokens| tokens.clone()).collect();
+        self.compute(self.prepare_classes(sequences)?)
+    }
+
+    /// The classifier's logits of each list of tokens.
+    ///
+    /// # Errors
+    /// As [`Embedder::classify_tokens`], before anything is computed.
+    pub fn prepare_classes(
+        &self,
+        sequences: Vec<Tokens>,
+    ) -> Result<Prepared<Vec<Vec<f32>>>, Error> {
         self.opened_for(Task::Rerank)?;
-        let d = self.config.hidden as usize;
-        let output = Output::Vectors { dims: d as u32, normalize: false };
-        let mut rows = vec![0.0; sequences.len() * d];
-        self.run(sequences, output, Spans::First, |members, _, values| {
-            for (&n, row) in members.iter().zip(values.chunks_exact(d)) {
-                rows[n * d..][..d].copy_from_slice(row);
-            }
-        })?;
-        let model = self.model();
-        let logits = model.head().classify(&rows);
-        Ok(logits.chunks_exact(model.head().labels()).map(<[f32]>::to_vec).collect())
+        self.check_all(&sequences)?;
+        let output = Output::Vectors { dims: self.config.hidden, normalize: false };
+        let forwards = sequences.into_iter().map(Forward::first).collect();
+        let head = self.head.clone();
+        Ok(Prepared::new(forwards, output, move |rows| {
+            let logits = head.classify(&rows.concat());
+            logits.chunks_exact(head.labels()).map(<[f32]>::to_vec).collect()
+        }))
     }
 
     /// A unit vector for every token of each text; of a model opened for [`Task::MultiVector`].
@@ -198,16 +225,15 @@ impl Embedder {
     /// As [`Embedder::embed_tokens`].
     pub fn project_tokens(&self, sequences: &[&Tokens]) -> Result<Vec<TokenVectors>, Error> {
         self.opened_for(Task::MultiVector)?;
-        let dim = self.model().head().projected() as usize;
-        let ids = sequences.iter().map(|tokens| tokens.ids.clone());
+        let dim = self.head.projected() as usize;
+        let sequences: Vec<_> = sequences.iter().map(|&tokens| tokens.clone()).collect();
+        self.check_all(&sequences)?;
+        let ids: Vec<_> = sequences.iter().map(|tokens| tokens.ids.clone()).collect();
+        let forwards = sequences.into_iter().map(Forward::whole).collect();
+        let rows = self.compute(Prepared::new(forwards, Output::Projected, |rows| rows))?;
+        let vectors = ids.into_iter().zip(rows);
         let mut vectors: Vec<_> =
-            ids.map(|ids| TokenVectors { ids, dim, values: Vec::new() }).collect();
-        self.run(sequences, Output::Projected, Spans::Whole, |members, batch, values| {
-            for (&n, range) in members.iter().zip(batch.cu_seqlens.windows(2)) {
-                let rows = &values[range[0] as usize * dim..range[1] as usize * dim];
-                vectors[n].values = rows.to_vec();
-            }
-        })?;
+            vectors.map(|(ids, values)| TokenVectors { ids, dim, values }).collect();
         for row in vectors.iter_mut().flat_map(|v| v.values.chunks_exact_mut(dim)) {
             let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt().max(1e-12);
             row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
@@ -348,14 +374,4 @@ fn drop_punctuation(vectors: &mut TokenVectors, tokenizer: &Tokenizer) {
 fn log_sum_exp(logits: &[f32]) -> f64 {
     let most = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     most + logits.iter().map(|logit| (f64::from(*logit) - most).exp()).sum::<f64>().ln()
-}
-
-/// Whole sequences, or parts of them, as what is pooled.
-pub(super) fn spans_of(spans: Spans, batch: PackedBatch, members: &[usize]) -> PackedBatch {
-    let first: &[Range<u32>] = std::slice::from_ref(&(0..1));
-    match spans {
-        Spans::Whole => batch,
-        Spans::First => batch.with_spans(std::iter::repeat_n(first, members.len())),
-        Spans::Each(all) => batch.with_spans(members.iter().map(|&n| &all[n][..])),
-    }
 }

@@ -25,7 +25,7 @@ pub use heads::{Head, HeadKind, Task};
 pub use inspect::{Described, Inspection};
 use kernels::Kernels;
 use scratch::Scratch;
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 pub use variant::{Mlp, VARIANTS, Variant, kinds};
 use weights::Weights;
 
@@ -234,7 +234,7 @@ impl Model {
             false => jina_bert::record(&mut rec, k, w, s),
             true => jina_bert_code::record(&mut rec, k, w, s),
         }
-        match (output, &w.head) {
+        match (output, &*w.head) {
             (Output::Tokens, _) => {}
             (Output::Vectors { normalize, .. }, _) => {
                 let args = pool::Args { x: &s.x, spans: &s.spans, y: &s.y };
@@ -249,7 +249,7 @@ impl Model {
     }
 
     /// The head that was loaded.
-    pub fn head(&self) -> &Head {
+    pub fn head(&self) -> &Arc<Head> {
         &self.weights.head
     }
 

@@ -13,7 +13,7 @@ use crate::{
     kernels::{Tile, Version, linear_geglu},
     recording::{Engine, Format, Shape, Tensor},
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// A product's matrix and bias.
 pub struct Linear {
@@ -103,7 +103,7 @@ pub struct Weights {
     /// \[H\]
     pub slopes: Tensor,
     /// What follows.
-    pub head: Head,
+    pub head: Arc<Head>,
 }
 
 impl Weights {
@@ -131,7 +131,7 @@ impl Weights {
                 .map(|n| loader.layer(n, variant))
                 .collect::<Result<_, _>>()?,
             slopes: loader.upload([heads].into(), alibi::slopes(heads as usize).into())?,
-            head: loader.head(head)?,
+            head: Arc::new(loader.head(head)?),
         };
         loader.check_unused(variant)?;
         Ok(weights)

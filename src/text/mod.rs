@@ -4,4 +4,4 @@ mod chunk;
 mod tokenizer;
 
 pub use chunk::{Chunk, Chunked, Chunking};
-pub use tokenizer::{Parts, Tokenized, Tokenizer};
+pub use tokenizer::{Cut, Parts, Piece, Tokenized, Tokenizer};

@@ -3,7 +3,7 @@
 use super::chunk::{Chunked, Chunking, Places};
 use crate::{batch::Tokens, error::Error};
 use rayon::prelude::*;
-use std::path::Path;
+use std::{ops::Range, path::Path};
 use tokenizers::{Encoding, PostProcessor, TruncationDirection};
 
 /// A tokenizer with the truncation and padding blocks of its file switched off: lengths are ours to
@@ -22,6 +22,34 @@ pub struct Tokenized {
     pub full_length: usize,
 }
 
+/// Where long texts are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Tokens that are left, special ones included.
+    pub limit: usize,
+    /// Whether the text's first tokens are dropped instead of its last.
+    pub first: bool,
+}
+
+impl Cut {
+    fn from(self) -> TruncationDirection {
+        if self.first { TruncationDirection::Left } else { TruncationDirection::Right }
+    }
+}
+
+/// A token of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Its id.
+    pub id: u32,
+    /// As the vocabulary spells it.
+    pub token: String,
+    /// Whether the tokenizer put it there.
+    pub special: bool,
+    /// Its characters in the text, in Unicode code points.
+    pub chars: Range<usize>,
+}
+
 /// A text's own tokens, and the special ones that the tokenizer puts around them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
@@ -31,6 +59,26 @@ pub struct Parts {
     pub own: Vec<u32>,
     /// After them, `[SEP]` for most.
     pub after: Vec<u32>,
+}
+
+impl Parts {
+    /// A text's own tokens between these special ones, cut as texts are; special ones that are
+    /// there already are not added.
+    pub fn around(&self, ids: &[u32], cut: Option<Cut>) -> Tokenized {
+        let Self { before, after, .. } = self;
+        let own = match ids.strip_prefix(&before[..]).and_then(|ids| ids.strip_suffix(&after[..])) {
+            Some(own) if before.len() + after.len() > 0 => own,
+            _ => ids,
+        };
+        let special = before.len() + after.len();
+        let room = cut.map_or(own.len(), |cut| cut.limit.saturating_sub(special).min(own.len()));
+        let kept = match cut {
+            Some(Cut { first: true, .. }) => &own[own.len() - room..],
+            _ => &own[..room],
+        };
+        let ids = [before, kept, after].concat();
+        Tokenized { tokens: Tokens::new(ids), full_length: own.len() + special }
+    }
 }
 
 impl Tokenizer {
@@ -54,24 +102,26 @@ impl Tokenizer {
         self.special
     }
 
-    /// Tokenises texts on all cores, special tokens included, cutting each to `limit` tokens if
-    /// there is one.
+    /// Tokenises texts on all cores, special tokens included, cutting those that are too long.
     ///
-    /// A cut keeps the special tokens and drops the text's last ones.  The limit must leave room
-    /// for the special tokens.
+    /// A cut keeps the special tokens.  Its limit must leave room for them.
     ///
     /// # Errors
     /// [`Error::Input`] naming the text, if the tokenizer refuses it.
     pub fn encode<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
-        limit: Option<usize>,
+        cut: Option<Cut>,
     ) -> Result<Vec<Tokenized>, Error> {
         let encode = |(n, text): (usize, &S)| {
-            let encoded = self.encode_one(text.as_ref(), limit);
+            let encoded = self.encode_one(text.as_ref(), cut);
             encoded
                 .map_err(|e| Error::Input { index: n, what: format!("cannot be tokenised: {e}") })
         };
+        // One is not worth waiting for cores that are busy.
+        if let [text] = texts {
+            return Ok(vec![encode((0, text))?]);
+        }
         texts.par_iter().enumerate().map(encode).collect()
     }
 
@@ -87,8 +137,8 @@ impl Tokenizer {
         Ok(tokens(&encoding))
     }
 
-    /// Tokenises one text with each of some others as pairs on all cores, cutting the other so that
-    /// a pair has at most `limit` tokens if there is one.
+    /// Tokenises one text with each of some others as pairs on all cores, cutting the other of a
+    /// pair that is too long.
     ///
     /// # Errors
     /// [`Error::Model`] if the tokenizer has nothing to put between them; [`Error::Input`] naming
@@ -97,7 +147,7 @@ impl Tokenizer {
         &self,
         first: &str,
         others: &[S],
-        limit: Option<usize>,
+        cut: Option<Cut>,
     ) -> Result<Vec<Tokenized>, Error> {
         let refused = |index, e| Error::Input { index, what: format!("cannot be tokenised: {e}") };
         let first = self.inner.encode_fast(first, false).map_err(|e| refused(0, e))?;
@@ -110,14 +160,15 @@ impl Tokenizer {
             let mut other =
                 self.inner.encode_fast(other.as_ref(), false).map_err(|e| refused(n, e))?;
             let full_length = first.len() + other.len() + special;
-            if let Some(limit) = limit.filter(|limit| full_length > *limit) {
+            if let Some(cut) = cut.filter(|cut| full_length > cut.limit) {
+                let limit = cut.limit;
                 let room = limit.saturating_sub(first.len() + special);
                 if room == 0 {
                     let query = first.len() + special;
                     let what = format!("no room: the query alone has {query} tokens of {limit}");
                     return Err(Error::Input { index: n, what });
                 }
-                other.truncate(room, 0, TruncationDirection::Right);
+                other.truncate(room, 0, cut.from());
             }
             let pair = self.inner.post_process(first.clone(), Some(other), true);
             let pair = pair.map_err(|e| refused(n, e))?;
@@ -155,7 +206,36 @@ impl Tokenizer {
 
     /// The text of some ids, without special tokens.
     pub fn decode(&self, ids: &[u32]) -> String {
-        self.inner.decode(ids, true).unwrap_or_default()
+        self.decode_with(ids, false)
+    }
+
+    /// The text of some ids, with or without special tokens.
+    pub fn decode_with(&self, ids: &[u32], special: bool) -> String {
+        self.inner.decode(ids, !special).unwrap_or_default()
+    }
+
+    /// Whether these ids are what this tokenizer makes of some text, special tokens aside: ids of
+    /// another vocabulary hardly ever are.
+    pub fn made(&self, ids: &[u32]) -> bool {
+        let text = self.decode_with(ids, true);
+        self.inner.encode_fast(text, false).is_ok_and(|again| again.get_ids() == ids)
+    }
+
+    /// The tokens of a text, with or without the special ones around them.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the tokenizer refuses it.
+    pub fn pieces(&self, text: &str, special: bool) -> Result<Vec<Piece>, Error> {
+        let refused = |e| Error::Input { index: 0, what: format!("cannot be tokenised: {e}") };
+        let encoding = self.inner.encode_char_offsets(text, special).map_err(refused)?;
+        let own = encoding.get_sequence_ids();
+        let pieces = (0..encoding.len()).map(|n| Piece {
+            id: encoding.get_ids()[n],
+            token: encoding.get_tokens()[n].clone(),
+            special: own[n].is_none(),
+            chars: encoding.get_offsets()[n].0..encoding.get_offsets()[n].1,
+        });
+        Ok(pieces.collect())
     }
 
     /// Whether an id is a special token: one that texts do not produce.
@@ -195,11 +275,11 @@ impl Tokenizer {
         Ok(Chunked { chunks, after, tokens: tokens(&encoding) })
     }
 
-    fn encode_one(&self, text: &str, limit: Option<usize>) -> tokenizers::Result<Tokenized> {
+    fn encode_one(&self, text: &str, cut: Option<Cut>) -> tokenizers::Result<Tokenized> {
         let mut encoding = self.inner.encode_fast(text, false)?;
         let full_length = encoding.len() + self.special;
-        if let Some(limit) = limit {
-            encoding.truncate(limit.saturating_sub(self.special), 0, TruncationDirection::Right);
+        if let Some(cut) = cut {
+            encoding.truncate(cut.limit.saturating_sub(self.special), 0, cut.from());
         }
         let encoding: Encoding = self.inner.post_process(encoding, None, true)?;
         Ok(Tokenized { tokens: tokens(&encoding), full_length })

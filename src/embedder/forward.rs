@@ -1,0 +1,187 @@
+//! What is asked of the device, apart from who asks and what is made of it.
+
+use super::{Embedder, Error, Output, Running};
+use crate::batch::{self, PackedBatch, Tokens};
+use std::{collections::VecDeque, iter, ops::Range};
+
+/// Batches that are handed to the device before the one computed is waited for.
+const AHEAD: usize = 2;
+
+/// One sequence that the device runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    pub(super) tokens: Tokens,
+    /// What of it is pooled: a vector each.
+    pub(super) spans: Vec<Range<u32>>,
+}
+
+impl Forward {
+    /// All of it is pooled.
+    pub(super) fn whole(tokens: Tokens) -> Self {
+        Self { spans: vec![0..tokens.len() as u32], tokens }
+    }
+
+    /// Its first token stands for it.
+    pub(super) fn first(tokens: Tokens) -> Self {
+        Self { spans: vec![0..1], tokens }
+    }
+
+    /// Tokens of it, at least one.
+    pub fn tokens(&self) -> usize {
+        self.tokens.len()
+    }
+}
+
+/// Sequences that one call asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Work {
+    pub(super) forwards: Vec<Forward>,
+    pub(super) output: Output,
+}
+
+impl Work {
+    /// The sequences.
+    pub fn forwards(&self) -> &[Forward] {
+        &self.forwards
+    }
+
+    /// What each returns.  Sequences of one batch return the same.
+    pub fn output(&self) -> Output {
+        self.output
+    }
+
+    /// Tokens of all sequences together.
+    pub fn tokens(&self) -> usize {
+        self.forwards.iter().map(Forward::tokens).sum()
+    }
+}
+
+/// Turns what the device returned, the rows of each sequence, into what was asked for.
+type Finish<T> = Box<dyn FnOnce(Vec<Vec<f32>>) -> T + Send>;
+
+/// A call whose input has been read and checked: what the device is to do, and what is made of it.
+///
+/// [`Embedder::compute`] runs it; a [`Scheduler`](crate::scheduler::Scheduler) runs it together
+/// with what others ask for.
+pub struct Prepared<T> {
+    /// For the device.
+    pub work: Work,
+    finish: Finish<T>,
+}
+
+impl<T: 'static> Prepared<T> {
+    pub(super) fn new(
+        forwards: Vec<Forward>,
+        output: Output,
+        finish: impl FnOnce(Vec<Vec<f32>>) -> T + Send + 'static,
+    ) -> Self {
+        Self { work: Work { forwards, output }, finish: Box::new(finish) }
+    }
+
+    /// What is asked for, from the rows of each sequence in order.
+    pub fn finish(self, rows: Vec<Vec<f32>>) -> T {
+        (self.finish)(rows)
+    }
+
+    /// The two halves: for the device, and for what it returns.
+    pub fn split(self) -> (Work, impl FnOnce(Vec<Vec<f32>>) -> T + Send) {
+        (self.work, self.finish)
+    }
+
+    /// Makes something else of the same.
+    pub fn map<U: 'static>(self, map: impl FnOnce(T) -> U + Send + 'static) -> Prepared<U> {
+        let Self { work, finish } = self;
+        Prepared { work, finish: Box::new(|rows| map(finish(rows))) }
+    }
+}
+
+/// A batch under way.
+pub struct Submitted {
+    running: Running,
+    /// Elements of each sequence's rows.
+    sizes: Vec<usize>,
+}
+
+impl Submitted {
+    /// Waits for the rows of each sequence.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] if the device fails, or returns what is not finite.
+    pub fn wait(self) -> Result<Vec<Vec<f32>>, Error> {
+        let values = self.running.wait()?;
+        assert_eq!(values.len(), self.sizes.iter().sum::<usize>(), "elements of the rows");
+        let mut rest = &values[..];
+        let rows = self.sizes.into_iter().map(|size| {
+            let (rows, left) = rest.split_at(size);
+            rest = left;
+            rows.to_vec()
+        });
+        Ok(rows.collect())
+    }
+}
+
+impl Embedder {
+    /// Hands one batch to the device.  Sequences have passed the checks of what prepared them.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] if the device fails or runs out of memory.
+    pub fn submit(&self, forwards: &[&Forward], output: Output) -> Result<Submitted, Error> {
+        let rows = |forward: &&Forward| match output {
+            Output::Tokens => forward.tokens() * self.config.hidden as usize,
+            Output::Vectors { dims, .. } => forward.spans.len() * dims as usize,
+            Output::Projected => forward.tokens() * self.head.projected() as usize,
+        };
+        let sizes = forwards.iter().map(rows).collect();
+        let running = self.model().submit(&pack(forwards), output)?;
+        Ok(Submitted { running, sizes })
+    }
+
+    /// Runs what was prepared, in batches, longest sequences first.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] if the device fails.
+    pub fn compute<T: 'static>(&self, prepared: Prepared<T>) -> Result<T, Error> {
+        // The device computes a batch while the next is packed and recorded.  On an error those
+        // under way are dropped: the device finishes them, and the next call waits its turn.
+        let Work { forwards, output } = &prepared.work;
+        let mut all = vec![Vec::new(); forwards.len()];
+        let mut collect = |(members, submitted): (Vec<usize>, Submitted)| {
+            for (n, rows) in iter::zip(members, submitted.wait()?) {
+                all[n] = rows;
+            }
+            Ok::<_, Error>(())
+        };
+        let mut under_way = VecDeque::new();
+        for members in self.plan(forwards) {
+            let batch: Vec<&Forward> = members.iter().map(|&n| &forwards[n]).collect();
+            let submitted = self.submit(&batch, *output)?;
+            under_way.push_back((members, submitted));
+            if under_way.len() > AHEAD
+                && let Some(first) = under_way.pop_front()
+            {
+                collect(first)?;
+            }
+        }
+        under_way.into_iter().try_for_each(collect)?;
+        Ok(prepared.finish(all))
+    }
+
+    /// Which sequences make each batch.
+    fn plan(&self, forwards: &[Forward]) -> Vec<Vec<usize>> {
+        let lengths: Vec<usize> = forwards.iter().map(Forward::tokens).collect();
+        batch::plan(&lengths, self.batch_tokens)
+    }
+
+    /// The batches of some sequences, for [`Embedder::profile`].
+    pub(super) fn batches(&self, forwards: &[Forward]) -> impl Iterator<Item = PackedBatch> {
+        self.plan(forwards)
+            .into_iter()
+            .map(|members| pack(&members.iter().map(|&n| &forwards[n]).collect::<Vec<_>>()))
+    }
+}
+
+/// Sequences end to end.
+fn pack(forwards: &[&Forward]) -> PackedBatch {
+    PackedBatch::new(forwards.iter().map(|forward| &forward.tokens))
+        .with_spans(forwards.iter().map(|forward| &forward.spans[..]))
+}

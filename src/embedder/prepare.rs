@@ -1,0 +1,183 @@
+//! From texts to what the device is to do for them.
+
+use super::forward::{Forward, Prepared};
+use super::{Embedded, Embedder, End, Error, OnLong, Output, Pooling, Vector, Wanted};
+use crate::{
+    batch::Tokens,
+    text::{Cut, Piece, Tokenized},
+};
+use std::iter;
+
+impl Embedder {
+    /// What a call wants unless it says otherwise: as the [`Options`](super::Options) were.
+    pub fn wanted(&self) -> Wanted {
+        self.wanted
+    }
+
+    /// The tokens that the model reads for each text, special ones included.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed`].
+    pub fn tokenize_as<S: AsRef<str> + Sync>(
+        &self,
+        texts: &[S],
+        wanted: Wanted,
+    ) -> Result<Vec<Tokenized>, Error> {
+        let tokenized = self.tokenizer()?.encode(texts, self.cut(wanted))?;
+        self.within(&tokenized, wanted)?;
+        Ok(tokenized)
+    }
+
+    /// The tokens that the model reads for texts of which a caller has the ids: the special ones
+    /// are added unless they are there, and long texts are cut as texts are.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_tokens`].
+    pub fn tokenize_ids(
+        &self,
+        texts: &[Vec<u32>],
+        wanted: Wanted,
+    ) -> Result<Vec<Tokenized>, Error> {
+        let tokenizer = self.tokenizer()?;
+        let parts = tokenizer.encode_parts("")?;
+        let tokenized: Vec<Tokenized> =
+            texts.iter().map(|ids| parts.around(ids, self.cut(wanted))).collect();
+        for (index, text) in tokenized.iter().enumerate() {
+            self.check_ids(index, &text.tokens)?;
+        }
+        self.within(&tokenized, wanted)?;
+        Ok(tokenized)
+    }
+
+    /// Whether token ids are what the model's tokenizer makes of some text.
+    pub fn made(&self, ids: &[u32]) -> bool {
+        self.tokenizer().is_ok_and(|tokenizer| tokenizer.made(ids))
+    }
+
+    /// The tokens that the model reads for texts and pairs of texts.
+    ///
+    /// # Errors
+    /// As [`Embedder::rerank`].
+    pub fn tokenize_sequences(
+        &self,
+        sequences: &[(String, Option<String>)],
+        wanted: Wanted,
+    ) -> Result<Vec<Tokens>, Error> {
+        let tokens = |(index, (first, second)): (usize, &(String, Option<String>))| {
+            let cut = self.cut(wanted);
+            let tokenized = match second {
+                None => self.tokenizer()?.encode(&[first], cut),
+                Some(second) => self.tokenizer()?.encode_pairs(first, &[second], cut),
+            };
+            let tokenized = tokenized.and_then(|one| self.within(&one, wanted).map(|()| one));
+            Ok(tokenized.map_err(|error| error.moved(|_| index))?.remove(0).tokens)
+        };
+        sequences.iter().enumerate().map(tokens).collect()
+    }
+
+    /// The tokens of a text, with or without the special ones around them.
+    ///
+    /// # Errors
+    /// As [`Embedder::tokenize`].
+    pub fn pieces(&self, text: &str, special: bool) -> Result<Vec<Piece>, Error> {
+        self.tokenizer()?.pieces(text, special)
+    }
+
+    /// The text of token ids, with or without special tokens.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if there is no tokenizer.
+    pub fn decode(&self, ids: &[u32], special: bool) -> Result<String, Error> {
+        Ok(self.tokenizer()?.decode_with(ids, special))
+    }
+
+    /// Where long texts are cut.
+    pub(super) fn cut(&self, wanted: Wanted) -> Option<Cut> {
+        let Wanted { on_long, drop, .. } = wanted;
+        (on_long == OnLong::Truncate)
+            .then_some(Cut { limit: self.limit, first: drop == End::First })
+    }
+
+    pub(super) fn within(&self, tokenized: &[Tokenized], wanted: Wanted) -> Result<(), Error> {
+        match tokenized.iter().position(|text| text.tokens.len() > self.limit) {
+            None => Ok(()),
+            Some(_) if wanted.on_long == OnLong::Window => Ok(()),
+            Some(index) => {
+                let tokens = tokenized[index].full_length;
+                Err(Error::TooLong { index, tokens, limit: self.limit })
+            }
+        }
+    }
+
+    /// A vector for each text.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed`], before anything is computed.
+    pub fn prepare<S: AsRef<str> + Sync>(
+        &self,
+        texts: &[S],
+        wanted: Wanted,
+    ) -> Result<Prepared<Vec<Embedded>>, Error> {
+        self.prepare_tokenized(self.tokenize_as(texts, wanted)?, wanted)
+    }
+
+    /// A vector for each text that has been tokenised.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_tokens`], before anything is computed.
+    pub fn prepare_tokenized(
+        &self,
+        tokenized: Vec<Tokenized>,
+        wanted: Wanted,
+    ) -> Result<Prepared<Vec<Embedded>>, Error> {
+        let lengths = tokenized.iter().map(|text| (text.tokens.len(), text.full_length));
+        let lengths: Vec<_> = lengths.collect();
+        let tokens = tokenized.into_iter().map(|text| text.tokens).collect();
+        Ok(self.prepare_tokens(tokens, wanted)?.map(|vectors| {
+            let embedded = iter::zip(lengths, vectors).map(|((tokens, full), vector)| Embedded {
+                vector,
+                tokens,
+                truncated: (full > tokens).then_some(full),
+            });
+            embedded.collect()
+        }))
+    }
+
+    /// A vector for each list of tokens, special ones included by the caller.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_tokens`], before anything is computed.
+    pub fn prepare_tokens(
+        &self,
+        sequences: Vec<Tokens>,
+        wanted: Wanted,
+    ) -> Result<Prepared<Vec<Vector>>, Error> {
+        let windows = wanted.on_long == OnLong::Window;
+        if windows && sequences.iter().any(|tokens| tokens.len() > self.limit) {
+            let end = |tokens: &Tokens| match self.pooling {
+                Pooling::Mean => tokens.len(),
+                Pooling::Cls => 1.min(tokens.len()),
+            };
+            let whole: Vec<_> = sequences.iter().map(|tokens| vec![0..end(tokens)]).collect();
+            let prepared = self.prepare_spans(sequences, whole, wanted)?;
+            return Ok(prepared.map(|vectors| vectors.into_iter().flatten().collect()));
+        }
+        self.check_all(&sequences)?;
+        let forward = match self.pooling {
+            Pooling::Mean => Forward::whole,
+            Pooling::Cls => Forward::first,
+        };
+        let output = self.vectors(wanted);
+        let forwards = sequences.into_iter().map(forward).collect();
+        Ok(Prepared::new(forwards, output, |rows| rows.into_iter().map(Vector).collect()))
+    }
+
+    /// What the device returns for vectors.
+    pub(super) fn vectors(&self, wanted: Wanted) -> Output {
+        Output::Vectors { dims: wanted.dimensions as u32, normalize: wanted.normalize }
+    }
+
+    pub(super) fn check_all(&self, sequences: &[Tokens]) -> Result<(), Error> {
+        sequences.iter().enumerate().try_for_each(|(index, tokens)| self.check(index, tokens))
+    }
+}
