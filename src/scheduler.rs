@@ -1,0 +1,328 @@
+//! Continuous batching: sequences of many callers in common batches.
+//!
+//! One thread hands batches to the device, each within the model's token budget.  What comes next
+//! is decided anew for every batch, so that a call of two thousand texts does not hold up a query
+//! for longer than the batch that is computed:
+//!
+//! * Calls of few tokens, a quarter of a batch at most, are *short*: they go first, in their order,
+//!   and share their batches with each other only.  While there are others, every second batch is
+//!   theirs.
+//! * Of the others the one that has had the fewest tokens computed is next, and the rest of its
+//!   batch is filled from the one after it.
+//!
+//! A call whose [`Ticket`] is dropped leaves the queue.  If a batch fails, each call in it is run
+//! again on its own, so that it fails for its own faults only.
+
+use crate::{
+    embedder::{Embedder, Forward, Work},
+    error::Error,
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    iter,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+/// What a call gets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Done {
+    /// The rows of each sequence, for [`Prepared::finish`](crate::Prepared::finish).
+    pub rows: Vec<Vec<f32>>,
+    /// How long it waited before its first batch.
+    pub queued: Duration,
+    /// From then on.
+    pub computed: Duration,
+}
+
+/// A batch that was run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Sequences in it.
+    pub sequences: usize,
+    /// Tokens of them together.
+    pub tokens: usize,
+}
+
+/// Called once, on the scheduler's thread.
+type Reply = Box<dyn FnOnce(Result<Done, Error>) + Send>;
+
+/// Runs what many callers ask of one model.
+pub struct Scheduler {
+    shared: Arc<Shared>,
+    worker: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    embedder: Arc<Embedder>,
+    queue: Mutex<Queue>,
+    /// There is work, or no more will come.
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// By number, so in order of arrival.
+    calls: BTreeMap<u64, Call>,
+    next: u64,
+    /// Whether the last batch was of short calls.
+    short_last: bool,
+    closing: bool,
+}
+
+struct Call {
+    work: Arc<Work>,
+    /// Its sequences, longest first.
+    order: Vec<usize>,
+    /// How many of them are in a batch already.
+    begun: usize,
+    /// Tokens of those, counted on from the least that another call had when it arrived.
+    served: usize,
+    short: bool,
+    rows: Vec<Vec<f32>>,
+    /// Sequences without rows.
+    missing: usize,
+    arrived: Instant,
+    started: Option<Instant>,
+    reply: Reply,
+}
+
+/// One sequence in a batch.
+struct Member {
+    call: u64,
+    work: Arc<Work>,
+    index: usize,
+}
+
+impl Member {
+    fn forward(&self) -> &Forward {
+        &self.work.forwards()[self.index]
+    }
+}
+
+/// A call in the queue.  Dropped, it is cancelled; what the device has begun it finishes.
+#[must_use = "a call whose ticket is dropped is cancelled"]
+pub struct Ticket {
+    shared: Arc<Shared>,
+    call: u64,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.shared.queue().calls.remove(&self.call);
+    }
+}
+
+impl Scheduler {
+    /// Starts the thread; `observe` hears of every batch that was run.
+    pub fn new(
+        embedder: Arc<Embedder>,
+        observe: impl Fn(Batch) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared { embedder, queue: Mutex::default(), wake: Condvar::new() });
+        let worker = thread::Builder::new().name("jinabert-scheduler".to_owned()).spawn({
+            let shared = shared.clone();
+            move || shared.serve(observe)
+        })?;
+        Ok(Self { shared, worker: Some(worker) })
+    }
+
+    /// The model.
+    pub fn embedder(&self) -> &Arc<Embedder> {
+        &self.shared.embedder
+    }
+
+    /// Puts a call into the queue.  `reply` is called on the scheduler's thread and should hand
+    /// over what it gets and return.
+    pub fn submit(
+        &self,
+        work: Work,
+        reply: impl FnOnce(Result<Done, Error>) + Send + 'static,
+    ) -> Ticket {
+        let lengths: Vec<usize> = work.forwards().iter().map(Forward::tokens).collect();
+        let mut order: Vec<usize> = (0..lengths.len()).collect();
+        order.sort_by_key(|&n| std::cmp::Reverse(lengths[n]));
+        if order.is_empty() {
+            let zero = Duration::ZERO;
+            reply(Ok(Done { rows: Vec::new(), queued: zero, computed: zero }));
+            return Ticket { shared: self.shared.clone(), call: u64::MAX };
+        }
+        let mut call = Call {
+            short: work.tokens() <= self.embedder().batch_tokens() / 4,
+            rows: vec![Vec::new(); lengths.len()],
+            missing: lengths.len(),
+            work: Arc::new(work),
+            order,
+            begun: 0,
+            served: 0,
+            arrived: Instant::now(),
+            started: None,
+            reply: Box::new(reply),
+        };
+        let mut queue = self.shared.queue();
+        // It takes its turns from now on, and is owed nothing for the time before.
+        let others = queue.calls.values().filter(|other| !other.short);
+        call.served = others.map(|other| other.served).min().unwrap_or(0);
+        let number = queue.next;
+        queue.next += 1;
+        queue.calls.insert(number, call);
+        self.shared.wake.notify_one();
+        Ticket { shared: self.shared.clone(), call: number }
+    }
+
+    /// Calls that wait or are computed.
+    pub fn calls(&self) -> usize {
+        self.shared.queue().calls.len()
+    }
+}
+
+/// Waits for the calls that were accepted.
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        self.shared.queue().closing = true;
+        self.shared.wake.notify_one();
+        if let Some(worker) = self.worker.take() {
+            // It catches what panics in a batch.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Queue {
+    /// The next batch of at most `budget` tokens, or of one sequence.
+    fn pick(&mut self, budget: usize) -> Vec<Member> {
+        let waiting = |call: &&mut Call| call.begun < call.order.len();
+        let (mut short, mut long): (Vec<_>, Vec<_>) =
+            self.calls.iter_mut().filter(|(_, call)| waiting(&call)).partition(|(_, c)| c.short);
+        long.sort_by_key(|(_, call)| call.served); // stable: in order of arrival
+        self.short_last = long.is_empty() || !short.is_empty() && !self.short_last;
+        let calls = if self.short_last { &mut short } else { &mut long };
+        let output = calls.first().map(|(_, call)| call.work.output());
+        let (mut batch, mut room) = (Vec::new(), budget);
+        for (number, call) in calls {
+            if Some(call.work.output()) != output {
+                continue;
+            }
+            while let Some(&index) = call.order.get(call.begun) {
+                let tokens = call.work.forwards()[index].tokens();
+                if tokens > room && !batch.is_empty() {
+                    break;
+                }
+                room = room.saturating_sub(tokens);
+                batch.push(Member { call: **number, work: call.work.clone(), index });
+                call.begun += 1;
+                call.served += tokens;
+                call.started.get_or_insert_with(Instant::now);
+            }
+        }
+        batch
+    }
+
+    /// Keeps the rows of a batch, and answers the calls that have all of theirs.
+    fn keep(&mut self, batch: &[Member], rows: Vec<Vec<f32>>) -> Vec<(Reply, Result<Done, Error>)> {
+        let mut done = Vec::new();
+        for (member, rows) in iter::zip(batch, rows) {
+            let Some(call) = self.calls.get_mut(&member.call) else { continue };
+            call.rows[member.index] = rows;
+            call.missing -= 1;
+            if call.missing == 0
+                && let Some(call) = self.calls.remove(&member.call)
+            {
+                let started = call.started.unwrap_or(call.arrived);
+                let (queued, computed) = (started - call.arrived, started.elapsed());
+                done.push((call.reply, Ok(Done { rows: call.rows, queued, computed })));
+            }
+        }
+        done
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread.
+    fn serve(&self, observe: impl Fn(Batch)) {
+        let mut under_way = VecDeque::new();
+        loop {
+            while under_way.len() < self.embedder.ahead() {
+                let Some(batch) = self.next(under_way.is_empty()) else { break };
+                let sequences = batch.len();
+                let tokens = batch.iter().map(|member| member.forward().tokens()).sum();
+                observe(Batch { sequences, tokens });
+                let submitted = self.guarded(|| {
+                    let forwards: Vec<&Forward> = batch.iter().map(Member::forward).collect();
+                    self.embedder.submit(&forwards, batch[0].work.output())
+                });
+                under_way.push_back((batch, submitted));
+            }
+            let Some((batch, submitted)) = under_way.pop_front() else { return };
+            match submitted.and_then(|submitted| self.guarded(|| submitted.wait())) {
+                Ok(rows) => self.answer(&batch, rows),
+                Err(error) => self.apart(batch, error),
+            }
+        }
+    }
+
+    /// The next batch, waited for if `idle`; `None` if there is none now or, idle, ever.
+    fn next(&self, idle: bool) -> Option<Vec<Member>> {
+        let mut queue = self.queue();
+        loop {
+            let batch = queue.pick(self.embedder.batch_tokens());
+            if !batch.is_empty() {
+                return Some(batch);
+            }
+            if !idle || queue.closing {
+                return None;
+            }
+            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// A panic of one batch is the failure of that batch.
+    fn guarded<T>(&self, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+            let what = panic.downcast_ref::<String>().map(String::as_str);
+            let what = what.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+            tracing::error!("a batch was given up: {what}");
+            Err(Error::Gpu("a batch was given up: an internal error".to_owned()))
+        })
+    }
+
+    fn answer(&self, batch: &[Member], rows: Vec<Vec<f32>>) {
+        let done = self.queue().keep(batch, rows);
+        for (reply, result) in done {
+            reply(result);
+        }
+    }
+
+    /// Runs what each call has in a batch that failed on its own.
+    fn apart(&self, batch: Vec<Member>, error: Error) {
+        let mut calls: BTreeMap<u64, Vec<Member>> = BTreeMap::new();
+        for member in batch {
+            calls.entry(member.call).or_default().push(member);
+        }
+        if let (1, Some((&number, _))) = (calls.len(), calls.first_key_value()) {
+            return self.fail(number, error);
+        }
+        tracing::warn!("a batch of {} calls failed, each is run again: {error}", calls.len());
+        for (number, members) in calls {
+            let forwards: Vec<&Forward> = members.iter().map(Member::forward).collect();
+            let output = members[0].work.output();
+            match self.guarded(|| self.embedder.submit(&forwards, output)?.wait()) {
+                Ok(rows) => self.answer(&members, rows),
+                Err(error) => self.fail(number, error),
+            }
+        }
+    }
+
+    fn fail(&self, number: u64, error: Error) {
+        let call = self.queue().calls.remove(&number);
+        if let Some(call) = call {
+            (call.reply)(Err(error));
+        }
+    }
+}
