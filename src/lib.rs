@@ -41,13 +41,17 @@ pub mod precision;
 pub mod probe;
 pub mod recording;
 pub mod reference;
+pub mod scheduler;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod text;
 pub mod tune;
 
 pub use device::Device;
 pub use embedder::{
-    AtLength, Candidate, Embedded, EmbeddedChunk, EmbeddedChunks, Embedder, Masked, Measure,
-    Measured, OnLong, Options, Pooling, Role, Score, TokenVectors, Vector,
+    AtLength, Candidate, Embedded, EmbeddedChunk, EmbeddedChunks, Embedder, End, Forward, Masked,
+    Measure, Measured, OnLong, Options, Pooling, Prepared, Role, Score, Submitted, TokenVectors,
+    Vector, Wanted, Work,
 };
 pub use error::Error;
 pub use model::Task;

@@ -1,5 +1,7 @@
 //! What may be typed.
 
+#[cfg(feature = "server")]
+use super::serve_args::Serve;
 use super::{
     bench_args::{Bench, seconds},
     task_args::{FillMask, MultiVector, Perplexity, Rerank},
@@ -27,6 +29,7 @@ Examples:
   jinabert doctor                                        is every device right?
   jinabert bench                                         how fast is it?
   jinabert pull jinaai/jina-embeddings-v2-base-en        a model from the Hugging Face hub
+  jinabert serve                                         for OpenAI's clients: 127.0.0.1:8080/v1
 
 Exit codes:
    0  success                   66  missing or bad model, unreadable input
@@ -70,10 +73,24 @@ pub enum Command {
     Pull(Pull),
     /// Say what a model is: graph, head, sizes, tokenizer, pooling, licence; nothing is computed.
     Info(Info),
+    /// Answer embedding clients over HTTP: OpenAI's, Jina's, Cohere's, text-embeddings-inference's.
+    #[cfg(feature = "server")]
+    Serve(Serve),
     /// Time a device: its own limits, every kernel under them, the whole model.
     Bench(Bench),
     /// Fit kernels to a GPU: find the fastest tier and tiles for a model, and keep them.
     Tune(Tune),
+}
+
+impl Command {
+    /// Whether what happens is said in lines of JSON.
+    pub fn json_log(&self) -> bool {
+        #[cfg(feature = "server")]
+        if let Self::Serve(serve) = self {
+            return serve.json_output;
+        }
+        false
+    }
 }
 
 /// Where a model is.

@@ -56,6 +56,10 @@ pub enum Failure {
     /// The output could not be written to its end.
     #[error("writing failed: {0}")]
     Write(#[from] io::Error),
+    /// Serving could not begin.
+    #[cfg(feature = "server")]
+    #[error("{0}")]
+    Serve(crate::server::Failure),
     /// A device does not compute what it should.
     #[error("{0} of {1} checks failed")]
     Doctor(usize, usize),
@@ -66,6 +70,8 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Engine(error) => error.exit_code(),
+            #[cfg(feature = "server")]
+            Self::Serve(_) => 69,
             Self::Doctor(..) => 1,
             Self::Usage(_) => 2,
             Self::Item { .. } | Self::Text { .. } | Self::File { .. } => 65,

@@ -1,5 +1,5 @@
 //! The command line: `jinabert embed`, `similarity`, `rerank`, `multi-vector`, `fill-mask`,
-//! `perplexity`, `devices`, `doctor`, `bench`, `tune`, `pull`, `info`.
+//! `perplexity`, `devices`, `doctor`, `bench`, `tune`, `pull`, `info`, `serve`.
 
 mod args;
 mod bench;
@@ -17,6 +17,10 @@ mod output;
 mod perplexity;
 mod precision;
 mod pull;
+#[cfg(feature = "server")]
+mod serve;
+#[cfg(feature = "server")]
+mod serve_args;
 mod shipped;
 mod similarity;
 mod source;
@@ -38,13 +42,11 @@ pub fn main() -> ExitCode {
     // The device is in the table already.
     let quiet = args.quiet || matches!(args.command, Command::Bench(_) | Command::Tune(_));
     let level = if quiet { tracing::Level::WARN } else { tracing::Level::INFO };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .without_time()
-        .with_target(false)
-        .with_level(false)
-        .init();
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    match args.command.json_log() {
+        true => log.json().init(),
+        false => log.without_time().with_target(false).with_level(false).init(),
+    }
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -72,6 +74,8 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Info(info) => info::run(&info, args.quiet),
         Command::Pull(pull) => pull::run(&pull, args.quiet),
+        #[cfg(feature = "server")]
+        Command::Serve(serve) => serve::run(serve, args.quiet),
         Command::Bench(bench) => bench::run(&bench, args.quiet),
         Command::Tune(tune) => tune::run(&tune, args.quiet),
     }

@@ -3,7 +3,7 @@
 use crate::{error::Error, kernels::attention::MAX_HEAD_WIDTH, reference::Activation};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 /// The sizes and switches of a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,8 @@ pub struct Config {
     pub gated: Option<bool>,
     /// Whether the file says that positions are linear biases; it may leave it to the names.
     pub alibi: bool,
+    /// `id2label`: what the classes of a classifier are called, in order; empty if it does not say.
+    pub labels: Vec<String>,
     /// `max_position_embeddings`: how long a text the publisher declares.  ALiBi itself has no
     /// limit.
     pub max_length: usize,
@@ -56,6 +58,14 @@ struct File {
     window_size: Option<Vec<i64>>,
     #[serde(default = "published")]
     max_position_embeddings: usize,
+    #[serde(default)]
+    id2label: BTreeMap<String, String>,
+}
+
+impl File {
+    fn labels(&mut self) -> Vec<String> {
+        (0..self.id2label.len()).map_while(|n| self.id2label.remove(&n.to_string())).collect()
+    }
 }
 
 /// What config.json of jinaai/jina-bert-flash-implementation says.  A jina-clip's config names that
@@ -137,7 +147,8 @@ impl Config {
         if let (Some(clip), Some(text)) = (value.as_object(), text) {
             value = text_tower(clip, text)?;
         }
-        let file: File = serde_json::from_value(value).map_err(|e| e.to_string())?;
+        let mut file: File = serde_json::from_value(value).map_err(|e| e.to_string())?;
+        let labels = file.labels();
         if let Some(kind) = file.position_embedding_type.as_deref().filter(|kind| *kind != "alibi")
         {
             return Err(format!(
@@ -181,6 +192,7 @@ impl Config {
                 None => file.mlp_type.map(|kind| kind == "glu"),
             },
             alibi: file.position_embedding_type.is_some(),
+            labels,
             max_length: file.max_position_embeddings,
         };
         config.check()?;

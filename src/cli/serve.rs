@@ -1,0 +1,110 @@
+//! `jinabert serve`
+
+use super::{
+    Failure,
+    args::{HubArgs, Source},
+    serve_args::Serve,
+    source,
+};
+use crate::{
+    Error, Options,
+    server::{self, Limits, ModelSource},
+};
+use std::net::{SocketAddr, ToSocketAddrs};
+
+/// Bytes of all bodies under way together, and numbers in one answer that has them for every token:
+/// room for a text of 8,192 tokens in the largest model.
+const PAYLOADS: usize = 512 << 20;
+const ANSWER: usize = 16 << 20;
+
+/// Serves until it is told to end.
+pub fn run(args: Serve, quiet: bool) -> Result<(), Failure> {
+    let models = models(&args, quiet)?;
+    let embedding = options(&args)?;
+    let addresses: Vec<SocketAddr> = (&args.host[..], args.port)
+        .to_socket_addrs()
+        .map_err(|e| Failure::Usage(format!("--host {}: {e}", args.host)))?
+        .collect();
+    let origins = args.cors_allow_origin.iter().map(|origin| {
+        let bad = |_| Failure::Usage(format!("--cors-allow-origin `{origin}` is no origin"));
+        origin.parse().map_err(bad)
+    });
+    if args.api_key.iter().any(|key| key.is_empty()) {
+        return Err(Failure::Usage("--api-key: an empty key opens no door".to_owned()));
+    }
+    let open = addresses.iter().any(|address| !address.ip().is_loopback());
+    if open && args.api_key.is_empty() {
+        tracing::warn!(
+            "warning: {} is not this machine alone, and no --api-key is set: whoever reaches the port may \
+             use it",
+            args.host
+        );
+    }
+    let serve = server::Serve {
+        models,
+        embedding,
+        addresses,
+        origins: origins.collect::<Result<_, _>>()?,
+        keys: args.api_key,
+        limits: Limits {
+            concurrent_requests: args.max_concurrent_requests as usize,
+            client_batch: args.max_client_batch_size as usize,
+            payload: args.payload_limit as usize,
+            payloads: PAYLOADS.max(2 * args.payload_limit as usize),
+            connections: args.max_connections as usize,
+            answer: ANSWER,
+        },
+        auto_truncate: args.auto_truncate,
+        trust_ids: args.trust_token_ids,
+    };
+    server::serve(serve, |address| {
+        tracing::info!("listening on http://{address}");
+    })
+    .map_err(|failure| match failure {
+        server::Failure::Engine(error) => Failure::Engine(error),
+        other => Failure::Serve(other),
+    })
+}
+
+fn models(args: &Serve, quiet: bool) -> Result<Vec<ModelSource>, Failure> {
+    let given = match args.model.is_empty() {
+        true => vec![None],
+        false => args.model.iter().cloned().map(Some).collect(),
+    };
+    let (count, names) = (given.len(), &args.served_model_name);
+    if names.len() > count {
+        return Err(Failure::Usage(format!("{} names for {count} models", names.len())));
+    }
+    let mut models: Vec<ModelSource> = Vec::new();
+    for (n, model) in given.into_iter().enumerate() {
+        let hub =
+            HubArgs { revision: args.hub.revision.clone(), cache_dir: args.hub.cache_dir.clone() };
+        let source = Source { model, hub };
+        let dir = source::directory(&source, quiet)?;
+        let name = match (names.get(n), &source.model) {
+            (Some(name), _) => name.clone(),
+            // A name at the hub stays whole: clients ask for it so.
+            (None, Some(path)) if !path.exists() => path.to_string_lossy().into_owned(),
+            (None, _) => source::name(&source, &dir),
+        };
+        if models.iter().any(|other| other.name.eq_ignore_ascii_case(&name)) {
+            return Err(Failure::Usage(format!(
+                "two models are called `{name}`: --served-model-name tells them apart"
+            )));
+        }
+        models.push(ModelSource { name, dir });
+    }
+    Ok(models)
+}
+
+fn options(args: &Serve) -> Result<Options, Error> {
+    Ok(Options {
+        tier: args.tier.as_deref().map(|name| args.device.tier(name)).transpose()?,
+        device: args.device,
+        dtype: args.dtype.into(),
+        max_length: args.max_length,
+        batch_tokens: args.max_batch_tokens,
+        deterministic: args.deterministic,
+        ..Options::default()
+    })
+}

@@ -1,0 +1,149 @@
+//! Which address is answered by what.
+
+use super::{
+    openai, page,
+    refusal::{Dialect, Refusal},
+    rerank,
+    state::State,
+    tei,
+};
+use axum::{
+    Router,
+    body::Body,
+    extract,
+    http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header},
+    middleware::{self, Next},
+    routing::{get, post},
+};
+use std::{sync::Arc, time::Duration};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use utoipa::OpenApi;
+use utoipa_swagger_ui::SwaggerUi;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "jinabert",
+        description = "JinaBERT embeddings in the dialects of OpenAI, Jina, Cohere and text-embeddings-inference."
+    ),
+    paths(
+        openai::embeddings,
+        openai::models,
+        openai::model,
+        rerank::rerank,
+        tei::embed,
+        tei::embed_all,
+        tei::similarity,
+        tei::predict,
+        tei::tokenize,
+        tei::decode,
+        tei::info,
+        tei::health,
+        tei::metrics
+    )
+)]
+struct Api;
+
+/// Everything that is answered.
+pub fn router(state: Arc<State>, origins: &[HeaderValue]) -> Router {
+    let private = Router::new()
+        .route("/", post(tei::embed_or_similarity))
+        .route("/embeddings", post(openai::embeddings))
+        .route("/v1/embeddings", post(openai::embeddings))
+        .route("/models", get(openai::models))
+        .route("/v1/models", get(openai::models))
+        .route("/v1/models/{*model}", get(openai::model))
+        .route("/rerank", post(rerank::rerank))
+        .route("/v1/rerank", post(rerank::rerank))
+        .route("/v2/rerank", post(rerank::rerank))
+        .route("/embed", post(tei::embed))
+        .route("/embed_all", post(tei::embed_all))
+        .route("/similarity", post(tei::similarity))
+        .route("/predict", post(tei::predict))
+        .route("/tokenize", post(tei::tokenize))
+        .route("/decode", post(tei::decode))
+        .route("/info", get(tei::info))
+        .route_layer(middleware::from_fn_with_state(state.clone(), guard));
+    let public = Router::new()
+        .route("/", get(page::page))
+        .route("/health", get(tei::health))
+        .route("/ping", get(tei::health))
+        .route("/metrics", get(tei::metrics))
+        .merge(SwaggerUi::new("/docs").url("/api-doc/openapi.json", Api::openapi()));
+    let router = private
+        .merge(public)
+        .fallback(nowhere)
+        .method_not_allowed_fallback(otherwise)
+        .layer(middleware::from_fn(harden))
+        .with_state(state);
+    if origins.is_empty() {
+        return router;
+    }
+    let origins = match origins.iter().any(|origin| origin == "*") {
+        true => AllowOrigin::any(),
+        false => AllowOrigin::list(origins.iter().cloned()),
+    };
+    let cors = CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST])
+        // `*` would not include `authorization`.
+        .allow_headers(AllowHeaders::mirror_request())
+        .max_age(Duration::from_secs(3600));
+    router.layer(cors)
+}
+
+/// Turns away who has no key.
+async fn guard(
+    extract::State(state): extract::State<Arc<State>>,
+    request: Request<Body>,
+    next: Next,
+) -> Response<Body> {
+    if state.admits(key(request.headers())) {
+        return next.run(request).await;
+    }
+    super::metrics::failed(401);
+    let message = "no valid API key: send `Authorization: Bearer KEY`";
+    Refusal::new(StatusCode::UNAUTHORIZED, message)
+        .coded("invalid_api_key")
+        .response(dialect(request.uri().path()))
+}
+
+/// The key that a client shows: a bearer token, a bare one, or in a header of its own.
+fn key(headers: &HeaderMap) -> Option<&str> {
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let value = value.to_str().ok()?.trim();
+        return match value.split_once(' ') {
+            Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => Some(key.trim()),
+            _ => Some(value),
+        };
+    }
+    ["x-api-key", "api-key"].iter().find_map(|name| headers.get(*name))?.to_str().ok()
+}
+
+/// Whose clients ask for a path.
+fn dialect(path: &str) -> Dialect {
+    match path {
+        "/" | "/embed" | "/embed_all" | "/similarity" | "/predict" | "/tokenize" | "/decode"
+        | "/info" => Dialect::Tei,
+        _ => Dialect::OpenAi,
+    }
+}
+
+async fn nowhere(request: Request<Body>) -> Response<Body> {
+    let message = "there is nothing at this address; /docs lists what there is";
+    Refusal::new(StatusCode::NOT_FOUND, message).response(dialect(request.uri().path()))
+}
+
+async fn otherwise(request: Request<Body>) -> Response<Body> {
+    let message = "this address is asked by another method; /docs says which";
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message).response(dialect(request.uri().path()))
+}
+
+/// Answers are what they say they are, and are shown in nobody else's frame.
+async fn harden(request: Request<Body>, next: Next) -> Response<Body> {
+    let mut response = next.run(request).await;
+    for (name, value) in [("x-content-type-options", "nosniff"), ("x-frame-options", "DENY")] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

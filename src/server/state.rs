@@ -1,0 +1,236 @@
+//! What the server holds: models, limits, keys.
+
+use super::{Serve, metrics, refusal::Refusal};
+use crate::{
+    Embedder, Error, OnLong, Options, Task, Wanted, batch::Tokens, kernels::Dtype,
+    model::Inspection, scheduler::Scheduler,
+};
+use axum::http::StatusCode;
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
+
+/// A model to be served.
+#[derive(Clone, Debug)]
+pub struct ModelSource {
+    /// What clients call it.
+    pub name: String,
+    /// Its directory.
+    pub dir: PathBuf,
+}
+
+/// What clients may do, and how much of it.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Requests that are worked on or wait for a batch; one more is answered 429.
+    pub concurrent_requests: usize,
+    /// Texts of one request.
+    pub client_batch: usize,
+    /// Bytes of one request's body.
+    pub payload: usize,
+    /// Bytes of all bodies under way together.
+    pub payloads: usize,
+    /// Open connections; others wait to be accepted.
+    pub connections: usize,
+    /// Numbers in one answer that has them for every token.
+    pub answer: usize,
+}
+
+/// A model that is served.
+pub struct Served {
+    /// What clients call it.
+    pub name: String,
+    /// Runs what they ask.
+    pub scheduler: Scheduler,
+}
+
+impl Served {
+    /// The model.
+    pub fn embedder(&self) -> &Arc<Embedder> {
+        self.scheduler.embedder()
+    }
+
+    /// Whether it scores pairs instead of making vectors.
+    pub fn ranks(&self) -> bool {
+        self.embedder().task() == Task::Rerank
+    }
+}
+
+/// Everything that a request may need.
+pub struct State {
+    /// How much of everything.
+    pub limits: Limits,
+    /// Whether texts over the limit are cut unless a request says otherwise.
+    pub auto_truncate: bool,
+    /// Whether token ids are taken without a look at whether the tokenizer could have made them.
+    pub trust_ids: bool,
+    /// Bearer tokens that open the door; none needed if there are none.
+    pub keys: Vec<String>,
+    /// Requests under way.
+    pub requests: Arc<Semaphore>,
+    /// KiB of bodies under way.
+    pub payloads: Arc<Semaphore>,
+    /// What is measured.
+    pub metrics: metrics::Metrics,
+    /// When the process began to serve, in seconds since 1970: `created` of its models.
+    pub created: u64,
+    /// How weights are stored, as text-embeddings-inference says it.
+    pub dtype: &'static str,
+    answers: AtomicU64,
+    models: OnceLock<Vec<Arc<Served>>>,
+}
+
+impl State {
+    pub(super) fn new(options: &Serve) -> Result<Self, String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let limits = options.limits.clone();
+        Ok(Self {
+            requests: Arc::new(Semaphore::new(limits.concurrent_requests)),
+            payloads: Arc::new(Semaphore::new(limits.payloads.div_ceil(1024))),
+            metrics: metrics::Metrics::install()?,
+            created: now.as_secs(),
+            dtype: match options.embedding.dtype {
+                Dtype::F32 => "float32",
+                Dtype::F16 => "float16",
+            },
+            answers: AtomicU64::new(0),
+            models: OnceLock::new(),
+            auto_truncate: options.auto_truncate,
+            trust_ids: options.trust_ids,
+            keys: options.keys.clone(),
+            limits,
+        })
+    }
+
+    /// A name for an answer.
+    pub fn next_id(&self) -> String {
+        format!("jinabert-{}-{}", self.created, self.answers.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Opens the models, lets each compute something of any size, and is ready.
+    pub(super) fn open(&self, sources: &[ModelSource], options: &Options) -> Result<(), Error> {
+        let mut models = Vec::new();
+        for source in sources {
+            let start = Instant::now();
+            let task = Inspection::open(&source.dir)?.task();
+            let task = if task == Task::Rerank { task } else { Task::Encode };
+            let options = Options { task, ..options.clone() };
+            let embedder = Arc::new(Embedder::open_with(&source.dir, options)?);
+            warm_up(&embedder)?;
+            let scheduler = Scheduler::new(embedder, metrics::batch)
+                .map_err(|e| Error::Option(format!("no thread for a model: {e}")))?;
+            let (name, ms) = (source.name.clone(), start.elapsed().as_millis());
+            tracing::info!("{name}: ready after {ms} ms");
+            models.push(Arc::new(Served { name, scheduler }));
+        }
+        // Nobody else sets it.
+        let _ = self.models.set(models);
+        Ok(())
+    }
+
+    /// The models, once they are loaded.
+    pub fn models(&self) -> Result<&[Arc<Served>], Refusal> {
+        self.models
+            .get()
+            .map(Vec::as_slice)
+            .ok_or_else(|| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the models are loading"))
+    }
+
+    /// The model that a request means.
+    ///
+    /// One that is the only one for the task is meant by every name: clients send the names that
+    /// they know.  Among several the name decides, in any case, with or without its owner; no name,
+    /// or one of OpenAI's, means the first.
+    pub fn model(&self, name: Option<&str>, ranks: bool) -> Result<Arc<Served>, Refusal> {
+        let models = self.models()?;
+        let fit: Vec<_> = models.iter().filter(|model| model.ranks() == ranks).collect();
+        let Some(&first) = fit.first() else {
+            let message = match ranks {
+                true => "no reranker is served here; `jinabert serve --model` takes one",
+                false => "only rerankers are served here, they make no embeddings",
+            };
+            return Err(Refusal::new(StatusCode::NOT_FOUND, message)
+                .about("model")
+                .coded("model_not_found"));
+        };
+        let Some(name) = name.filter(|name| !name.is_empty() && fit.len() > 1) else {
+            return Ok(first.clone());
+        };
+        let short = |name: &str| name.rsplit('/').next().unwrap_or_default().to_lowercase();
+        let exact = fit.iter().find(|model| model.name.eq_ignore_ascii_case(name));
+        let found = exact.or_else(|| fit.iter().find(|model| short(&model.name) == short(name)));
+        match found {
+            Some(&model) => Ok(model.clone()),
+            None if name.starts_with("text-embedding-") => Ok(first.clone()),
+            None => {
+                let names: Vec<&str> = fit.iter().map(|model| &model.name[..]).collect();
+                let name: String = name.chars().take(200).collect();
+                let message = format!("no model `{name}` here, but {}", names.join(", "));
+                Err(Refusal::new(StatusCode::NOT_FOUND, message)
+                    .about("model")
+                    .coded("model_not_found"))
+            }
+        }
+    }
+
+    /// Requests that are worked on.
+    pub fn under_way(&self) -> usize {
+        self.limits.concurrent_requests - self.requests.available_permits()
+    }
+
+    /// Whether a key opens the door.  Takes as long for a wrong one as for the right one.
+    pub fn admits(&self, key: Option<&str>) -> bool {
+        let key = key.unwrap_or_default().as_bytes();
+        let found = self
+            .keys
+            .iter()
+            .fold(subtle::Choice::from(0), |found, own| found | own.as_bytes().ct_eq(key));
+        self.keys.is_empty() || found.into()
+    }
+
+    /// What a request wants of a model.
+    pub fn wanted(
+        &self,
+        embedder: &Embedder,
+        dimensions: Option<u64>,
+        normalize: Option<bool>,
+        truncate: Option<bool>,
+    ) -> Result<Wanted, Refusal> {
+        let own = embedder.wanted();
+        let dimensions = match dimensions.filter(|n| *n > 0) {
+            None => own.dimensions,
+            Some(n) if n <= own.dimensions as u64 => n as usize,
+            Some(n) => {
+                let message = format!("`dimensions` {n}: the model has 1 to {}", own.dimensions);
+                return Err(Refusal::bad(message).about("dimensions"));
+            }
+        };
+        let on_long = match truncate.unwrap_or(self.auto_truncate) {
+            true => OnLong::Truncate,
+            false => OnLong::Error,
+        };
+        Ok(Wanted { dimensions, normalize: normalize.unwrap_or(own.normalize), on_long, ..own })
+    }
+}
+
+/// A short batch, and a full one: kernels are compiled then, and memory is there.
+fn warm_up(embedder: &Embedder) -> Result<(), Error> {
+    let one = vec![0; 16.min(embedder.max_length())];
+    let long = 128.min(embedder.max_length());
+    let count = embedder.batch_tokens().div_ceil(long);
+    for texts in [vec![one], vec![vec![0; long]; count]] {
+        let tokens: Vec<_> = texts.into_iter().map(Tokens::new).collect();
+        match embedder.task() {
+            Task::Rerank => drop(embedder.compute(embedder.prepare_classes(tokens)?)?),
+            _ => drop(embedder.compute(embedder.prepare_tokens(tokens, embedder.wanted())?)?),
+        }
+    }
+    Ok(())
+}
