@@ -136,6 +136,8 @@ impl Embedder {
                 "overlap {overlap} leaves no room in windows of {limit} tokens"
             )));
         }
+        // Calls may ask for windows where the options do not.
+        let overlap = overlap.min(limit - 1);
         Ok(Self {
             variant: model.variant(),
             head: model.head().clone(),
@@ -187,6 +189,11 @@ impl Embedder {
     /// What it runs on, for people.
     pub fn device(&self) -> &str {
         &self.device
+    }
+
+    /// `cpu` or `gpu`.
+    pub fn kind(&self) -> &'static str {
+        if self.device.starts_with("cpu") { "cpu" } else { "gpu" }
     }
 
     /// Sizes and switches of the model.

@@ -188,7 +188,8 @@ impl Call {
         for (name, value) in numbers {
             headers.insert(name, HeaderValue::from(value));
         }
-        headers.insert("x-compute-type", HeaderValue::from_static("wgpu"));
+        let kind = self.state.models().map_or("", |models| models[0].embedder().kind());
+        headers.insert("x-compute-type", HeaderValue::from_static(kind));
         Ok(response)
     }
 }

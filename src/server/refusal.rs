@@ -73,7 +73,8 @@ impl Refusal {
                 .about("input")
                 .coded("context_length_exceeded"),
             Error::Input { .. } => Self::bad(message).about("input"),
-            Error::Option(_) => Self::bad(message),
+            // Of what a model is, not of its files: those were read when it was opened.
+            Error::Option(_) | Error::Model(_) => Self::bad(message),
             Error::Gpu(_) => {
                 tracing::error!("{message}");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, message).coded("backend")

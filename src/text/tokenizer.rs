@@ -62,14 +62,16 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// Ids without these special ones, if they are around them.
+    pub fn within<'a>(&self, ids: &'a [u32]) -> &'a [u32] {
+        let own = ids.strip_prefix(&self.before[..]);
+        own.and_then(|own| own.strip_suffix(&self.after[..])).unwrap_or(ids)
+    }
+
     /// A text's own tokens between these special ones, cut as texts are; special ones that are
     /// there already are not added.
     pub fn around(&self, ids: &[u32], cut: Option<Cut>) -> Tokenized {
-        let Self { before, after, .. } = self;
-        let own = match ids.strip_prefix(&before[..]).and_then(|ids| ids.strip_suffix(&after[..])) {
-            Some(own) if before.len() + after.len() > 0 => own,
-            _ => ids,
-        };
+        let (own, Self { before, after, .. }) = (self.within(ids), self);
         let special = before.len() + after.len();
         let room = cut.map_or(own.len(), |cut| cut.limit.saturating_sub(special).min(own.len()));
         let kept = match cut {
@@ -185,7 +187,10 @@ impl Tokenizer {
         let refused = |e| Error::Input { index: 0, what: format!("cannot be tokenised: {e}") };
         let own = self.inner.encode_fast(text, false).map_err(refused)?;
         // What is put around a text does not depend on how long it is.
-        let mut few = own.clone();
+        let mut few = match own.is_empty() {
+            true => self.inner.encode_fast("a", false).map_err(refused)?,
+            false => own.clone(),
+        };
         few.truncate(1, 0, TruncationDirection::Right);
         let whole = self.inner.post_process(few.clone(), None, true).map_err(refused)?;
         let ids = whole.get_ids();
@@ -214,11 +219,16 @@ impl Tokenizer {
         self.inner.decode(ids, !special).unwrap_or_default()
     }
 
-    /// Whether these ids are what this tokenizer makes of some text, special tokens aside: ids of
-    /// another vocabulary hardly ever are.
+    /// Whether these ids are what this tokenizer makes of some text, with or without the special
+    /// tokens around it: ids of another vocabulary hardly ever are.
     pub fn made(&self, ids: &[u32]) -> bool {
-        let text = self.decode_with(ids, true);
-        self.inner.encode_fast(text, false).is_ok_and(|again| again.get_ids() == ids)
+        let own = self.encode_parts("").map_or(ids, |parts| parts.within(ids));
+        let allowed = [self.mask().map(|(id, _)| id), self.unknown()];
+        if own.iter().any(|&id| self.is_special(id) && !allowed.contains(&Some(id))) {
+            return false;
+        }
+        let text = self.decode_with(own, true);
+        self.inner.encode_fast(text, false).is_ok_and(|again| again.get_ids() == own)
     }
 
     /// The tokens of a text, with or without the special ones around them.

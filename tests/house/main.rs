@@ -30,6 +30,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("tune", &["error", "recording", "cache", "kernels", "gpu", "cpu", "model", "probe"]),
     ("device", &["error", "recording", "kernels", "gpu", "cpu"]),
     ("embedder", &["error", "batch", "device", "kernels", "model", "recording", "text", "tune"]),
+    ("scheduler", &["error", "batch", "embedder"]),
+    (
+        "server",
+        &["error", "batch", "embedder", "kernels", "model", "precision", "scheduler", "text"],
+    ),
     ("bench", &["error", "recording", "kernels", "batch", "gpu", "probe", "device", "embedder"]),
     (
         "cli",
@@ -48,13 +53,14 @@ const ROOMS: &[(&str, &[&str])] = &[
             "text",
             "tune",
             "hub",
+            "server",
         ],
     ),
     ("main", &["error", "cli"]),
 ];
 
 /// Rooms that may also use what `lib.rs` re-exports.
-const DOORS: &[&str] = &["cli", "main"];
+const DOORS: &[&str] = &["cli", "main", "server"];
 
 /// Homes of the third-party crates: where alone each may be named.  `src/` is at home everywhere.
 const HOMES: &[(&str, &[&str])] = &[
@@ -70,6 +76,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("src/model/", &["serde_json"]),
     ("src/model/checkpoint.rs", &["safetensors"]),
     ("src/reference/geglu.rs", &["libm"]),
+    ("src/server/", &["axum", "base64", "hyper", "hyper_util", "metrics", "serde_json", "subtle"]),
+    ("src/server/", &["metrics_exporter_prometheus", "tokio", "tokio_io_timeout"]),
+    ("src/server/", &["tower_http", "utoipa", "utoipa_swagger_ui"]),
     ("src/text/chunk.rs", &["unicode_segmentation"]),
     ("src/text/tokenizer.rs", &["tokenizers"]),
     ("src/tune/store.rs", &["serde_json"]),

@@ -1,0 +1,171 @@
+//! From start to end, and clients that leave.
+
+use crate::kit::{SHIPPED, Server};
+use serde_json::json;
+use std::{
+    io::Write,
+    net::TcpStream,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+fn bulk() -> serde_json::Value {
+    json!({ "input": vec!["the city of Berlin is old ".repeat(40); 300], "encoding_format": "base64" })
+}
+
+#[cfg(unix)]
+fn signal(server: &Server, name: &str) {
+    let status = Command::new("kill").args([name, &server.child.id().to_string()]).status();
+    assert!(status.expect("kill").success());
+}
+
+#[cfg(unix)]
+#[test]
+fn what_was_accepted_is_finished() {
+    let mut server = Server::start(&[]);
+    let address = server.address.clone();
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| server.post("/v1/embeddings", &bulk()));
+        while server.metric("te_queue_size") < 1.0 {
+            thread::sleep(Duration::from_millis(2));
+        }
+        signal(&server, "-TERM");
+        let answer = asked.join().expect("an answer").ok();
+        assert_eq!(answer["data"].as_array().map(Vec::len), Some(300));
+    });
+    assert_eq!(server.ended(), Some(0));
+    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_second_signal_ends_at_once() {
+    let mut server = Server::start(&[]);
+    // A client that says nothing more holds its connection.
+    let mut stream = TcpStream::connect(&server.address).expect("a connection");
+    stream.write_all(b"POST /embed HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n").expect("sent");
+    thread::sleep(Duration::from_millis(100));
+    let start = Instant::now();
+    signal(&server, "-INT");
+    thread::sleep(Duration::from_millis(200));
+    signal(&server, "-INT");
+    assert_eq!(server.ended(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn clients_that_leave_take_their_requests_along() {
+    let server = Server::start(&["--max-concurrent-requests", "20"]);
+    let body = bulk().to_string();
+    let start = Instant::now();
+    server.post("/v1/embeddings", &bulk()).ok();
+    let alone = start.elapsed();
+    let start = Instant::now();
+    for _ in 0..15 {
+        let mut stream = TcpStream::connect(&server.address).expect("a connection");
+        let head = format!(
+            "POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).expect("sent");
+        // Wait for it to be read, then leave.
+        thread::sleep(Duration::from_millis(30));
+    }
+    let answer = server.post("/v1/embeddings", &json!({ "input": "a" })).ok();
+    assert_eq!(answer["data"].as_array().map(Vec::len), Some(1));
+    while server.metric("te_request_success{method=\"embed\"}") < 2.0 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    // Fifteen of them would take fifteen times as long; they were not computed to the end.
+    let all = start.elapsed();
+    assert!(server.metric("te_request_success{method=\"embed\"}") <= 4.0);
+    assert!(all < 12 * alone + Duration::from_secs(2), "{all:?}, one alone {alone:?}");
+}
+
+#[test]
+fn a_query_overtakes_a_bulk_request() {
+    let server = Server::start(&["--model", SHIPPED]);
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            let answer = server.post("/v1/embeddings", &bulk());
+            (answer.ok(), Instant::now())
+        });
+        while server.metric("te_queue_size") < 1.0 {
+            thread::sleep(Duration::from_millis(2));
+        }
+        for _ in 0..3 {
+            server.post("/v1/embeddings", &json!({ "input": "A blue cat" })).ok();
+        }
+        let queries = Instant::now();
+        let (answer, ended) = asked.join().expect("an answer");
+        assert!(queries < ended, "three queries were answered before the bulk request");
+        assert_eq!(answer["data"].as_array().map(Vec::len), Some(300));
+    });
+}
+
+#[test]
+fn bad_starts_say_why() {
+    let start = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_jinabert"));
+        command.args(["serve", "--device", "cpu"]).args(args);
+        let ran = command.output().expect("a program");
+        let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+        (ran.status.code(), said.lines().last().unwrap_or_default().to_owned())
+    };
+    let server = Server::start(&[]);
+    let port = server.address.rsplit(':').next().expect("a port");
+    let (code, said) = start(&["--port", port]);
+    assert!(code == Some(69) && said.contains("cannot listen on 127.0.0.1"), "{code:?} {said}");
+    let cases: [(&[&str], i32, &str); 6] = [
+        (&["--port", "0", "--model", "/nowhere"], 66, "/nowhere"),
+        (&["--port", "0", "--host", "no such host"], 2, "no such host"),
+        (&["--port", "0", "--api-key", ""], 2, "empty key"),
+        (&["--port", "0", "--model", SHIPPED, "--model", SHIPPED], 2, "two models are called"),
+        (&["--port", "0", "--served-model-name", "a", "--served-model-name", "b"], 2, "2 names"),
+        (&["--port", "0", "--cors-allow-origin", "a\nb"], 2, "no origin"),
+    ];
+    for (args, expected, says) in cases {
+        let (code, said) = start(args);
+        assert!(code == Some(expected) && said.contains(says), "{args:?}: {code:?} {said}");
+    }
+}
+
+#[test]
+fn open_doors_are_warned_of() {
+    use std::{
+        io::{BufRead, BufReader},
+        process::Stdio,
+    };
+    for (args, warned) in [(&[][..], true), (&["--api-key", "secret"], false)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_jinabert"));
+        command.args([
+            "serve",
+            "--device",
+            "cpu",
+            "--host",
+            "0.0.0.0",
+            "--port",
+            "0",
+            "--json-output",
+        ]);
+        let mut child = command.args(args).stderr(Stdio::piped()).spawn().expect("a program");
+        let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let mut said = Vec::new();
+        for line in lines {
+            let line = line.expect("UTF-8");
+            let event: serde_json::Value = serde_json::from_str(&line).expect("a line of JSON");
+            let message = event["fields"]["message"].as_str().expect("a message").to_owned();
+            let end = message.contains("listening on");
+            said.push(message);
+            if end {
+                break;
+            }
+        }
+        child.kill().expect("running");
+        child.wait().expect("a child");
+        assert_eq!(said.iter().any(|line| line.contains("no --api-key")), warned, "{said:?}");
+        assert!(said.iter().all(|line| !line.contains("secret")), "{said:?}");
+    }
+}

@@ -1,0 +1,223 @@
+//! What clients are refused, in which words: nothing here may end the server.
+
+use crate::kit::{SHIPPED, Server, fixture};
+use serde_json::{Value, json};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+/// An error has OpenAI's object, Jina's `detail` and a `message`; TEI's has a string and its type.
+#[track_caller]
+fn check(server: &Server, path: &str, body: &[u8], status: u16, says: &str) {
+    let answer = server.send(path, &[JSON], body);
+    let begin: String = String::from_utf8_lossy(body).chars().take(100).collect();
+    let case = format!("{path} {begin}: {}", answer.text);
+    assert_eq!(answer.status, status, "{case}");
+    assert_eq!(answer.header("content-type"), "application/json", "{case}");
+    let error = answer.json();
+    assert!(error["message"].as_str().is_some_and(|message| message.contains(says)), "{case}");
+    let tei = ["/embed", "/embed_all", "/similarity", "/predict", "/tokenize", "/decode", "/"];
+    if tei.contains(&path) {
+        assert_eq!(error["error"], error["message"], "{case}");
+        assert!(error["error_type"].is_string(), "{case}");
+    } else {
+        assert_eq!(error["error"]["message"], error["message"], "{case}");
+        assert_eq!(error["detail"], error["message"], "{case}");
+        assert!(error["error"]["type"].is_string(), "{case}");
+    }
+}
+
+#[test]
+fn bad_requests_are_told_what_is_wrong() {
+    let server = Server::start(&["--max-client-batch-size", "3", "--payload-limit", "100000"]);
+    let deep = format!("{{\"input\": \"a\", \"x\": {}", "[".repeat(50_000));
+    let many = json!({ "input": ["a", "b", "c", "d"] }).to_string();
+    let long = json!({ "input": "a ".repeat(60_000) }).to_string();
+    let embeddings: &[(&str, u16, &str)] = &[
+        ("", 400, "EOF"),
+        ("{", 400, "EOF"),
+        ("[]", 422, "EmbeddingsRequest"),
+        ("{}", 422, "missing field `input`"),
+        (r#"{"input": null}"#, 422, "null"),
+        (r#"{"input": []}"#, 400, "`input` is empty"),
+        (r#"{"input": 1.5}"#, 422, "1.5"),
+        (r#"{"input": [1, -2]}"#, 422, "input[1]"),
+        (r#"{"input": [99999999999]}"#, 422, "99999999999"),
+        (r#"{"input": [[[1]]]}"#, 422, "input[0]"),
+        (r#"{"input": "a", "late_chunking": true, "dimensions": 4}x"#, 400, "trailing"),
+        (r#"{"input": ["a", 7]}"#, 422, "do not mix"),
+        (r#"{"input": ["a", null]}"#, 422, "input[1]"),
+        (r#"{"input": [{"image": "https://a.b/c.png"}]}"#, 422, "texts alone"),
+        (r#"{"input": "a", "input": "b"}"#, 422, "duplicate field"),
+        (r#"{"input": "a", "encoding_format": "int4"}"#, 422, "int4"),
+        (r#"{"input": "a", "encoding_format": ["float", "base64"]}"#, 422, "one encoding"),
+        (r#"{"input": "a", "encoding_format": "float", "encoding_type": "binary"}"#, 400, "differ"),
+        (r#"{"input": "a", "dimensions": 385}"#, 400, "1 to 384"),
+        (r#"{"input": "a", "dimensions": -1}"#, 422, "-1"),
+        (r#"{"input": "a", "dimensions": 1e99}"#, 422, "floating point"),
+        (r#"{"input": "a", "truncate": "yes"}"#, 422, "boolean"),
+        (r#"{"input": "\ud800"}"#, 400, "escape"),
+        (r#"{"input": [[100257, 1]]}"#, 400, "check_embedding_ctx_length"),
+        (r#"{"input": [[2, 2, 2, 43]]}"#, 400, "token ids"),
+        (r#"{"input": [1, 2], "late_chunking": true}"#, 400, "texts, not token ids"),
+        (r#"{"input": ["a", " "], "late_chunking": true}"#, 400, "input 1"),
+        (&deep, 400, "recursion"),
+        (&many, 413, "limit of 3"),
+        (&long, 413, "limit of 100000 bytes"),
+    ];
+    for (body, status, says) in embeddings {
+        check(&server, "/v1/embeddings", body.as_bytes(), *status, says);
+    }
+    check(&server, "/v1/embeddings", b"{\"input\": \"\xff\"}", 400, "unicode");
+    let tei: &[(&str, &str, u16, &str)] = &[
+        ("/embed", r#"{"inputs": []}"#, 400, "`inputs` is empty"),
+        ("/embed", r#"{"inputs": "a", "prompt_name": "query"}"#, 400, "no prompts"),
+        ("/embed", r#"{"inputs": "a", "truncation_direction": "up"}"#, 422, "up"),
+        ("/embed", r#"{"inputs": ["a", "b", "c", "d"]}"#, 413, "limit of 3"),
+        ("/similarity", r#"{"inputs": {"source_sentence": "a", "sentences": []}}"#, 400, "empty"),
+        ("/similarity", r#"{"inputs": "a"}"#, 422, "SimilarityInputs"),
+        ("/tokenize", r#"{"inputs": [1]}"#, 400, "/decode"),
+        ("/decode", r#"{"ids": "a"}"#, 400, "token ids"),
+        ("/decode", r#"{"ids": []}"#, 400, "empty"),
+        ("/predict", r#"{"inputs": "a"}"#, 404, "no reranker"),
+        ("/predict", r#"{"inputs": [["a", "b", "c"]]}"#, 422, "one or two"),
+        ("/v1/rerank", r#"{"query": "a", "documents": ["b"]}"#, 404, "no reranker"),
+        ("/v1/rerank", r#"{"query": "a"}"#, 400, "`texts`"),
+        ("/v1/rerank", r#"{"query": "a", "documents": []}"#, 400, "empty"),
+        ("/v1/rerank", r#"{"query": "a", "documents": ["b"], "top_n": 0}"#, 400, "from 1"),
+        ("/v1/rerank", r#"{"query": "a", "documents": [7]}"#, 422, "document"),
+    ];
+    for (path, body, status, says) in tei {
+        check(&server, path, body.as_bytes(), *status, says);
+    }
+
+    let both = server.post("/rerank", &json!({ "query": "a", "documents": ["b"], "texts": ["b"] }));
+    assert_eq!((both.status, &both.json()["error_type"]), (400, &json!("Validation")));
+    let none = server.post("/rerank", &json!({ "query": "a", "texts": [] }));
+    assert_eq!((none.status, &none.json()["error_type"]), (400, &json!("Empty")));
+
+    let body = br#"{"input": "a"}"#;
+    for kind in ["text/plain", "application/x-www-form-urlencoded", ""] {
+        let answer = server.send("/v1/embeddings", &[("content-type", kind)], body);
+        assert_eq!(answer.status, 415, "{kind}: {}", answer.text);
+    }
+    for kind in ["application/json; charset=utf-8", "Application/JSON", "application/vnd.a+json"] {
+        let answer = server.send("/v1/embeddings", &[("content-type", kind)], body);
+        assert_eq!(answer.status, 200, "{kind}: {}", answer.text);
+    }
+    assert_eq!(server.get("/nowhere", &[]).status, 404);
+    assert_eq!(server.get("/v1/embeddings", &[]).status, 405);
+    assert_eq!(server.get("/v1/models/nobody", &[]).status, 404);
+    assert!(server.metric("te_request_failure{err=\"validation\"}") > 30.0);
+}
+
+#[test]
+fn a_reranker_alone_makes_no_embeddings() {
+    let server = Server::start(&["--model", &fixture("tiny-reranker-bpe")]);
+    check(&server, "/v1/embeddings", br#"{"input": "a"}"#, 404, "rerankers");
+    check(&server, "/embed", br#"{"inputs": "a"}"#, 404, "rerankers");
+}
+
+#[test]
+fn answers_for_every_token_have_a_limit() {
+    let server = Server::start(&["--payload-limit", "1000000"]);
+    let text = "a ".repeat(8000);
+    let body = json!({ "inputs": vec![text; 6] }).to_string();
+    check(&server, "/embed_all", body.as_bytes(), 413, "numbers");
+}
+
+#[test]
+fn a_key_opens_the_door() {
+    let origin = "https://example.org";
+    let server = Server::start(&["--api-key", "first,second", "--cors-allow-origin", origin]);
+    let body = br#"{"input": "a"}"#;
+    let status = |header: (&str, &str)| server.send("/v1/embeddings", &[JSON, header], body).status;
+    for key in ["Bearer first", "bearer second", "Bearer  first", "first"] {
+        assert_eq!(status(("authorization", key)), 200, "{key}");
+    }
+    assert_eq!(status(("x-api-key", "second")), 200);
+    for key in ["Bearer third", "Bearer", "", "Bearer first,second", "firs", "first1"] {
+        assert_eq!(status(("authorization", key)), 401, "{key}");
+    }
+    let answer = server.send("/v1/embeddings", &[JSON], body);
+    assert_eq!((answer.status, answer.header("www-authenticate")), (401, "Bearer"));
+    assert_eq!(answer.json()["error"]["code"], "invalid_api_key");
+    assert!(!answer.text.contains("first"));
+    assert_eq!(server.get("/v1/models", &[]).status, 401);
+    assert_eq!(server.get("/info", &[]).status, 401);
+    for path in ["/", "/health", "/ping", "/metrics", "/docs/", "/api-doc/openapi.json"] {
+        assert_eq!(server.get(path, &[]).status, 200, "{path}");
+    }
+    // A browser asks first, without a key.
+    let head = format!(
+        "OPTIONS /v1/embeddings HTTP/1.1\r\nhost: a\r\norigin: {origin}\r\nconnection: close\r\n\
+         access-control-request-method: POST\r\naccess-control-request-headers: authorization\r\n\r\n"
+    );
+    let answer = raw(&server, head.as_bytes()).to_lowercase();
+    assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    assert!(answer.contains(&format!("access-control-allow-origin: {origin}")), "{answer}");
+    assert!(answer.contains("access-control-allow-headers: authorization"), "{answer}");
+    let other = raw(&server, head.replace("example", "evil").as_bytes()).to_lowercase();
+    assert!(!other.contains("access-control-allow-origin"), "{other}");
+}
+
+/// What is answered to bytes.
+fn raw(server: &Server, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(&server.address).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    stream.write_all(bytes).expect("sent");
+    let mut answer = String::new();
+    // What is refused may be cut off.
+    let _ = stream.read_to_string(&mut answer);
+    answer
+}
+
+#[test]
+fn what_is_no_http_does_no_harm() {
+    let server = Server::start(&[]);
+    let head = "POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
+    let cases = [
+        "\0\0\0\0\r\n\r\n".to_owned(),
+        "GET / HTTP/9.9\r\n\r\n".to_owned(),
+        format!("{head}content-length: -5\r\n\r\n"),
+        format!("{head}content-length: 5\r\ncontent-length: 6\r\n\r\nhello"),
+        format!("{head}transfer-encoding: chunked\r\n\r\nzz\r\n"),
+        format!("{head}{}\r\n", "x-a: b\r\n".repeat(5000)),
+        format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(1 << 20)),
+    ];
+    for case in cases {
+        let answer = raw(&server, case.as_bytes());
+        assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
+    }
+    // Announced more than is allowed: refused before it is sent.
+    let answer = raw(&server, format!("{head}content-length: 104857600\r\n\r\n{{").as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    let answer = server.post("/v1/embeddings", &json!({ "input": "a" }));
+    assert_eq!(answer.ok()["data"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn requests_over_the_limit_are_to_come_again() {
+    let server = Server::start(&["--max-concurrent-requests", "1", "--model", SHIPPED]);
+    let many: Value = json!({ "input": vec!["the city of Berlin is old ".repeat(40); 300] });
+    std::thread::scope(|scope| {
+        // Refused itself if it comes while the other is answered: then again, as it is told.
+        let bulk = || (0..1000).any(|_| server.post("/v1/embeddings", &many).status == 200);
+        let bulk = scope.spawn(bulk);
+        let mut refused = Vec::new();
+        while !bulk.is_finished() {
+            let answer = server.post("/v1/embeddings", &json!({ "input": "a" }));
+            refused.extend((answer.status != 200).then_some(answer));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(bulk.join().expect("answers"), "the bulk request was never accepted");
+        let refused = refused.first().expect("a refusal while the other was computed");
+        assert_eq!((refused.status, refused.header("retry-after")), (429, "1"));
+        assert_eq!(refused.json()["error"]["type"], "rate_limit_error");
+    });
+    server.post("/v1/embeddings", &json!({ "input": "a" })).ok();
+}
