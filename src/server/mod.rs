@@ -5,6 +5,8 @@
 //! leaves takes its request with it.
 
 mod call;
+#[cfg(test)]
+mod fuzz;
 mod listen;
 mod metrics;
 mod openai;

@@ -1,5 +1,6 @@
 //! `/rerank`, `/v1/rerank`, `/v2/rerank`: two dialects at one address.  A request with `texts` is
-//! text-embeddings-inference's, one with `documents` is Jina's and Cohere's.
+//! text-embeddings-inference's, one with `documents` is Jina's and Cohere's or, at the address
+//! without a version, infinity's, whose documents come back as bare strings.
 
 use super::{
     call::{Call, parse},
@@ -42,7 +43,7 @@ pub struct RerankRequest {
     /// Whether results have their text: false unless said otherwise (`texts`).
     #[serde(default)]
     return_text: Option<bool>,
-    /// Logits instead of numbers from 0 to 1 (`texts`).
+    /// Logits instead of numbers from 0 to 1.
     #[serde(default)]
     raw_scores: Option<bool>,
     /// Whether a pair over the limit is cut, or refused.
@@ -78,7 +79,7 @@ pub struct Rank {
 /// Scores, Jina's and Cohere's way.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Results {
-    /// `list`
+    /// `list`; at `/rerank` `rerank`.
     object: &'static str,
     /// Of no meaning: Cohere's clients want one.
     id: String,
@@ -95,17 +96,24 @@ pub struct Results {
 pub struct Ranked {
     /// Its place in the request.
     index: usize,
-    /// From 0 to 1.
+    /// From 0 to 1, or a logit.
     relevance_score: f32,
     /// What it says.
     #[serde(skip_serializing_if = "Option::is_none")]
     document: Option<Text>,
 }
 
-/// A text as an object.
+/// A text as it is, or as an object.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Text {
-    text: String,
+#[serde(untagged)]
+pub enum Text {
+    /// At `/rerank`.
+    Bare(String),
+    /// Where the address has a version.
+    Object {
+        /// What it says.
+        text: String,
+    },
 }
 
 /// Orders texts by how well they answer a query.
@@ -115,16 +123,17 @@ pub async fn rerank(
     extract::State(state): extract::State<Arc<State>>,
     request: Request<Body>,
 ) -> Response<Body> {
+    let bare = request.uri().path() == "/rerank";
     match Call::begin(state, "rerank", Dialect::OpenAi, request).await {
         Ok(mut call) => {
-            let result = rank(&mut call).await;
+            let result = rank(&mut call, bare).await;
             call.end(result)
         }
         Err(refused) => *refused,
     }
 }
 
-async fn rank(call: &mut Call) -> Result<RerankAnswer, Refusal> {
+async fn rank(call: &mut Call, bare: bool) -> Result<RerankAnswer, Refusal> {
     // In TEI's words as soon as it is known to be TEI's.
     let parsed = call.prepare(|_, body| parse::<RerankRequest>(body)).await?;
     let tei = parsed.texts.is_some();
@@ -174,16 +183,18 @@ async fn rank(call: &mut Call) -> Result<RerankAnswer, Refusal> {
     call.report.truncated = scores.iter().filter(|score| score.truncated.is_some()).count();
     scores.sort_by(|a, b| b.logit.total_cmp(&a.logit));
     scores.truncate(top_n.map_or(usize::MAX, |n| n as usize));
+    let raw = raw_scores == Some(true);
+    let number = move |score: &Score| if raw { score.logit } else { score.score };
     let scores = scores.into_iter();
     let text = |index: usize, wanted: bool| wanted.then(|| documents[index].clone());
     Ok(match tei {
         true => {
-            let (raw, texts) = (raw_scores == Some(true), parsed.return_text == Some(true));
+            let texts = parsed.return_text == Some(true);
             RerankAnswer::Ranks(
                 scores
                     .map(|score| Rank {
                         index: score.index,
-                        score: if raw { score.logit } else { score.score },
+                        score: number(&score),
                         text: text(score.index, texts),
                     })
                     .collect(),
@@ -193,11 +204,14 @@ async fn rank(call: &mut Call) -> Result<RerankAnswer, Refusal> {
             let texts = parsed.return_documents != Some(false);
             let results = scores.map(|score| Ranked {
                 index: score.index,
-                relevance_score: score.score,
-                document: text(score.index, texts).map(|text| Text { text }),
+                relevance_score: number(&score),
+                document: text(score.index, texts).map(|text| match bare {
+                    true => Text::Bare(text),
+                    false => Text::Object { text },
+                }),
             });
             RerankAnswer::Results(Results {
-                object: "list",
+                object: if bare { "rerank" } else { "list" },
                 id: call.state.next_id(),
                 model: model.name.clone(),
                 results: results.collect(),
