@@ -26,6 +26,7 @@ fn problems() -> Vec<(&'static str, Problem)> {
     let (gate_first, activation) = (true, Activation::Gelu);
     let attention = |t, heads, skip_eps| Problem::Attention {
         lengths: vec![t],
+        unseen: 0,
         heads,
         e: 64,
         sharpness: 1.0,
@@ -36,7 +37,7 @@ fn problems() -> Vec<(&'static str, Problem)> {
         ("linear", Problem::linear(128, 2304, 768, false)),
         ("linear", Problem::linear(128, 768, 3072, true)),
         ("linear_geglu", Problem::LinearGeglu { t: 128, f: 3072, k: 768, gate_first, activation }),
-        ("key_norm", Problem::KeyNorm { lengths: vec![1024], heads: 12, e: 64 }),
+        ("key_norm", Problem::KeyNorm { lengths: vec![1024], unseen: 0, heads: 12, e: 64 }),
         ("attention", attention(128, 12, SKIP_EPS)),
         ("attention", attention(512, 2, SKIP_EPS)),
         ("attention", attention(2048, 8, SKIP_EPS)),

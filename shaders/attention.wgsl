@@ -1,18 +1,18 @@
 // attention: softmax(q·kᵀ/√E - m_h·|i - j|)·v, without ever storing the T×T scores; heads of 64.
 //
-//     s_ij = q_i·k_j / sqrt(E) - m_h * |i - j|          j in the same sequence as i
+//     s_ij = q_i·k_j / sqrt(E) - m_h * |i - j|          j a key of i's sequence
 //     o_i  = Σ_j exp(s_ij - M_i) v_j / Σ_j exp(s_ij - M_i),   M_i = max_j s_ij
 //
 // Computed in one sweep over key tiles with a running maximum M, sum L and output O, rescaled by exp(M_old - M_new)
 // when M grows (Milakov & Gimelshein 2018, arXiv:1805.02867; Dao 2023, arXiv:2307.08691).  The bias is symmetric: an
 // encoder sees both sides (lib/alibi.wgsl).
 //
-// Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   cu_seqlens: [B+1]   tiles: [n, 2]   norms: [n, H]
+// Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   tiles: [n, 4]   norms: [n, H]
 // Work        workgroup = (one tile of 64 queries, one head); both products are tiled as in lib/product_8x8.wgsl:
 //             an invocation has 8 queries by 2 of KEYS keys of the scores, and 8 queries by 8 columns of the output
 // Memory      sh_q: CH vec4s of every query, then the weights; sh_k: CH vec4s of the keys; sh_v: the values; what an
 //             invocation reads together lies together, and what neighbours read is in different bank groups
-// Skips       no mask and no padding exist: a sequence is the range cu_seqlens[b]..cu_seqlens[b+1].  Tiles of keys
+// Skips       no padding exists, and no mask: the keys of a sequence are its first tokens, mostly all.  Tiles of keys
 //             whose weight is certainly below params.skip are left out (lib/reach.wgsl has the proof)
 // Numerics    f32; M starts at -3.4e38, not -inf (fast-math drivers drop inf); keys past the end score that too,
 //             and exp of it is 0 because every key tile holds at least one real key
@@ -56,10 +56,9 @@ struct Params {
 @group(0) @binding(2) var<storage, read> k: array<Elem4>;              // [T, D]
 @group(0) @binding(3) var<storage, read> v: array<Elem4>;              // [T, D]
 @group(0) @binding(4) var<storage, read> slopes: array<f32>;           // [H]
-@group(0) @binding(5) var<storage, read> cu_seqlens: array<u32>;       // [B+1]
-@group(0) @binding(6) var<storage, read> tiles: array<vec2<u32>>;      // [n, 2]: sequence, first query
-@group(0) @binding(7) var<storage, read> norms: array<f32>;            // [n, H]: largest norm of a tile's keys
-@group(0) @binding(8) var<storage, read_write> context: array<Elem4>;  // [T, D]
+@group(0) @binding(5) var<storage, read> tiles: array<vec4<u32>>;      // [n, 4]: first query, end, first key, end
+@group(0) @binding(6) var<storage, read> norms: array<f32>;            // [n, H]: largest norm of a tile's keys
+@group(0) @binding(7) var<storage, read_write> context: array<Elem4>;  // [T, D]
 
 alias Eight = array<vec4<f32>, 9>; // and one unused
 alias Two = array<vec4<f32>, 3>;
@@ -84,11 +83,13 @@ fn attention(
     let entry = params.first + wg.y * grid.x + wg.x;
     let head = wg.z;
     if entry >= params.tiles { return; } // uniform over the workgroup
-    let start = cu_seqlens[tiles[entry].x];
-    let end = cu_seqlens[tiles[entry].x + 1u];
-    let count = (end - start + TILE - 1u) / TILE; // tiles of the sequence
-    let first = tiles[entry].y;
-    let own = (first - start) / TILE;
+    let first = tiles[entry].x;
+    let end = tiles[entry].y;
+    let start = tiles[entry].z;
+    let keys_end = tiles[entry].w;
+    let count = (keys_end - start + TILE - 1u) / TILE; // tiles of keys
+    let place = (first - start) / TILE;                // among the tiles of the sequence
+    let own = min(place, count - 1u);
     let slope = slopes[head];
     let lx = lid % LX;
     let ly = lid / LX;
@@ -105,7 +106,7 @@ fn attention(
         // n = 0: own; then the others from left to right
         let nth = range.first + n - 1u;
         let tile = select(select(nth, nth + 1u, nth >= own), own, n == 0u);
-        let tile_end = min(start + (tile + 1u) * TILE, end);
+        let tile_end = min(start + (tile + 1u) * TILE, keys_end);
         for (var j0 = start + tile * TILE; j0 < tile_end; j0 += KEYS) {
             // Scores of queries first + ly + 8m and keys j0 + 2lx, j0 + 2lx + 1.
             #unroll m 8
@@ -115,7 +116,7 @@ fn attention(
                 #unroll j 4
                 let q{j} = query(min(first + sr + {j}u * STEP, end - 1u), head, e + sc);
                 #end
-                let key = min(j0 + sr, end - 1u) * params.k_step + params.k_column + head * E4 + e + sc;
+                let key = min(j0 + sr, keys_end - 1u) * params.k_step + params.k_column + head * E4 + e + sc;
                 let k0 = load4(k[key]);
                 #unroll j 4
                 sh_q[sc * STRIDE + sr % 8u][sr / 8u + {j}u * STEP / 8u] = q{j};
@@ -171,7 +172,7 @@ fn attention(
             for (var i = lid; i < KEYS * E4; i += WG) {
                 let key = i / E4;
                 let e = i % E4;
-                let value = min(j0 + key, end - 1u) * params.v_step + params.v_column + head * E4 + e;
+                let value = min(j0 + key, keys_end - 1u) * params.v_step + params.v_column + head * E4 + e;
                 sh_v[key / 4u * STRIDE + e % LX][e / LX * 4u + key % 4u] = load4(v[value]);
             }
             workgroupBarrier();
@@ -207,7 +208,7 @@ fn attention(
             }
             let qmax = sqrt(tile_max(lid, square));
             // The tiles of a sequence follow each other in the list.
-            range = reach(own, count, entry - own, end - start, head, slope, qmax, mass);
+            range = reach(own, count, entry - place, keys_end - start, head, slope, qmax, mass);
         }
     }
 

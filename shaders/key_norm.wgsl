@@ -1,10 +1,10 @@
 // key_norm: the largest norm among the keys of each tile and head, from buffers.
 //
-//     norm_nh = max over the tokens j of tile n of |k_jh|
+//     norm_nh = max over the keys j of tile n of |k_jh|
 //
 // What lib/reach.wgsl needs to tell which tiles a query may leave out.
 //
-// Shapes      k: [T, D], D = H·E, columns of a wider tensor   cu_seqlens: [B+1]   tiles: [n, 2]   norms: [n, H]
+// Shapes      k: [T, D], D = H·E, columns of a wider tensor   tiles: [n, 4]   norms: [n, H]
 // Work        one invocation per tile and head
 // Traffic     reads T*D elements; memory-bound, and a hundredth of what the layer's products read
 // Host        src/kernels/key_norm.rs         CPU twin  src/reference/key_norm.rs
@@ -28,9 +28,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> k: array<Elem4>;          // [T, D]
-@group(0) @binding(2) var<storage, read> cu_seqlens: array<u32>;   // [B+1]
-@group(0) @binding(3) var<storage, read> tiles: array<vec2<u32>>;  // [n, 2]: sequence, first token
-@group(0) @binding(4) var<storage, read_write> norms: array<f32>;  // [n, H]
+@group(0) @binding(2) var<storage, read> tiles: array<vec4<u32>>;  // [n, 4]: first token, and as in attention
+@group(0) @binding(3) var<storage, read_write> norms: array<f32>;  // [n, H]
 
 @compute @workgroup_size(WG)
 fn key_norm(
@@ -42,9 +41,9 @@ fn key_norm(
     if n >= params.tiles * params.heads { return; }
     let tile = tiles[n / params.heads];
     let column = params.k_column + n % params.heads * E4;
-    let end = min(cu_seqlens[tile.x + 1u], tile.y + TILE);
+    let end = min(tile.w, tile.x + TILE);
     var most = 0.0;
-    for (var j = tile.y; j < end; j++) {
+    for (var j = tile.x; j < end; j++) {
         var square = 0.0;
         for (var e = 0u; e < E4; e++) {
             let key = load4(k[j * params.k_step + column + e]);

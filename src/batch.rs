@@ -9,12 +9,15 @@ pub struct Tokens {
     pub ids: Vec<u32>,
     /// Segment of each token: 0, or 1 for the second text of a pair.
     pub type_ids: Vec<u32>,
+    /// How many of the last tokens no token attends to, not even they themselves, though they
+    /// attend to the others: ColBERT's padding of queries.
+    pub unseen: usize,
 }
 
 impl Tokens {
     /// A single segment.
     pub fn new(ids: Vec<u32>) -> Self {
-        Self { type_ids: vec![0; ids.len()], ids }
+        Self { type_ids: vec![0; ids.len()], ids, unseen: 0 }
     }
 
     /// Number of tokens.
@@ -37,19 +40,23 @@ pub struct PackedBatch {
     pub type_ids: Vec<u32>,
     /// \[B+1\]: first token of each sequence, and T.
     pub cu_seqlens: Vec<u32>,
+    /// \[B\]: how many of a sequence's tokens, from the first on, are attended to.
+    pub keys: Vec<u32>,
     /// What is pooled: the first token of each span, and the one behind its last.
     pub spans: Vec<[u32; 2]>,
 }
 
 impl PackedBatch {
-    /// Lays out sequences in the order given, each its own span.  None may be empty.
+    /// Lays out sequences in the order given, each its own span.  Each must have a token that is
+    /// attended to.
     pub fn new<'a>(sequences: impl IntoIterator<Item = &'a Tokens>) -> Self {
         let mut batch = Self { cu_seqlens: vec![0], ..Self::default() };
         for tokens in sequences {
-            assert!(!tokens.is_empty(), "a sequence without tokens has no vector");
+            assert!(tokens.unseen < tokens.len(), "a sequence without tokens has no vector");
             batch.ids.extend_from_slice(&tokens.ids);
             batch.type_ids.extend_from_slice(&tokens.type_ids);
             batch.cu_seqlens.push(batch.ids.len() as u32);
+            batch.keys.push((tokens.len() - tokens.unseen) as u32);
         }
         batch.spans = batch.cu_seqlens.windows(2).map(|range| [range[0], range[1]]).collect();
         batch
@@ -81,21 +88,22 @@ impl PackedBatch {
     }
 }
 
-/// Sequence and first query of every tile of at most `height` queries: the work list of
-/// `attention`.
-pub fn tiles(cu_seqlens: &[u32], height: u32) -> Vec<[u32; 2]> {
-    let mut tiles = Vec::new();
-    for (sequence, range) in cu_seqlens.windows(2).enumerate() {
-        let starts = (range[0]..range[1]).step_by(height as usize);
-        tiles.extend(starts.map(|first| [sequence as u32, first]));
-    }
-    tiles
+/// The work list of `attention`: for every tile of at most `height` queries its first query, the
+/// end of its sequence, the sequence's first token, and the one behind the last key.
+///
+/// `keys` counts those of each sequence, which are its first tokens.
+pub fn tiles(cu_seqlens: &[u32], keys: &[u32], height: u32) -> Vec<[u32; 4]> {
+    let sequences = cu_seqlens.windows(2).zip(keys);
+    let tiles = sequences.flat_map(|(range, keys)| {
+        let (start, end) = (range[0], range[1]);
+        (start..end).step_by(height as usize).map(move |first| [first, end, start, start + keys])
+    });
+    tiles.collect()
 }
 
-/// For every tile of [`tiles`], how many keys its queries face: those of its sequence.
-pub fn tile_keys(cu_seqlens: &[u32], height: u32) -> Vec<u32> {
-    let lengths = cu_seqlens.windows(2).map(|range| range[1] - range[0]);
-    lengths.flat_map(|n| std::iter::repeat_n(n, n.div_ceil(height) as usize)).collect()
+/// How many keys the queries of each tile face.
+pub fn tile_keys(tiles: &[[u32; 4]]) -> Vec<u32> {
+    tiles.iter().map(|[_, _, start, end]| end - start).collect()
 }
 
 /// Splits sequences of the given lengths into batches of at most `budget` tokens, longest first.
@@ -127,11 +135,12 @@ mod tests {
 
     #[test]
     fn packing_by_hand() {
-        let (a, b) = (Tokens::new(vec![7, 8]), Tokens { ids: vec![9], type_ids: vec![1] });
+        let (a, b) =
+            (Tokens::new(vec![7, 8]), Tokens { type_ids: vec![1], ..Tokens::new(vec![9]) });
         let batch = PackedBatch::new([&a, &b]);
         assert_eq!(batch.ids, [7, 8, 9]);
         assert_eq!(batch.type_ids, [0, 0, 1]);
-        assert_eq!(batch.cu_seqlens, [0, 2, 3]);
+        assert_eq!((&batch.cu_seqlens[..], &batch.keys[..]), (&[0, 2, 3][..], &[2, 1][..]));
         assert_eq!((batch.tokens(), batch.sequences()), (3, 2));
         assert_eq!(batch.spans, [[0, 2], [2, 3]]);
         let chunks: [&[Range<u32>]; 2] = [&[1..2, 0..2], &[0..1, 0..1]];
@@ -141,9 +150,20 @@ mod tests {
 
     #[test]
     fn tiles_cover_each_sequence_alone() {
-        assert_eq!(tiles(&[0, 5, 6, 14], 4), [[0, 0], [0, 4], [1, 5], [2, 6], [2, 10]]);
-        assert!(tiles(&[0], 4).is_empty());
-        assert_eq!(tile_keys(&[0, 5, 6, 14], 4), [5, 5, 1, 8, 8]);
+        let list = tiles(&[0, 5, 6, 14], &[5, 1, 3], 4);
+        let of = |first, [start, keys, end]: [u32; 3]| [first, end, start, keys];
+        let (a, b, c) = ([0, 5, 5], [5, 6, 6], [6, 9, 14]);
+        assert_eq!(list, [of(0, a), of(4, a), of(5, b), of(6, c), of(10, c)]);
+        assert_eq!(tile_keys(&list), [5, 5, 1, 3, 3]);
+        assert!(tiles(&[0], &[], 4).is_empty());
+    }
+
+    #[test]
+    fn the_last_tokens_may_be_queries_only() {
+        let tokens = Tokens { unseen: 2, ..Tokens::new(vec![7, 8, 4, 4]) };
+        let batch = PackedBatch::new([&tokens, &Tokens::new(vec![7])]);
+        assert_eq!((&batch.cu_seqlens[..], &batch.keys[..]), (&[0, 4, 5][..], &[2, 1][..]));
+        assert_eq!(batch.spans, [[0, 4], [4, 5]]);
     }
 
     #[test]

@@ -193,7 +193,7 @@ impl Fixture {
 
 impl Case {
     fn tokens(&self) -> Tokens {
-        Tokens { ids: self.ids.clone(), type_ids: self.type_ids.clone() }
+        Tokens { type_ids: self.type_ids.clone(), ..Tokens::new(self.ids.clone()) }
     }
 }
 
@@ -313,8 +313,7 @@ fn masked_lm(fixture: &Fixture, model: &mut Model, _: &[Tokens]) -> Result<usize
     for case in &fixture.cases {
         let Some(expected) = &case.expect.mlm else { continue };
         let name = &case.name;
-        let types = case.type_ids.clone();
-        let masked = Tokens { ids: expected.masked_ids.clone(), type_ids: types.clone() };
+        let masked = Tokens { ids: expected.masked_ids.clone(), ..case.tokens() };
         let logits = model.logits(&PackedBatch::new([&masked]), &expected.positions)?;
         let mut losses = Vec::new();
         for (n, logits) in logits.chunks_exact(v).enumerate() {

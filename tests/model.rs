@@ -225,7 +225,7 @@ impl Tolerance {
 
 impl Case {
     fn tokens(&self) -> Tokens {
-        Tokens { ids: self.ids.clone(), type_ids: self.type_ids.clone() }
+        Tokens { type_ids: self.type_ids.clone(), ..Tokens::new(self.ids.clone()) }
     }
 }
 

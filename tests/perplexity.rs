@@ -79,7 +79,7 @@ fn tokens_masked_alone_have_the_published_log_probabilities() {
             let list = |key: &str| -> Vec<u32> {
                 serde_json::from_value(case[key].clone()).expect("a list")
             };
-            let tokens = Tokens { ids: list("ids"), type_ids: list("type_ids") };
+            let tokens = Tokens { type_ids: list("type_ids"), ..Tokens::new(list("ids")) };
             let ordinary = |n: &usize| !special.contains(&u64::from(tokens.ids[*n]));
             let places: Vec<[usize; 1]> = (0..tokens.len()).filter(ordinary).map(|n| [n]).collect();
             let masked: Vec<(&Tokens, &[usize])> =

@@ -1,18 +1,18 @@
 // attention: softmax(q·kᵀ/√E - m_h·|i - j|)·v, without storing the T×T scores; heads of any width up to 128.
 //
-//     s_ij = q_i·k_j / sqrt(E) - m_h * |i - j|          j in the same sequence as i
+//     s_ij = q_i·k_j / sqrt(E) - m_h * |i - j|          j a key of i's sequence
 //     o_i  = Σ_j exp(s_ij - M_i) v_j / Σ_j exp(s_ij - M_i),   M_i = max_j s_ij
 //
 // Computed in one sweep over key tiles with a running maximum M, sum L and output O,
 // rescaled by exp(M_old - M_new) when M grows (Milakov & Gimelshein 2018, arXiv:1805.02867;
 // Dao 2023, arXiv:2307.08691).  The bias is symmetric: an encoder sees both sides (lib/alibi.wgsl).
 //
-// Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   cu_seqlens: [B+1]   tiles: [n, 2]
+// Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   tiles: [n, 4]
 // Work        workgroup = (one tile of WG queries, one head), one query per invocation; no workgroup is idle:
 //             the host lists the tiles, so a short sequence costs one
 // Memory      sh_k, sh_v: BK·E each; q, O and BK scores in registers.  All invocations read the same key at the
 //             same time, which workgroup memory serves as a broadcast
-// Skips       no mask and no padding exist: a sequence is the range cu_seqlens[b]..cu_seqlens[b+1].  Tiles of keys
+// Skips       no padding exists, and no mask: the keys of a sequence are its first tokens, mostly all.  Tiles of keys
 //             whose weight is certainly below params.skip are left out (lib/reach.wgsl has the proof)
 // Numerics    f32; M starts at -3.4e38, not -inf (fast-math drivers drop inf); keys past the end score that too,
 //             and exp of it is 0 because every key tile holds at least one real key
@@ -52,10 +52,9 @@ struct Params {
 @group(0) @binding(2) var<storage, read> k: array<Elem4>;              // [T, D]
 @group(0) @binding(3) var<storage, read> v: array<Elem4>;              // [T, D]
 @group(0) @binding(4) var<storage, read> slopes: array<f32>;           // [H]
-@group(0) @binding(5) var<storage, read> cu_seqlens: array<u32>;       // [B+1]
-@group(0) @binding(6) var<storage, read> tiles: array<vec2<u32>>;      // [n, 2]: sequence, first query
-@group(0) @binding(7) var<storage, read> norms: array<f32>;            // [n, H]: largest norm of a tile's keys
-@group(0) @binding(8) var<storage, read_write> context: array<Elem4>;  // [T, D]
+@group(0) @binding(5) var<storage, read> tiles: array<vec4<u32>>;      // [n, 4]: first query, end, first key, end
+@group(0) @binding(6) var<storage, read> norms: array<f32>;            // [n, H]: largest norm of a tile's keys
+@group(0) @binding(7) var<storage, read_write> context: array<Elem4>;  // [T, D]
 
 var<workgroup> sh_k: array<vec4<f32>, BK * E4>;
 var<workgroup> sh_v: array<vec4<f32>, BK * E4>;
@@ -69,12 +68,15 @@ fn attention(
     let entry = params.first + wg.y * grid.x + wg.x;
     let head = wg.z;
     if entry >= params.tiles { return; } // uniform over the workgroup
-    let start = cu_seqlens[tiles[entry].x];
-    let end = cu_seqlens[tiles[entry].x + 1u];
-    let count = (end - start + TILE - 1u) / TILE; // tiles of the sequence
-    let own = (tiles[entry].y - start) / TILE;
+    let first = tiles[entry].x;
+    let end = tiles[entry].y;
+    let start = tiles[entry].z;
+    let keys_end = tiles[entry].w;
+    let count = (keys_end - start + TILE - 1u) / TILE; // tiles of keys
+    let place = (first - start) / TILE;                // among the tiles of the sequence
+    let own = min(place, count - 1u);
     let slope = slopes[head];
-    let i = tiles[entry].y + lid;
+    let i = first + lid;
     let live = i < end; // the others help to stage keys and write nothing
     let query = min(i, end - 1u) * params.q_step + params.q_column + head * E4;
 
@@ -94,10 +96,10 @@ fn attention(
         // n = 0: own; then the others from left to right
         let nth = range.first + n - 1u;
         let tile = select(select(nth, nth + 1u, nth >= own), own, n == 0u);
-        let tile_end = min(start + (tile + 1u) * TILE, end);
+        let tile_end = min(start + (tile + 1u) * TILE, keys_end);
         for (var j0 = start + tile * TILE; j0 < tile_end; j0 += BK) {
             for (var n = lid; n < BK * E4; n += WG) {
-                let j = min(j0 + n / E4, end - 1u);
+                let j = min(j0 + n / E4, keys_end - 1u);
                 sh_k[n] = load4(k[j * params.k_step + params.k_column + head * E4 + n % E4]);
                 sh_v[n] = load4(v[j * params.v_step + params.v_column + head * E4 + n % E4]);
             }
@@ -134,7 +136,7 @@ fn attention(
             // The rows beyond the end repeat the last one further out: they must not count.
             let mass = -tile_max(lid, select(LOWEST, -most, live));
             // The tiles of a sequence follow each other in the list.
-            range = reach(own, count, entry - own, end - start, head, slope, qmax, mass);
+            range = reach(own, count, entry - place, keys_end - start, head, slope, qmax, mass);
         }
     }
 

@@ -15,6 +15,9 @@
 // output by at most 2*eps*max|v|.  The left side falls as kappa shrinks and D grows with every tile further out, so the
 // first tile from the far end for which it fails ends the search.  A margin covers the rounding of f32.
 //
+// Queries behind the last key count as of its tile: they are further from all other tiles than its own queries, so D is
+// no more than their distance, which is all that the proof asks of it.
+//
 // The importing kernel declares `params` (skip = ln(eps/2), heads), `norms` and TILE.
 
 struct Reach {
@@ -22,7 +25,7 @@ struct Reach {
     last: u32,  // behind the last
 }
 
-// own: the tile of the queries, count: tiles of the sequence, base: the list entry of its first; mass: min_i M_i.
+// own: the tile of the queries, count: tiles of keys, base: the list entry of its first; mass: min_i M_i.
 fn reach(own: u32, count: u32, base: u32, keys: u32, head: u32, slope: f32, qmax: f32, mass: f32) -> Reach {
     var found = Reach(0u, count);
     if params.skip > 0.0 { return found; }

@@ -1,6 +1,6 @@
 // attention: softmax(q·kᵀ/√E - m_h·|i - j|)·v, one (query, head) per invocation: the shortest correct version.
 //
-// Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   cu_seqlens: [B+1]   tiles: [n, 2]
+// Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   tiles: [n, 4]
 // Work        workgroup = (one tile of WG queries, one head); an invocation walks over all keys of its sequence
 // Numerics    online softmax as in shaders/attention.wgsl, one key at a time
 // Host        src/kernels/attention.rs        CPU twin  src/reference/attention.rs
@@ -34,10 +34,9 @@ struct Params {
 @group(0) @binding(2) var<storage, read> k: array<vec4<f32>>;              // [T, D]
 @group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;              // [T, D]
 @group(0) @binding(4) var<storage, read> slopes: array<f32>;               // [H]
-@group(0) @binding(5) var<storage, read> cu_seqlens: array<u32>;           // [B+1]
-@group(0) @binding(6) var<storage, read> tiles: array<vec2<u32>>;          // [n, 2]: sequence, first query
-@group(0) @binding(7) var<storage, read> norms: array<f32>;                // [n, H]: not asked here
-@group(0) @binding(8) var<storage, read_write> context: array<vec4<f32>>;  // [T, D]
+@group(0) @binding(5) var<storage, read> tiles: array<vec4<u32>>;          // [n, 4]: first query, end, first key, end
+@group(0) @binding(6) var<storage, read> norms: array<f32>;                // [n, H]: not asked here
+@group(0) @binding(7) var<storage, read_write> context: array<vec4<f32>>;  // [T, D]
 
 @compute @workgroup_size(WG)
 fn attention(
@@ -48,16 +47,15 @@ fn attention(
     let tile = params.first + wg.y * grid.x + wg.x;
     let head = wg.z;
     if tile >= params.tiles { return; }
-    let start = cu_seqlens[tiles[tile].x];
-    let end = cu_seqlens[tiles[tile].x + 1u];
-    let i = tiles[tile].y + lid;
-    if i >= end { return; }
+    let i = tiles[tile].x + lid;
+    if i >= tiles[tile].y { return; }
+    let keys_end = tiles[tile].w;
     let query = i * params.q_step + params.q_column + head * E4;
 
     var most = -3.4e38; // running maximum; not -inf, which fast-math drivers may drop
     var sum = 0.0;
     var o: array<vec4<f32>, E4>;
-    for (var j = start; j < end; j++) {
+    for (var j = tiles[tile].z; j < keys_end; j++) {
         let key = j * params.k_step + params.k_column + head * E4;
         let value = j * params.v_step + params.v_column + head * E4;
         var s = 0.0;

@@ -1,16 +1,16 @@
 // attention: softmax(q·kᵀ/√E - m_h·|i - j|)·v, matrices in textures, tiles in registers only.
 //
-//     s_ij = q_i·k_j / sqrt(E) - m_h * |i - j|          j in the same sequence as i
+//     s_ij = q_i·k_j / sqrt(E) - m_h * |i - j|          j a key of i's sequence
 //     o_i  = Σ_j exp(s_ij - M_i) v_j / Σ_j exp(s_ij - M_i),   M_i = max_j s_ij
 //
 // One sweep with a running maximum, sum and output, as in shaders/attention.wgsl; the bias is that of lib/alibi.wgsl.
 //
-// Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   cu_seqlens: [B+1]   tiles: [n, 2]   norms: [n, H]
+// Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   tiles: [n, 4]   norms: [n, H]
 // Work        workgroup = (one tile of TILE queries, one head); invocation = TQ queries, TK keys at a time.  The S
 //             lanes of a subgroup have other queries and the same keys: each loads TK/S of them (lib/share_many.wgsl)
 // Memory      queries, scores and outputs in registers; no workgroup memory, no barrier
-// Skips       no mask and no padding exist; tiles of keys whose weight is certainly below params.skip are left out
-//             (lib/reach.wgsl has the proof)
+// Skips       no padding exists, and no mask: the keys of a sequence are its first tokens.  Tiles of keys whose weight
+//             is certainly below params.skip are left out (lib/reach.wgsl has the proof)
 // Numerics    f32; M starts at -3.4e38, not -inf (fast-math drivers drop inf)
 // Host        src/kernels/attention.rs        CPU twin  src/reference/attention.rs
 // Test        tests/kernels/attention.rs      Bench     benches/kernels.rs "attention"
@@ -50,10 +50,9 @@ struct Params {
 @group(0) @binding(2) var k: texture_2d<f32>;                               // [T, D]
 @group(0) @binding(3) var v: texture_2d<f32>;                               // [T, D]
 @group(0) @binding(4) var<storage, read> slopes: array<f32>;                // [H]
-@group(0) @binding(5) var<storage, read> cu_seqlens: array<u32>;            // [B+1]
-@group(0) @binding(6) var<storage, read> tiles: array<vec2<u32>>;           // [n, 2]: sequence, first query
-@group(0) @binding(7) var<storage, read> norms: array<f32>;                 // [n, H]: largest norm of a tile's keys
-@group(0) @binding(8) var context: texture_storage_2d<rgba32float, write>;  // [T, D]
+@group(0) @binding(5) var<storage, read> tiles: array<vec4<u32>>;           // [n, 4]: first query, end, first key, end
+@group(0) @binding(6) var<storage, read> norms: array<f32>;                 // [n, H]: largest norm of a tile's keys
+@group(0) @binding(7) var context: texture_storage_2d<rgba32float, write>;  // [T, D]
 
 @compute @workgroup_size(WG)
 fn attention(
@@ -65,12 +64,15 @@ fn attention(
     let head = wg.x;
     if entry >= params.tiles { return; } // uniform over the workgroup
     let lane = lid % S;
-    let start = cu_seqlens[tiles[entry].x];
-    let end = cu_seqlens[tiles[entry].x + 1u];
-    let count = (end - start + TILE - 1u) / TILE; // tiles of the sequence
-    let own = (tiles[entry].y - start) / TILE;
+    let first = tiles[entry].x;
+    let end = tiles[entry].y;
+    let start = tiles[entry].z;
+    let keys_end = tiles[entry].w;
+    let count = (keys_end - start + TILE - 1u) / TILE; // tiles of keys
+    let place = (first - start) / TILE;                // among the tiles of the sequence
+    let own = min(place, count - 1u);
     let slope = slopes[head];
-    let i0 = tiles[entry].y + lid * TQ;
+    let i0 = first + lid * TQ;
     let column = vec2(head * E4, 0u);
 
     var square = 0.0; // the largest of the queries
@@ -92,11 +94,11 @@ fn attention(
         // n = 0: own; then the others from left to right
         let nth = range.first + n - 1u;
         let tile = select(select(nth, nth + 1u, nth >= own), own, n == 0u);
-        let tile_end = min(start + (tile + 1u) * TILE, end);
+        let tile_end = min(start + (tile + 1u) * TILE, keys_end);
         for (var j0 = start + tile * TILE; j0 < tile_end; j0 += TK) {
             // The keys and values that this lane loads.
             #unroll h TK/S
-            let mine{h} = min(j0 + {h}u * S + lane, end - 1u);
+            let mine{h} = min(j0 + {h}u * S + lane, keys_end - 1u);
             let key{h} = at(mine{h}, params.k_step) + vec2(params.k_column, 0u) + column;
             let value{h} = at(mine{h}, params.v_step) + vec2(params.v_column, 0u) + column;
             #end
@@ -163,7 +165,7 @@ fn attention(
             #unroll m TQ
             if i0 + {m}u < end { mass = min(mass, most{m}); }
             #end
-            range = reach(own, count, entry - own, end - start, head, slope, sqrt(square), mass);
+            range = reach(own, count, entry - place, keys_end - start, head, slope, sqrt(square), mass);
             range = Reach(least(range.first), most(range.last)); // lanes walk together
         }
     }

@@ -127,6 +127,7 @@ pub fn cases(words: &[String]) -> Vec<Case> {
         let attention = |length: u32, skip_eps: f32| {
             let make = move |t| Problem::Attention {
                 lengths: split(t, length),
+                unseen: 0,
                 heads,
                 e: d / heads,
                 sharpness: 1.0,
@@ -137,7 +138,8 @@ pub fn cases(words: &[String]) -> Vec<Case> {
         };
         let activation = Activation::Gelu;
         let geglu = move |t| Problem::LinearGeglu { t, f, k: d, gate_first: true, activation };
-        let norms = move |t| Problem::KeyNorm { lengths: split(t, 128), heads, e: d / heads };
+        let norms =
+            move |t| Problem::KeyNorm { lengths: split(t, 128), unseen: 0, heads, e: d / heads };
         let pool = move |t| Problem::pool(&split(t, 128), d);
         let gather = move |t| Problem::Gather { t, d, rows: (0..t).rev().collect() };
         [

@@ -164,7 +164,7 @@ fn parse(place: Place, text: &str) -> Result<Item, Failure> {
     let source = match (parsed.text, parsed.ids, parsed.type_ids) {
         (Some(text), None, None) => Source::Text(text),
         (None, Some(ids), None) => Source::Tokens(Tokens::new(ids)),
-        (None, Some(ids), Some(type_ids)) => Source::Tokens(Tokens { ids, type_ids }),
+        (None, Some(ids), Some(type_ids)) => Source::Tokens(Tokens { ids, type_ids, unseen: 0 }),
         _ => {
             return Err(bad(
                 "an object has \"text\", or \"ids\" with or without \"type_ids\"".into()
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(text.source, Source::Text("x\ny".into()));
         let ids =
             parse(Place::Line(1), r#"{"ids": [2, 3], "type_ids": [0, 1]}"#).expect("good").source;
-        assert_eq!(ids, Source::Tokens(Tokens { ids: vec![2, 3], type_ids: vec![0, 1] }));
+        assert_eq!(ids, Source::Tokens(Tokens { type_ids: vec![0, 1], ..Tokens::new(vec![2, 3]) }));
         for (line, says) in [
             ("", "EOF while parsing a value at column 0"),
             ("{\"text\": \"a\"", "EOF"),

@@ -31,7 +31,7 @@ use super::{
     simd::{self, Simd, WithSimd},
     tile::{self, ROWS},
 };
-use crate::reference::Heads;
+use crate::reference::{Heads, Sequence};
 use rayon::prelude::*;
 use std::f32::consts::LOG2_E;
 
@@ -46,37 +46,36 @@ const QUERIES: usize = 64;
 pub fn attention(
     [q, k, v]: [Rows; 3],
     slopes: &[f32],
-    cu_seqlens: &[u32],
+    sequences: &[Sequence],
     heads: Heads,
     skip: f32,
     context: &mut [f32],
 ) -> f64 {
-    let tokens = cu_seqlens[cu_seqlens.len() - 1] as usize;
+    let tokens = sequences.last().map_or(0, |sequence| sequence.queries.end);
     let Some(d) = context.len().checked_div(tokens) else { return 1.0 };
     let e = d / heads.count;
 
-    let sequences = || cu_seqlens.windows(2).map(|range| range[0] as usize..range[1] as usize);
-    let parts = sequences().flat_map(|s| (0..heads.count).map(move |h| (s.clone(), h)));
+    let parts = sequences.iter().flat_map(|s| (0..heads.count).map(move |h| (&s.keys, h)));
     let parts: Vec<_> = parts.collect();
     let reaches: Vec<Reach> = parts
         .into_par_iter()
-        .map(|(s, h)| Reach::new(k.from(s.start, h * e), s.len(), e, skip))
+        .map(|(keys, h)| Reach::new(k.from(keys.start, h * e), keys.len(), e, skip))
         .collect();
 
     let mut units = Vec::new();
     let mut rest = context;
-    for (sequence, reaches) in sequences().zip(reaches.chunks(heads.count)) {
-        for first in sequence.clone().step_by(QUERIES) {
-            let rows = QUERIES.min(sequence.end - first);
+    for (Sequence { queries, keys }, reaches) in sequences.iter().zip(reaches.chunks(heads.count)) {
+        for first in queries.clone().step_by(QUERIES) {
+            let rows = QUERIES.min(queries.end - first);
             let begin = units.len();
             for (h, (&slope, reach)) in slopes.iter().zip(reaches).enumerate() {
                 units.push(Unit {
                     q: q.from(first, h * e),
-                    k: k.from(sequence.start, h * e),
-                    v: v.from(sequence.start, h * e),
+                    k: k.from(keys.start, h * e),
+                    v: v.from(keys.start, h * e),
                     e,
-                    keys: sequence.len(),
-                    first: first - sequence.start,
+                    keys: keys.len(),
+                    first: first - keys.start,
                     scale: heads.scale * LOG2_E,
                     slope: slope * LOG2_E,
                     skip,
@@ -117,9 +116,9 @@ struct Unit<'a> {
     v: Rows<'a>,
     /// E
     e: usize,
-    /// Tokens in the sequence.
+    /// Keys of the sequence.
     keys: usize,
-    /// The first query's place among them.
+    /// The first query's place among them, or behind them.
     first: usize,
     /// Factor of q·k.
     scale: f32,
@@ -136,7 +135,7 @@ impl Unit<'_> {
         let reach = (24.0 / self.slope.max(1e-9)) as usize;
         let (from, to) =
             (self.first.saturating_sub(reach), self.first + self.context.len() + reach);
-        self.context.len() * (to.min(self.keys) - from)
+        self.context.len() * to.min(self.keys).saturating_sub(from).max(1)
     }
 }
 
@@ -221,7 +220,9 @@ impl<S: Simd, const V: usize> State<'_, S, V> {
         state.o[..unit.e].fill([simd.splat_f32s(0.0); V]);
 
         let blocks = unit.keys.div_ceil(KEYS);
+        // Queries behind the last key begin with its block.
         let near = (unit.first + row) / KEYS..(unit.first + row + rows - 1) / KEYS + 1;
+        let near = near.start.min(blocks - 1)..near.end.min(blocks);
         let mut keys = 0;
         for block in near.clone() {
             keys += state.visit(simd, unit, block);
@@ -375,6 +376,11 @@ mod tests {
         all.map(|at| change(at, next())).collect()
     }
 
+    fn sequences(cu_seqlens: &[u32]) -> Vec<Sequence> {
+        let ranges = cu_seqlens.windows(2).map(|range| range[0] as usize..range[1] as usize);
+        ranges.map(|keys| Sequence { queries: keys.clone(), keys }).collect()
+    }
+
     /// The context, and the share of pairs looked at.
     fn run(qkv: &[f32], slopes: &[f32], cu_seqlens: &[u32], skip: f32) -> (Vec<f32>, f64) {
         let tokens = cu_seqlens[cu_seqlens.len() - 1] as usize;
@@ -382,16 +388,14 @@ mod tests {
         let rows = [0, d, 2 * d].map(|column| Rows { data: &qkv[column..], step: 3 * d });
         let heads = Heads { count: slopes.len(), scale: 0.25 };
         let mut context = vec![f32::NAN; tokens * d];
-        let kept = attention(rows, slopes, cu_seqlens, heads, skip, &mut context);
+        let kept = attention(rows, slopes, &sequences(cu_seqlens), heads, skip, &mut context);
         (context, kept)
     }
 
     /// Compares with the dense run to 2·ε·max |v| and rounding, and that with the twin.
     fn check(qkv: &[f32], slopes: &[f32], cu_seqlens: &[u32]) {
-        let (skipped, dense) = (
-            run(qkv, slopes, cu_seqlens, SKIP).0,
-            run(qkv, slopes, cu_seqlens, f32::NEG_INFINITY).0,
-        );
+        let [skipped, dense] =
+            [SKIP, f32::NEG_INFINITY].map(|skip| run(qkv, slopes, cu_seqlens, skip).0);
         let tokens = cu_seqlens[cu_seqlens.len() - 1] as usize;
         let d = qkv.len() / (3 * tokens);
         let column = |n: usize| -> Vec<f32> {
@@ -405,7 +409,7 @@ mod tests {
         }
         let mut twin = vec![0.0; tokens * d];
         let heads = Heads { count: slopes.len(), scale: 0.25 };
-        reference::attention(&q, &k, &v, slopes, cu_seqlens, heads, &mut twin);
+        reference::attention(&q, &k, &v, slopes, &sequences(cu_seqlens), heads, &mut twin);
         for (n, (a, b)) in skipped.iter().zip(&twin).enumerate() {
             assert!((a - b).abs() <= 2e-4 * largest, "element {n}: {a}, twin {b}");
         }
@@ -480,7 +484,7 @@ mod tests {
         }
         assert_eq!(run(&one[..128 * 48], &[0.5], &[0, 128], SKIP).1, 1.0, "few keys");
         let (none, heads) = ([Rows { data: &[], step: 48 }; 3], Heads { count: 1, scale: 1.0 });
-        assert_eq!(attention(none, &[0.5], &[0], heads, SKIP, &mut []), 1.0, "no queries");
+        assert_eq!(attention(none, &[0.5], &[], heads, SKIP, &mut []), 1.0, "no queries");
     }
 
     #[test]
@@ -488,10 +492,7 @@ mod tests {
         let alone = draw(130, 32, |_, x| x);
         let mut batch = draw(77, 32, |_, x| -x);
         batch.extend(&alone);
-        let (alone, batch) = (
-            run(&alone, &[0.3, 0.01], &[0, 130], SKIP).0,
-            run(&batch, &[0.3, 0.01], &[0, 77, 207], SKIP).0,
-        );
-        assert_eq!(alone, batch[77 * 32..]);
+        let run = |qkv, cu_seqlens| run(qkv, &[0.3, 0.01], cu_seqlens, SKIP).0;
+        assert_eq!(run(&alone, &[0, 130]), run(&batch, &[0, 77, 207])[77 * 32..]);
     }
 }

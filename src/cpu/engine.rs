@@ -5,7 +5,7 @@ use crate::{
     kernels::{self, Tier, attention::TILE},
     memory::Zeroed,
     recording::{Caps, Command, Const, Format, Recording, Shape, Span, Tensor, Ticket},
-    reference::{self, Activation, Heads, Part},
+    reference::{self, Activation, Heads, Part, Sequence},
 };
 use std::{borrow::Cow, f32::consts::LOG2_E, mem, ops::Range, time::Instant};
 
@@ -159,7 +159,7 @@ impl Engine {
     fn key_norm(&mut self, command: &Command) {
         let a = kernels::key_norm::Args::from(command);
         self.store(a.norms, |m, norms| {
-            let tiles = ranges(m.u32(a.tiles), m.u32(a.cu_seqlens));
+            let tiles = tiles(m.u32(a.tiles), |[_, _, _, keys]| keys);
             let ([_, d], k) = (a.k.shape2(), m.dense(a.k));
             reference::key_norm(&k, d as usize, &tiles, norms);
         });
@@ -169,7 +169,7 @@ impl Engine {
         let a = kernels::attention::Args::from(command);
         let p: kernels::attention::Params = command.params();
         self.store(a.context, |m, context| {
-            let tiles = ranges(m.u32(a.tiles), m.u32(a.cu_seqlens));
+            let tiles = tiles(m.u32(a.tiles), |[_, end, ..]| end);
             if (p.first as usize, p.tiles as usize) == (0, tiles.len()) {
                 return m.attend(&a, p, context);
             }
@@ -193,17 +193,17 @@ impl Engine {
         context: &mut [f32],
     ) -> f64 {
         let heads = Heads { count: p.heads as usize, scale: p.scale };
-        let (slopes, cu_seqlens) = (self.f32(a.slopes), self.u32(a.cu_seqlens));
+        let (slopes, sequences) = (self.f32(a.slopes), sequences(self.u32(a.tiles)));
         match self.tier {
             Tier::Twin => {
                 let [q, k, v] = [a.q, a.k, a.v].map(|tensor| self.dense(tensor));
-                reference::attention(&q, &k, &v, slopes, cu_seqlens, heads, context);
+                reference::attention(&q, &k, &v, slopes, &sequences, heads, context);
                 1.0
             }
             _ => {
                 let qkv = [a.q, a.k, a.v].map(|tensor| self.rows(tensor));
                 let skip = if p.skip > 0.0 { f32::NEG_INFINITY } else { p.skip * LOG2_E };
-                attention::attention(qkv, slopes, cu_seqlens, heads, skip, context)
+                attention::attention(qkv, slopes, &sequences, heads, skip, context)
             }
         }
     }
@@ -337,12 +337,22 @@ fn elements<const N: usize>(rows: Range<u32>, widths: [u32; N]) -> [Range<usize>
     widths.map(|width| start * width as usize..end * width as usize)
 }
 
-/// The tokens of each entry of a tile list.
-fn ranges(tiles: &[u32], cu_seqlens: &[u32]) -> Vec<Range<usize>> {
-    let entries = tiles.as_chunks::<2>().0.iter();
-    let range = |&[sequence, first]: &[u32; 2]| {
-        let end = cu_seqlens[sequence as usize + 1].min(first + TILE);
-        first as usize..end as usize
+/// The tokens of each entry of a tile list that come before its `end`.
+fn tiles(list: &[u32], end: impl Fn([u32; 4]) -> u32) -> Vec<Range<usize>> {
+    let entries = list.as_chunks().0.iter();
+    let range = |&tile: &[u32; 4]| {
+        let [first, ..] = tile;
+        first as usize..end(tile).min(first + TILE).max(first) as usize
     };
     entries.map(range).collect()
+}
+
+/// The sequences that a tile list covers.
+fn sequences(list: &[u32]) -> Vec<Sequence> {
+    let first = list.as_chunks().0.iter().filter(|[first, _, start, _]| first == start);
+    let sequence = |&[first, end, _, keys]: &[u32; 4]| {
+        let [first, end, keys] = [first, end, keys].map(|token| token as usize);
+        Sequence { queries: first..end, keys: first..keys }
+    };
+    first.map(sequence).collect()
 }

@@ -261,7 +261,8 @@ impl Embedder {
             let (of, spans): (Vec<_>, Vec<_>) = spans.iter().enumerate().filter_map(part).unzip();
             if !of.is_empty() {
                 let (ids, type_ids) = (&tokens.ids[start..end], &tokens.type_ids[start..end]);
-                let tokens = Tokens { ids: ids.to_vec(), type_ids: type_ids.to_vec() };
+                let unseen = tokens.unseen.saturating_sub(tokens.len() - end).min(ids.len() - 1);
+                let tokens = Tokens { ids: ids.to_vec(), type_ids: type_ids.to_vec(), unseen };
                 windows.push((Forward { tokens, spans }, Owner { sequence, of }));
             }
             owned = end;

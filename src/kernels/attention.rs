@@ -156,9 +156,8 @@ pub struct Args<'a> {
     pub v: &'a Tensor,
     /// \[H\]
     pub slopes: &'a Tensor,
-    /// \[B+1\], `u32`: first token of each sequence, and T
-    pub cu_seqlens: &'a Tensor,
-    /// \[n, 2\], `u32`: sequence and first query of each tile of [`TILE`] queries
+    /// \[n, 4\], `u32`: for each tile of [`TILE`] queries its first, the end of its sequence, and
+    /// the sequence's first key and the end of them
     pub tiles: &'a Tensor,
     /// \[n, H\]: the largest norm among the keys of each tile, from `key_norm`
     pub norms: &'a Tensor,
@@ -170,7 +169,6 @@ bindings!(Args {
     k: Read,
     v: Read,
     slopes: Read,
-    cu_seqlens: Read,
     tiles: Read,
     norms: Read,
     context: Write
@@ -221,7 +219,7 @@ pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, skip: f32,
     }
     args.context.expect([t, d]);
     let [tiles, _] = args.tiles.shape2();
-    args.tiles.expect([tiles, 2]);
+    args.tiles.expect([tiles, 4]);
     args.norms.expect([tiles, heads]);
     assert_eq!(keys.len(), tiles as usize, "counts of keys");
     let mut params = Params {

@@ -40,14 +40,12 @@ abi!(Params { tiles, heads, k_column, k_step });
 pub struct Args<'a> {
     /// \[T, D\], may be columns of a wider tensor
     pub k: &'a Tensor,
-    /// \[B+1\], `u32`: first token of each sequence, and T
-    pub cu_seqlens: &'a Tensor,
-    /// \[n, 2\], `u32`: sequence and first token of each tile of [`TILE`] tokens
+    /// \[n, 4\], `u32`: `attention`'s, one for each tile of [`TILE`] tokens
     pub tiles: &'a Tensor,
     /// \[n, H\], written
     pub norms: &'a Tensor,
 }
-bindings!(Args { k: Read, cu_seqlens: Read, tiles: Read, norms: Write });
+bindings!(Args { k: Read, tiles: Read, norms: Write });
 
 /// Makes a Spec runnable.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
@@ -77,7 +75,7 @@ pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args) {
     let ([t, d], [tiles, heads]) = (args.k.shape2(), args.norms.shape2());
     assert_eq!(d, heads * kernel.spec.e, "width");
     args.k.expect_columns([t, d]);
-    args.tiles.expect([tiles, 2]);
+    args.tiles.expect([tiles, 4]);
     args.norms.expect([tiles, heads]);
     let (k_column, k_step) = (args.k.column / 4, args.k.step / 4);
     let params = Params { tiles, heads, k_column, k_step };

@@ -93,13 +93,13 @@ pub(super) fn attend(
     s: &Scratch,
     [q, key, v]: [&Tensor; 3],
 ) {
-    let (cu_seqlens, tiles, norms) = (&s.cu_seqlens, &s.tiles, &s.norms);
+    let (tiles, norms) = (&s.tiles, &s.norms);
     if let Some(kernel) = &k.key_norm {
-        key_norm::record(rec, kernel, key_norm::Args { k: key, cu_seqlens, tiles, norms });
+        key_norm::record(rec, kernel, key_norm::Args { k: key, tiles, norms });
     }
     let context = &s.context;
     let slopes = &w.slopes;
-    let args = attention::Args { q, k: key, v, slopes, cu_seqlens, tiles, norms, context };
+    let args = attention::Args { q, k: key, v, slopes, tiles, norms, context };
     attention::record(rec, &k.attention, args, k.skip, &s.keys);
 }
 

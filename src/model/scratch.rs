@@ -13,9 +13,7 @@ pub(super) struct Scratch {
     pub(super) ids: Tensor,
     /// \[T\], `u32`
     pub(super) type_ids: Tensor,
-    /// \[B+1\], `u32`
-    pub(super) cu_seqlens: Tensor,
-    /// \[n, 2\], `u32`
+    /// \[n, 4\], `u32`
     pub(super) tiles: Tensor,
     /// \[n, 2\], `u32`
     pub(super) spans: Tensor,
@@ -81,7 +79,6 @@ impl Scratch {
             y: empty(Format::F32)?,
             ids: empty(Format::F32)?,
             type_ids: empty(Format::F32)?,
-            cu_seqlens: empty(Format::F32)?,
             spans: empty(Format::F32)?,
             qkv: None,
             q: wide,
@@ -104,20 +101,16 @@ impl Scratch {
         dims: u32,
     ) -> Result<(), Error> {
         let (t, d) = (batch.tokens(), config.hidden);
-        let tiles = batch::tiles(&batch.cu_seqlens, TILE);
-        for (tensor, data) in [
-            (&mut self.ids, &batch.ids),
-            (&mut self.type_ids, &batch.type_ids),
-            (&mut self.cu_seqlens, &batch.cu_seqlens),
-        ] {
+        let tiles = batch::tiles(&batch.cu_seqlens, &batch.keys, TILE);
+        for (tensor, data) in [(&mut self.ids, &batch.ids), (&mut self.type_ids, &batch.type_ids)] {
             engine.resize(tensor, [data.len() as u32].into())?;
             engine.write(tensor, data);
         }
-        engine.resize(&mut self.tiles, [tiles.len() as u32, 2].into())?;
+        engine.resize(&mut self.tiles, [tiles.len() as u32, 4].into())?;
         engine.write(&self.tiles, tiles.as_flattened());
         engine.resize(&mut self.spans, [batch.spans.len() as u32, 2].into())?;
         engine.write(&self.spans, batch.spans.as_flattened());
-        self.keys = batch::tile_keys(&batch.cu_seqlens, TILE);
+        self.keys = batch::tile_keys(&tiles);
         engine.resize(&mut self.norms, [tiles.len() as u32, config.heads].into())?;
 
         let extra = self.extra.iter_mut().flatten();

@@ -68,6 +68,8 @@ pub enum Problem {
     KeyNorm {
         /// Tokens of each sequence.
         lengths: Vec<u32>,
+        /// How many of a sequence's last tokens are no keys; its first always is.
+        unseen: u32,
         /// H
         heads: u32,
         /// E
@@ -77,6 +79,8 @@ pub enum Problem {
     Attention {
         /// Tokens of each sequence.
         lengths: Vec<u32>,
+        /// How many of a sequence's last tokens are no keys; its first always is.
+        unseen: u32,
         /// H
         heads: u32,
         /// E
@@ -269,16 +273,16 @@ impl Problem {
                 linear_geglu::record(&mut recording, &linear_geglu::kernel(spec), args);
                 h
             }
-            Self::KeyNorm { ref lengths, heads, e } => {
+            Self::KeyNorm { ref lengths, unseen, heads, e } => {
                 // Columns of a wider tensor, as the model's are.
                 let shape = [lengths.iter().sum(), heads * e + 4];
                 let wide = data.normal(shape, 1.0, Role::Wide)?;
                 let k = wide.columns(4..4 + heads * e);
-                data.key_norm(&mut recording, lengths, &k, e)?.norms
+                data.key_norm(&mut recording, (lengths, unseen), &k, e)?.norms
             }
-            Self::Attention { ref lengths, heads, e, sharpness, skip_eps } => {
-                let skip = attention::skip(skip_eps);
-                data.attention(&mut recording, lengths, [heads, e], sharpness, skip)?
+            Self::Attention { ref lengths, unseen, heads, e, sharpness, skip_eps } => {
+                let (sequences, skip) = ((&lengths[..], unseen), attention::skip(skip_eps));
+                data.attention(&mut recording, sequences, [heads, e], sharpness, skip)?
             }
             Self::LayerNorm { t, d, residual, shift } => {
                 let x = data.shifted([t, d], 1.0, shift, Role::Stream)?;
@@ -344,16 +348,18 @@ impl Problem {
                     + weights(2 * product(&[f, k]))
                     + wide(product(&[t, f])),
             },
-            Self::KeyNorm { ref lengths, heads, e } => {
-                let t: u64 = lengths.iter().map(|&n| u64::from(n)).sum();
-                let read = t * product(&[heads, e]);
+            Self::KeyNorm { ref lengths, unseen, heads, e } => {
+                let keys: u32 = seeded::keys(lengths, unseen).iter().sum();
+                let read = u64::from(keys) * product(&[heads, e]);
                 Work { flops: 2.0 * read as f64, bytes: wide(read) }
             }
-            Self::Attention { ref lengths, heads, e, .. } => {
+            Self::Attention { ref lengths, unseen, heads, e, .. } => {
                 let d = product(&[heads, e]);
-                let pairs: u64 = lengths.iter().map(|&n| u64::from(n).pow(2)).sum();
-                let t: u64 = lengths.iter().map(|&n| u64::from(n)).sum();
-                Work { flops: 4.0 * (pairs * d) as f64, bytes: wide(4 * t * d) }
+                let keys = seeded::keys(lengths, unseen);
+                let pairs: u64 =
+                    lengths.iter().zip(&keys).map(|(&n, &keys)| product(&[n, keys])).sum();
+                let t: u32 = lengths.iter().chain(&keys).sum();
+                Work { flops: 4.0 * (pairs * d) as f64, bytes: wide(2 * u64::from(t) * d) }
             }
             Self::LayerNorm { t, d, residual, .. } => {
                 let td = product(&[t, d]);
@@ -418,9 +424,10 @@ pub fn samples() -> Vec<Problem> {
         Problem::Embed { t: 37, d: 768, vocab: 300, parts: 2 },
         Problem::linear(130, 384, 768, true),
         Problem::LinearGeglu { t: 37, f: 768, k: 384, gate_first, activation },
-        Problem::KeyNorm { lengths: lengths.clone(), heads: 12, e: 64 },
+        Problem::KeyNorm { lengths: lengths.clone(), unseen: 0, heads: 12, e: 64 },
         Problem::Attention {
             lengths: lengths.clone(),
+            unseen: 0,
             heads: 12,
             e: 64,
             sharpness: 1.0,

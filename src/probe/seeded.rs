@@ -20,6 +20,11 @@ pub(super) fn offsets(lengths: &[u32]) -> Vec<u32> {
         .collect()
 }
 
+/// Keys of each sequence when `unseen` of the last tokens are none.
+pub(super) fn keys(lengths: &[u32], unseen: u32) -> Vec<u32> {
+    lengths.iter().map(|n| n.saturating_sub(unseen).max(1)).collect()
+}
+
 /// What a tensor is for, which decides how it is stored.
 #[derive(Clone, Copy)]
 pub(super) enum Role {
@@ -181,34 +186,33 @@ impl Seeded<'_> {
     pub(super) fn key_norm(
         &mut self,
         rec: &mut Recording,
-        lengths: &[u32],
+        (lengths, unseen): (&[u32], u32),
         k: &Tensor,
         e: u32,
     ) -> Result<Keys, Error> {
-        let (cu_seqlens, heads) = (offsets(lengths), k.shape2()[1] / e);
-        let tiles = batch::tiles(&cu_seqlens, attention::TILE);
-        let count = tiles.len() as u32;
-        let tiles = self.integers([count, 2], tiles.as_flattened())?;
-        let cu_seqlens = self.integers([cu_seqlens.len() as u32], &cu_seqlens)?;
+        let heads = k.shape2()[1] / e;
+        let list = batch::tiles(&offsets(lengths), &keys(lengths, unseen), attention::TILE);
+        let (count, keys) = (list.len() as u32, batch::tile_keys(&list));
+        let tiles = self.integers([count, 4], list.as_flattened())?;
         let norms = self.plain([count, heads], &vec![UNWRITTEN; (count * heads) as usize])?;
         let kernel = key_norm::kernel(key_norm::Spec::new(self.version, e));
-        let args = key_norm::Args { k, cu_seqlens: &cu_seqlens, tiles: &tiles, norms: &norms };
+        let args = key_norm::Args { k, tiles: &tiles, norms: &norms };
         key_norm::record(rec, &kernel, args);
-        Ok(Keys { cu_seqlens, tiles, norms })
+        Ok(Keys { keys, tiles, norms })
     }
 
     pub(super) fn attention(
         &mut self,
         rec: &mut Recording,
-        lengths: &[u32],
+        sequences: (&[u32], u32),
         [heads, e]: [u32; 2],
         sharpness: f32,
         skip: f32,
     ) -> Result<Tensor, Error> {
         let d = heads * e;
-        let qkv = self.projections(lengths, [heads, e], sharpness)?;
+        let qkv = self.projections(sequences.0, [heads, e], sharpness)?;
         let [q, k, v] = [0, d, 2 * d].map(|first| qkv.columns(first..first + d));
-        let Keys { cu_seqlens, tiles, norms } = self.key_norm(rec, lengths, &k, e)?;
+        let Keys { keys, tiles, norms } = self.key_norm(rec, sequences, &k, e)?;
         let context = self.undefined([qkv.shape2()[0], d], Role::Wide)?;
         let slopes = self.plain([heads], &alibi::slopes(heads as usize))?;
         let kernel = attention::kernel(attention::Spec::new(self.version, e));
@@ -217,12 +221,10 @@ impl Seeded<'_> {
             k: &k,
             v: &v,
             slopes: &slopes,
-            cu_seqlens: &cu_seqlens,
             tiles: &tiles,
             norms: &norms,
             context: &context,
         };
-        let keys = batch::tile_keys(&offsets(lengths), attention::TILE);
         attention::record(rec, &kernel, args, skip, &keys);
         Ok(context)
     }
@@ -230,7 +232,8 @@ impl Seeded<'_> {
 
 /// Work list and norms of some keys.
 pub(super) struct Keys {
-    pub(super) cu_seqlens: Tensor,
+    /// Of each tile.
+    pub(super) keys: Vec<u32>,
     pub(super) tiles: Tensor,
     pub(super) norms: Tensor,
 }

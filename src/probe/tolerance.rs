@@ -26,12 +26,14 @@ impl fmt::Display for Problem {
                 let half = if *gate_first { "first" } else { "second" };
                 write!(f, "T{t} F{width} K{k} {half} {activation:?}")
             }
-            Self::KeyNorm { lengths, heads, e } => {
-                write!(f, "B{} T{} H{heads} E{e}", lengths.len(), sum(lengths))
+            Self::KeyNorm { lengths, unseen, heads, e } => {
+                write!(f, "B{} T{} H{heads} E{e}", lengths.len(), sum(lengths))?;
+                if *unseen > 0 { write!(f, " -{unseen} keys") } else { Ok(()) }
             }
-            Self::Attention { lengths, heads, e, sharpness, skip_eps } => {
+            Self::Attention { lengths, unseen, heads, e, sharpness, skip_eps } => {
                 write!(f, "B{} T{} H{heads} E{e} σ{sharpness}", lengths.len(), sum(lengths))?;
-                f.write_str(if *skip_eps > 0.0 { "" } else { " dense" })
+                f.write_str(if *skip_eps > 0.0 { "" } else { " dense" })?;
+                if *unseen > 0 { write!(f, " -{unseen} keys") } else { Ok(()) }
             }
             Self::LayerNorm { t, d, residual, shift } => {
                 write!(f, "T{t} D{d}{}", if *residual { " +r" } else { "" })?;

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 /// The heads of an attention layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Heads {
@@ -7,29 +9,38 @@ pub struct Heads {
     pub scale: f32,
 }
 
+/// Tokens that attend to some of each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sequence {
+    /// Those that attend: all of them.
+    pub queries: Range<usize>,
+    /// Those that are attended to: the first of them, at least one.
+    pub keys: Range<usize>,
+}
+
 /// `context = softmax(q·kᵀ·scale - m_h·|i - j|)·v` within each sequence; the definition that
 /// `shaders/attention.wgsl` must match.
 ///
-/// q, k, v, context: \[T, D\], D = H·E; slopes: \[H\]; cu_seqlens: \[B+1\].
+/// q, k, v, context: \[T, D\], D = H·E; slopes: \[H\]; i runs over a sequence's queries, j over its
+/// keys.
 /// Scores of one query at a time: memory is linear in the longest sequence.
 pub fn attention(
     q: &[f32],
     k: &[f32],
     v: &[f32],
     slopes: &[f32],
-    cu_seqlens: &[u32],
+    sequences: &[Sequence],
     heads: Heads,
     context: &mut [f32],
 ) {
-    let tokens = cu_seqlens[cu_seqlens.len() - 1] as usize;
+    let tokens = sequences.last().map_or(0, |sequence| sequence.queries.end);
     let d = q.len().checked_div(tokens).unwrap_or(0);
     let e = d / heads.count;
-    for sequence in cu_seqlens.windows(2) {
-        let range = sequence[0] as usize..sequence[1] as usize;
+    for Sequence { queries, keys } in sequences {
         for (h, &slope) in slopes.iter().enumerate() {
             let at = |t: usize| t * d + h * e..t * d + h * e + e;
-            for i in range.clone() {
-                let scores: Vec<f64> = range
+            for i in queries.clone() {
+                let scores: Vec<f64> = keys
                     .clone()
                     .map(|j| {
                         let dot = dot(&q[at(i)], &k[at(j)]);
@@ -41,7 +52,7 @@ pub fn attention(
                 let sum: f64 = weights.iter().sum();
 
                 let mut o = vec![0.0; e];
-                for (j, p) in range.clone().zip(&weights) {
+                for (j, p) in keys.clone().zip(&weights) {
                     for (o, &v) in o.iter_mut().zip(&v[at(j)]) {
                         *o += p / sum * f64::from(v);
                     }
@@ -62,6 +73,10 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 mod tests {
     use super::*;
 
+    fn whole(tokens: Range<usize>) -> Sequence {
+        Sequence { queries: tokens.clone(), keys: tokens }
+    }
+
     #[test]
     fn by_hand() {
         // One head of width 1.  Sequence 0: two tokens with equal scores but for the bias ln 3, so
@@ -69,9 +84,20 @@ mod tests {
         let (q, k, v) = ([0.0; 3], [1.0; 3], [4.0, 8.0, 5.0]);
         let mut context = [0.0; 3];
         let heads = Heads { count: 1, scale: 1.0 };
-        attention(&q, &k, &v, &[3f32.ln()], &[0, 2, 3], heads, &mut context);
+        attention(&q, &k, &v, &[3f32.ln()], &[whole(0..2), whole(2..3)], heads, &mut context);
         assert!((context[0] - 5.0).abs() < 1e-6 && (context[1] - 7.0).abs() < 1e-6);
         assert_eq!(context[2], 5.0);
+    }
+
+    #[test]
+    fn what_is_no_key_is_not_seen_but_sees() {
+        // Token 2 is ln 3 further from token 0 than from token 1, and itself no key.
+        let (q, k, v) = ([0.0; 3], [1.0; 3], [4.0, 8.0, f32::NAN]);
+        let mut context = [0.0; 3];
+        let heads = Heads { count: 1, scale: 1.0 };
+        let sequence = Sequence { queries: 0..3, keys: 0..2 };
+        attention(&q, &k, &v, &[3f32.ln()], &[sequence], heads, &mut context);
+        assert!(context.iter().zip([5.0, 7.0, 7.0]).all(|(c, e)| (c - e).abs() < 1e-6));
     }
 
     #[test]
@@ -79,7 +105,7 @@ mod tests {
         let q: Vec<f32> = (0..40).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
         let mut context = vec![0.0; 40];
         let heads = Heads { count: 2, scale: 0.5 };
-        attention(&q, &q, &[1.0; 40], &[0.5, 0.25], &[0, 10], heads, &mut context);
+        attention(&q, &q, &[1.0; 40], &[0.5, 0.25], &[whole(0..10)], heads, &mut context);
         assert!(context.iter().all(|c| (c - 1.0).abs() < 1e-6));
     }
 }

@@ -14,7 +14,7 @@ mod linear;
 mod linear_geglu;
 mod pool;
 
-pub use attention::{Heads, attention};
+pub use attention::{Heads, Sequence, attention};
 pub use embed::{Part, embed};
 pub use gather::gather;
 pub use geglu::{Activation, geglu};

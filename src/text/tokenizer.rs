@@ -297,7 +297,8 @@ impl Tokenizer {
 }
 
 fn tokens(encoding: &Encoding) -> Tokens {
-    Tokens { ids: encoding.get_ids().to_vec(), type_ids: encoding.get_type_ids().to_vec() }
+    let (ids, type_ids) = (encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec());
+    Tokens { ids, type_ids, unseen: 0 }
 }
 
 /// The byte where the first character of each token begins: never before that of the token before

@@ -368,9 +368,14 @@ impl Word {
             Self::Linear => Problem::linear(t, 3 * d, d, false),
             Self::LinearAdd => Problem::linear(t, d, f, true),
             Self::LinearGeglu => Problem::LinearGeglu { t, f, k: d, gate_first, activation },
-            Self::Attention => {
-                Problem::Attention { lengths: vec![t], heads, e, sharpness: 1.0, skip_eps }
-            }
+            Self::Attention => Problem::Attention {
+                lengths: vec![t],
+                unseen: 0,
+                heads,
+                e,
+                sharpness: 1.0,
+                skip_eps,
+            },
         }
     }
 
@@ -386,7 +391,7 @@ impl Word {
             }
             Self::Attention => {
                 let lengths = vec![70, 9, 1];
-                Problem::Attention { lengths, heads: 2, e, sharpness: 1.0, skip_eps }
+                Problem::Attention { lengths, unseen: 0, heads: 2, e, sharpness: 1.0, skip_eps }
             }
         }
     }

@@ -145,7 +145,7 @@ fn memory_is_what_the_cpu_takes() {
         assert!((0.99..1.02).contains(&ratio), "{name}: weights {ratio}");
         let before = model.allocated_bytes();
         let tokens = bytes("cpu_batch_tokens") as usize;
-        let tokens = Tokens { ids: vec![5; tokens], type_ids: vec![0; tokens] };
+        let tokens = Tokens::new(vec![5; tokens]);
         let dims = model.config().hidden;
         model
             .forward(&PackedBatch::new([&tokens]), Output::Vectors { dims, normalize: false })

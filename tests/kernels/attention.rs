@@ -13,36 +13,42 @@ use libtest_mimic::Failed;
 use proptest::{collection::vec, prelude::*, sample::select};
 
 pub fn suite() -> Suite {
-    let problem = |(lengths, heads, e, sharpness): (&[u32], u32, u32, f32)| Problem::Attention {
-        lengths: lengths.to_vec(),
-        heads,
-        e,
-        sharpness,
-        skip_eps: SKIP_EPS,
-    };
+    let problem =
+        |(lengths, unseen, heads, e, sharpness): (&[u32], u32, u32, u32, f32)| Problem::Attention {
+            lengths: lengths.to_vec(),
+            unseen,
+            heads,
+            e,
+            sharpness,
+            skip_eps: SKIP_EPS,
+        };
     Suite {
         hard: [
-            (&[1][..], 1, 64, 1.0),
-            (&[1, 2, 31, 32, 33, 63, 64, 65], 12, 8, 1.0),
-            (&[129, 1, 7], 3, 64, 1.0),
-            (&[300], 8, 48, 1.0),
-            (&[257, 65], 2, 32, 30.0), // scores far apart: softmax is nearly a maximum
-            (&[100, 28], 2, 16, 100.0),
-            (&[70, 5], 1, 128, 1.0),
-            (&[1; 700], 3, 8, 1.0),
-            (&[1000, 200], 4, 8, 0.1), // most tiles of the steep heads are left out
+            (&[1][..], 0, 1, 64, 1.0),
+            (&[1, 2, 31, 32, 33, 63, 64, 65], 0, 12, 8, 1.0),
+            (&[129, 1, 7], 0, 3, 64, 1.0),
+            (&[1, 32, 65, 129, 200], 20, 2, 64, 1.0), // some tokens that see and are not seen
+            (&[700, 130, 300], 128, 2, 16, 3.0),      // and whole tiles of them
+            (&[300], 0, 8, 48, 1.0),
+            (&[257, 65], 0, 2, 32, 30.0), // scores far apart: softmax is nearly a maximum
+            (&[100, 28], 0, 2, 16, 100.0),
+            (&[70, 5], 0, 1, 128, 1.0),
+            (&[1; 700], 0, 3, 8, 1.0),
+            (&[1000, 200], 0, 4, 8, 0.1), // most tiles of the steep heads are left out
         ]
         .map(problem)
         .into(),
         any: (
             vec(1..140u32, 1..6),
+            prop_oneof![Just(0u32), 1..140u32],
             1..5u32,
             select(vec![4u32, 8, 20, 48, 64, 128]),
             0.0..40f32,
             select(vec![0.0, SKIP_EPS]),
         )
-            .prop_map(|(lengths, heads, e, sharpness, skip_eps)| Problem::Attention {
+            .prop_map(|(lengths, unseen, heads, e, sharpness, skip_eps)| Problem::Attention {
                 lengths,
+                unseen,
                 heads,
                 e,
                 sharpness,
@@ -52,6 +58,7 @@ pub fn suite() -> Suite {
         invariants: vec![
             ("weights sum to 1", weights),
             ("skipping stays within its bound", skipping),
+            ("tokens that are no keys are not seen", unseen),
         ],
     }
 }
@@ -59,6 +66,8 @@ pub fn suite() -> Suite {
 /// An attention problem with inputs of the test's own, in the order q, k, v; dense and skipping.
 struct Own {
     tokens: u32,
+    /// The first of them.
+    keys: u32,
     heads: u32,
     e: u32,
     qkv: Vec<f32>,
@@ -76,33 +85,31 @@ impl Own {
         let qkv = engine.upload([t, 3 * d].into(), version.wide(), self.qkv[..].into())?;
         let [q, k, v] = [0, d, 2 * d].map(|first| qkv.columns(first..first + d));
         let slopes = engine.upload([self.heads].into(), Format::F32, self.slopes[..].into())?;
-        let list = batch::tiles(&[0, t], attention::TILE);
+        let list = batch::tiles(&[0, t], &[self.keys], attention::TILE);
         let n = list.len() as u32;
         let mut integers = |shape: Shape, data: &[u32]| -> Result<Tensor, Failed> {
             let tensor = engine.alloc(shape, Format::F32)?;
             engine.write(&tensor, data);
             Ok(tensor)
         };
-        let tiles = integers([n, 2].into(), list.as_flattened())?;
-        let cu_seqlens = integers([2].into(), &[0, t])?;
+        let tiles = integers([n, 4].into(), list.as_flattened())?;
         let norms = engine.alloc([n, self.heads].into(), Format::F32)?;
         let context = engine.alloc([t, d].into(), version.wide())?;
         let mut rec = Recording::new();
         let kernel = key_norm::kernel(key_norm::Spec::new(version, self.e));
-        let (cu_seqlens, tiles, norms) = (&cu_seqlens, &tiles, &norms);
-        key_norm::record(&mut rec, &kernel, key_norm::Args { k: &k, cu_seqlens, tiles, norms });
+        let (tiles, norms) = (&tiles, &norms);
+        key_norm::record(&mut rec, &kernel, key_norm::Args { k: &k, tiles, norms });
         let kernel = attention::kernel(attention::Spec::new(version, self.e));
         let args = attention::Args {
             q: &q,
             k: &k,
             v: &v,
             slopes: &slopes,
-            cu_seqlens,
             tiles,
             norms,
             context: &context,
         };
-        let keys = vec![t; n as usize];
+        let keys = batch::tile_keys(&list);
         attention::record(&mut rec, &kernel, args, attention::skip(skip_eps), &keys);
         run(engine, &rec, &context)
     }
@@ -128,7 +135,8 @@ fn skipping_at(engine: &mut dyn Engine, version: Version, e: u32) -> Result<(), 
     let slopes = [vec![0.5, 0.06, 0.004], vec![1e-4, 1e-7, 0.0], vec![2.0, 0.7, 0.3]];
     for (name, qkv) in [("mild", mild.clone()), ("outlier", outlier), ("huge", huge.collect())] {
         for slopes in &slopes {
-            let own = Own { tokens, heads, e, qkv: qkv.clone(), slopes: slopes.clone() };
+            let qkv = qkv.clone();
+            let own = Own { tokens, keys: tokens, heads, e, qkv, slopes: slopes.clone() };
             let dense = own.context(engine, version, 0.0)?;
             for eps in [SKIP_EPS, 1e-3] {
                 let skipped = own.context(engine, version, eps)?;
@@ -147,10 +155,82 @@ fn skipping_at(engine: &mut dyn Engine, version: Version, e: u32) -> Result<(), 
     Ok(())
 }
 
+/// What the first tokens gather is to the bit what they gather alone, whatever the others are; and
+/// what these gather is the sum that defines it.
+fn unseen(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
+    for (e, [keys, tokens], skip_eps) in [
+        (64, [5, 32], SKIP_EPS),
+        (8, [60, 64], SKIP_EPS),
+        (16, [64, 65], SKIP_EPS),
+        (64, [130, 190], 0.0),
+        (8, [63, 300], 0.0),
+        (64, [1, 140], SKIP_EPS),
+    ] {
+        let (heads, d) = (3u32, 3 * e as usize);
+        let wave = |n: usize| half((n * 7919 % 1000) as f32 / 500.0 - 1.0);
+        let mut qkv: Vec<f32> = (0..tokens as usize * 3 * d).map(wave).collect();
+        // What must not be seen would outweigh all that may be.
+        let rows = qkv.chunks_exact_mut(3 * d).skip(keys as usize);
+        rows.for_each(|row| row[d..].iter_mut().for_each(|x| *x *= 1024.0));
+        let (seen, slopes) = (qkv[..keys as usize * 3 * d].to_vec(), vec![0.5, 0.06, 0.004]);
+        let all = Own { tokens, keys, heads, e, qkv, slopes: slopes.clone() };
+        let alone = Own { tokens: keys, keys, heads, e, qkv: seen, slopes };
+        let what = format!("{keys} of {tokens} tokens, E{e}");
+        let (context, alone) =
+            (all.context(engine, version, skip_eps)?, alone.context(engine, version, skip_eps)?);
+        if context[..alone.len()] != alone {
+            return Err(
+                format!("{what}: the keys' own rows are not those of the keys alone").into()
+            );
+        }
+        // Far from its keys a row's scores are near -100, which f32 rounds to 4e-6.
+        let rounding = if version.wide().half() { 1.0 / 1024.0 } else { 2e-5 };
+        for i in keys as usize..tokens as usize {
+            for h in 0..heads as usize {
+                let expected = all.brute(i, h);
+                let found = &context[i * d + h * e as usize..][..e as usize];
+                let errors = found.iter().zip(expected).map(|(c, e)| (f64::from(*c) - e).abs());
+                let error = errors.fold(0.0, f64::max);
+                if error.is_nan() || error > rounding {
+                    return Err(format!("{what}: row {i}, head {h} is off by {error:e}").into());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Exact in f16.
+fn half(x: f32) -> f32 {
+    (x * 256.0).round() / 256.0
+}
+
+impl Own {
+    /// `Σ_j exp(q·k_j/√E - m·|i - j|)·v_j` over that without `v_j`, in f64.
+    fn brute(&self, i: usize, h: usize) -> Vec<f64> {
+        let (d, e) = ((self.heads * self.e) as usize, self.e as usize);
+        let at = |row: usize, part: usize| {
+            self.qkv[(3 * row + part) * d + h * e..][..e].iter().map(|&x| f64::from(x))
+        };
+        let keys = 0..self.keys as usize;
+        let weight = |j: usize| {
+            let dot: f64 = at(i, 0).zip(at(j, 1)).map(|(q, k)| q * k).sum();
+            (dot / (e as f64).sqrt() - f64::from(self.slopes[h]) * (i - j) as f64).exp()
+        };
+        let mut o = vec![0.0; e];
+        for j in keys.clone() {
+            o.iter_mut().zip(at(j, 2)).for_each(|(o, v)| *o += weight(j) * v);
+        }
+        let sum: f64 = keys.map(weight).sum();
+        o.iter().map(|o| o / sum).collect()
+    }
+}
+
 /// Where every value is 1, so is every context.
 fn weights(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
     let (lengths, skip_eps) = (vec![150, 3], SKIP_EPS);
-    let problem = Problem::Attention { lengths, heads: 3, e: 16, sharpness: 5.0, skip_eps };
+    let problem =
+        Problem::Attention { lengths, unseen: 0, heads: 3, e: 16, sharpness: 5.0, skip_eps };
     let recorded = problem.record(engine, version, 3)?;
     let ones = engine.upload([153, 48].into(), version.wide(), (&[1.0; 153 * 48]).into())?;
     let mut recording = recorded.recording.clone();
