@@ -13,6 +13,7 @@ use jinabert::{
 };
 use libtest_mimic::{Arguments, Trial};
 use serde::Deserialize;
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
     error::Error,
@@ -29,6 +30,25 @@ struct Fixture {
     cases: Vec<Case>,
     #[serde(default)]
     maxsim: Vec<MaxSim>,
+    /// Of a file of their own.
+    #[serde(default)]
+    queries: Vec<Query>,
+}
+
+/// A query of ColBERT's, with its marker and masks.
+#[derive(Deserialize)]
+struct Query {
+    name: String,
+    ids: Vec<u32>,
+    unseen: usize,
+    colbert: Colbert,
+    maxsim: Vec<Scored>,
+}
+
+#[derive(Deserialize)]
+struct Scored {
+    doc: usize,
+    score: f64,
 }
 
 #[derive(Deserialize)]
@@ -111,11 +131,12 @@ struct MaxSim {
 type Check = fn(&Fixture, &mut Model, &[Tokens]) -> Result<usize, Box<dyn Error>>;
 
 /// What is checked, and what the model must be for.
-const CHECKS: [(&str, Task, Check); 4] = [
+const CHECKS: [(&str, Task, Check); 5] = [
     ("late chunks", Task::Encode, late_chunks),
     ("masked lm", Task::FillMask, masked_lm),
     ("classifier", Task::Rerank, classifier),
     ("colbert", Task::MultiVector, colbert),
+    ("padded queries", Task::MultiVector, padded_queries),
 ];
 
 fn main() {
@@ -157,7 +178,13 @@ fn fixtures() -> Vec<PathBuf> {
 }
 
 fn open(dir: &Path) -> Result<Fixture, Box<dyn Error>> {
-    Ok(serde_json::from_str(&fs::read_to_string(dir.join("cases.json"))?)?)
+    let mut fixture: Fixture = serde_json::from_str(&fs::read_to_string(dir.join("cases.json"))?)?;
+    let queries = dir.join("queries.json");
+    if queries.exists() {
+        let mut value: Value = serde_json::from_str(&fs::read_to_string(queries)?)?;
+        fixture.queries = serde_json::from_value(value["queries"].take())?;
+    }
+    Ok(fixture)
 }
 
 fn run(
@@ -182,6 +209,9 @@ fn run(
 
 impl Fixture {
     fn has(&self, what: &str) -> bool {
+        if what == "padded queries" {
+            return !self.queries.is_empty();
+        }
         self.cases.iter().any(|Case { expect, .. }| match what {
             "late chunks" => expect.late_chunks.is_some(),
             "masked lm" => expect.mlm.is_some(),
@@ -270,40 +300,77 @@ fn colbert(
     cases: &[Tokens],
 ) -> Result<usize, Box<dyn Error>> {
     let tolerance = fixture.tolerance.colbert_max_abs.ok_or("no tolerance")?;
-    let batch = PackedBatch::new(cases);
-    let mut rows = model.forward(&batch, Output::Projected)?;
-    let p = model.head().projected() as usize;
-    for row in rows.chunks_exact_mut(p) {
-        let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
-        row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
-    }
-    let of = |n: usize| {
-        let range = &batch.cu_seqlens[n..n + 2];
-        &rows[range[0] as usize * p..range[1] as usize * p]
-    };
+    let vectors = projected(model, cases)?;
     let mut checked = 0;
-    for (n, case) in fixture.cases.iter().enumerate() {
+    for (case, vectors) in fixture.cases.iter().zip(&vectors) {
         let Some(expected) = &case.expect.colbert else { continue };
-        let rows = of(n);
-        for (row, values) in &expected.rows {
-            let at = row.parse::<usize>()? * p;
-            near(&format!("{} row {row}", case.name), &rows[at..at + p], values, tolerance)?;
-        }
-        let sums: Vec<f32> = (0..p).map(|i| rows.iter().skip(i).step_by(p).sum::<f32>()).collect();
-        let bound = tolerance * (rows.len() / p) as f64;
-        near(&format!("{} sum", case.name), &sums, &expected.sum_over_tokens, bound)?;
+        expected.compare(&case.name, vectors, tolerance)?;
         checked += 1;
     }
     for MaxSim { query, doc, score } in &fixture.maxsim {
-        let queries = of(*query).chunks_exact(p);
-        let bound = 3.0 * tolerance * queries.len() as f64;
-        let best = queries.map(|q| {
-            let dots = of(*doc).chunks_exact(p).map(|d| q.iter().zip(d).map(|(q, d)| q * d).sum());
-            f64::from(dots.fold(f32::MIN, f32::max))
-        });
-        close("maxsim", best.sum(), *score, bound)?;
+        max_sim("maxsim", &vectors[*query], &vectors[*doc], *score, tolerance)?;
     }
     Ok(checked)
+}
+
+/// Masks that see the tokens before them and are not seen, and masks that are.
+fn padded_queries(
+    fixture: &Fixture,
+    model: &mut Model,
+    cases: &[Tokens],
+) -> Result<usize, Box<dyn Error>> {
+    let tolerance = fixture.tolerance.colbert_max_abs.ok_or("no tolerance")?;
+    let queries = fixture.queries.iter();
+    let queries = queries.map(|q| Tokens { unseen: q.unseen, ..Tokens::new(q.ids.clone()) });
+    // In one batch with what has no masks.
+    let all: Vec<Tokens> = cases.iter().cloned().chain(queries).collect();
+    let vectors = projected(model, &all)?;
+    let (documents, queries) = vectors.split_at(cases.len());
+    for (Query { name, colbert, maxsim, .. }, vectors) in fixture.queries.iter().zip(queries) {
+        colbert.compare(name, vectors, tolerance)?;
+        for Scored { doc, score } in maxsim {
+            max_sim(name, vectors, &documents[*doc], *score, tolerance)?;
+        }
+    }
+    Ok(queries.len())
+}
+
+/// The unit vectors of each list's tokens.
+fn projected(model: &mut Model, lists: &[Tokens]) -> Result<Vec<Vec<Vec<f32>>>, Box<dyn Error>> {
+    let batch = PackedBatch::new(lists);
+    let rows = model.forward(&batch, Output::Projected)?;
+    let rows = rows.chunks_exact(model.head().projected() as usize).map(|row| {
+        let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        row.iter().map(|x| (f64::from(*x) / norm) as f32).collect()
+    });
+    let rows: Vec<Vec<f32>> = rows.collect();
+    let lists = batch.cu_seqlens.windows(2);
+    Ok(lists.map(|range| rows[range[0] as usize..range[1] as usize].to_vec()).collect())
+}
+
+impl Colbert {
+    fn compare(&self, name: &str, rows: &[Vec<f32>], bound: f64) -> Result<(), Box<dyn Error>> {
+        for (row, values) in &self.rows {
+            near(&format!("{name} row {row}"), &rows[row.parse::<usize>()?], values, bound)?;
+        }
+        let column = |i: usize| rows.iter().map(|row| row[i]).sum::<f32>();
+        let sums: Vec<f32> = (0..rows[0].len()).map(column).collect();
+        near(&format!("{name} sum"), &sums, &self.sum_over_tokens, bound * rows.len() as f64)
+    }
+}
+
+fn max_sim(
+    name: &str,
+    query: &[Vec<f32>],
+    document: &[Vec<f32>],
+    score: f64,
+    tolerance: f64,
+) -> Result<(), Box<dyn Error>> {
+    let best = query.iter().map(|q| {
+        let dots = document.iter().map(|d| q.iter().zip(d).map(|(q, d)| q * d).sum());
+        f64::from(dots.fold(f32::MIN, f32::max))
+    });
+    close(name, best.sum(), score, 3.0 * tolerance * query.len() as f64)
 }
 
 fn masked_lm(fixture: &Fixture, model: &mut Model, _: &[Tokens]) -> Result<usize, Box<dyn Error>> {

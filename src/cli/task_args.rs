@@ -38,7 +38,7 @@ Examples:
   jinabert multi-vector --model path/to/colbert --query \"capital of France\" --input documents.txt
 
 A line of JSON for each text: its token ids and a unit vector for each.  With --query, a line for
-each text in order of its MaxSim score.")]
+each text in order of its MaxSim score.  A query that is longer than --query-length is not cut.")]
 pub struct MultiVector {
     /// Texts; without any, and without --input, a line of standard input each.
     pub text: Vec<String>,
@@ -52,6 +52,10 @@ pub struct MultiVector {
     /// mark; document with --query].
     #[arg(long, value_enum)]
     pub role: Option<TextRole>,
+    /// Tokens to pad queries to with masks, as ColBERT does: each mask gets a vector, which counts
+    /// in the score; 0 for none [default: query_maxlen in the model's artifact.metadata, or 32].
+    #[arg(long, value_name = "TOKENS")]
+    pub query_length: Option<usize>,
     /// Which model, where.
     #[command(flatten)]
     pub model: ModelArgs,
@@ -62,7 +66,7 @@ pub struct MultiVector {
 pub enum TextRole {
     /// Neither.
     Plain,
-    /// Marked with [unused0].
+    /// Marked with [unused0], and padded with masks (--query-length).
     Query,
     /// Marked with [unused1]; punctuation gets no vector.
     Document,

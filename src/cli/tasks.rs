@@ -33,7 +33,8 @@ struct Ranked<'a> {
 pub fn rerank(args: &Rerank, quiet: bool) -> Result<(), Failure> {
     let items = items(&args.document, args.input.as_deref(), "document")?;
     let texts = texts(&items)?;
-    let embedder = open(&args.model, Task::Rerank, quiet)?;
+    let options = Options { task: Task::Rerank, ..args.model.options()? };
+    let embedder = open(&args.model, options, quiet)?;
     let mut scores =
         embedder.rerank(&args.query, &texts).map_err(|error| window::at_line(error, &items))?;
     let truncated = scores.iter().filter(|score| score.truncated.is_some()).count();
@@ -66,7 +67,9 @@ pub struct Vectors<'a> {
 pub fn multi_vector(args: &MultiVector, quiet: bool) -> Result<(), Failure> {
     let items = items(&args.text, args.input.as_deref(), "text")?;
     let texts = texts(&items)?;
-    let embedder = open(&args.model, Task::MultiVector, quiet)?;
+    let (task, query_length) = (Task::MultiVector, args.query_length);
+    let options = Options { task, query_length, ..args.model.options()? };
+    let embedder = open(&args.model, options, quiet)?;
     let role = match (args.role, &args.query) {
         (Some(TextRole::Plain), _) | (None, None) => Role::Plain,
         (Some(TextRole::Query), _) => Role::Query,
@@ -109,7 +112,8 @@ struct Filled<'a> {
 pub fn fill_mask(args: &FillMask, quiet: bool) -> Result<(), Failure> {
     let items = items(&args.text, args.input.as_deref(), "text")?;
     let texts = texts(&items)?;
-    let embedder = open(&args.model, Task::FillMask, quiet)?;
+    let options = Options { task: Task::FillMask, ..args.model.options()? };
+    let embedder = open(&args.model, options, quiet)?;
     for (index, text) in texts.iter().enumerate() {
         let masked = embedder.fill_mask(text, args.top_k);
         let masked = masked.map_err(|e| window::at_line(e.moved(|n| index + n), &items))?;
@@ -126,8 +130,7 @@ pub fn fill_mask(args: &FillMask, quiet: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn open(args: &ModelArgs, task: Task, quiet: bool) -> Result<Embedder, Failure> {
-    let options = Options { task, ..args.options()? };
+fn open(args: &ModelArgs, options: Options, quiet: bool) -> Result<Embedder, Failure> {
     Ok(Embedder::open_with(source::directory(&args.source, quiet)?, options)?)
 }
 

@@ -5,7 +5,7 @@ use crate::{
     device::Opened,
     error::Error,
     kernels::Plan,
-    model::{Choices, Config, Model, Numerics},
+    model::{Choices, Config, Model, Numerics, Queries, Task},
     text::Tokenizer,
     tune::{self, Tune},
 };
@@ -31,6 +31,15 @@ pub(super) fn tokenizer(
         )));
     }
     Ok((tokenizer, limit))
+}
+
+/// How queries are padded, where the model is for them.
+pub(super) fn queries(dir: &Path, options: &Options) -> Result<Queries, Error> {
+    let said = match options.task {
+        Task::MultiVector => Queries::open(dir)?,
+        _ => Queries::default(),
+    };
+    Ok(Queries { length: options.query_length.unwrap_or(said.length), ..said })
 }
 
 /// A model on its device.

@@ -11,7 +11,7 @@ mod tasks;
 use crate::{
     batch::Tokens,
     error::Error,
-    model::{Config, Head, Model, Output, Running, Task, Variant},
+    model::{Config, Head, Model, Output, Queries, Running, Task, Variant},
     recording::Span,
     text::{Tokenized, Tokenizer},
 };
@@ -81,6 +81,7 @@ pub struct Embedder {
     pooling: Pooling,
     overlap: usize,
     batch_tokens: usize,
+    queries: Queries,
     device: String,
     software: bool,
     task: Task,
@@ -121,6 +122,7 @@ impl Embedder {
         if options.batch_tokens == Some(0) {
             return Err(Error::Option("a batch of 0 tokens holds no text".to_owned()));
         }
+        let queries = load::queries(dir, &options)?;
         // The tokenizer takes as long to read as a small model's weights, and the device to open.
         let (tokenizer, loaded) = thread::scope(|scope| {
             let tokenizer = scope.spawn(|| load::tokenizer(dir, &options, &config));
@@ -151,6 +153,7 @@ impl Embedder {
             pooling: options.pooling,
             overlap,
             batch_tokens: options.batch_tokens.unwrap_or(batch_tokens).min(device_limit),
+            queries,
             device,
             software,
             task: options.task,
@@ -314,6 +317,9 @@ impl Embedder {
         }
         if ids.is_empty() {
             return bad("no tokens, not even special ones".to_owned());
+        }
+        if tokens.unseen >= ids.len() {
+            return bad(format!("{} tokens, {} of them unseen", ids.len(), tokens.unseen));
         }
         let Config { vocabulary, types: kinds, .. } = self.config;
         if let Some(id) = ids.iter().find(|&&id| id >= vocabulary) {

@@ -33,6 +33,9 @@ pub struct Options {
     pub pooling: Pooling,
     /// Whether vectors have unit length.
     pub normalize: bool,
+    /// Tokens that [`Role::Query`](crate::Role::Query) pads to; 0 for no padding, what the model's
+    /// `artifact.metadata` says, or 32, if `None`.
+    pub query_length: Option<usize>,
     /// Tokens in one batch; the device's default if `None`.
     pub batch_tokens: Option<usize>,
     /// The share of a row's softmax that attention may leave out, in whole tiles of keys too far
@@ -63,6 +66,7 @@ impl Default for Options {
             dimensions: None,
             pooling: Pooling::Mean,
             normalize: true,
+            query_length: None,
             batch_tokens: None,
             skip_eps: SKIP_EPS,
             deterministic: false,

@@ -8,7 +8,7 @@ use crate::{
     batch::{self, PackedBatch, Tokens},
     error::Error,
     model::Task,
-    text::Tokenizer,
+    text::{Tokenized, Tokenizer},
 };
 use rayon::prelude::*;
 
@@ -65,7 +65,9 @@ pub enum Role {
     /// The text as it is.
     #[default]
     Plain,
-    /// A query: the marker `[unused0]` follows the first special token.
+    /// A query: the marker `[unused0]` follows the first special token, and masks pad it to
+    /// [`Options::query_length`](crate::Options::query_length) tokens; they have vectors, too.  One
+    /// that is longer stays as it is.
     Query,
     /// A document: the marker is `[unused1]`, and single punctuation marks get no vector.
     Document,
@@ -187,7 +189,8 @@ impl Embedder {
     /// A unit vector for every token of each text; of a model opened for [`Task::MultiVector`].
     ///
     /// # Errors
-    /// As [`Embedder::embed`], and [`Error::Model`] if the vocabulary lacks the role's marker.
+    /// As [`Embedder::embed`], and [`Error::Model`] if the vocabulary lacks the role's marker or
+    /// the mask.
     pub fn multi_vector<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
@@ -211,12 +214,29 @@ impl Embedder {
                 text.tokens.type_ids.push(0);
             }
         }
+        if role == Role::Query {
+            self.pad(&mut tokenized)?;
+        }
         let tokens: Vec<&Tokens> = tokenized.iter().map(|text| &text.tokens).collect();
         let mut vectors = self.project_tokens(&tokens)?;
         if role == Role::Document {
             vectors.iter_mut().for_each(|vectors| drop_punctuation(vectors, tokenizer));
         }
         Ok(vectors)
+    }
+
+    /// Pads queries with masks, as ColBERT does.
+    fn pad(&self, queries: &mut [Tokenized]) -> Result<(), Error> {
+        let length = self.queries.length.min(self.limit);
+        let short = queries.iter_mut().map(|query| &mut query.tokens);
+        for tokens in short.filter(|tokens| tokens.len() < length) {
+            let (mask, _) = self.mask()?;
+            let masks = length - tokens.len();
+            tokens.ids.resize(length, mask);
+            tokens.type_ids.resize(length, 0);
+            tokens.unseen = if self.queries.attend { 0 } else { masks };
+        }
+        Ok(())
     }
 
     /// A unit vector for every token of each list; of a model opened for [`Task::MultiVector`].

@@ -108,7 +108,7 @@ fn roles_mark_and_documents_lose_punctuation() {
     let ids = |args: &[&str]| lines(&run_on(&model, args).output("ids"))[0]["ids"].clone();
     let plain = ids(&["a b."]);
     let plain = plain.as_array().expect("ids");
-    let query = ids(&["--role", "query", "a b."]);
+    let query = ids(&["--role", "query", "--query-length", "0", "a b."]);
     assert_eq!(query.as_array().expect("ids").len(), plain.len() + 1);
     assert_eq!((&query[0], &query[1], &query[2]), (&plain[0], &json!(q), &plain[1]));
     let document = ids(&["--role", "document", "a b."]);
@@ -117,6 +117,53 @@ fn roles_mark_and_documents_lose_punctuation() {
     let ranked = run_on(&model, &["--query", "a", "b b", "a"]).output("ranked");
     let ranked = lines(&ranked);
     assert!(ranked[0]["score"].as_f64() >= ranked[1]["score"].as_f64());
+}
+
+#[test]
+fn queries_are_padded_with_masks() {
+    let published = fs::read(fixture("tiny-colbert").join("queries.json")).expect("queries");
+    let published: Value = serde_json::from_slice(&published).expect("JSON");
+    let (_place, model) = copy("tiny-colbert");
+    let metadata = "artifact.metadata";
+    fs::copy(fixture("tiny-colbert").join(metadata), model.join(metadata)).expect("a copy");
+    let vectors = |args: &[&str]| {
+        let args = [&["multi-vector", "--role", "query", "--model", arg(&model)], args].concat();
+        lines(&run(&mut jinabert(&args), b"").output("a query")).remove(0)
+    };
+    let mut checked = 0;
+    for query in published["queries"].as_array().expect("queries") {
+        let Some(text) = query["text"].as_str() else { continue };
+        edit(&model.join(metadata), |said| {
+            said["query_maxlen"] = query["length"].clone();
+            said["attend_to_mask_tokens"] = query["attend"].clone();
+        });
+        let found = vectors(&[text]);
+        assert_eq!(found["ids"], query["ids"], "{}", query["name"]);
+        for (row, expected) in query["colbert"]["rows"].as_object().expect("rows") {
+            let row: usize = row.parse().expect("a row");
+            let pairs = found["embeddings"][row].as_array().expect("a vector").iter();
+            pairs.zip(expected.as_array().expect("a vector")).for_each(|(a, b)| near(a, b, 2e-4));
+        }
+        checked += 1;
+    }
+    assert!(checked >= 6, "{checked} queries");
+
+    let count = |args: &[&str]| vectors(args)["ids"].as_array().expect("ids").len();
+    assert_eq!(count(&["--query-length", "20", "a"]), 20);
+    assert_eq!(count(&["--query-length", "0", "a"]), 4);
+    assert_eq!(count(&["--query-length", "20", "--max-length", "10", "a"]), 10);
+    fs::remove_file(model.join(metadata)).expect("a file");
+    assert_eq!(count(&["a"]), 32, "ColBERT's own");
+    let scored = |length: &str| {
+        let args = ["multi-vector", "--query", "a", "--query-length", length, "b a", "--model"];
+        let args = [&args[..], &[arg(&model)]].concat();
+        let line = lines(&run(&mut jinabert(&args), b"").output("a score")).remove(0);
+        line["score"].as_f64().expect("a score")
+    };
+    assert!(scored("32") > 4.0 && scored("0") <= 4.0, "masks count");
+    fs::write(model.join(metadata), "no JSON").expect("a file");
+    let args = ["multi-vector", "--role", "query", "a", "--model", arg(&model)];
+    run(&mut jinabert(&args), b"").refused("damaged", 66, &[metadata]);
 }
 
 #[test]
