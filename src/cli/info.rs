@@ -129,7 +129,7 @@ impl Facts {
             Some(tokenizing) => rows.extend(tokenizing.rows()),
         }
         rows.push(("pooling", self.pooling.to_string()));
-        // Downloads from the hub leave the card out.
+        // A directory may be a part of a repository.
         let silent = if self.card { "not declared" } else { "unknown: no README.md here" };
         rows.push(("licence", self.licence.clone().unwrap_or(silent.to_owned())));
         rows.push((

@@ -14,6 +14,8 @@ use std::{
 
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
+/// Says under which licence the model is.
+const CARD: &str = "README.md";
 pub(super) const WEIGHTS: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
@@ -27,6 +29,7 @@ const MORE: &[&str] = &[
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
     "artifact.metadata",
+    CARD,
 ];
 
 /// The files of a commit.
@@ -207,12 +210,12 @@ mod tests {
 
     #[test]
     fn only_what_is_needed_is_chosen() {
-        let noise = ["README.md", "pytorch_model.bin", "onnx/model.onnx", "model.safetensors.x"];
+        let noise = ["LICENSE", "pytorch_model.bin", "onnx/model.onnx", "model.safetensors.x"];
         let of = |names: &[&str]| listing(&[&noise[..], names].concat()).names();
         let names = of(&["config.json", "model.safetensors", INDEX, "tokenizer.json"]);
         assert_eq!(names.expect("a model"), ["config.json", "tokenizer.json", "model.safetensors"]);
-        let names = of(&["1_Pooling/config.json", INDEX, "config.json"]).expect("a model");
-        assert_eq!(names, ["config.json", "1_Pooling/config.json", INDEX]);
+        let names = of(&["1_Pooling/config.json", INDEX, CARD, "config.json"]).expect("a model");
+        assert_eq!(names, ["config.json", "1_Pooling/config.json", CARD, INDEX]);
         for names in [&["config.json"][..], &["model.safetensors"][..]] {
             assert_eq!(of(names).expect_err("no model").exit_code(), 66);
         }

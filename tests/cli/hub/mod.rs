@@ -85,7 +85,7 @@ fn a_pulled_model_is_the_directory() {
         let requests = server.requests();
         assert_eq!(requests.iter().filter(|request| request.lists()).count(), 1);
         let noise = |request: &Request| {
-            ["README.md", ".bin", ".onnx", "recipe.json"]
+            ["LICENSE", ".bin", ".onnx", "recipe.json"]
                 .iter()
                 .any(|end| request.path.ends_with(end))
         };
@@ -113,6 +113,7 @@ fn the_cache_is_laid_out_as_python_does() {
     let mut blobs = Vec::new();
     let files = [
         "1_Pooling/config.json",
+        "README.md",
         "config.json",
         WEIGHTS,
         "modules.json",
@@ -132,6 +133,21 @@ fn the_cache_is_laid_out_as_python_does() {
     assert_eq!(names(&root.join("blobs")), blobs);
     let top = files.iter().map(|name| name.split('/').next().expect("a part").to_owned());
     assert_eq!(names(&snapshot(home.path())), top.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_card_comes_along_where_there_is_one() {
+    for (card, licence) in [(true, "apache-2.0\n"), (false, "unknown: no README.md here\n")] {
+        let (server, home) = (Server::start(&tiny()), place());
+        if !card {
+            server.change(|files| drop(files.remove("README.md")));
+        }
+        pull(&server, home.path()).output("pull");
+        let mut info = program(&server, home.path(), &["info", "--model", ID]);
+        let text = run(info.env("HF_HUB_OFFLINE", "1"), b"").output("info");
+        let text = String::from_utf8(text).expect("UTF-8");
+        assert!(text.contains(&format!("licence      {licence}")), "{text}");
+    }
 }
 
 #[cfg(unix)]

@@ -106,9 +106,11 @@ impl Server {
         if let Ok(pooling) = fs::read(fixture.join("1_Pooling/config.json")) {
             files.insert("1_Pooling/config.json".to_owned(), pooling);
         }
-        for name in ["README.md", "pytorch_model.bin", "onnx/model.onnx"] {
+        for name in ["LICENSE", "pytorch_model.bin", "onnx/model.onnx"] {
             files.insert(name.to_owned(), b"not for us".to_vec());
         }
+        let card = b"---\nlicense: apache-2.0\n---\n# A model\n";
+        files.insert("README.md".to_owned(), card.to_vec());
         let listen = || TcpListener::bind("127.0.0.1:0").expect("a port");
         let at = |listener: &TcpListener| listener.local_addr().expect("bound").to_string();
         let (hub, cdn) = (listen(), listen());
