@@ -1,9 +1,13 @@
 //! What follows the encoder, against the float64 fixtures, on every device: late chunks, rerankers,
 //! ColBERT, masked language models.
 
+#[path = "common/checkpoint.rs"]
+#[allow(dead_code, reason = "each test target uses a part")]
+mod checkpoint;
 #[allow(dead_code, reason = "each test target uses a part")]
 mod common;
 
+use checkpoint::{flash_sizes, write_flash};
 use common::Device;
 use jinabert::{
     Task,
@@ -13,7 +17,7 @@ use jinabert::{
 };
 use libtest_mimic::{Arguments, Trial};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     error::Error,
@@ -149,10 +153,16 @@ fn main() {
             let all = Version::of(&device.caps()).into_iter();
             for version in all.filter(|version| !matches!(version.tier, Tier::Matrix { .. })) {
                 for (what, task, check) in CHECKS {
-                    // Spans are the pool kernel's business: one version of each device will do.
+                    // Spans are the pool kernel's business, names no kernel's: one version of each
+                    // device will do.
                     let own = version == device.tier().into();
                     if !fixture.has(what) || (task == Task::Encode && !own) {
                         continue;
+                    }
+                    if task == Task::FillMask && own {
+                        let (dir, device) = (dir.clone(), device.clone());
+                        let name = format!("{device_name}/{name} flash/{what}/{version}");
+                        trials.push(Trial::test(name, move || Ok(flash(&dir, &device, version)?)));
                     }
                     let (dir, device) = (dir.clone(), device.clone());
                     let name = format!("{device_name}/{name}/{what}/{version}");
@@ -204,6 +214,27 @@ fn run(
     match check(&fixture, &mut model, &cases)? {
         0 => Err("no case has an expectation".into()),
         _ => Ok(()),
+    }
+}
+
+/// A language model in the flash layout is the same model, to the bit.
+fn flash(dir: &Path, device: &Device, version: Version) -> Result<(), Box<dyn Error>> {
+    let made = tempfile::tempdir()?;
+    let mut config = flash_sizes(dir);
+    config.insert("mlp_type".to_owned(), json!("glu"));
+    write_flash(dir, made.path(), "", &Value::Object(config));
+    let tokens: Vec<Tokens> = open(dir)?.cases.iter().map(Case::tokens).collect();
+    let batch = PackedBatch::new(&tokens[..8]);
+    let rows: Vec<u32> = (0..batch.tokens()).collect();
+    let logits = |dir: &Path| -> Result<Vec<u32>, Box<dyn Error>> {
+        let choices = Choices { task: Task::FillMask, ..Choices::default() };
+        let mut model = Model::open_with(dir, device.open(version.tier), version, choices)?;
+        assert_eq!(model.variant().name == "jina-bert-flash", dir == made.path());
+        Ok(model.logits(&batch, &rows)?.into_iter().map(f32::to_bits).collect())
+    };
+    match logits(dir)? == logits(made.path())? {
+        true => Ok(()),
+        false => Err("other bits than the plain layout".into()),
     }
 }
 

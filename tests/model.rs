@@ -10,7 +10,7 @@ mod checkpoint;
 #[allow(dead_code, reason = "each test target uses a part")]
 mod common;
 
-use checkpoint::{Recipe, write_flash};
+use checkpoint::{Recipe, flash_sizes, write_flash};
 use common::Device;
 use jinabert::{
     batch::{PackedBatch, Tokens},
@@ -155,18 +155,7 @@ fn encoder(dir: &Path, device: &Device, version: Version) -> Result<(), Box<dyn 
 /// The flash layout of a fixture is the same model: within its tolerance, and in the same bits.
 /// Once as jina-clip's text tower, once by itself.
 fn flash(dir: &Path, device: &Device, version: Version) -> Result<(), Box<dyn Error>> {
-    let config: Value = serde_json::from_str(&fs::read_to_string(dir.join("config.json"))?)?;
-    let mut sizes = serde_json::Map::new();
-    for key in [
-        "hidden_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "intermediate_size",
-        "vocab_size",
-        "layer_norm_eps",
-    ] {
-        sizes.insert(key.to_owned(), config[key].clone());
-    }
+    let mut sizes = flash_sizes(dir);
     let clip = json!({"model_type": "jina_clip", "add_projections": false, "text_config": {
         "embed_dim": 64, "hf_model_name_or_path": "jinaai/jina-bert-flash-implementation",
         "hf_model_config_kwargs": sizes, "pooler_type": "mean_pooler", "proj_type": null}});

@@ -2,6 +2,7 @@
 
 use super::{
     kernels::Kernels,
+    variant::Variant,
     weights::{Linear, Loader, Norm},
 };
 use crate::{
@@ -210,7 +211,11 @@ impl Head {
 }
 
 impl Loader<'_> {
-    pub(super) fn head(&mut self, kind: Option<HeadKind>) -> Result<Head, Error> {
+    pub(super) fn head(
+        &mut self,
+        kind: Option<HeadKind>,
+        variant: &Variant,
+    ) -> Result<Head, Error> {
         Ok(match kind {
             None => Head::None,
             Some(HeadKind::Classifier) => {
@@ -222,7 +227,7 @@ impl Loader<'_> {
                 }
             }
             Some(HeadKind::Projection) => Head::Projection(self.projection()?),
-            Some(HeadKind::MaskedLm) => self.masked_lm()?,
+            Some(HeadKind::MaskedLm) => self.masked_lm(variant)?,
         })
     }
 
@@ -242,10 +247,10 @@ impl Loader<'_> {
         self.without_bias(name, [n, d])
     }
 
-    fn masked_lm(&mut self) -> Result<Head, Error> {
+    fn masked_lm(&mut self, variant: &Variant) -> Result<Head, Error> {
         let (d, v) = (self.config.hidden, self.config.vocabulary);
         let transform = self.linear(&["cls.predictions.transform.dense".to_owned()], [d, d])?;
-        let norm = self.norm("cls.predictions.transform.LayerNorm")?;
+        let norm = self.norm(variant.transform_norm)?;
         let own = self.checkpoint.has(DECODER);
         let w = self.read_half(if own { DECODER } else { super::weights::WORD }, &[v, d])?;
         // Both names mean one thing; dumps have the one, the other, or the same twice.

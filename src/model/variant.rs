@@ -29,6 +29,8 @@ pub struct Variant {
     pub mlp_norm: &'static str,
     /// What the first product is.
     pub mlp: Mlp,
+    /// The LayerNorm of a language model's transform.
+    pub transform_norm: &'static str,
     /// Whether queries and keys are normalised, and the layer's input is added a second time.
     pub qk_norm: bool,
 }
@@ -60,6 +62,7 @@ const PLAIN: Variant = Variant {
     down: "mlp.wo",
     mlp_norm: "mlp.layernorm",
     mlp: Mlp::Gated { gate_first: true },
+    transform_norm: "cls.predictions.transform.LayerNorm",
     qk_norm: false,
 };
 
@@ -96,6 +99,7 @@ pub const VARIANTS: &[Variant] = &[
         proj: "mixer.out_proj",
         attention_norm: "norm1",
         mlp_norm: "norm2",
+        transform_norm: "cls.predictions.transform.layer_norm",
         ..PLAIN
     },
     CODE,

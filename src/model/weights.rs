@@ -131,7 +131,7 @@ impl Weights {
                 .map(|n| loader.layer(n, variant))
                 .collect::<Result<_, _>>()?,
             slopes: loader.upload([heads].into(), alibi::slopes(heads as usize).into())?,
-            head: Arc::new(loader.head(head)?),
+            head: Arc::new(loader.head(head, variant)?),
         };
         loader.check_unused(variant)?;
         Ok(weights)

@@ -2,7 +2,7 @@
 
 use half::f16;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, fs, path::Path};
 
 /// What a checkpoint is made from: the fields of a fixture's `recipe.json`.
@@ -117,6 +117,21 @@ impl Recipe {
     }
 }
 
+/// What the config of a checkpoint of the plain graph has in common with that of its flash layout.
+pub fn flash_sizes(from: &Path) -> Map<String, Value> {
+    let config = fs::read_to_string(from.join("config.json")).expect("a configuration");
+    let config: Value = serde_json::from_str(&config).expect("JSON");
+    let keys = [
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+        "vocab_size",
+        "layer_norm_eps",
+    ];
+    keys.map(|key| (key.to_owned(), config[key].clone())).into_iter().collect()
+}
+
 /// Rewrites a checkpoint of the plain graph as jina-bert-flash-implementation's conversion script
 /// does: renamed, q, k and v stacked, below a prefix, beside a tower and a scale that embeddings of
 /// text do not use.
@@ -146,6 +161,8 @@ pub fn write_flash(from: &Path, to: &Path, prefix: &str, config: &Value) {
             ("attention.output.LayerNorm", "norm1"),
             ("mlp.layernorm", "norm2"),
             ("attention.output.dense", "mixer.out_proj"),
+            ("predictions.transform.LayerNorm", "predictions.transform.layer_norm"),
+            ("predictions.bias", "predictions.decoder.bias"),
         ] {
             name = name.replace(plain, flash);
         }
