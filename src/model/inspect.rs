@@ -1,6 +1,6 @@
 //! What a checkpoint is, from its headers alone: no value is read, no device is opened.
 
-use super::{Config, HeadKind, Opened, Task, Variant, heads, variant, weights};
+use super::{Config, HeadKind, Opened, Task, Variant, loader, task, variant};
 use crate::{error::Error, recording::Format, reference::Activation};
 use std::path::{Path, PathBuf};
 
@@ -90,7 +90,7 @@ impl Inspection {
     /// Bytes of the weights on the CPU, the head's included: f32 all but word embeddings that are
     /// stored as f16.
     pub fn weight_bytes(&self) -> u64 {
-        let bytes = |tensor: &&Described| match tensor.name == weights::WORD {
+        let bytes = |tensor: &&Described| match tensor.name == loader::WORD {
             true if tensor.dtype == "F16" => u64::from(Format::F16.bytes()) * tensor.elements,
             _ => u64::from(Format::F32.bytes()) * tensor.elements,
         };
@@ -98,7 +98,7 @@ impl Inspection {
         let read: u64 = used.map(|tensor| bytes(&tensor)).sum();
         // A decoder that is tied to the word embeddings is a product's matrix of its own.
         let tied = self.head == Some(HeadKind::MaskedLm)
-            && !self.tensors.iter().any(|tensor| tensor.name == heads::DECODER);
+            && !self.tensors.iter().any(|tensor| tensor.name == task::DECODER);
         let Config { vocabulary, hidden, .. } = self.config;
         let again = if tied { u64::from(vocabulary) * u64::from(hidden) } else { 0 };
         read + u64::from(Format::F32.bytes()) * again

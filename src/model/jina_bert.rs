@@ -2,8 +2,9 @@
 
 use super::{
     kernels::Kernels,
+    loader::{Linear, Norm},
     scratch::Scratch,
-    weights::{Layer, Linear, Norm, Projections, Up, Weights},
+    weights::{Layer, Projections, Up, Weights},
 };
 use crate::{
     kernels::{attention, embed, key_norm, layer_norm, linear, linear_geglu},

@@ -5,8 +5,9 @@
 use super::{
     jina_bert::{attend, embeddings, mlp, norm, product, product_add},
     kernels::Kernels,
+    loader::{Linear, Norm},
     scratch::Scratch,
-    weights::{Linear, Norm, Projections, QkNorms, Weights},
+    weights::{Projections, QkNorms, Weights},
 };
 use crate::{
     kernels::{layer_norm, linear},

@@ -1,7 +1,7 @@
 use super::{
     Numerics,
     config::Config,
-    heads::HeadKind,
+    task::HeadKind,
     variant::{Mlp, Variant},
 };
 use crate::{

@@ -8,8 +8,10 @@ mod inspect;
 mod jina_bert;
 mod jina_bert_code;
 mod kernels;
+mod loader;
 mod queries;
 mod scratch;
+mod task;
 mod variant;
 mod weights;
 
@@ -21,13 +23,14 @@ use crate::{
 };
 pub use checkpoint::Checkpoint;
 pub use config::Config;
+pub use heads::Head;
 use heads::HeadScratch;
-pub use heads::{Head, HeadKind, Task};
 pub use inspect::{Described, Inspection};
 use kernels::Kernels;
 pub use queries::Queries;
 use scratch::Scratch;
 use std::{path::Path, sync::Arc};
+pub use task::{HeadKind, Task};
 pub use variant::{Mlp, VARIANTS, Variant, kinds};
 use weights::Weights;
 

@@ -1,0 +1,145 @@
+//! Tensors of a checkpoint on their way to a device.
+
+use super::{
+    checkpoint::Checkpoint,
+    config::Config,
+    variant::{Variant, kinds, may_be_unused},
+};
+use crate::{
+    elements::{Elements, F16_MAX},
+    error::Error,
+    kernels::{Tile, Version},
+    recording::{Engine, Format, Shape, Tensor},
+};
+use std::collections::BTreeSet;
+
+/// A product's matrix and bias.
+pub struct Linear {
+    /// \[N, K\], in the tier's [`Layout`](crate::kernels::Layout)
+    pub w: Tensor,
+    /// \[N\]
+    pub bias: Tensor,
+}
+
+/// A LayerNorm's scale and shift.
+pub struct Norm {
+    /// \[D\]
+    pub gamma: Tensor,
+    /// \[D\]
+    pub beta: Tensor,
+}
+
+pub(super) const WORD: &str = "embeddings.word_embeddings.weight";
+
+/// Reads, checks and uploads one tensor after the other.
+pub(super) struct Loader<'a> {
+    pub(super) checkpoint: &'a Checkpoint,
+    pub(super) config: &'a Config,
+    pub(super) version: Version,
+    /// How the word embeddings are stored.
+    pub(super) table: Format,
+    pub(super) engine: &'a mut dyn Engine,
+    /// Names that were read.
+    pub(super) used: BTreeSet<String>,
+}
+
+impl<'a> Loader<'a> {
+    pub(super) fn read(&mut self, name: &str, shape: &[u32]) -> Result<Elements<'a>, Error> {
+        // Old checkpoints call a LayerNorm's weight and bias gamma and beta.
+        let old = name.replace("LayerNorm.weight", "LayerNorm.gamma");
+        let old = old.replace("LayerNorm.bias", "LayerNorm.beta");
+        let name =
+            if self.checkpoint.has(name) || !self.checkpoint.has(&old) { name } else { &old };
+        self.used.insert(name.to_owned());
+        self.checkpoint.read(name, shape)
+    }
+
+    pub(super) fn upload(&mut self, shape: Shape, values: Elements<'_>) -> Result<Tensor, Error> {
+        self.engine.upload(shape, Format::F32, values)
+    }
+
+    /// Rows of a tensor that config.json does not know.
+    pub(super) fn rows_of(&self, name: &str) -> Result<u32, Error> {
+        let missing = || Error::Model(format!("tensor `{name}` is missing"));
+        self.checkpoint.rows(name).ok_or_else(missing)
+    }
+
+    fn vector(&mut self, name: &str, n: u32) -> Result<Tensor, Error> {
+        let values = self.read(name, &[n])?;
+        self.upload([n].into(), values)
+    }
+
+    pub(super) fn matrix(&mut self, name: &str, shape: [u32; 2]) -> Result<Tensor, Error> {
+        let values = self.read(name, &shape)?;
+        self.upload(shape.into(), values)
+    }
+
+    /// A tensor that may be stored as f16.
+    pub(super) fn read_half(&mut self, name: &str, shape: &[u32]) -> Result<Elements<'a>, Error> {
+        let values = self.read(name, shape)?;
+        if !self.version.weights().half() {
+            return Ok(values);
+        }
+        match values.first_beyond_f16() {
+            None => Ok(values),
+            Some(n) => Err(Error::Model(format!(
+                "tensor `{name}` is {} at element {n}, beyond the {F16_MAX} of f16: load it as f32",
+                values.at(n)
+            ))),
+        }
+    }
+
+    /// A product's matrix as the tier's kernels read it.
+    pub(super) fn weights(
+        &mut self,
+        values: Elements<'_>,
+        shape: [u32; 2],
+    ) -> Result<Tensor, Error> {
+        let (shape, values) = Tile::new(self.version.tier).layout().arrange(values, shape);
+        self.engine.upload(shape, self.version.weights(), values)
+    }
+
+    /// Products of the same input, one below the other.
+    pub(super) fn linear(&mut self, names: &[String], [n, k]: [u32; 2]) -> Result<Linear, Error> {
+        let (mut w, mut bias) = (Vec::new(), Vec::new());
+        for name in names {
+            w.push(self.read_half(&format!("{name}.weight"), &[n, k])?);
+            bias.push(self.read(&format!("{name}.bias"), &[n])?);
+        }
+        let rows = n * names.len() as u32;
+        let w = if w.len() == 1 { w.remove(0) } else { Elements::concat(&w) };
+        let bias = Elements::concat(&bias);
+        Ok(Linear { w: self.weights(w, [rows, k])?, bias: self.upload([rows].into(), bias)? })
+    }
+
+    /// A product whose bias is zeros.
+    pub(super) fn without_bias(&mut self, name: &str, [n, k]: [u32; 2]) -> Result<Linear, Error> {
+        let w = self.read_half(name, &[n, k])?;
+        let bias = self.upload([n].into(), vec![0.0; n as usize].into())?;
+        Ok(Linear { w: self.weights(w, [n, k])?, bias })
+    }
+
+    pub(super) fn norm(&mut self, name: &str) -> Result<Norm, Error> {
+        Ok(Norm {
+            gamma: self.vector(&format!("{name}.weight"), self.config.hidden)?,
+            beta: self.vector(&format!("{name}.bias"), self.config.hidden)?,
+        })
+    }
+
+    /// A tensor that nobody asked for means that this is another graph than it seems.
+    pub(super) fn check_unused(&self, variant: &Variant) -> Result<(), Error> {
+        let unknown = |name: &&str| !self.used.contains(*name) && !may_be_unused(name);
+        let unknown: Vec<_> = self.checkpoint.names().filter(unknown).collect();
+        match unknown.as_slice() {
+            [] => Ok(()),
+            [first, ..] => Err(Error::Model(format!(
+                "{} unknown tensors, `{first}` the first: config.json has {} layers, and the graph \
+                 is `{}`; they are {}",
+                unknown.len(),
+                self.config.layers,
+                variant.name,
+                kinds(unknown.iter().copied())
+            ))),
+        }
+    }
+}
