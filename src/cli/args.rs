@@ -383,8 +383,8 @@ pub struct PrecisionArgs {
     /// [default: 6 / √dimensions, at most 1; for vectors of length 1].
     #[arg(long, value_name = "R", conflicts_with = "calibration")]
     pub int8_range: Option<f32>,
-    /// Vectors of the same model, float32 or float16, that give int8 and uint8 a range for each
-    /// component: from the smallest to the largest there, as sentence-transformers'
+    /// Vectors of the same model, float32, float16 or float64, that give int8 and uint8 a range for
+    /// each component: from the smallest to the largest there, as sentence-transformers'
     /// calibration_embeddings.
     #[arg(long, value_name = "FILE.npy")]
     pub calibration: Option<PathBuf>,

@@ -35,10 +35,11 @@ pub fn header(precision: Precision, rows: u64, cols: usize) -> Vec<u8> {
     header
 }
 
-/// Rows of a file, float32 or float16, one at a time.
+/// Rows of a file, float32, float16 or float64, one at a time; the last are rounded to float32.
 pub struct Rows<R> {
     source: R,
-    half: bool,
+    /// Bytes of an element.
+    size: usize,
     rows: usize,
     /// Columns.
     pub cols: usize,
@@ -74,10 +75,11 @@ impl<R: Read> Rows<R> {
             Ok(rest.ok_or_else(|| bad(&format!("the header has no `{key}`")))?.1.trim_start())
         };
         let descr = value("descr")?.split('\'').nth(1).unwrap_or("a list");
-        let half = match descr {
-            "<f4" => false,
-            "<f2" => true,
-            _ => return Err(bad(&format!("elements of type {descr}; <f4 and <f2 are known"))),
+        let size = match descr {
+            "<f2" => 2,
+            "<f4" => 4,
+            "<f8" => 8,
+            _ => return Err(bad(&format!("elements of type {descr}; <f2, <f4, <f8 are known"))),
         };
         if !value("fortran_order")?.starts_with("False") {
             return Err(bad("columns first (fortran_order); rows first is meant"));
@@ -86,21 +88,23 @@ impl<R: Read> Rows<R> {
         let sizes = shape.split(',').map(str::trim).filter(|size| !size.is_empty());
         let sizes: Option<Vec<usize>> = sizes.map(|size| size.parse().ok()).collect();
         match sizes.as_deref() {
-            Some(&[rows, cols]) if cols > 0 => Ok(Self { source, half, rows, cols, next: 0 }),
+            Some(&[rows, cols]) if cols > 0 => Ok(Self { source, size, rows, cols, next: 0 }),
             _ => Err(bad(&format!("shape ({shape}); (vectors, components) is meant"))),
         }
     }
 
     fn row(&mut self) -> io::Result<Vec<f32>> {
-        let (rows, next) = (self.rows, self.next);
-        let size = if self.half { 2 } else { 4 };
+        let (rows, next, size) = (self.rows, self.next, self.size);
         // Not all at once before any of it is read: the header may claim anything.
         let (mut bytes, length) = (Vec::new(), self.cols.saturating_mul(size));
         if self.source.by_ref().take(length as u64).read_to_end(&mut bytes)? < length {
             return Err(bad(&format!("ends in row {next} of {rows}")));
         }
-        let elements = if self.half { Elements::f16(&bytes) } else { Elements::f32(&bytes) };
-        Ok(elements.widened().into_owned())
+        Ok(match size {
+            2 => Elements::f16(&bytes).widened().into_owned(),
+            4 => Elements::f32(&bytes).widened().into_owned(),
+            _ => bytes.as_chunks().0.iter().map(|&x| f64::from_le_bytes(x) as f32).collect(),
+        })
     }
 }
 
@@ -154,6 +158,14 @@ mod tests {
         assert_eq!(read(&file).expect("an array"), rows);
         let half = [header(Precision::Float16, 1, 2), vec![0, 0x3c, 0, 0xc1]].concat();
         assert_eq!(read(&half).expect("an array"), [[1.0, -2.5]]);
+        let double =
+            String::from_utf8_lossy(&header(Precision::Float32, 2, 3)[10..]).replace("<f4", "<f8");
+        let data: Vec<u8> =
+            rows.as_flattened().iter().flat_map(|x| f64::from(*x).to_le_bytes()).collect();
+        let start = [MAGIC, &[1, 0], &(double.len() as u16).to_le_bytes(), double.as_bytes()];
+        let double = [&start.concat()[..], &data].concat();
+        assert_eq!(read(&double).expect("an array"), rows);
+        assert!(read(&double[..double.len() - 1]).is_err());
         // Version 2, with keys in another order.
         let dict = b"{'shape':(1,1),'fortran_order': False , 'descr':'<f4'}\n";
         let length = (dict.len() as u32).to_le_bytes();
@@ -174,7 +186,7 @@ mod tests {
             let dict = String::from_utf8(good[10..].to_vec()).expect("ASCII").replacen(from, to, 1);
             refused(&[&good[..8], &(dict.len() as u16).to_le_bytes(), dict.as_bytes()].concat())
         };
-        assert_eq!(with("<f4", "<f8"), "elements of type <f8; <f4 and <f2 are known");
+        assert_eq!(with("<f4", "<i8"), "elements of type <i8; <f2, <f4, <f8 are known");
         assert_eq!(with("False", "True"), "columns first (fortran_order); rows first is meant");
         assert_eq!(with("(2, 3)", "(6,)"), "shape (6,); (vectors, components) is meant");
         assert_eq!(with("(2, 3)", "(2, 0)"), "shape (2, 0); (vectors, components) is meant");

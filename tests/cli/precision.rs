@@ -130,6 +130,20 @@ fn ranges_are_the_caller_s() {
         let args = ["--precision", name, "--calibration", arg(&file)];
         assert_eq!(codes(&args), expected(precision, ranges.clone()), "{name}");
     }
+    // Those of NumPy's own type are the same.
+    let bytes = fs::read(&file).expect("a file");
+    let (header, data) = bytes.split_at(128);
+    let header = String::from_utf8_lossy(&header[6..]).replace("<f4", "<f8");
+    let data: Vec<u8> = data
+        .as_chunks()
+        .0
+        .iter()
+        .flat_map(|&x| f64::from(f32::from_le_bytes(x)).to_le_bytes())
+        .collect();
+    let double = [&bytes[..6], header.as_bytes(), &data].concat();
+    fs::write(&file, double).expect("a file");
+    let args = ["--precision", "int8", "--calibration", arg(&file)];
+    assert_eq!(codes(&args), expected(Precision::Int8, ranges));
     // In float16, too; the extremes round past its ends, which is said.
     write(&["--precision", "float16"]);
     let halves: Vec<Vec<f32>> = {
