@@ -35,6 +35,7 @@ pub fn suite() -> Suite {
             (&[70, 5], 0, 1, 128, 1.0),
             (&[1; 700], 0, 3, 8, 1.0),
             (&[1000, 200], 0, 4, 8, 0.1), // most tiles of the steep heads are left out
+            (&[1000, 500], 290, 4, 8, 0.1),
         ]
         .map(problem)
         .into(),
