@@ -206,9 +206,9 @@ impl Queue {
 
     /// The next batch of at most `budget` tokens, or of one sequence.
     fn pick(&mut self, budget: usize) -> Vec<Member> {
-        let waiting = |call: &&mut Call| call.begun < call.order.len();
+        let waiting = |call: &Call| call.begun < call.order.len();
         let (mut short, mut long): (Vec<_>, Vec<_>) =
-            self.calls.iter_mut().filter(|(_, call)| waiting(&call)).partition(|(_, c)| c.short);
+            self.calls.iter_mut().filter(|(_, call)| waiting(call)).partition(|(_, c)| c.short);
         long.sort_by_key(|(_, call)| call.served); // stable: in order of arrival
         self.short_last = long.is_empty() || !short.is_empty() && !self.short_last;
         let calls = if self.short_last { &mut short } else { &mut long };

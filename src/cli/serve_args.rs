@@ -22,12 +22,12 @@ connection is plain HTTP, so put a proxy with TLS before it where others listen.
 
 SIGINT or SIGTERM: no new connections, what was accepted is finished within 30 s.")]
 pub struct Serve {
-    /// Model directory, or owner/name of a model at the hub; again for one more.  The first is meant
-    /// where a request names none [default: the shipped jinabert-mini-en].
+    /// Model directory, or owner/name of a model at the hub; again for one more.  The first is
+    /// meant where a request names none [default: the shipped jinabert-mini-en].
     #[arg(long, value_name = "MODEL", env = "JINABERT_MODEL", action = ArgAction::Append)]
     pub model: Vec<PathBuf>,
     /// What clients call a model, in the order of --model [default: its own name].
-    #[arg(long, value_name = "NAME", env = "JINABERT_SERVED_MODEL_NAME", action = ArgAction::Append)]
+    #[arg(long, value_name = "NAME", env = "JINABERT_SERVED_MODEL_NAME")]
     pub served_model_name: Vec<String>,
     /// Which model at the hub.
     #[command(flatten)]

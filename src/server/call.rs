@@ -5,7 +5,7 @@ use super::{
     refusal::{Dialect, Refusal},
     state::{Served, State},
 };
-use crate::Prepared;
+use crate::{Embedded, Prepared};
 use axum::{
     body::{Body, HttpBody},
     http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header},
@@ -59,6 +59,16 @@ pub struct Report {
     /// Of them, those that were cut.
     pub truncated: usize,
     times: Times,
+}
+
+impl Report {
+    /// Vectors of texts of so many characters.
+    pub fn embedded(&mut self, embedded: &[Embedded], characters: usize) {
+        self.characters = characters;
+        self.inputs = embedded.len();
+        self.tokens = embedded.iter().map(|one| one.tokens).sum();
+        self.truncated = embedded.iter().filter(|one| one.truncated.is_some()).count();
+    }
 }
 
 impl Call {
@@ -273,3 +283,28 @@ async fn read(state: &Arc<State>, body: Body) -> Result<(Vec<u8>, OwnedSemaphore
         }
     }
 }
+
+/// A handler: `run` makes an answer of a [`Call`], errors are in the words of a dialect.
+macro_rules! route {
+    ($name:ident, $run:ident, $method:literal, $dialect:ident, #[$docs:meta], #[$path:meta]) => {
+        #[$docs]
+        #[$path]
+        pub async fn $name(
+            axum::extract::State(state): axum::extract::State<
+                std::sync::Arc<$crate::server::state::State>,
+            >,
+            request: axum::http::Request<axum::body::Body>,
+        ) -> axum::http::Response<axum::body::Body> {
+            let dialect = $crate::server::refusal::Dialect::$dialect;
+            match $crate::server::call::Call::begin(state, $method, dialect, request).await {
+                Ok(mut call) => {
+                    let result = $run(&mut call).await;
+                    call.end(result)
+                }
+                Err(refused) => *refused,
+            }
+        }
+    };
+}
+
+pub(super) use route;

@@ -186,7 +186,10 @@ proptest! {
     }
 
     #[test]
-    fn objects((path, fields) in (any_path(), prop::collection::vec((any_field(), any_json()), 0..6))) {
+    fn objects(
+        path in any_path(),
+        fields in prop::collection::vec((any_field(), any_json()), 0..6)
+    ) {
         let body = Value::Object(fields.into_iter().collect());
         check(path, body.to_string().into_bytes())?;
     }

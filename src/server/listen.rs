@@ -2,9 +2,10 @@
 
 use super::state::State;
 use axum::Router;
+use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::graceful::{GracefulConnection, GracefulShutdown},
     service::TowerToHyperService,
 };
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
@@ -67,18 +68,16 @@ pub async fn listen(
     }
 }
 
+/// One connection, from its first request to its last.
 fn serve(
     stream: TcpStream,
     router: Router,
-) -> hyper::server::conn::http1::Connection<
-    TokioIo<std::pin::Pin<Box<TimeoutStream<TcpStream>>>>,
-    TowerToHyperService<Router>,
-> {
+) -> impl GracefulConnection<Output = Result<(), hyper::Error>> + Send {
     // Small answers do not wait for more; without it they are only slower.
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(STALL));
-    hyper::server::conn::http1::Builder::new()
+    http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router))

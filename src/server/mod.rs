@@ -11,11 +11,14 @@ mod listen;
 mod metrics;
 mod openai;
 mod page;
+mod predict;
 mod refusal;
 mod rerank;
 mod routes;
 mod state;
+mod status;
 mod tei;
+mod tokens;
 mod wire;
 
 use crate::{Error, Options};

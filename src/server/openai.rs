@@ -1,7 +1,7 @@
 //! `/v1/embeddings` and `/v1/models`: OpenAI's routes, with Jina's fields.
 
 use super::{
-    call::{Call, parse},
+    call::{Call, parse, route},
     refusal::{Dialect, Refusal},
     state::{Served, State},
     wire::{EmbeddingsAnswer, EmbeddingsItem, EmbeddingsRequest, Input, Usage},
@@ -14,32 +14,27 @@ use axum::{
     Json,
     body::Body,
     extract,
-    http::{Request, Response},
+    http::{Response, StatusCode},
     response::IntoResponse,
 };
 use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// Vectors of texts.
-///
-/// OpenAI's fields and Jina's; `null` stands for what is left out, and what is not known is passed
-/// over.
-#[utoipa::path(post, path = "/v1/embeddings", tag = "OpenAI and Jina",
-    request_body = EmbeddingsRequest,
-    responses((status = 200, body = EmbeddingsAnswer), (status = "4XX", description = "OpenAI's error object, `detail` and `message`")))]
-pub async fn embeddings(
-    extract::State(state): extract::State<Arc<State>>,
-    request: Request<Body>,
-) -> Response<Body> {
-    match Call::begin(state, "embed", Dialect::OpenAi, request).await {
-        Ok(mut call) => {
-            let result = embed(&mut call).await;
-            call.end(result)
-        }
-        Err(refused) => *refused,
-    }
-}
+route!(
+    embeddings,
+    embed,
+    "embed",
+    OpenAi,
+    #[doc = "Vectors of texts: OpenAI's fields and Jina's; `null` stands for what is left out."],
+    #[utoipa::path(
+        post, path = "/v1/embeddings", tag = "OpenAI and Jina", request_body = EmbeddingsRequest,
+        responses(
+            (status = 200, body = EmbeddingsAnswer),
+            (status = "4XX", description = "OpenAI's error object, `detail` and `message`"),
+        )
+    )]
+);
 
 async fn embed(call: &mut Call) -> Result<EmbeddingsAnswer, Refusal> {
     let (prepared, model, encoding, characters) = call
@@ -224,8 +219,7 @@ pub async fn model(
     let found = state.models().and_then(|models| {
         let found = models.iter().find(|model| model.name == name);
         found.ok_or_else(|| {
-            Refusal::new(axum::http::StatusCode::NOT_FOUND, "no such model")
-                .coded("model_not_found")
+            Refusal::new(StatusCode::NOT_FOUND, "no such model").coded("model_not_found")
         })
     });
     match found {

@@ -1,11 +1,11 @@
 //! Which address is answered by what.
 
 use super::{
-    openai, page,
+    openai, page, predict,
     refusal::{Dialect, Refusal},
     rerank,
     state::State,
-    tei,
+    status, tei, tokens,
 };
 use axum::{
     Router,
@@ -34,12 +34,12 @@ use utoipa_swagger_ui::SwaggerUi;
         tei::embed,
         tei::embed_all,
         tei::similarity,
-        tei::predict,
-        tei::tokenize,
-        tei::decode,
-        tei::info,
-        tei::health,
-        tei::metrics
+        predict::predict,
+        tokens::tokenize,
+        tokens::decode,
+        status::info,
+        status::health,
+        status::metrics
     )
 )]
 struct Api;
@@ -59,16 +59,16 @@ pub fn router(state: Arc<State>, origins: &[HeaderValue]) -> Router {
         .route("/embed", post(tei::embed))
         .route("/embed_all", post(tei::embed_all))
         .route("/similarity", post(tei::similarity))
-        .route("/predict", post(tei::predict))
-        .route("/tokenize", post(tei::tokenize))
-        .route("/decode", post(tei::decode))
-        .route("/info", get(tei::info))
+        .route("/predict", post(predict::predict))
+        .route("/tokenize", post(tokens::tokenize))
+        .route("/decode", post(tokens::decode))
+        .route("/info", get(status::info))
         .route_layer(middleware::from_fn_with_state(state.clone(), guard));
     let public = Router::new()
         .route("/", get(page::page))
-        .route("/health", get(tei::health))
-        .route("/ping", get(tei::health))
-        .route("/metrics", get(tei::metrics))
+        .route("/health", get(status::health))
+        .route("/ping", get(status::health))
+        .route("/metrics", get(status::metrics))
         .merge(SwaggerUi::new("/docs").url("/api-doc/openapi.json", Api::openapi()));
     let router = private
         .merge(public)

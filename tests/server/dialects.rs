@@ -93,7 +93,7 @@ fn encodings_are_numpys() {
         let text = ask(field, json!("base64"));
         let bytes = BASE64_STANDARD.decode(text.as_str().expect("text")).expect("base64");
         let floats = bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("4")));
-        near(&[floats.collect()], &[expected.clone()]);
+        near(&[floats.collect()], std::slice::from_ref(&expected));
         let bits = |n: usize| {
             expected[8 * n..8 * n + 8].iter().fold(0u8, |b, x| b << 1 | u8::from(*x > 0.0))
         };
@@ -114,7 +114,7 @@ fn dimensions_and_norms() {
     let norm = raw.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     assert!((norm - 1.0).abs() > 0.1, "norm {norm} of a vector that is not normalised");
     let scaled: Vec<f32> = raw.iter().map(|x| (f64::from(*x) / norm) as f32).collect();
-    near(&[scaled], &[unit.clone()]);
+    near(&[scaled], std::slice::from_ref(&unit));
     let tei = server.post("/embed", &json!({ "inputs": TEXTS[0], "dimensions": 100 })).ok();
     near(&[numbers(&tei[0])], &[unit]);
     let tei = json!({ "inputs": TEXTS[0], "normalize": false, "dimensions": 100 });
@@ -176,7 +176,7 @@ fn long_texts_are_cut_or_refused() {
     let cut = library.embed(&[text]).expect("a vector").remove(0).into_inner();
     let answer = server.post("/v1/embeddings", &json!({ "input": ["short", text] }));
     assert_eq!(answer.header("x-truncated-inputs"), "1");
-    near(&vectors(&answer.ok())[1..], &[cut.clone()]);
+    near(&vectors(&answer.ok())[1..], std::slice::from_ref(&cut));
     let refused =
         server.post("/v1/embeddings", &json!({ "input": ["short", text], "truncate": false }));
     let message = refused.json()["error"]["message"].as_str().expect("a message").to_owned();
@@ -195,7 +195,7 @@ fn long_texts_are_cut_or_refused() {
     assert!(tail.iter().zip(&cut).any(|(a, b)| (a - b).abs() > 1e-3));
     for side in ["Left", "left"] {
         let body = json!({ "inputs": text, "truncate": true, "truncation_direction": side });
-        near(&[numbers(&server.post("/embed", &body).ok()[0])], &[tail.clone()]);
+        near(&[numbers(&server.post("/embed", &body).ok()[0])], std::slice::from_ref(&tail));
     }
     let server = Server::start(&["--max-length", "16", "--auto-truncate", "false"]);
     assert_eq!(server.post("/v1/embeddings", &json!({ "input": text })).status, 400);

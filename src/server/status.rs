@@ -1,0 +1,68 @@
+//! What is served, whether it is ready, and what was counted.
+
+use super::{refusal::Dialect, state::State};
+use axum::{
+    Json,
+    body::Body,
+    extract,
+    http::{Response, StatusCode},
+    response::IntoResponse,
+};
+use serde_json::json;
+use std::sync::Arc;
+
+/// What is served.
+#[utoipa::path(get, path = "/info", tag = "TEI", responses((status = 200)))]
+pub async fn info(extract::State(state): extract::State<Arc<State>>) -> Response<Body> {
+    let model = match state.models() {
+        Ok(models) => &models[0],
+        Err(refusal) => return refusal.response(Dialect::Tei),
+    };
+    let embedder = model.embedder();
+    let labels = &embedder.config().labels;
+    let kind = match (model.ranks(), labels.len()) {
+        (false, _) => json!({ "embedding": { "pooling": "mean" } }),
+        (true, n) => {
+            let ids: serde_json::Map<_, _> =
+                labels.iter().enumerate().map(|(n, name)| (n.to_string(), json!(name))).collect();
+            let names: serde_json::Map<_, _> =
+                labels.iter().enumerate().map(|(n, name)| (name.clone(), json!(n))).collect();
+            let kind = if n > 1 { "classifier" } else { "reranker" };
+            json!({ kind: { "id2label": ids, "label2id": names } })
+        }
+    };
+    let limits = &state.limits;
+    Json(json!({
+        "model_id": model.name,
+        "model_sha": null,
+        "model_dtype": state.dtype,
+        "served_model_name": model.name,
+        "model_type": kind,
+        "max_concurrent_requests": limits.concurrent_requests,
+        "max_input_length": embedder.max_length(),
+        "max_batch_tokens": embedder.batch_tokens(),
+        "max_batch_requests": null,
+        "max_client_batch_size": limits.client_batch,
+        "auto_truncate": state.auto_truncate,
+        "tokenization_workers": std::thread::available_parallelism().map_or(1, usize::from),
+        "version": env!("CARGO_PKG_VERSION"),
+        "device": embedder.device(),
+    }))
+    .into_response()
+}
+
+/// Whether the models are loaded.
+#[utoipa::path(get, path = "/health", tag = "TEI", responses((status = 200), (status = 503)))]
+pub async fn health(extract::State(state): extract::State<Arc<State>>) -> Response<Body> {
+    match state.models() {
+        Ok(_) => StatusCode::OK.into_response(),
+        Err(refusal) => refusal.response(Dialect::Tei),
+    }
+}
+
+/// Everything counted, for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "TEI", responses((status = 200, body = String)))]
+pub async fn metrics(extract::State(state): extract::State<Arc<State>>) -> Response<Body> {
+    let kind = [("content-type", "text/plain; version=0.0.4; charset=utf-8")];
+    (kind, state.metrics.render()).into_response()
+}
