@@ -91,6 +91,15 @@ impl Command {
         }
         false
     }
+
+    /// Where spans are sent.
+    #[cfg(feature = "otlp")]
+    pub fn otlp_endpoint(&self) -> Option<&str> {
+        match self {
+            Self::Serve(serve) => serve.otlp_endpoint.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 /// Where a model is.

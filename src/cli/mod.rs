@@ -13,6 +13,8 @@ mod failure;
 mod info;
 mod input;
 mod npy;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod output;
 mod perplexity;
 mod precision;
@@ -35,6 +37,9 @@ use clap::Parser;
 pub use failure::Failure;
 pub use input::Place;
 use std::process::ExitCode;
+use tracing_subscriber::{
+    Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -42,18 +47,38 @@ pub fn main() -> ExitCode {
     // The device is in the table already.
     let quiet = args.quiet || matches!(args.command, Command::Bench(_) | Command::Tune(_));
     let level = if quiet { tracing::Level::WARN } else { tracing::Level::INFO };
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
-    match args.command.json_log() {
-        true => log.json().init(),
-        false => log.without_time().with_target(false).with_level(false).init(),
-    }
-    match run(args) {
+    let result = log(&args, level).and_then(|_exporter| run(args));
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("jinabert: {failure}");
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// What is kept until the end: it sends what is not sent yet.
+#[cfg(feature = "otlp")]
+type Exporter = otlp::Exporter;
+#[cfg(not(feature = "otlp"))]
+type Exporter = ();
+
+/// What happens is said on stderr, in lines of text or of JSON, and to a collector if there is one.
+fn log(args: &Args, level: tracing::Level) -> Result<Option<Exporter>, Failure> {
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match args.command.json_log() {
+        true => lines.json().boxed(),
+        false => lines.without_time().with_target(false).with_level(false).boxed(),
+    };
+    let log = tracing_subscriber::registry().with(lines.with_filter(LevelFilter::from(level)));
+    #[cfg(feature = "otlp")]
+    if let Some(endpoint) = args.command.otlp_endpoint() {
+        let (layer, exporter) = otlp::layer(endpoint).map_err(Failure::Usage)?;
+        log.with(layer.with_filter(LevelFilter::INFO)).init();
+        return Ok(Some(exporter));
+    }
+    log.init();
+    Ok(None)
 }
 
 fn run(args: Args) -> Result<(), Failure> {

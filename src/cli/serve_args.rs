@@ -100,4 +100,9 @@ pub struct Serve {
     /// Say what happens in lines of JSON.
     #[arg(long, env = "JINABERT_JSON_OUTPUT")]
     pub json_output: bool,
+    /// Send a span for each request to this OpenTelemetry collector, as OTLP over HTTP: its base
+    /// URL, http://127.0.0.1:4318 for most.
+    #[cfg(feature = "otlp")]
+    #[arg(long, value_name = "URL", env = "JINABERT_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
 }

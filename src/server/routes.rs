@@ -17,6 +17,7 @@ use axum::{
 };
 use std::{sync::Arc, time::Duration};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use tracing::Instrument;
 use utoipa::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
@@ -75,6 +76,7 @@ pub fn router(state: Arc<State>, origins: &[HeaderValue]) -> Router {
         .fallback(nowhere)
         .method_not_allowed_fallback(otherwise)
         .layer(middleware::from_fn(harden))
+        .layer(middleware::from_fn(trace))
         .with_state(state);
     if origins.is_empty() {
         return router;
@@ -137,6 +139,29 @@ async fn nowhere(request: Request<Body>) -> Response<Body> {
 async fn otherwise(request: Request<Body>) -> Response<Body> {
     let message = "this address is asked by another method; /docs says which";
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message).response(dialect(request.uri().path()))
+}
+
+/// A span for each request, within the client's if it says which.
+async fn trace(request: Request<Body>, next: Next) -> Response<Body> {
+    let span = tracing::info_span!(
+        "request",
+        otel.kind = "server",
+        otel.name = format!("{} {}", request.method(), request.uri().path()),
+        http.request.method = %request.method(),
+        url.path = request.uri().path(),
+        http.response.status_code = tracing::field::Empty,
+    );
+    #[cfg(feature = "otlp")]
+    {
+        use tracing_opentelemetry::OpenTelemetrySpanExt;
+        let headers = opentelemetry_http::HeaderExtractor(request.headers());
+        let parent = opentelemetry::global::get_text_map_propagator(|p| p.extract(&headers));
+        // Without a layer that takes it there is no parent to be had.
+        let _ = span.set_parent(parent);
+    }
+    let answer = next.run(request).instrument(span.clone()).await;
+    span.record("http.response.status_code", answer.status().as_u16());
+    answer
 }
 
 /// Answers are what they say they are, and are shown in nobody else's frame.

@@ -3,4 +3,6 @@
 mod dialects;
 mod kit;
 mod life;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod refusals;

@@ -65,7 +65,7 @@ fn bad_requests_are_told_what_is_wrong() {
         (r#"{"input": [[2, 2, 2, 43]]}"#, 400, "token ids"),
         (r#"{"input": [1, 2], "late_chunking": true}"#, 400, "texts, not token ids"),
         (r#"{"input": ["a", " "], "late_chunking": true}"#, 400, "input 1"),
-        (&deep, 400, "recursion"),
+        (&deep, 400, "EOF"),
         (&many, 413, "limit of 3"),
         (&long, 413, "limit of 100000 bytes"),
     ];
