@@ -7,15 +7,16 @@ use super::{
 };
 use crate::{Embedded, Prepared};
 use axum::{
-    body::{Body, HttpBody},
+    body::{Body, Bytes, HttpBody},
     http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header},
 };
+use hyper::body::Frame;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{error::Category, value::RawValue};
 use std::{
     future::poll_fn,
     mem,
-    pin::pin,
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -29,6 +30,10 @@ const SILENCE: Duration = Duration::from_secs(15);
 
 /// The longest that a body may take.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long, and how much, is read of a body that is refused.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 128 << 20;
 
 /// Bodies that are parsed and tokenised where they arrive; larger ones on a thread of their own.
 const SMALL: usize = 8 << 10;
@@ -93,7 +98,7 @@ impl Call {
         let start = Instant::now();
         state.models()?;
         is_json(request.headers())?;
-        let (body, _bytes) = time::timeout(PATIENCE, read(&state, request.into_body()))
+        let (body, _bytes) = time::timeout(PATIENCE, read(&state, request))
             .await
             .unwrap_or_else(|_| Err(slow("the body takes", PATIENCE)))?;
         let _request = state.requests.clone().try_acquire_owned().map_err(|_| {
@@ -245,19 +250,23 @@ fn is_json(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// The body, within the limits for one and for all together.
-async fn read(state: &Arc<State>, body: Body) -> Result<(Vec<u8>, OwnedSemaphorePermit), Refusal> {
+async fn read(
+    state: &Arc<State>,
+    request: Request<Body>,
+) -> Result<(Vec<u8>, OwnedSemaphorePermit), Refusal> {
+    // Who asks before it sends is told no before it sends.
+    let asks = request.headers().contains_key(header::EXPECT);
+    let mut body = request.into_body();
     let limit = state.limits.payload;
-    let large = || {
-        let message = format!("the body is over the limit of {limit} bytes (--payload-limit)");
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message)
-    };
-    let mut body = pin!(body);
     let announced = body.size_hint().lower();
     if announced > limit as u64 {
-        return Err(large());
+        if !asks {
+            drop(task::spawn(linger(body)));
+        }
+        return Err(large(limit));
     }
     let permits = |bytes: usize| {
-        let permits = u32::try_from(bytes.div_ceil(1024)).map_err(|_| large())?;
+        let permits = u32::try_from(bytes.div_ceil(1024)).map_err(|_| large(limit))?;
         state.payloads.clone().try_acquire_many_owned(permits).map_err(|_| {
             let all = state.limits.payloads;
             Refusal::overloaded(format!("bodies of more than {all} bytes are under way"))
@@ -266,15 +275,15 @@ async fn read(state: &Arc<State>, body: Body) -> Result<(Vec<u8>, OwnedSemaphore
     let mut held = permits((announced as usize).max(1))?;
     let mut bytes = Vec::with_capacity((announced as usize).min(1 << 20));
     loop {
-        let frame = poll_fn(|context| body.as_mut().poll_frame(context));
-        let frame = time::timeout(SILENCE, frame).await;
+        let frame = time::timeout(SILENCE, next(&mut body)).await;
         let Some(frame) = frame.map_err(|_| slow("the body says nothing for", SILENCE))? else {
             return Ok((bytes, held));
         };
         let frame = frame.map_err(|_| Refusal::bad("the body breaks off"))?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > limit {
-            return Err(large());
+            drop(task::spawn(linger(body)));
+            return Err(large(limit));
         }
         bytes.extend_from_slice(&data);
         let missing = bytes.len().div_ceil(1024).saturating_sub(held.num_permits());
@@ -282,6 +291,31 @@ async fn read(state: &Arc<State>, body: Body) -> Result<(Vec<u8>, OwnedSemaphore
             held.merge(permits(missing * 1024)?);
         }
     }
+}
+
+fn large(limit: usize) -> Refusal {
+    let message = format!("the body is over the limit of {limit} bytes (--payload-limit)");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+}
+
+async fn next(body: &mut Body) -> Option<Result<Frame<Bytes>, axum::Error>> {
+    poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await
+}
+
+/// Reads on for a while and keeps nothing: a connection that is closed while its client still sends
+/// is reset, and the answer lost.
+async fn linger(mut body: Body) {
+    let rest = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = next(&mut body).await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > LINGER_BYTES {
+                return;
+            }
+        }
+    };
+    // However it ends, the answer has had its time.
+    let _ = time::timeout(LINGER, rest).await;
 }
 
 /// A handler: `run` makes an answer of a [`Call`], errors are in the words of a dialect.

@@ -7,7 +7,7 @@ use super::{
     wire::{EmbeddingsAnswer, EmbeddingsItem, EmbeddingsRequest, Input, Usage},
 };
 use crate::{
-    Embedded, Embedder, OnLong, Prepared, Wanted,
+    Embedded, Embedder, Error, OnLong, Prepared, Wanted,
     text::{Chunking, Tokenized},
 };
 use axum::{
@@ -152,7 +152,16 @@ fn late(embedder: &Embedder, input: Input, wanted: Wanted) -> Result<Prepared<Ve
     }
     let chunking = Chunking::Spans(spans);
     let prepared = embedder.prepare_chunks(&[document], &[&chunking], wanted);
-    Ok(prepared.map_err(Refusal::engine)?.map(|mut documents| {
+    let refused = |error| match error {
+        // What is a span there is an input here.
+        Error::Input { what, .. } => {
+            let what = what.strip_prefix("span ").map_or(what.clone(), |at| format!("input {at}"));
+            Refusal::bad(format!("{what}; `late_chunking` takes consecutive parts of a document"))
+                .about("input")
+        }
+        other => Refusal::engine(other),
+    };
+    Ok(prepared.map_err(refused)?.map(|mut documents| {
         let document = documents.remove(0);
         let vectors = document.chunks.into_iter().map(|chunk| chunk.vector.into_inner());
         Vectors { vectors: vectors.collect(), tokens: document.tokens, truncated: 0 }

@@ -65,6 +65,7 @@ fn bad_requests_are_told_what_is_wrong() {
         (r#"{"input": [[2, 2, 2, 43]]}"#, 400, "token ids"),
         (r#"{"input": [1, 2], "late_chunking": true}"#, 400, "texts, not token ids"),
         (r#"{"input": ["a", " "], "late_chunking": true}"#, 400, "input 1"),
+        (r#"{"input": ["abc", "\u200b"], "late_chunking": true}"#, 400, "input 1"),
         (&deep, 400, "EOF"),
         (&many, 413, "limit of 3"),
         (&long, 413, "limit of 100000 bytes"),
@@ -192,6 +193,12 @@ fn what_is_no_http_does_no_harm() {
     for case in cases {
         let answer = raw(&server, case.as_bytes());
         assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
+    }
+    // Refused in the middle of sending: the answer is not lost.
+    let many = vec![b' '; 40 << 20];
+    for _ in 0..3 {
+        let answer = server.send("/v1/embeddings", &[JSON], &many);
+        assert_eq!(answer.status, 413, "{}", answer.text);
     }
     // Announced more than is allowed: refused before it is sent.
     let answer = raw(&server, format!("{head}content-length: 104857600\r\n\r\n{{").as_bytes());
