@@ -1,0 +1,174 @@
+"""What clients see of keys, of a server that has enough to do, and of pages' rules."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import cohere
+import openai
+import requests
+
+from . import checks
+from .checks import BASE, KEY, KEYED, NARROW, E, M, check, close, contains, equal, plain, raises
+
+
+def ask(headers: dict[str, str], path: str = "/v1/embeddings") -> requests.Response:
+    body = {"input": E["texts"], "inputs": E["texts"]}
+    return requests.post(KEYED + path, json=body, headers=headers, timeout=60)
+
+
+@check("openai", "with the server's key; without and with a wrong one AuthenticationError")
+def keys() -> None:
+    client = lambda key: openai.OpenAI(base_url=f"{KEYED}/v1", api_key=key, max_retries=0)
+    answer = client(KEY).embeddings.create(model="any", input=E["texts"])
+    close([item.embedding for item in answer.data], plain())
+    for key in ("wrong", KEY[:-1], KEY + "x", KEY.upper()):
+        wrong = lambda key=key: client(key).embeddings.create(model="any", input="a")
+        error = raises(openai.AuthenticationError, wrong)
+        contains(error.message, M["key"])
+        equal((error.code, error.type), (M["key_code"], M["key_kind"]), "code, type")
+    raises(openai.AuthenticationError, lambda: client("wrong").models.list())
+
+
+@check("cohere", "a wrong key: UnauthorizedError with a body")
+def unauthorized() -> None:
+    client = cohere.ClientV2(api_key="wrong", base_url=KEYED)
+    wrong = lambda: client.rerank(model="any", query="a", documents=["b"])
+    error = raises(cohere.UnauthorizedError, wrong)
+    contains(error.body["message"], M["key"])
+
+
+@check("requests", "the key without `Bearer`, in lower case, as x-api-key and api-key")
+def ways() -> None:
+    given = [
+        {"authorization": f"Bearer {KEY}"},
+        {"authorization": f"bearer {KEY}"},
+        {"authorization": KEY},
+        {"x-api-key": KEY},
+        {"api-key": KEY},
+        {"authorization": "Bearer other"},
+    ]
+    for headers in given:
+        data = ask(headers).json()["data"]
+        close([item["embedding"] for item in data], plain())
+    for headers in ({}, {"authorization": f"Basic {KEY}"}, {"authorization": "Bearer "}):
+        answer = ask(headers)
+        equal(answer.status_code, 401, "status")
+        equal(answer.headers["www-authenticate"], "Bearer", "www-authenticate")
+        equal(answer.json()["error"]["code"], M["key_code"], "code")
+    answer = ask({}, "/embed")
+    equal((answer.status_code, answer.json()["error"]), (401, M["key"]), "TEI's error")
+
+
+@check("requests", "without a key: /health, /ping, /metrics, /docs; not /info, /v1/models")
+def public() -> None:
+    get = lambda path: requests.get(KEYED + path, timeout=60)
+    equal([get(path).status_code for path in ("/health", "/ping")], [200, 200], "status")
+    contains(get("/metrics").text, M["metric"])
+    contains(get("/api-doc/openapi.json").text, M["route"])
+    for path in ("/info", "/v1/models"):
+        answer = get(path)
+        equal((answer.status_code, answer.json()["message"]), (401, M["key"]), path)
+
+
+def while_busy(run: Callable[[], Any]) -> Any:
+    """What comes back while the only request that the narrow server takes is under way."""
+    texts = [E["narrow"]["text"][:100]] * 20
+    busy, done = threading.Event(), threading.Event()
+
+    def occupy() -> None:
+        # One after the other, for a single one is soon over.
+        with requests.Session() as session:
+            while not done.is_set():
+                answer = session.post(f"{NARROW}/v1/embeddings", json={"input": texts}, timeout=60)
+                if answer.status_code == 200:
+                    busy.set()
+
+    threads = [threading.Thread(target=occupy) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    busy.wait(30)
+    try:
+        return run()
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
+@check("openai", "429 with Retry-After: RateLimitError, or the client comes again by itself")
+def overloaded() -> None:
+    client = openai.OpenAI(base_url=f"{NARROW}/v1", api_key="none", max_retries=0)
+
+    def refused() -> openai.RateLimitError:
+        for _ in range(500):
+            try:
+                client.embeddings.create(model="any", input="a")
+            except openai.RateLimitError as e:
+                return e
+        raise AssertionError("never refused")
+
+    error = while_busy(refused)
+    contains(error.message, M["busy"])
+    equal((error.code, error.type), (M["busy_code"], M["busy_kind"]), "code, type")
+    equal(error.response.headers["retry-after"], M["retry_after"], "retry-after")
+    patient = openai.OpenAI(base_url=f"{NARROW}/v1", api_key="none", max_retries=20)
+    answers = []
+
+    def together() -> None:
+        text = E["texts"][0]
+        answers.append(patient.embeddings.create(model="any", input=text).data[0].embedding)
+
+    threads = [threading.Thread(target=together) for _ in range(6)]
+    start = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    close(answers, plain()[:1] * 6)
+    if time.monotonic() - start > 30:
+        raise AssertionError("six requests took half a minute")
+
+
+@check("requests", "429 in TEI's words")
+def overloaded_tei() -> None:
+    def refused() -> requests.Response:
+        for _ in range(500):
+            answer = requests.post(f"{NARROW}/embed", json={"inputs": "a"}, timeout=60)
+            if answer.status_code == 429:
+                return answer
+        raise AssertionError("never refused")
+
+    answer = while_busy(refused)
+    equal(answer.json()["error_type"], M["busy_kind_tei"], "error_type")
+    equal(answer.headers["retry-after"], M["retry_after"], "retry-after")
+
+
+@check("requests", "CORS: a preflight and an answer for the allowed origin, none for others")
+def cors() -> None:
+    asked = {
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,content-type",
+    }
+    options = lambda base, origin: requests.options(
+        f"{base}/v1/embeddings", headers=asked | {"origin": origin}, timeout=60
+    )
+    allowed = options(KEYED, "http://page.example")
+    equal(allowed.status_code, 200, "status")
+    equal(allowed.headers["access-control-allow-origin"], M["origin"], "origin")
+    contains(allowed.headers["access-control-allow-methods"], "POST")
+    for name in ("authorization", "content-type"):
+        contains(allowed.headers["access-control-allow-headers"], name)
+    for base, origin in ((KEYED, "http://other.example"), (BASE, "http://page.example")):
+        headers = options(base, origin).headers
+        equal(headers.get("access-control-allow-origin"), None, "origin")
+    key = {"authorization": f"Bearer {KEY}"}
+    answer = ask(key | {"origin": "http://page.example"})
+    equal(answer.headers["access-control-allow-origin"], M["origin"], "origin")
+    answer = ask({"origin": "http://page.example"})
+    equal(answer.headers["access-control-allow-origin"], M["origin"], "origin of an error")
+
+
+if __name__ == "__main__":
+    checks.run()
