@@ -108,3 +108,12 @@ def ranked(got: Iterable[tuple[int, float]], top: int | None = None, raw: bool =
     equal([index for index, _ in got], order, "order")
     scores = rerank["logits" if raw else "scores"]
     close([score for _, score in got], [scores[index] for index in order], RERANK_TOLERANCE)
+
+
+def nearest(got: Iterable[tuple[int, float]]) -> None:
+    """The texts nearest to the query, with their cosines, as by comparing it with all."""
+    got = list(got)
+    cosines = np.array(plain()) @ np.array(E["query"]["vectors"][0])
+    order = np.argsort(-cosines)[: len(got)]
+    equal([index for index, _ in got], order.tolist(), "nearest")
+    close([score for _, score in got], cosines[order], 1e-5)
