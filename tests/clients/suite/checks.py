@@ -27,6 +27,9 @@ KEY: str = CONTEXT["key"]
 TOLERANCE = 1e-6
 RERANK_TOLERANCE = 1e-5
 
+# What is to be stopped when all checks are done.
+AT_END: list[Callable[[], Any]] = []
+
 _CHECKS: list[tuple[str, str, str, Callable[[], Any]]] = []
 
 
@@ -34,7 +37,9 @@ def check(package: str, what: str) -> Callable[[Callable[[], Any]], Callable[[],
     """A function that raises if the client does not get what it should."""
 
     def register(run: Callable[[], Any]) -> Callable[[], Any]:
-        _CHECKS.append((package, metadata.version(package), what, run))
+        # "name version" is a program that this environment does not have.
+        name, _, version = package.partition(" ")
+        _CHECKS.append((name, version or metadata.version(name), what, run))
         return run
 
     return register
@@ -59,6 +64,8 @@ def run() -> None:
             line = {"client": package, "version": version, "what": what}
             seconds = round(time.monotonic() - start, 2)
             say(line | {"state": "failed" if error else "passed", "note": error, "s": seconds})
+    for end in AT_END:
+        end()
     sys.stdout.flush()
     # Some libraries keep threads that hold up the exit.
     os._exit(0)

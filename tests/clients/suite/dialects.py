@@ -81,9 +81,9 @@ def tei() -> None:
     )
 
 
-@check("requests", "/rerank, /v1/rerank, /v2/rerank in the dialects of TEI, Jina and Cohere")
+@check("requests", "/v1/rerank, /v2/rerank in the dialects of Jina and Cohere")
 def rerank() -> None:
-    for path in ("/rerank", "/v1/rerank", "/v2/rerank"):
+    for path in ("/v1/rerank", "/v2/rerank"):
         body = {"query": QUERY, "documents": DOCUMENTS, "top_n": 3}
         answer = post(path, body)
         results = answer["results"]
@@ -94,11 +94,18 @@ def rerank() -> None:
         equal(answer["model"], M["reranker"], "model")
         bare = post(path, body | {"return_documents": False})["results"]
         equal([list(one) for one in bare], [["index", "relevance_score"]] * 3, "fields")
+
+
+@check("requests", "/rerank in the dialects of TEI and infinity")
+def rerank_here() -> None:
     body = {"query": QUERY, "texts": DOCUMENTS}
     ranked((one["index"], one["score"]) for one in post("/rerank", body))
     raw = post("/rerank", body | {"raw_scores": True, "return_text": True})
     ranked(((one["index"], one["score"]) for one in raw), raw=True)
     equal([one["text"] for one in raw], [DOCUMENTS[one["index"]] for one in raw], "text")
+    body = {"query": QUERY, "documents": DOCUMENTS}
+    results = post("/rerank", body)["results"]
+    ranked((one["index"], one["relevance_score"]) for one in results)
 
 
 @check("requests", "/predict with a pair: the reranker's score as a class")

@@ -73,6 +73,8 @@ MESSAGES = {
     "embedded_none": "0 of 3 files",
     "no_server": "no embedding server at",
     "no_documents": "no text or markdown files in",
+    "no_milvus": "no Milvus at http://127.0.0.1:9",
+    "wrong_collection": "has no chunk, chunks, digest, file, first, last, text: take another",
     "wrong_dimension": "has vectors of 8 components",
     "model": "jinabert-mini-en",
     "reranker": "tiny-reranker-bpe",

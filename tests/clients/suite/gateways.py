@@ -71,8 +71,7 @@ def rerank(model: str, base: str, top: int | None = 3) -> None:
     answer = litellm.rerank(model=model, api_base=base, api_key="none", **options)
     ranked(((one["index"], one["relevance_score"]) for one in answer.results), top)
     for one in answer.results:
-        # What infinity's part makes of a document is its own.
-        if "document" in one and not model.startswith("infinity/"):
+        if "document" in one:
             equal(one["document"]["text"], documents[one["index"]], "document")
 
 
@@ -112,12 +111,17 @@ def own_embeddings() -> None:
     equal(answer.usage.total_tokens, sum(E["plain"]["tokens"]), "usage")
 
 
-@check("infinity-client", "rerank")
+@check("infinity-client", "rerank, raw_scores, return_documents")
 def own_rerank() -> None:
     query, documents = E["rerank"]["query"], E["rerank"]["documents"]
     body = RerankInput(query=query, documents=documents, top_n=3)
     answer = infinity_rerank.sync(client=CLIENT, body=body)
     ranked(((one.index, one.relevance_score) for one in answer.results), 3)
+    body = RerankInput(query=query, documents=documents, raw_scores=True, return_documents=True)
+    answer = infinity_rerank.sync(client=CLIENT, body=body)
+    ranked(((one.index, one.relevance_score) for one in answer.results), raw=True)
+    texts = [documents[one.index] for one in answer.results]
+    equal([one.document for one in answer.results], texts, "document")
 
 
 if __name__ == "__main__":
