@@ -54,6 +54,10 @@ class Failure(Exception):
     """What is printed instead of a traceback."""
 
 
+class Refused(Failure):
+    """The server is there, but does not take what was sent."""
+
+
 @dataclass
 class Chunk:
     """Lines of a document, the first and the last of them counted from 1."""
@@ -76,9 +80,9 @@ def split(text: str, size: int) -> list[Chunk]:
         nonlocal start, length
         # Blank lines alone are no chunk, nor are those around one counted.
         text = "".join(lines)
-        if text.strip():
-            before = next(n for n, line in enumerate(lines) if line.strip())
-            behind = next(n for n, line in enumerate(reversed(lines)) if line.strip())
+        if visible(text):
+            before = next(n for n, line in enumerate(lines) if visible(line))
+            behind = next(n for n, line in enumerate(reversed(lines)) if visible(line))
             chunks.append(Chunk(start + before, after - behind, text))
         lines.clear()
         start, length = after + 1, 0
@@ -98,6 +102,11 @@ def split(text: str, size: int) -> list[Chunk]:
             close(number)
     close(number)
     return chunks
+
+
+def visible(text: str) -> bool:
+    """Whether a reader would see anything: no blanks, zero-width spaces or control characters."""
+    return any(character.isprintable() and not character.isspace() for character in text)
 
 
 def documents(paths: list[Path]) -> Iterator[Path]:
@@ -147,7 +156,8 @@ class Embedder:
                 if e.code in (429, 503) and attempt < 9:
                     time.sleep(float(e.headers.get("retry-after") or 1))
                     continue
-                raise Failure(f"{self.url} answers {e.code}: {message(e.read())}") from e
+                kind = Refused if e.code in (400, 413, 422) else Failure
+                raise kind(f"{self.url} answers {e.code}: {message(e.read())}") from e
             except (urllib.error.URLError, ConnectionError) as e:
                 reason = getattr(e, "reason", e)
                 hint = "start one with `jinabert serve`"
@@ -287,7 +297,7 @@ def index(paths: list[Path], size: int, embedder: Embedder, store: Store) -> str
         made_of = hashlib.sha256(f"{embedder.model} {embedder.width} {size} ".encode() + content)
         digest = made_of.hexdigest()
         try:
-            chunks = split(content.decode(), size)
+            chunks = split(content.decode("utf-8-sig"), size)
         except UnicodeDecodeError:
             print(f"{show(name)}: passed over, for it is not UTF-8", file=sys.stderr)
             continue
@@ -297,7 +307,11 @@ def index(paths: list[Path], size: int, embedder: Embedder, store: Store) -> str
         if known.get(name, ("", 0))[0] == digest:
             continue
         progress(f"{number} of {len(files)}: {show(name)}")
-        vectors = embedder.document(chunks)
+        try:
+            vectors = embedder.document(chunks)
+        except Refused as e:
+            print(f"{show(name)}: passed over: {e}", file=sys.stderr)
+            continue
         if name in known:
             store.remove(name, known[name][1])
         store.add(name, digest, chunks, vectors)
