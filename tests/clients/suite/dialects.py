@@ -132,6 +132,22 @@ def long() -> None:
     contains(refused["error"]["message"], M["batch"])
 
 
+@check("requests", "TEI's headers: characters, tokens, times, the kind of device")
+def headers() -> None:
+    for path, body in (
+        ("/embed", {"inputs": E["texts"]}),
+        ("/v1/embeddings", {"input": E["texts"]}),
+    ):
+        got = requests.post(BASE + path, json=body, timeout=60).headers
+        equal(int(got["x-compute-tokens"]), sum(E["plain"]["tokens"]), "tokens")
+        equal(int(got["x-compute-characters"]), sum(len(text) for text in E["texts"]), "characters")
+        equal(got["x-compute-type"], M["device"], "device")
+        names = ("x-total-time", "x-tokenization-time", "x-queue-time", "x-inference-time")
+        total, *parts = (int(got[name]) for name in names)
+        if sum(parts) > total + 1:
+            raise AssertionError(f"{parts} ms are more than {total}")
+
+
 @check("requests", "an error has each dialect's fields")
 def errors() -> None:
     refused = post("/v1/embeddings", {"input": "a", "dimensions": 385}, 400)

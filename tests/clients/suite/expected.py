@@ -69,8 +69,9 @@ MESSAGES = {
     "metric": "te_request_count",
     "route": "/v1/embeddings",
     "source": "source.md:5-7",
-    "embedded_again": "1 of 3 files",
-    "embedded_none": "0 of 3 files",
+    "embedded_again": "1 of 5 files",
+    "embedded_none": "0 of 5 files",
+    "not_utf8": "latin.txt: passed over, for it is not UTF-8",
     "no_server": "no embedding server at",
     "no_documents": "no text or markdown files in",
     "no_milvus": "no Milvus at http://127.0.0.1:9",
@@ -79,6 +80,7 @@ MESSAGES = {
     "model": "jinabert-mini-en",
     "reranker": "tiny-reranker-bpe",
     "owner": "jinabert",
+    "device": "cpu",
 }
 
 

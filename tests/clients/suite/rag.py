@@ -75,10 +75,14 @@ def through(uri: str) -> None:
         (directory / "source.md").write_text(SOURCE, encoding="utf-8")
         (directory / "sub" / "other.txt").write_text(OTHER, encoding="utf-8")
         (directory / "third.rst").write_text("Bread dough rises faster in a warm kitchen.\n")
+        # Neither UTF-8 nor visible nor a document.
+        (directory / "latin.txt").write_bytes("Käse".encode("latin-1"))
+        (directory / "nothing.txt").write_text(" \n\u200b\n", encoding="utf-8")
         (directory / "picture.png").write_bytes(b"\x89PNG")
         where = ["--milvus", uri, "--documents", name, "--chunk-size", "60"]
         _, said = call(*where, "--fresh")
-        contains(said, "3 of 3 files")
+        contains(said, "3 of 5 files")
+        contains(said, M["not_utf8"])
 
         shown, said = call(*where, QUESTION)
         contains(said, M["embedded_none"])
@@ -101,7 +105,7 @@ def through(uri: str) -> None:
         contains(said, M["embedded_again"])
         (directory / "sub" / "other.txt").unlink()
         shown, said = call(*where, "--json", "--top", "100", QUESTION)
-        contains(said, "0 of 2 files")
+        contains(said, "0 of 4 files")
         rows = [json.loads(line) for line in shown.splitlines()]
         equal({Path(row["file"]).name for row in rows}, {"source.md", "third.rst"}, "files")
         equal(any("bakery" in row["text"] for row in rows), False, "what was cut")
@@ -109,7 +113,7 @@ def through(uri: str) -> None:
 
         # Another chunk size is other vectors, also through a server with a key.
         _, said = call(*where[:-1], "500", server=KEYED, key=KEY)
-        contains(said, "2 of 2 files")
+        contains(said, "2 of 4 files")
         _, said = call(*where, server=KEYED, key="wrong", code=1)
         contains(said, M["key"])
 
