@@ -62,8 +62,13 @@ impl Metrics {
 
     /// In Prometheus' text format.
     pub fn render(&self) -> String {
-        self.0.run_upkeep();
         self.0.render()
+    }
+
+    /// Sorts what was recorded into its histograms.  Until then every value is kept, so it is to
+    /// happen now and then, also where nobody asks.
+    pub fn settle(&self) {
+        self.0.run_upkeep();
     }
 }
 

@@ -24,8 +24,8 @@ mod wire;
 use crate::{Error, Options};
 use axum::http::HeaderValue;
 pub use state::{Limits, ModelSource};
-use std::{io, net::SocketAddr, sync::Arc};
-use tokio::{net::TcpListener, runtime::Runtime, signal, sync::oneshot, task};
+use std::{io, net::SocketAddr, num::NonZero, sync::Arc, thread, time::Duration};
+use tokio::{net::TcpListener, runtime, signal, sync::oneshot, task, time};
 
 /// What is served, to whom, and how.
 #[derive(Clone, Debug)]
@@ -47,6 +47,9 @@ pub struct Serve {
     /// Whether token ids are taken without a look at whether the tokenizer could have made them.
     pub trust_ids: bool,
 }
+
+/// How long values that were measured are kept one by one.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// Why serving ended.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +79,13 @@ pub enum Failure {
 /// [`Failure`]
 pub fn serve(serve: Serve, ready: impl FnOnce(SocketAddr) + Send) -> Result<(), Failure> {
     let state = Arc::new(state::State::new(&serve).map_err(Failure::Start)?);
-    let runtime = Runtime::new().map_err(|e| Failure::Start(e.to_string()))?;
+    // As many requests are tokenised at once as cores can, and a few more for those that wait.
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let runtime = runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(cores + 2)
+        .build()
+        .map_err(|e| Failure::Start(e.to_string()))?;
     runtime.block_on(async {
         let listener = TcpListener::bind(&serve.addresses[..]).await.map_err(|source| {
             let address = serve.addresses.first().map_or_else(String::new, ToString::to_string);
@@ -90,6 +99,15 @@ pub fn serve(serve: Serve, ready: impl FnOnce(SocketAddr) + Send) -> Result<(), 
         let listening = task::spawn({
             let state = state.clone();
             async move { listen::listen(listener, router, &state, async { drop(end.await) }).await }
+        });
+        task::spawn({
+            let state = state.clone();
+            async move {
+                loop {
+                    time::sleep(SETTLE).await;
+                    state.metrics.settle();
+                }
+            }
         });
         let opening = task::spawn_blocking({
             let (state, serve) = (state.clone(), serve.clone());
