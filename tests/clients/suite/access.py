@@ -1,7 +1,10 @@
 """What clients see of keys, of a server that has enough to do, and of pages' rules."""
 
+import json
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -146,6 +149,20 @@ def overloaded_tei() -> None:
     answer = while_busy(refused)
     equal(answer.json()["error_type"], M["busy_kind_tei"], "error_type")
     equal(answer.headers["retry-after"], M["retry_after"], "retry-after")
+
+
+@check("openai", "a body far over --payload-limit: 413 and why, also by urllib, requests")
+def payload() -> None:
+    client = openai.OpenAI(base_url=f"{NARROW}/v1", api_key="none", max_retries=0)
+    text = "word " * 8_000_000
+    error = raises(openai.APIStatusError, lambda: client.embeddings.create(model="any", input=text))
+    contains(error.message, M["payload"])
+    url, headers = f"{NARROW}/v1/embeddings", {"content-type": "application/json"}
+    answer = requests.post(url, json={"input": text}, timeout=60)
+    equal(answer.json()["message"], M["payload"], "message")
+    request = urllib.request.Request(url, json.dumps({"input": text}).encode(), headers)
+    error = raises(urllib.error.HTTPError, lambda: urllib.request.urlopen(request, timeout=60))
+    equal(json.load(error)["message"], M["payload"], "message")
 
 
 @check("requests", "CORS: a preflight and an answer for the allowed origin, none for others")

@@ -48,6 +48,9 @@ def late() -> None:
     answer = post("/v1/embeddings", {"input": E["late"]["chunks"], "late_chunking": True})
     close([item["embedding"] for item in answer["data"]], E["late"]["vectors"])
     equal(answer["usage"], usage([E["late"]["total"]]), "usage")
+    for text in ("", "\u200b"):
+        refused = post("/v1/embeddings", {"input": ["abc", text], "late_chunking": True}, 400)
+        contains(refused["message"], M["no_chunk"])
 
 
 @check("requests", "token ids of this model's tokenizer: /tokenize, then /v1/embeddings")

@@ -63,6 +63,8 @@ MESSAGES = {
     "too_long_kind": "Validation",
     "batch_kind": "Validation",
     "batch": "over the limit of 20 a request",
+    "payload": "the body is over the limit of 1000000 bytes (--payload-limit)",
+    "no_chunk": "input 1",
     "origin": "http://page.example",
     "validation": "Validation",
     "prompt": "`prompt_name` `query`: this model has no prompts",
