@@ -56,3 +56,9 @@ need_test_drivers() {
     export VK_DRIVER_FILES=$lavapipe:$swiftshader
     export JINABERT_REQUIRE=vulkan-llvmpipe,vulkan-swiftshader
 }
+
+# The server's clients are Python's.
+need_python() {
+    python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
+        install "clients of the server are tried from Python" python3 python3-venv
+}
