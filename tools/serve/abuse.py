@@ -25,6 +25,9 @@ from misbehaviour import KINDS, World
 # Growth of memory in the second half, as a share of its median, that counts as flat.
 FLAT = 0.1
 
+# Seconds without a sample that are told: timeouts expire in them that are nobody's fault.
+STALL = 5
+
 
 class Good:
     """Clients that do nothing wrong."""
@@ -65,10 +68,18 @@ class Samples:
         self.server = server
         self.start = time.monotonic()
         self.rows: list[tuple[float, int, int, int]] = []
+        self.stalls: list[str] = []
 
     async def take(self) -> None:
+        last, spent = 0.0, self.server.processor()
         while self.server.alive():
-            now = time.monotonic() - self.start
+            now, busy = time.monotonic() - self.start, self.server.processor()
+            if now - last > STALL:
+                self.stalls.append(
+                    f"the tool did not run for {now - last:.0f} s before second {now:.0f}, in "
+                    f"which the server used {busy - spent:.1f} s of processor time"
+                )
+            last, spent = now, busy
             sample = (self.server.rss(), self.server.files(), self.server.threads())
             self.rows.append((now, *sample))
             await asyncio.sleep(1)
@@ -175,6 +186,8 @@ async def abuse(server: kit.Server, truth: kit.Truth, options: argparse.Namespac
             raise result
     world.end()
     faults = show(world, good)
+    for stall in samples.stalls:
+        print(f"note:    {stall}")
     if not server.alive():
         return [*faults, f"the server died: {server.said()[-2000:]}"]
     after = await settle(server, files, threads, 60)
