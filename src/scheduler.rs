@@ -8,7 +8,9 @@
 //!   and share their batches with each other only.  While there are others, every second batch is
 //!   theirs.
 //! * Of the others the one that has had the fewest tokens computed is next, and the rest of its
-//!   batch is filled from the one after it.
+//!   batch is filled from the one after it.  A call that comes later is counted as if it had had
+//!   its share until then (start-time fair queueing; Goyal, Vin, Cheng 1996), so that neither
+//!   those before it nor those after it can hold it up for ever.
 //!
 //! A call whose [`Ticket`] is dropped leaves the queue.  If a batch fails, each call in it is run
 //! again on its own, so that it fails for its own faults only.
@@ -68,6 +70,8 @@ struct Queue {
     /// By number, so in order of arrival.
     calls: BTreeMap<u64, Call>,
     next: u64,
+    /// Tokens that a long call has had which was always there and never more than its share.
+    clock: usize,
     /// Whether the last batch was of short calls.
     short_last: bool,
     closing: bool,
@@ -79,7 +83,7 @@ struct Call {
     order: Vec<usize>,
     /// How many of them are in a batch already.
     begun: usize,
-    /// Tokens of those, counted on from the least that another call had when it arrived.
+    /// Tokens of those, counted on from what the queue's clock said when it arrived.
     served: usize,
     short: bool,
     rows: Vec<Vec<f32>>,
@@ -170,8 +174,8 @@ impl Scheduler {
         let short = work.tokens() <= self.embedder().batch_tokens() / 4;
         let mut call = Call::new(work, short, Box::new(reply));
         let mut queue = self.shared.queue();
-        // It takes its turns from now on, and is owed nothing for the time before.
-        call.served = queue.least_served();
+        // It is owed nothing for the time before.
+        call.served = queue.clock;
         let number = queue.next;
         queue.next += 1;
         queue.calls.insert(number, call);
@@ -198,12 +202,6 @@ impl Drop for Scheduler {
 }
 
 impl Queue {
-    /// Of the calls that are not short, what the least served has had.
-    fn least_served(&self) -> usize {
-        let long = self.calls.values().filter(|call| !call.short);
-        long.map(|call| call.served).min().unwrap_or(0)
-    }
-
     /// The next batch of at most `budget` tokens, or of one sequence.
     fn pick(&mut self, budget: usize) -> Vec<Member> {
         let waiting = |call: &Call| call.begun < call.order.len();
@@ -211,6 +209,7 @@ impl Queue {
             self.calls.iter_mut().filter(|(_, call)| waiting(call)).partition(|(_, c)| c.short);
         long.sort_by_key(|(_, call)| call.served); // stable: in order of arrival
         self.short_last = long.is_empty() || !short.is_empty() && !self.short_last;
+        let sharing = long.len().max(1);
         let calls = if self.short_last { &mut short } else { &mut long };
         let output = calls.first().map(|(_, call)| call.work.output());
         let (mut batch, mut room) = (Vec::new(), budget);
@@ -229,6 +228,10 @@ impl Queue {
                 call.served += tokens;
                 call.started.get_or_insert_with(Instant::now);
             }
+        }
+        if !self.short_last {
+            let tokens: usize = batch.iter().map(|member| member.forward().tokens()).sum();
+            self.clock += tokens / sharing;
         }
         batch
     }
@@ -265,7 +268,7 @@ impl Shared {
                 let Some(batch) = self.next(under_way.is_empty()) else { break };
                 let sequences = batch.len();
                 let tokens = batch.iter().map(|member| member.forward().tokens()).sum();
-                observe(Batch { sequences, tokens });
+                quietly(|| observe(Batch { sequences, tokens }));
                 let submitted = self.guarded(|| {
                     let forwards: Vec<&Forward> = batch.iter().map(Member::forward).collect();
                     self.embedder.submit(&forwards, batch[0].work.output())
@@ -308,7 +311,7 @@ impl Shared {
     fn answer(&self, batch: &[Member], rows: Vec<Vec<f32>>) {
         let done = self.queue().keep(batch, rows);
         for (reply, result) in done {
-            reply(result);
+            quietly(|| reply(result));
         }
     }
 
@@ -323,6 +326,9 @@ impl Shared {
         }
         tracing::warn!("a batch of {} calls failed, each is run again: {error}", calls.len());
         for (number, members) in calls {
+            if !self.queue().calls.contains_key(&number) {
+                continue; // it was cancelled
+            }
             let forwards: Vec<&Forward> = members.iter().map(Member::forward).collect();
             let output = members[0].work.output();
             match self.guarded(|| self.embedder.submit(&forwards, output)?.wait()) {
@@ -335,8 +341,15 @@ impl Shared {
     fn fail(&self, number: u64, error: Error) {
         let call = self.queue().calls.remove(&number);
         if let Some(call) = call {
-            (call.reply)(Err(error));
+            quietly(|| (call.reply)(Err(error)));
         }
+    }
+}
+
+/// A panic in what a caller wants to hear does not end the thread.
+fn quietly(tell: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(tell)).is_err() {
+        tracing::error!("a caller's reply panicked");
     }
 }
 
@@ -362,7 +375,7 @@ mod tests {
         let mut queue = Queue::default();
         for (number, &(lengths, short)) in calls.iter().enumerate() {
             let mut call = Call::new(work(embedder, lengths), short, Box::new(|_| ()));
-            call.served = queue.least_served();
+            call.served = queue.clock;
             queue.calls.insert(number as u64, call);
         }
         queue
@@ -400,10 +413,26 @@ mod tests {
         queue.pick(64);
         queue.pick(64);
         let mut late = Call::new(work(&embedder, &[64; 4]), false, Box::new(|_| ()));
-        late.served = queue.least_served();
+        late.served = queue.clock;
         queue.calls.insert(1, late);
         let order: Vec<u64> = batches(&mut queue, 64).iter().map(|batch| batch[0].0).collect();
         assert_eq!(order, [0, 1, 0, 1, 0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn calls_that_keep_coming_hold_up_nobody() {
+        let embedder = embedder();
+        let mut queue = queue(&embedder, &[(&[64; 5], false)]);
+        let mut batches = Vec::new();
+        for number in 1..40 {
+            let mut late = Call::new(work(&embedder, &[64]), false, Box::new(|_| ()));
+            late.served = queue.clock;
+            queue.calls.insert(number, late);
+            batches.extend(queue.pick(64).iter().map(|member| member.call));
+        }
+        let last = batches.iter().rposition(|&call| call == 0).expect("its batches");
+        assert_eq!(batches.iter().filter(|&&call| call == 0).count(), 5);
+        assert!(last < 25, "{batches:?}");
     }
 
     #[test]

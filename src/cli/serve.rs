@@ -26,14 +26,24 @@ pub fn run(args: Serve, quiet: bool) -> Result<(), Failure> {
         .map_err(|e| Failure::Usage(format!("--host {}: {e}", args.host)))?
         .collect();
     let origins = args.cors_allow_origin.iter().map(|origin| {
-        let bad = |_| Failure::Usage(format!("--cors-allow-origin `{origin}` is no origin"));
-        origin.parse().map_err(bad)
+        let bad = || {
+            let message =
+                format!("--cors-allow-origin `{origin}` is no origin: scheme://host[:port]");
+            Failure::Usage(message)
+        };
+        let host = origin.split_once("://").map(|(_, host)| host);
+        let odd = |c: char| c == '/' || c.is_whitespace();
+        match origin == "*" || host.is_some_and(|host| !host.is_empty() && !host.contains(odd)) {
+            true => origin.parse().map_err(|_| bad()),
+            false => Err(bad()),
+        }
     });
-    if args.api_key.iter().any(|key| key.is_empty()) {
+    let keys: Vec<String> = args.api_key.iter().map(|key| key.trim().to_owned()).collect();
+    if keys.iter().any(String::is_empty) {
         return Err(Failure::Usage("--api-key: an empty key opens no door".to_owned()));
     }
     let open = addresses.iter().any(|address| !address.ip().is_loopback());
-    if open && args.api_key.is_empty() {
+    if open && keys.is_empty() {
         tracing::warn!(
             "warning: {} is not this machine alone, and no --api-key is set: whoever reaches the port may \
              use it",
@@ -45,7 +55,7 @@ pub fn run(args: Serve, quiet: bool) -> Result<(), Failure> {
         embedding,
         addresses,
         origins: origins.collect::<Result<_, _>>()?,
-        keys: args.api_key,
+        keys,
         limits: Limits {
             concurrent_requests: args.max_concurrent_requests as usize,
             client_batch: args.max_client_batch_size as usize,
@@ -77,8 +87,7 @@ fn models(args: &Serve, quiet: bool) -> Result<Vec<ModelSource>, Failure> {
     }
     let mut models: Vec<ModelSource> = Vec::new();
     for (n, model) in given.into_iter().enumerate() {
-        let hub =
-            HubArgs { revision: args.hub.revision.clone(), cache_dir: args.hub.cache_dir.clone() };
+        let hub = HubArgs { revision: args.revision.clone(), cache_dir: args.cache_dir.clone() };
         let source = Source { model, hub };
         let dir = source::directory(&source, quiet)?;
         let name = match (names.get(n), &source.model) {

@@ -1,9 +1,16 @@
 //! `jinabert serve`: what may be typed.
 
-use super::args::{Dtype, HubArgs};
-use crate::Device;
-use clap::ArgAction;
+use super::args::Dtype;
+use crate::{Device, hub::Revision};
+use clap::{ArgAction, builder::BoolishValueParser};
 use std::path::PathBuf;
+
+const PORT: u16 = 8080;
+
+/// A port; the link that Kubernetes sets for a service of this name, `tcp://…`, means none.
+fn port(text: &str) -> Result<u16, std::num::ParseIntError> {
+    if text.starts_with("tcp://") { Ok(PORT) } else { text.parse() }
+}
 
 /// `jinabert serve`
 #[derive(clap::Args)]
@@ -29,9 +36,13 @@ pub struct Serve {
     /// What clients call a model, in the order of --model [default: its own name].
     #[arg(long, value_name = "NAME", env = "JINABERT_SERVED_MODEL_NAME")]
     pub served_model_name: Vec<String>,
-    /// Which model at the hub.
-    #[command(flatten)]
-    pub hub: HubArgs,
+    /// Branch, tag or commit of models at the hub [default: main].
+    #[arg(long, value_name = "REVISION", env = "JINABERT_REVISION")]
+    pub revision: Option<Revision>,
+    /// Where models of the hub are kept [default: $HF_HUB_CACHE, $HF_HOME/hub, or
+    /// huggingface/hub in the user's cache directory].
+    #[arg(long, value_name = "DIR", env = "JINABERT_CACHE_DIR")]
+    pub cache_dir: Option<PathBuf>,
     /// The address to listen on; 0.0.0.0 for all of this machine's.
     #[arg(
         long,
@@ -42,7 +53,7 @@ pub struct Serve {
     )]
     pub host: String,
     /// The port; 0 for one that is free.
-    #[arg(short, long, env = "JINABERT_PORT", default_value_t = 8080)]
+    #[arg(short, long, env = "JINABERT_PORT", default_value_t = PORT, value_parser = port)]
     pub port: u16,
     /// A key that clients must show as `Authorization: Bearer KEY`; again, or separated by commas,
     /// for more.  The environment variable does not show in the list of processes.
@@ -75,10 +86,10 @@ pub struct Serve {
     /// Whether texts over the limit are cut unless a request says otherwise; if not, they are
     /// refused.
     #[arg(long, value_name = "BOOL", env = "JINABERT_AUTO_TRUNCATE", default_value_t = true,
-        num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set)]
+        num_args = 0..=1, default_missing_value = "true", value_parser = BoolishValueParser::new(), action = ArgAction::Set)]
     pub auto_truncate: bool,
     /// Take token ids without a look at whether the model's tokenizer could have made them.
-    #[arg(long, env = "JINABERT_TRUST_TOKEN_IDS")]
+    #[arg(long, env = "JINABERT_TRUST_TOKEN_IDS", value_parser = BoolishValueParser::new())]
     pub trust_token_ids: bool,
     /// Longest text in tokens, special tokens included [default: the model's
     /// max_position_embeddings].
@@ -95,10 +106,10 @@ pub struct Serve {
     #[arg(long, value_name = "TIER", env = "JINABERT_TIER")]
     pub tier: Option<String>,
     /// Give a text the same bits whatever else is in its batch, not only the same to rounding.
-    #[arg(long, env = "JINABERT_DETERMINISTIC")]
+    #[arg(long, env = "JINABERT_DETERMINISTIC", value_parser = BoolishValueParser::new())]
     pub deterministic: bool,
     /// Say what happens in lines of JSON.
-    #[arg(long, env = "JINABERT_JSON_OUTPUT")]
+    #[arg(long, env = "JINABERT_JSON_OUTPUT", value_parser = BoolishValueParser::new())]
     pub json_output: bool,
     /// Send a span for each request to this OpenTelemetry collector, as OTLP over HTTP: its base
     /// URL, http://127.0.0.1:4318 for most.

@@ -49,6 +49,11 @@ impl Embedder {
         Ok(tokenized)
     }
 
+    /// Whether there is a tokenizer: without one only token ids can be embedded.
+    pub fn reads_texts(&self) -> bool {
+        self.tokenizer.is_some()
+    }
+
     /// Whether token ids are what the model's tokenizer makes of some text.
     pub fn made(&self, ids: &[u32]) -> bool {
         self.tokenizer().is_ok_and(|tokenizer| tokenizer.made(ids))

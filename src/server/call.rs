@@ -5,19 +5,28 @@ use super::{
     refusal::{Dialect, Refusal},
     state::{Served, State},
 };
-use crate::{Embedded, Prepared};
+use crate::{Embedded, Error, Prepared};
 use axum::{
     body::{Body, Bytes, HttpBody},
     http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header},
 };
-use hyper::body::Frame;
-use serde::{Serialize, de::DeserializeOwned};
+use hyper::body::{Frame, SizeHint};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::{error::Category, value::RawValue};
 use std::{
+    collections::HashMap,
+    convert::Infallible,
     future::poll_fn,
     mem,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 use tokio::{
@@ -35,6 +44,13 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 128 << 20;
 
+/// Bytes of a body that have a place before they are there.
+const AHEAD: usize = 1 << 20;
+
+/// Numbers, and inputs, of an answer that is made and written where it is waited for.
+const FEW: usize = 1 << 14;
+const FEW_INPUTS: usize = 32;
+
 /// Bodies that are parsed and tokenised where they arrive; larger ones on a thread of their own.
 const SMALL: usize = 8 << 10;
 
@@ -48,8 +64,85 @@ pub struct Call {
     dialect: Dialect,
     start: Instant,
     body: Vec<u8>,
+    places: Arc<Places>,
+    // Set when the call ends, whether it has its answer or the client left.
+    _leaving: Leaving,
+}
+
+/// What a request takes up until nothing of it is left: not its client, not a thread that reads it,
+/// not an answer that is still to be sent.
+struct Places {
     _request: OwnedSemaphorePermit,
-    _bytes: OwnedSemaphorePermit,
+    bytes: Mutex<Option<OwnedSemaphorePermit>>,
+    left: AtomicBool,
+}
+
+/// An answer that has its place until it is sent.
+struct Held {
+    body: Option<Bytes>,
+    _places: Arc<Places>,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let part = self.body.as_mut().map(|body| body.split_to(body.len().min(PART)));
+        if self.body.as_ref().is_some_and(Bytes::is_empty) {
+            self.body = None;
+        }
+        Poll::Ready(part.map(|part| Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.body.as_ref().map_or(0, |body| body.len() as u64))
+    }
+}
+
+/// Bytes of an answer that are handed over at once.
+const PART: usize = 256 << 10;
+
+/// Says that nobody waits any more.
+struct Leaving(Arc<Places>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.left.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Places {
+    /// Has room for an answer instead of the body, which has been read.
+    async fn hold(&self, state: &State, bytes: usize) {
+        let own = || self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(own().take());
+        let all = state.limits.payloads.div_ceil(1024);
+        let permits = bytes.div_ceil(1024).min(all) as u32;
+        // It is never closed.
+        let held = state.payloads.clone().acquire_many_owned(permits).await.ok();
+        *own() = held;
+    }
+
+    /// Runs what keeps a processor busy, on a thread that reads, unless the client has left.
+    async fn read<T: Send + 'static>(
+        self: Arc<Self>,
+        state: Arc<State>,
+        run: impl FnOnce(&State) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let run = move || match self.left.load(Ordering::Relaxed) {
+            true => Err(internal()),
+            false => state.readers.install(|| run(&state)),
+        };
+        task::spawn_blocking(run).await.unwrap_or_else(|_| Err(internal()))
+    }
 }
 
 /// What goes into an answer's headers and the metrics.
@@ -96,9 +189,11 @@ impl Call {
         request: Request<Body>,
     ) -> Result<Self, Refusal> {
         let start = Instant::now();
-        state.models()?;
-        is_json(request.headers())?;
-        let (body, _bytes) = time::timeout(PATIENCE, read(&state, request))
+        if let Err(refusal) = state.models().map(drop).and_then(|()| is_json(request.headers())) {
+            turn_away(request);
+            return Err(refusal);
+        }
+        let (body, bytes) = time::timeout(PATIENCE, read(&state, request))
             .await
             .unwrap_or_else(|_| Err(slow("the body takes", PATIENCE)))?;
         let _request = state.requests.clone().try_acquire_owned().map_err(|_| {
@@ -108,9 +203,10 @@ impl Call {
             ))
         })?;
         let report = Report::default();
-        let call = Self { state, report, method, dialect, start, body, _request, _bytes };
-        metrics::queued(call.state.under_way());
-        Ok(call)
+        let (bytes, left) = (Mutex::new(Some(bytes)), AtomicBool::new(false));
+        let places = Arc::new(Places { _request, bytes, left });
+        let _leaving = Leaving(places.clone());
+        Ok(Self { state, report, method, dialect, start, body, places, _leaving })
     }
 
     /// Whether `inputs` of the body is an object with this field.
@@ -122,7 +218,8 @@ impl Call {
         }
         let inputs = serde_json::from_slice::<Inputs>(&self.body);
         inputs.is_ok_and(|body| {
-            body.inputs.get().starts_with('{') && body.inputs.get().contains(field)
+            let fields = serde_json::from_str::<HashMap<String, IgnoredAny>>(body.inputs.get());
+            fields.is_ok_and(|fields| fields.contains_key(field))
         })
     }
 
@@ -141,9 +238,7 @@ impl Call {
         let prepared = if body.len() <= SMALL {
             run(&self.state, &body)
         } else {
-            let state = self.state.clone();
-            let run = move || run(&state, &body);
-            task::spawn_blocking(run).await.unwrap_or_else(|_| Err(internal()))
+            self.places.clone().read(self.state.clone(), move |state| run(state, &body)).await
         };
         self.report.times.tokenization = self.start.elapsed();
         prepared
@@ -154,7 +249,7 @@ impl Call {
         &mut self,
         run: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let result = task::spawn_blocking(run).await.unwrap_or_else(|_| Err(internal()));
+        let result = self.places.clone().read(self.state.clone(), |_| run()).await;
         self.report.times.tokenization = self.start.elapsed();
         result
     }
@@ -170,24 +265,49 @@ impl Call {
         let (work, finish) = prepared.split();
         // If the client leaves, this future is dropped, and the ticket with it.
         let _ticket = model.scheduler.submit(work, |result| drop(sender.send(result)));
-        let done = receiver.await.map_err(|_| internal())?.map_err(Refusal::engine)?;
+        let done = receiver.await.map_err(|_| internal())?;
+        match &done {
+            Ok(_) => self.state.computed(true),
+            Err(Error::Gpu(_)) => self.state.computed(false),
+            Err(_) => {}
+        }
+        let done = done.map_err(Refusal::engine)?;
         self.report.times.queue += done.queued;
         self.report.times.inference += done.computed;
-        Ok(finish(done.rows))
+        match done.rows.iter().map(Vec::len).sum::<usize>() <= FEW {
+            true => Ok(finish(done.rows)),
+            false => self.aside(|| Ok(finish(done.rows))).await,
+        }
     }
 
     /// The answer.
-    pub fn end<T: Serialize>(self, result: Result<T, Refusal>) -> Response<Body> {
+    pub async fn end<T>(self, result: Result<T, Refusal>) -> Response<Body>
+    where
+        T: Serialize + Send + 'static,
+    {
         let dialect = self.dialect;
-        result.and_then(|answer| self.respond(&answer)).unwrap_or_else(|e| refused(e, dialect))
+        let answered = match result {
+            Ok(answer) => self.respond(answer).await,
+            Err(refusal) => Err(refusal),
+        };
+        answered.unwrap_or_else(|refusal| refused(refusal, dialect))
     }
 
-    fn respond(mut self, answer: &impl Serialize) -> Result<Response<Body>, Refusal> {
-        let body = serde_json::to_vec(answer).map_err(|_| internal())?;
+    async fn respond<T: Serialize + Send + 'static>(
+        mut self,
+        answer: T,
+    ) -> Result<Response<Body>, Refusal> {
+        let write = move || serde_json::to_vec(&answer).map_err(|_| internal());
+        let body = match self.report.inputs <= FEW_INPUTS && self.method != "embed_all" {
+            true => write()?,
+            false => self.aside(write).await?,
+        };
+        self.places.hold(&self.state, body.len()).await;
         self.report.times.total = self.start.elapsed();
         let Report { characters, tokens, inputs, truncated, times } = self.report;
         metrics::answered(self.method, inputs, truncated, times);
-        let mut response = Response::new(Body::from(body));
+        let body = Held { body: Some(body.into()), _places: self.places.clone() };
+        let mut response = Response::new(Body::new(body));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let numbers = [
@@ -272,7 +392,7 @@ async fn read(
             Refusal::overloaded(format!("bodies of more than {all} bytes are under way"))
         })
     };
-    let mut held = permits((announced as usize).max(1))?;
+    let mut held = permits((announced as usize).clamp(1, AHEAD))?;
     let mut bytes = Vec::with_capacity((announced as usize).min(1 << 20));
     loop {
         let frame = time::timeout(SILENCE, next(&mut body)).await;
@@ -288,7 +408,13 @@ async fn read(
         bytes.extend_from_slice(&data);
         let missing = bytes.len().div_ceil(1024).saturating_sub(held.num_permits());
         if missing > 0 {
-            held.merge(permits(missing * 1024)?);
+            match permits(missing * 1024) {
+                Ok(more) => held.merge(more),
+                Err(refusal) => {
+                    drop(task::spawn(linger(body)));
+                    return Err(refusal);
+                }
+            }
         }
     }
 }
@@ -300,6 +426,14 @@ fn large(limit: usize) -> Refusal {
 
 async fn next(body: &mut Body) -> Option<Result<Frame<Bytes>, axum::Error>> {
     poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await
+}
+
+/// Lets a client that is refused finish what it says.
+pub fn turn_away(request: Request<Body>) {
+    // Who asks before it sends is told no before it sends.
+    if !request.headers().contains_key(header::EXPECT) && !request.body().is_end_stream() {
+        drop(task::spawn(linger(request.into_body())));
+    }
 }
 
 /// Reads on for a while and keeps nothing: a connection that is closed while its client still sends
@@ -333,7 +467,7 @@ macro_rules! route {
             match $crate::server::call::Call::begin(state, $method, dialect, request).await {
                 Ok(mut call) => {
                     let result = $run(&mut call).await;
-                    call.end(result)
+                    call.end(result).await
                 }
                 Err(refused) => *refused,
             }

@@ -17,36 +17,40 @@ use tower_service::Service;
 
 const KEY: &str = "key";
 
+fn serve() -> Serve {
+    let model = |name: &str| super::ModelSource {
+        name: name.to_owned(),
+        dir: format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR")).into(),
+    };
+    Serve {
+        models: vec![model("tiny-natural"), model("tiny-reranker-bpe")],
+        embedding: Options {
+            device: Device::Cpu,
+            max_length: Some(64),
+            batch_tokens: Some(256),
+            ..Options::default()
+        },
+        addresses: Vec::new(),
+        keys: vec![KEY.to_owned()],
+        origins: vec!["https://a.b".parse().expect("a header")],
+        limits: super::Limits {
+            concurrent_requests: 8,
+            client_batch: 16,
+            payload: 1 << 16,
+            payloads: 1 << 20,
+            connections: 8,
+            answer: 1 << 16,
+        },
+        auto_truncate: true,
+        trust_ids: false,
+    }
+}
+
 /// Small models behind the routes, and what runs them.
 fn server() -> &'static (Runtime, Router) {
     static SERVER: OnceLock<(Runtime, Router)> = OnceLock::new();
     SERVER.get_or_init(|| {
-        let model = |name: &str| super::ModelSource {
-            name: name.to_owned(),
-            dir: format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR")).into(),
-        };
-        let serve = Serve {
-            models: vec![model("tiny-natural"), model("tiny-reranker-bpe")],
-            embedding: Options {
-                device: Device::Cpu,
-                max_length: Some(64),
-                batch_tokens: Some(256),
-                ..Options::default()
-            },
-            addresses: Vec::new(),
-            keys: vec![KEY.to_owned()],
-            origins: vec!["https://a.b".parse().expect("a header")],
-            limits: super::Limits {
-                concurrent_requests: 8,
-                client_batch: 16,
-                payload: 1 << 16,
-                payloads: 1 << 20,
-                connections: 8,
-                answer: 1 << 16,
-            },
-            auto_truncate: true,
-            trust_ids: false,
-        };
+        let serve = serve();
         let state = Arc::new(State::new(&serve).expect("metrics"));
         state.open(&serve.models, &serve.embedding).expect("good models");
         (Runtime::new().expect("a runtime"), routes::router(state, &serve.origins))
@@ -66,6 +70,27 @@ fn ask(path: &str, key: &[u8], kind: &[u8], body: Vec<u8>) -> (u16, Vec<u8>) {
         let status = answer.status().as_u16();
         (status, to_bytes(answer.into_body(), 1 << 28).await.expect("a body").to_vec())
     })
+}
+
+#[test]
+fn models_that_load_are_waited_for() {
+    let serve = serve();
+    let state = Arc::new(State::new(&serve).expect("metrics"));
+    let mut router = routes::router(state.clone(), &serve.origins);
+    let mut ask = |request: Request<Body>| {
+        let answer = server().0.block_on(router.call(request)).expect("an answer");
+        (answer.status().as_u16(), answer.headers().contains_key("retry-after"))
+    };
+    let mut all = || {
+        let embed = Request::post("/v1/embeddings").header("authorization", KEY);
+        let embed = embed.header("content-type", "application/json");
+        let embed = embed.body(Body::from("{\"input\": \"a\"}")).expect("a request");
+        let health = Request::get("/health").body(Body::empty()).expect("a request");
+        [ask(embed), ask(health)]
+    };
+    assert_eq!(all(), [(503, true); 2]);
+    state.open(&serve.models, &serve.embedding).expect("good models");
+    assert_eq!(all(), [(200, false); 2]);
 }
 
 /// It is JSON, and nothing broke inside.

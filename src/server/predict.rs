@@ -4,10 +4,13 @@ use super::{
     call::{Call, parse, route},
     refusal::Refusal,
     tei::Direction,
+    wire::room,
 };
-use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, IgnoredAny, SeqAccess, Visitor},
+};
+use std::fmt;
 use utoipa::ToSchema;
 
 /// Texts to be classified.
@@ -15,7 +18,7 @@ use utoipa::ToSchema;
 pub struct PredictRequest {
     /// A text, a pair of texts, or a list of lists of one or two texts.
     #[schema(value_type = Vec<Vec<String>>, example = json!([["What is a panda?", "A bear"]]))]
-    inputs: Value,
+    inputs: Inputs,
     /// Logits instead of probabilities.
     #[serde(default)]
     raw_scores: Option<bool>,
@@ -46,18 +49,89 @@ pub enum Predictions {
     Each(Vec<Vec<Prediction>>),
 }
 
-/// One text or a pair, from a list of one or two.
-fn sequence(value: &Value) -> Option<(String, Option<String>)> {
-    match value {
-        Value::String(text) => Some((text.clone(), None)),
-        Value::Array(texts) => match &texts[..] {
-            [Value::String(text)] => Some((text.clone(), None)),
-            [Value::String(first), Value::String(second)] => {
-                Some((first.clone(), Some(second.clone())))
+/// What is to be classified: one text or pair, or several.
+#[derive(Debug, PartialEq, Eq)]
+struct Inputs {
+    one: bool,
+    sequences: Vec<Sequence>,
+}
+
+/// A text, or a pair.
+type Sequence = (String, Option<String>);
+
+/// An item of a list.
+enum Item {
+    Text(String),
+    List(Sequence),
+}
+
+struct ItemVisitor;
+
+impl<'de> Visitor<'de> for ItemVisitor {
+    type Value = Item;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a text, or a list of one or two texts")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Item, E> {
+        Ok(Item::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Item, A::Error> {
+        let first = list.next_element()?;
+        let first =
+            first.ok_or_else(|| A::Error::custom("a list of one or two texts, not none"))?;
+        let second = list.next_element()?;
+        match list.next_element::<IgnoredAny>()? {
+            None => Ok(Item::List((first, second))),
+            Some(_) => Err(A::Error::custom("a list of one or two texts, not of more")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(ItemVisitor)
+    }
+}
+
+struct InputsVisitor;
+
+impl<'de> Visitor<'de> for InputsVisitor {
+    type Value = Inputs;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a text, a list of one or two texts, or a list of such")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Inputs, E> {
+        Ok(Inputs { one: true, sequences: vec![(text.to_owned(), None)] })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Inputs, A::Error> {
+        let (mut texts, mut lists) = (Vec::new(), Vec::new());
+        while let Some(item) = list.next_element()? {
+            room::<A::Error>(texts.len() + lists.len())?;
+            match item {
+                Item::Text(text) => texts.push(text),
+                Item::List(sequence) => lists.push(sequence),
             }
-            _ => None,
-        },
-        _ => None,
+        }
+        let mut texts = texts.into_iter();
+        match (texts.next(), texts.next(), texts.next()) {
+            (None, ..) => Ok(Inputs { one: false, sequences: lists }),
+            (Some(first), second, None) if lists.is_empty() => {
+                Ok(Inputs { one: true, sequences: vec![(first, second)] })
+            }
+            _ => Err(A::Error::custom("one text, one pair, or a list of lists of one or two")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Inputs {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(InputsVisitor)
     }
 }
 
@@ -69,14 +143,7 @@ async fn classes(call: &mut Call) -> Result<Predictions, Refusal> {
     let (prepared, model, raw, one, tokens) = call
         .prepare(|state, body| {
             let request: PredictRequest = parse(body)?;
-            let (one, sequences) = match (sequence(&request.inputs), &request.inputs) {
-                (Some(sequence), _) => (true, vec![sequence]),
-                (None, Value::Array(list)) => {
-                    let list: Option<Vec<_>> = list.iter().map(sequence).collect();
-                    (false, list.ok_or_else(not_sequences)?)
-                }
-                _ => return Err(not_sequences()),
-            };
+            let Inputs { one, sequences } = request.inputs;
             if sequences.is_empty() {
                 return Err(Refusal::empty("inputs"));
             }
@@ -104,11 +171,6 @@ async fn classes(call: &mut Call) -> Result<Predictions, Refusal> {
         true => Predictions::One(each.next().unwrap_or_default()),
         false => Predictions::Each(each.collect()),
     })
-}
-
-fn not_sequences() -> Refusal {
-    let message = "`inputs` is a text, a list of one or two texts, or a list of such";
-    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message).about("inputs")
 }
 
 /// The likeliest first: the sigmoid of a single logit, the softmax of several.

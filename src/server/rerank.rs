@@ -127,7 +127,7 @@ pub async fn rerank(
     match Call::begin(state, "rerank", Dialect::OpenAi, request).await {
         Ok(mut call) => {
             let result = rank(&mut call, bare).await;
-            call.end(result)
+            call.end(result).await
         }
         Err(refused) => *refused,
     }

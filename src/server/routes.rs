@@ -1,7 +1,7 @@
 //! Which address is answered by what.
 
 use super::{
-    openai, page, predict,
+    call, openai, page, predict,
     refusal::{Dialect, Refusal},
     rerank,
     state::State,
@@ -11,7 +11,7 @@ use axum::{
     Router,
     body::Body,
     extract,
-    http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode},
     middleware::{self, Next},
     routing::{get, post},
 };
@@ -90,9 +90,22 @@ pub fn router(state: Arc<State>, origins: &[HeaderValue]) -> Router {
         .allow_methods([Method::GET, Method::POST])
         // `*` would not include `authorization`.
         .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(EXPOSED.map(HeaderName::from_static))
         .max_age(Duration::from_secs(3600));
     router.layer(cors)
 }
+
+/// Headers of answers that pages may read.
+const EXPOSED: [&str; 8] = [
+    "retry-after",
+    "x-compute-characters",
+    "x-compute-tokens",
+    "x-inference-time",
+    "x-queue-time",
+    "x-tokenization-time",
+    "x-total-time",
+    "x-truncated-inputs",
+];
 
 /// Turns away who has no key.
 async fn guard(
@@ -100,26 +113,27 @@ async fn guard(
     request: Request<Body>,
     next: Next,
 ) -> Response<Body> {
-    if state.admits(key(request.headers())) {
+    if keys(request.headers()).any(|key| state.admits(key)) {
         return next.run(request).await;
     }
+    let path = request.uri().path().to_owned();
+    call::turn_away(request);
     super::metrics::failed(401);
     let message = "no valid API key: send `Authorization: Bearer KEY`";
     Refusal::new(StatusCode::UNAUTHORIZED, message)
         .coded("invalid_api_key")
-        .response(dialect(request.uri().path()))
+        .response(dialect(&path))
 }
 
-/// The key that a client shows: a bearer token, a bare one, or in a header of its own.
-fn key(headers: &HeaderMap) -> Option<&str> {
-    if let Some(value) = headers.get(header::AUTHORIZATION) {
-        let value = value.to_str().ok()?.trim();
-        return match value.split_once(' ') {
-            Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => Some(key.trim()),
-            _ => Some(value),
-        };
-    }
-    ["x-api-key", "api-key"].iter().find_map(|name| headers.get(*name))?.to_str().ok()
+/// The keys that a client shows: a bearer token, a bare one, or in a header of its own; the empty
+/// one if it shows none.
+fn keys(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let bearer = text("authorization").map(|value| match value.trim().split_once(' ') {
+        Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => key.trim(),
+        _ => value.trim(),
+    });
+    [bearer, text("x-api-key"), text("api-key"), Some("")].into_iter().flatten()
 }
 
 /// Whose clients ask for a path.
@@ -133,12 +147,16 @@ fn dialect(path: &str) -> Dialect {
 
 async fn nowhere(request: Request<Body>) -> Response<Body> {
     let message = "there is nothing at this address; /docs lists what there is";
-    Refusal::new(StatusCode::NOT_FOUND, message).response(dialect(request.uri().path()))
+    let dialect = dialect(request.uri().path());
+    call::turn_away(request);
+    Refusal::new(StatusCode::NOT_FOUND, message).response(dialect)
 }
 
 async fn otherwise(request: Request<Body>) -> Response<Body> {
     let message = "this address is asked by another method; /docs says which";
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message).response(dialect(request.uri().path()))
+    let dialect = dialect(request.uri().path());
+    call::turn_away(request);
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message).response(dialect)
 }
 
 /// A span for each request, within the client's if it says which.

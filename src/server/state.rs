@@ -10,7 +10,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -77,6 +77,9 @@ pub struct State {
     pub requests: Arc<Semaphore>,
     /// KiB of bodies under way.
     pub payloads: Arc<Semaphore>,
+    /// Cores' threads that tokenise, apart from those that compute: who computes on all cores waits
+    /// for whatever its own threads have begun.
+    pub readers: rayon::ThreadPool,
     /// What is measured.
     pub metrics: metrics::Metrics,
     /// When the process began to serve, in seconds since 1970: `created` of its models.
@@ -84,6 +87,8 @@ pub struct State {
     /// How weights are stored, as text-embeddings-inference says it.
     pub dtype: &'static str,
     answers: AtomicU64,
+    /// Failures of the device since it last did something right.
+    failures: AtomicU32,
     models: OnceLock<Vec<Arc<Served>>>,
 }
 
@@ -94,6 +99,11 @@ impl State {
         Ok(Self {
             requests: Arc::new(Semaphore::new(limits.concurrent_requests)),
             payloads: Arc::new(Semaphore::new(limits.payloads.div_ceil(1024))),
+            readers: rayon::ThreadPoolBuilder::new()
+                .num_threads(rayon::current_num_threads())
+                .thread_name(|n| format!("jinabert-reader-{n}"))
+                .build()
+                .map_err(|e| e.to_string())?,
             metrics: metrics::Metrics::install()?,
             created: now.as_secs(),
             dtype: match options.embedding.dtype {
@@ -101,6 +111,7 @@ impl State {
                 Dtype::F16 => "float16",
             },
             answers: AtomicU64::new(0),
+            failures: AtomicU32::new(0),
             models: OnceLock::new(),
             auto_truncate: options.auto_truncate,
             trust_ids: options.trust_ids,
@@ -123,6 +134,11 @@ impl State {
             let task = if task == Task::Rerank { task } else { Task::Encode };
             let options = Options { task, ..options.clone() };
             let embedder = Arc::new(Embedder::open_with(&source.dir, options)?);
+            if !embedder.reads_texts() {
+                let dir = source.dir.display();
+                let what = format!("`{dir}` has no tokenizer.json, and clients send texts");
+                return Err(Error::Model(what));
+            }
             warm_up(&embedder)?;
             let scheduler = Scheduler::new(embedder, metrics::batch)
                 .map_err(|e| Error::Option(format!("no thread for a model: {e}")))?;
@@ -141,6 +157,23 @@ impl State {
             .get()
             .map(Vec::as_slice)
             .ok_or_else(|| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the models are loading"))
+    }
+
+    /// The device did what a request wanted, or failed.
+    pub fn computed(&self, well: bool) {
+        match well {
+            true => self.failures.store(0, Ordering::Relaxed),
+            false => drop(self.failures.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+
+    /// Whether requests may hope for an answer.
+    pub fn healthy(&self) -> Result<(), Refusal> {
+        self.models()?;
+        match self.failures.load(Ordering::Relaxed) {
+            0..FAILURES => Ok(()),
+            _ => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the device fails")),
+        }
     }
 
     /// The model that a request means.
@@ -185,9 +218,9 @@ impl State {
         self.limits.concurrent_requests - self.requests.available_permits()
     }
 
-    /// Whether a key opens the door.  Takes as long for a wrong one as for the right one.
-    pub fn admits(&self, key: Option<&str>) -> bool {
-        let key = key.unwrap_or_default().as_bytes();
+    /// Whether a key opens the door.  How long that takes says nothing about a key but its length.
+    pub fn admits(&self, key: &str) -> bool {
+        let key = key.as_bytes();
         let found = self
             .keys
             .iter()
@@ -219,6 +252,9 @@ impl State {
         Ok(Wanted { dimensions, normalize: normalize.unwrap_or(own.normalize), on_long, ..own })
     }
 }
+
+/// Failures in a row that are no accident.
+const FAILURES: u32 = 3;
 
 /// A short batch, and a full one: kernels are compiled then, and memory is there.
 fn warm_up(embedder: &Embedder) -> Result<(), Error> {

@@ -51,11 +51,11 @@ pub async fn info(extract::State(state): extract::State<Arc<State>>) -> Response
     .into_response()
 }
 
-/// Whether the models are loaded.
+/// Whether the models are loaded, and the device does what it is told.
 #[utoipa::path(get, path = "/health", tag = "TEI", responses((status = 200), (status = 503)))]
 pub async fn health(extract::State(state): extract::State<Arc<State>>) -> Response<Body> {
-    match state.models() {
-        Ok(_) => StatusCode::OK.into_response(),
+    match state.healthy() {
+        Ok(()) => StatusCode::OK.into_response(),
         Err(refusal) => refusal.response(Dialect::Tei),
     }
 }
@@ -63,6 +63,7 @@ pub async fn health(extract::State(state): extract::State<Arc<State>>) -> Respon
 /// Everything counted, for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "TEI", responses((status = 200, body = String)))]
 pub async fn metrics(extract::State(state): extract::State<Arc<State>>) -> Response<Body> {
+    super::metrics::queued(state.under_way());
     let kind = [("content-type", "text/plain; version=0.0.4; charset=utf-8")];
     (kind, state.metrics.render()).into_response()
 }

@@ -216,11 +216,11 @@ pub async fn embed_or_similarity(
     match Call::begin(state, "embed", Dialect::Tei, request).await {
         Ok(mut call) if call.holds("source_sentence") => {
             let result = cosines(&mut call).await;
-            call.end(result)
+            call.end(result).await
         }
         Ok(mut call) => {
             let result = vectors(&mut call).await;
-            call.end(result)
+            call.end(result).await
         }
         Err(refused) => *refused,
     }

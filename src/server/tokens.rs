@@ -6,7 +6,9 @@ use super::{
     wire::Input,
 };
 use crate::text::Piece;
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use utoipa::ToSchema;
 
 /// Texts to be tokenised.
@@ -55,20 +57,57 @@ async fn pieces(call: &mut Call) -> Result<Vec<Vec<Token>>, Refusal> {
         let tokens = |(index, text): (usize, &String)| {
             let pieces = models[0].embedder().pieces(text, special);
             let pieces = pieces.map_err(|error| Refusal::engine(error.moved(|_| index)))?;
-            Ok(pieces.into_iter().map(|piece| token(piece, text)).collect())
+            let mut walk = Walk { text, chars: 0, bytes: 0 };
+            let pieces = pieces.into_iter().map(|piece| token(piece, &mut walk));
+            Ok(pieces.collect::<Vec<_>>())
         };
-        texts.iter().enumerate().map(tokens).collect()
+        let (mut all, mut count) = (Vec::new(), 0);
+        for text in texts.iter().enumerate() {
+            let tokens = tokens(text)?;
+            count += tokens.len();
+            let limit = state.limits.answer / NUMBERS;
+            if count > limit {
+                let message = format!("more than {limit} tokens, over the limit of an answer");
+                let status = StatusCode::PAYLOAD_TOO_LARGE;
+                return Err(Refusal::new(status, message).about("inputs"));
+            }
+            all.push(tokens);
+        }
+        Ok(all)
     })
     .await
 }
 
-fn token(piece: Piece, text: &str) -> Token {
+/// Numbers of an answer that a token counts for: its line of JSON is as long.
+const NUMBERS: usize = 16;
+
+/// A place in a text that goes forward: tokens come in order.
+struct Walk<'a> {
+    text: &'a str,
+    chars: usize,
+    bytes: usize,
+}
+
+impl Walk<'_> {
+    /// The characters of a range that does not begin before the last one did.
+    fn slice(&mut self, range: &Range<usize>) -> String {
+        if range.start < self.chars {
+            (self.chars, self.bytes) = (0, 0);
+        }
+        let skipped = self.text[self.bytes..].chars().take(range.start - self.chars);
+        self.bytes += skipped.map(char::len_utf8).sum::<usize>();
+        self.chars = range.start;
+        self.text[self.bytes..].chars().take(range.len()).collect()
+    }
+}
+
+fn token(piece: Piece, walk: &mut Walk) -> Token {
     let Piece { id, token, special, chars } = piece;
     match special {
         true => Token { id, text: token, special, start: None, stop: None },
         false => Token {
             id,
-            text: text.chars().skip(chars.start).take(chars.len()).collect(),
+            text: walk.slice(&chars),
             special,
             start: Some(chars.start),
             stop: Some(chars.end),
@@ -100,6 +139,10 @@ async fn texts(call: &mut Call) -> Result<Vec<String>, Refusal> {
             Input::Texts(texts) if texts.is_empty() => return Err(Refusal::empty("ids")),
             Input::Texts(_) => return Err(Refusal::bad("`ids` are token ids").about("ids")),
         };
+        let limit = state.limits.client_batch;
+        if lists.len() > limit {
+            return Err(Refusal::too_many("ids", lists.len(), limit));
+        }
         let models = state.models()?;
         let text = |ids: &Vec<u32>| models[0].embedder().decode(ids, special);
         lists.iter().map(text).collect::<Result<_, _>>().map_err(Refusal::engine)

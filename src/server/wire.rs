@@ -56,6 +56,14 @@ struct TextObject {
     text: Option<String>,
 }
 
+/// Items of a list, at most: no limit that one may set is higher, and a body of commas is large.
+const MOST: usize = 1 << 20;
+
+/// Whether a list of so many has room for one more.
+pub(super) fn room<E: serde::de::Error>(items: usize) -> Result<(), E> {
+    if items < MOST { Ok(()) } else { Err(E::custom(format!("a list of more than {MOST} items"))) }
+}
+
 struct ItemVisitor;
 
 impl<'de> Visitor<'de> for ItemVisitor {
@@ -87,6 +95,7 @@ impl<'de> Visitor<'de> for ItemVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Item, A::Error> {
         let mut ids = Vec::new();
         while let Some(id) = list.next_element()? {
+            room::<A::Error>(ids.len())?;
             ids.push(id);
         }
         Ok(Item::Ids(ids))
@@ -128,6 +137,7 @@ impl<'de> Visitor<'de> for InputVisitor {
         let (mut texts, mut own, mut lists) = (Vec::new(), Vec::new(), Vec::new());
         let at = |n: usize, e: A::Error| A::Error::custom(format!("input[{n}]: {e}"));
         while let Some(item) = list.next_element().map_err(|e| at(n, e))? {
+            room::<A::Error>(n)?;
             match item {
                 Item::Text(text) => texts.push(text),
                 Item::Id(id) => own.push(id),

@@ -3,7 +3,7 @@
 use super::chunk::{Chunked, Chunking, Places};
 use crate::{batch::Tokens, error::Error};
 use rayon::prelude::*;
-use std::{ops::Range, path::Path};
+use std::{collections::HashSet, ops::Range, path::Path};
 use tokenizers::{Encoding, PostProcessor, TruncationDirection};
 
 /// A tokenizer with the truncation and padding blocks of its file switched off: lengths are ours to
@@ -11,7 +11,12 @@ use tokenizers::{Encoding, PostProcessor, TruncationDirection};
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     special: usize,
+    /// Ids that texts do not produce.
+    specials: HashSet<u32>,
 }
+
+/// Bytes of texts that are tokenised where they are asked for: within half a millisecond.
+const FEW: usize = 8 << 10;
 
 /// A text's tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,7 +101,9 @@ impl Tokenizer {
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| bad(&e))?;
         let special = inner.get_post_processor().map_or(0, |post| post.added_tokens(false));
-        Ok(Self { inner, special })
+        let added = inner.get_added_tokens_decoder();
+        let specials = added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id);
+        Ok(Self { specials: specials.collect(), inner, special })
     }
 
     /// Tokens that it adds to every text, `[CLS]` and `[SEP]` for most.
@@ -120,9 +127,9 @@ impl Tokenizer {
             encoded
                 .map_err(|e| Error::Input { index: n, what: format!("cannot be tokenised: {e}") })
         };
-        // One is not worth waiting for cores that are busy.
-        if let [text] = texts {
-            return Ok(vec![encode((0, text))?]);
+        // A few are not worth waiting for cores that are busy.
+        if texts.iter().map(|text| text.as_ref().len()).sum::<usize>() <= FEW {
+            return texts.iter().enumerate().map(encode).collect();
         }
         texts.par_iter().enumerate().map(encode).collect()
     }
@@ -250,7 +257,7 @@ impl Tokenizer {
 
     /// Whether an id is a special token: one that texts do not produce.
     pub fn is_special(&self, id: u32) -> bool {
-        self.inner.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+        self.specials.contains(&id)
     }
 
     /// The mask of a masked language model: `[MASK]` or `<mask>`.

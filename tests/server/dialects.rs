@@ -217,6 +217,8 @@ fn text_embeddings_inference() {
         let rows: Vec<_> = answer.ok().as_array().expect("rows").iter().map(numbers).collect();
         near(&rows, &expected);
     }
+    let object = json!({ "inputs": { "text": "the source_sentence" } });
+    assert_eq!(server.post("/", &object).ok().as_array().map(Vec::len), Some(1));
     let one = server.post("/embed", &json!({ "inputs": TEXTS[0], "prompt_name": null })).ok();
     near(&[numbers(&one[0])], &expected[..1]);
 

@@ -1,6 +1,6 @@
 //! From start to end, and clients that leave.
 
-use crate::kit::{SHIPPED, Server};
+use crate::kit::{SHIPPED, Server, fixture};
 use serde_json::json;
 use std::{
     io::Write,
@@ -118,7 +118,16 @@ fn bad_starts_say_why() {
     let port = server.address.rsplit(':').next().expect("a port");
     let (code, said) = start(&["--port", port]);
     assert!(code == Some(69) && said.contains("cannot listen on 127.0.0.1"), "{code:?} {said}");
-    let cases: [(&[&str], i32, &str); 6] = [
+    let bare = tempfile::tempdir().expect("a directory");
+    for file in ["config.json", "model.safetensors"] {
+        let from = std::path::Path::new(&fixture("tiny-natural")).join(file);
+        std::fs::copy(from, bare.path().join(file)).expect("a copy");
+    }
+    let bare = bare.path().to_str().expect("UTF-8").to_owned();
+    let cases: [(&[&str], i32, &str); 9] = [
+        (&["--port", "0", "--model", &bare], 66, "tokenizer.json"),
+        (&["--port", "0", "--cors-allow-origin", "https://a.example/"], 2, "scheme://host"),
+        (&["--port", "0", "--cors-allow-origin", "a.example"], 2, "scheme://host"),
         (&["--port", "0", "--model", "/nowhere"], 66, "/nowhere"),
         (&["--port", "0", "--host", "no such host"], 2, "no such host"),
         (&["--port", "0", "--api-key", ""], 2, "empty key"),
@@ -129,6 +138,30 @@ fn bad_starts_say_why() {
     for (args, expected, says) in cases {
         let (code, said) = start(args);
         assert!(code == Some(expected) && said.contains(says), "{args:?}: {code:?} {said}");
+    }
+}
+
+#[test]
+fn flags_are_environment_variables_too() {
+    let start = |variables: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_jinabert"));
+        command.args(["serve", "--model", "/nowhere"]).envs(variables.iter().copied());
+        String::from_utf8_lossy(&command.output().expect("a program").stderr).into_owned()
+    };
+    let good = [
+        ("JINABERT_PORT", "tcp://10.0.0.1:8080"), // a link of Kubernetes
+        ("JINABERT_AUTO_TRUNCATE", "0"),
+        ("JINABERT_DETERMINISTIC", "yes"),
+        ("JINABERT_TRUST_TOKEN_IDS", "1"),
+        ("JINABERT_JSON_OUTPUT", "off"),
+        ("JINABERT_API_KEY", "a, b"),
+        ("JINABERT_PAYLOAD_LIMIT", "1000"),
+    ];
+    let said = start(&good);
+    assert!(said.contains("/nowhere"), "{said}");
+    for bad in [("JINABERT_PORT", "http"), ("JINABERT_AUTO_TRUNCATE", "maybe")] {
+        let said = start(&[bad]);
+        assert!(said.contains(bad.1) && !said.contains("/nowhere"), "{said}");
     }
 }
 

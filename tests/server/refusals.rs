@@ -84,6 +84,10 @@ fn bad_requests_are_told_what_is_wrong() {
         ("/tokenize", r#"{"inputs": [1]}"#, 400, "/decode"),
         ("/decode", r#"{"ids": "a"}"#, 400, "token ids"),
         ("/decode", r#"{"ids": []}"#, 400, "empty"),
+        ("/decode", r#"{"ids": [[1], [1], [1], [1]]}"#, 413, "limit of 3"),
+        ("/predict", r#"{"inputs": ["a", "b", "c"]}"#, 422, "one pair"),
+        ("/predict", r#"{"inputs": [0]}"#, 422, "one or two"),
+        ("/predict", r#"{"inputs": []}"#, 400, "empty"),
         ("/predict", r#"{"inputs": "a"}"#, 404, "no reranker"),
         ("/predict", r#"{"inputs": [["a", "b", "c"]]}"#, 422, "one or two"),
         ("/v1/rerank", r#"{"query": "a", "documents": ["b"]}"#, 404, "no reranker"),
@@ -129,18 +133,32 @@ fn answers_for_every_token_have_a_limit() {
     let text = "a ".repeat(8000);
     let body = json!({ "inputs": vec![text; 6] }).to_string();
     check(&server, "/embed_all", body.as_bytes(), 413, "numbers");
+    // A million tokens would be as long an answer; half of them takes no more than its share.
+    let text = "a ".repeat(200_000);
+    let start = std::time::Instant::now();
+    let body = json!({ "inputs": text });
+    assert_eq!(server.post("/tokenize", &body).ok()[0].as_array().map(Vec::len), Some(200_002));
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
 
 #[test]
 fn a_key_opens_the_door() {
     let origin = "https://example.org";
-    let server = Server::start(&["--api-key", "first,second", "--cors-allow-origin", origin]);
+    let server = Server::start(&["--api-key", "first, second", "--cors-allow-origin", origin]);
     let body = br#"{"input": "a"}"#;
     let status = |header: (&str, &str)| server.send("/v1/embeddings", &[JSON, header], body).status;
     for key in ["Bearer first", "bearer second", "Bearer  first", "first"] {
         assert_eq!(status(("authorization", key)), 200, "{key}");
     }
     assert_eq!(status(("x-api-key", "second")), 200);
+    // A proxy's own credentials do not hide it.
+    let both = [JSON, ("authorization", "Basic eDp5"), ("api-key", "first")];
+    assert_eq!(server.send("/v1/embeddings", &both, body).status, 200);
+    // What is refused before it is read is not cut off: the answer arrives.
+    let large = vec![b' '; 20 << 20];
+    for _ in 0..3 {
+        assert_eq!(server.send("/v1/embeddings", &[JSON], &large).status, 401);
+    }
     for key in ["Bearer third", "Bearer", "", "Bearer first,second", "firs", "first1"] {
         assert_eq!(status(("authorization", key)), 401, "{key}");
     }
@@ -162,6 +180,9 @@ fn a_key_opens_the_door() {
     assert!(answer.starts_with("http/1.1 200"), "{answer}");
     assert!(answer.contains(&format!("access-control-allow-origin: {origin}")), "{answer}");
     assert!(answer.contains("access-control-allow-headers: authorization"), "{answer}");
+    let from = [JSON, ("authorization", "first"), ("origin", origin)];
+    let answer = server.send("/v1/embeddings", &from, body);
+    assert!(answer.header("access-control-expose-headers").contains("x-truncated-inputs"));
     let other = raw(&server, head.replace("example", "evil").as_bytes()).to_lowercase();
     assert!(!other.contains("access-control-allow-origin"), "{other}");
 }
@@ -205,6 +226,22 @@ fn what_is_no_http_does_no_harm() {
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     let answer = server.post("/v1/embeddings", &json!({ "input": "a" }));
     assert_eq!(answer.ok()["data"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn announcements_reserve_nothing() {
+    let server = Server::start(&[]);
+    let head = "POST /embed HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n\
+                content-length: 33000000\r\n\r\n{";
+    let idle = (0..40).map(|_| {
+        let mut stream = TcpStream::connect(&server.address).expect("a connection");
+        stream.write_all(head.as_bytes()).expect("sent");
+        stream
+    });
+    let idle: Vec<_> = idle.collect();
+    std::thread::sleep(Duration::from_millis(200));
+    server.post("/v1/embeddings", &json!({ "input": "a" })).ok();
+    drop(idle);
 }
 
 #[test]
