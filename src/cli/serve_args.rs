@@ -85,8 +85,16 @@ pub struct Serve {
     pub max_connections: u32,
     /// Whether texts over the limit are cut unless a request says otherwise; if not, they are
     /// refused.
-    #[arg(long, value_name = "BOOL", env = "JINABERT_AUTO_TRUNCATE", default_value_t = true,
-        num_args = 0..=1, default_missing_value = "true", value_parser = BoolishValueParser::new(), action = ArgAction::Set)]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "JINABERT_AUTO_TRUNCATE",
+        default_value_t = true,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new(),
+        action = ArgAction::Set
+    )]
     pub auto_truncate: bool,
     /// Take token ids without a look at whether the model's tokenizer could have made them.
     #[arg(long, env = "JINABERT_TRUST_TOKEN_IDS", value_parser = BoolishValueParser::new())]

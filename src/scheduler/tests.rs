@@ -1,0 +1,163 @@
+//! Which batch is next, and whose rows are whose.
+
+use super::*;
+use crate::{
+    batch::Tokens,
+    embedder::{Options, Wanted},
+};
+
+fn embedder() -> Arc<Embedder> {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-natural");
+    let device = "cpu".parse().expect("a device");
+    let options = Options { device, batch_tokens: Some(64), ..Options::default() };
+    Arc::new(Embedder::open_with(dir, options).expect("a good fixture"))
+}
+
+fn work(embedder: &Embedder, lengths: &[usize]) -> Work {
+    let tokens = lengths.iter().map(|&n| Tokens::new(vec![7; n])).collect();
+    embedder.prepare_tokens(tokens, embedder.wanted()).expect("good tokens").work
+}
+
+/// A queue with calls of sequences so long, each short or not.
+fn queue(embedder: &Embedder, calls: &[(&[usize], bool)]) -> Queue {
+    let mut queue = Queue::default();
+    for (number, &(lengths, short)) in calls.iter().enumerate() {
+        let mut call = Call::new(work(embedder, lengths), short, Box::new(|_| ()));
+        call.served = queue.clock;
+        queue.calls.insert(number as u64, call);
+    }
+    queue
+}
+
+/// Batches until there are no more: which sequences of which calls.
+fn batches(queue: &mut Queue, budget: usize) -> Vec<Vec<(u64, usize)>> {
+    let batch = || {
+        let batch = queue.pick(budget);
+        (!batch.is_empty()).then(|| batch.iter().map(|m| (m.call, m.index)).collect())
+    };
+    iter::from_fn(batch).collect()
+}
+
+#[test]
+fn short_calls_overtake_and_long_ones_still_have_every_second_batch() {
+    let embedder = embedder();
+    let long = (&[32; 4][..], false);
+    let short = (&[40][..], true);
+    let mut queue = queue(&embedder, &[long, short, short, short]);
+    let expected =
+        [vec![(1, 0)], vec![(0, 0), (0, 1)], vec![(2, 0)], vec![(0, 2), (0, 3)], vec![(3, 0)]];
+    assert_eq!(batches(&mut queue, 64), expected);
+}
+
+#[test]
+fn long_calls_take_turns() {
+    let embedder = embedder();
+    let long = (&[64; 3][..], false);
+    let mut queue = queue(&embedder, &[long, long]);
+    let order: Vec<u64> = batches(&mut queue, 64).iter().map(|batch| batch[0].0).collect();
+    assert_eq!(order, [0, 1, 0, 1, 0, 1]);
+    // One that comes later is owed nothing for the time before.
+    let mut queue = self::queue(&embedder, &[(&[64; 6], false)]);
+    queue.pick(64);
+    queue.pick(64);
+    let mut late = Call::new(work(&embedder, &[64; 4]), false, Box::new(|_| ()));
+    late.served = queue.clock;
+    queue.calls.insert(1, late);
+    let order: Vec<u64> = batches(&mut queue, 64).iter().map(|batch| batch[0].0).collect();
+    assert_eq!(order, [0, 1, 0, 1, 0, 1, 0, 1]);
+}
+
+#[test]
+fn calls_that_keep_coming_hold_up_nobody() {
+    let embedder = embedder();
+    let mut queue = queue(&embedder, &[(&[64; 5], false)]);
+    let mut batches = Vec::new();
+    for number in 1..40 {
+        let mut late = Call::new(work(&embedder, &[64]), false, Box::new(|_| ()));
+        late.served = queue.clock;
+        queue.calls.insert(number, late);
+        batches.extend(queue.pick(64).iter().map(|member| member.call));
+    }
+    let last = batches.iter().rposition(|&call| call == 0).expect("its batches");
+    assert_eq!(batches.iter().filter(|&&call| call == 0).count(), 5);
+    assert!(last < 25, "{batches:?}");
+}
+
+#[test]
+fn batches_are_full_and_of_one_kind() {
+    let embedder = embedder();
+    let mut queue = queue(&embedder, &[(&[10, 50, 20], false), (&[30, 4, 90], false)]);
+    // Longest first; what does not fit leaves its place to the next call.
+    let expected = [vec![(0, 1)], vec![(1, 2)], vec![(0, 2), (0, 0), (1, 0), (1, 1)]];
+    assert_eq!(batches(&mut queue, 64), expected);
+
+    let wanted = Wanted { normalize: false, ..embedder.wanted() };
+    let tokens = vec![Tokens::new(vec![7; 5])];
+    let other = embedder.prepare_tokens(tokens, wanted).expect("good tokens").work;
+    let mut queue = self::queue(&embedder, &[(&[5], true), (&[5], true)]);
+    queue.calls.insert(2, Call::new(other, true, Box::new(|_| ())));
+    queue.calls.insert(3, Call::new(work(&embedder, &[5]), true, Box::new(|_| ())));
+    let expected = [vec![(0, 0), (1, 0), (3, 0)], vec![(2, 0)]];
+    assert_eq!(batches(&mut queue, 64), expected);
+}
+
+#[test]
+fn many_callers_get_their_own_rows() {
+    let embedder = embedder();
+    let scheduler = Scheduler::new(embedder.clone(), |_| ()).expect("a thread");
+    let texts: Vec<Vec<String>> =
+        (0..20).map(|n| (0..=n * 3 % 7).map(|m| format!("a {n} b {m}")).collect()).collect();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let tickets: Vec<Ticket> = texts
+        .iter()
+        .enumerate()
+        .map(|(n, texts)| {
+            let prepared = embedder.prepare(texts, embedder.wanted()).expect("good texts");
+            let (work, finish) = prepared.split();
+            let sender = sender.clone();
+            scheduler.submit(work, move |done| {
+                let rows = done.expect("rows").rows;
+                sender.send((n, finish(rows))).expect("somebody listens");
+            })
+        })
+        .collect();
+    for _ in &texts {
+        let (n, embedded) = receiver.recv().expect("an answer for each");
+        let alone = embedder.embed_counted(&texts[n]).expect("good texts");
+        assert_eq!(embedded, alone, "call {n}");
+    }
+    drop(tickets);
+    assert_eq!(scheduler.calls(), 0);
+}
+
+#[test]
+fn a_dropped_ticket_cancels_and_the_end_waits_for_the_others() {
+    let embedder = embedder();
+    let scheduler = Scheduler::new(embedder.clone(), |_| ()).expect("a thread");
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let submit = |n: usize| {
+        let sender = sender.clone();
+        scheduler.submit(work(&embedder, &[64; 40]), move |done| {
+            sender.send((n, done.expect("rows").rows.len())).expect("somebody listens");
+        })
+    };
+    let kept = submit(0);
+    drop(submit(1));
+    let last = submit(2);
+    drop(scheduler);
+    drop((kept, last, sender));
+    let mut answered: Vec<_> = receiver.iter().collect();
+    answered.sort_unstable();
+    assert_eq!(answered, [(0, 40), (2, 40)]);
+}
+
+#[test]
+fn nothing_asked_is_answered_at_once() {
+    let embedder = embedder();
+    let scheduler = Scheduler::new(embedder.clone(), |_| ()).expect("a thread");
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let none: [&str; 0] = [];
+    let work = embedder.prepare(&none, embedder.wanted()).expect("no texts").work;
+    let _ticket = scheduler.submit(work, move |done| sender.send(done).expect("a listener"));
+    assert!(receiver.recv().expect("an answer").expect("no rows").rows.is_empty());
+}
