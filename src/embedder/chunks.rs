@@ -17,9 +17,8 @@ use super::{
 use crate::{
     batch::Tokens,
     error::Error,
-    text::{Chunk, Chunking},
+    text::{self, Chunk, Chunking},
 };
-use rayon::prelude::*;
 use std::{iter, ops::Range};
 
 /// A chunk's embedding.
@@ -96,12 +95,10 @@ impl Embedder {
     ) -> Result<Prepared<Vec<EmbeddedChunks>>, Error> {
         assert_eq!(texts.len(), chunkings.len(), "chunkings of the texts");
         let tokenizer = self.tokenizer()?;
-        let pairs = texts.par_iter().zip(chunkings).enumerate();
-        let chunked = pairs.map(|(index, (text, chunking))| {
-            let chunked = tokenizer.encode_chunked(text.as_ref(), chunking);
+        let mut chunked = text::each(texts, 0, |(index, text)| {
+            let chunked = tokenizer.encode_chunked(text.as_ref(), chunkings[index]);
             chunked.map_err(|error| error.moved(|_| index))
-        });
-        let mut chunked = chunked.collect::<Result<Vec<_>, _>>()?;
+        })?;
         let lengths: Vec<usize> = chunked.iter().map(|text| text.tokens.len()).collect();
         for (index, (text, &tokens)) in chunked.iter_mut().zip(&lengths).enumerate() {
             if tokens > self.limit {
@@ -114,13 +111,15 @@ impl Embedder {
                 }
             }
         }
-        let tokens = chunked.iter().map(|text| text.tokens.clone()).collect();
         let spans = chunked.iter().map(|text| text.chunks.iter().map(|c| c.tokens.clone()));
         let spans: Vec<Vec<Range<usize>>> = spans.map(Iterator::collect).collect();
+        let (tokens, chunks): (Vec<_>, Vec<_>) =
+            chunked.into_iter().map(|text| (text.tokens, text.chunks)).unzip();
+        let read: Vec<usize> = tokens.iter().map(Tokens::len).collect();
         Ok(self.prepare_spans(tokens, spans, wanted)?.map(|vectors| {
-            let texts = chunked.into_iter().zip(vectors).zip(lengths);
-            let texts = texts.map(|((text, vectors), full)| {
-                let (tokens, pairs) = (text.tokens.len(), text.chunks.into_iter().zip(vectors));
+            let texts = chunks.into_iter().zip(vectors).zip(iter::zip(read, lengths));
+            let texts = texts.map(|((chunks, vectors), (tokens, full))| {
+                let pairs = chunks.into_iter().zip(vectors);
                 let chunks = pairs.map(|(chunk, vector)| EmbeddedChunk { chunk, vector }).collect();
                 EmbeddedChunks { chunks, tokens, truncated: (full > tokens).then_some(full) }
             });

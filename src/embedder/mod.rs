@@ -27,7 +27,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
 };
-pub use tasks::{Candidate, Masked, Role, Score, TokenVectors};
+pub use tasks::{Candidate, Masked, Role, Score, TokenVectors, probabilities};
 
 /// An embedding.
 #[derive(Clone, Debug, PartialEq)]

@@ -54,9 +54,14 @@ impl Embedder {
         self.tokenizer.is_some()
     }
 
-    /// Whether token ids are what the model's tokenizer makes of some text.
-    pub fn made(&self, ids: &[u32]) -> bool {
-        self.tokenizer().is_ok_and(|tokenizer| tokenizer.made(ids))
+    /// The first of some lists of token ids that the model's tokenizer makes of no text.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if there is no tokenizer.
+    pub fn foreign(&self, lists: &[Vec<u32>]) -> Result<Option<usize>, Error> {
+        let tokenizer = self.tokenizer()?;
+        let parts = tokenizer.encode_parts("")?;
+        Ok(lists.iter().position(|ids| !tokenizer.made(ids, &parts)))
     }
 
     /// The tokens that the model reads for texts and pairs of texts.
@@ -135,14 +140,14 @@ impl Embedder {
         tokenized: Vec<Tokenized>,
         wanted: Wanted,
     ) -> Result<Prepared<Vec<Embedded>>, Error> {
-        let lengths = tokenized.iter().map(|text| (text.tokens.len(), text.full_length));
-        let lengths: Vec<_> = lengths.collect();
+        let lengths: Vec<_> = tokenized.iter().map(Tokenized::lengths).collect();
         let tokens = tokenized.into_iter().map(|text| text.tokens).collect();
         Ok(self.prepare_tokens(tokens, wanted)?.map(|vectors| {
-            let embedded = iter::zip(lengths, vectors).map(|((tokens, full), vector)| Embedded {
+            let embedded = iter::zip(lengths, vectors);
+            let embedded = embedded.map(|((tokens, truncated), vector)| Embedded {
                 vector,
                 tokens,
-                truncated: (full > tokens).then_some(full),
+                truncated,
             });
             embedded.collect()
         }))

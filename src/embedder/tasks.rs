@@ -145,14 +145,13 @@ impl Embedder {
         }
         let pairs = self.tokenizer()?.encode_pairs(query, documents, self.cut(wanted))?;
         self.within(&pairs, wanted)?;
-        let lengths: Vec<_> = pairs.iter().map(|p| (p.tokens.len(), p.full_length)).collect();
+        let lengths: Vec<_> = pairs.iter().map(Tokenized::lengths).collect();
         let tokens = pairs.into_iter().map(|pair| pair.tokens).collect();
         Ok(self.prepare_classes(tokens)?.map(|logits| {
             let scores = lengths.into_iter().zip(logits).enumerate();
-            let scores = scores.map(|(index, ((tokens, full), logits))| {
-                let logit = logits[0];
-                let score = (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32;
-                Score { index, logit, score, tokens, truncated: (full > tokens).then_some(full) }
+            let scores = scores.map(|(index, ((tokens, truncated), logits))| {
+                let (logit, score) = (logits[0], probabilities(&logits)[0]);
+                Score { index, logit, score, tokens, truncated }
             });
             scores.collect()
         }))
@@ -389,6 +388,15 @@ fn drop_punctuation(vectors: &mut TokenVectors, tokenizer: &Tokenizer) {
     let row = |n: &usize| vectors.values[n * dim..][..dim].iter().copied();
     vectors.values = kept.iter().flat_map(row).collect();
     vectors.ids = kept.iter().map(|&n| vectors.ids[n]).collect();
+}
+
+/// What a classifier's logits come to: the sigmoid of a single one, the softmax of several.
+pub fn probabilities(logits: &[f32]) -> Vec<f32> {
+    if let [logit] = logits {
+        return vec![(1.0 / (1.0 + (-f64::from(*logit)).exp())) as f32];
+    }
+    let sum = log_sum_exp(logits);
+    logits.iter().map(|logit| (f64::from(*logit) - sum).exp() as f32).collect()
 }
 
 fn log_sum_exp(logits: &[f32]) -> f64 {

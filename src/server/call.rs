@@ -130,19 +130,6 @@ impl Places {
         let held = state.payloads.clone().acquire_many_owned(permits).await.ok();
         *own() = held;
     }
-
-    /// Runs what keeps a processor busy, on a thread that reads, unless the client has left.
-    async fn read<T: Send + 'static>(
-        self: Arc<Self>,
-        state: Arc<State>,
-        run: impl FnOnce(&State) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<T, Refusal> {
-        let run = move || match self.left.load(Ordering::Relaxed) {
-            true => Err(internal()),
-            false => state.readers.install(|| run(&state)),
-        };
-        task::spawn_blocking(run).await.unwrap_or_else(|_| Err(internal()))
-    }
 }
 
 /// What goes into an answer's headers and the metrics.
@@ -160,12 +147,25 @@ pub struct Report {
 }
 
 impl Report {
-    /// Vectors of texts of so many characters.
+    /// So many inputs of so many characters were read, of these lengths: tokens, and those of the
+    /// whole, where some were dropped.
+    pub fn read(
+        &mut self,
+        characters: usize,
+        inputs: usize,
+        lengths: impl IntoIterator<Item = (usize, Option<usize>)>,
+    ) {
+        (self.characters, self.inputs) = (characters, inputs);
+        for (tokens, whole) in lengths {
+            self.tokens += tokens;
+            self.truncated += usize::from(whole.is_some());
+        }
+    }
+
+    /// As [`Report::read`].
     pub fn embedded(&mut self, embedded: &[Embedded], characters: usize) {
-        self.characters = characters;
-        self.inputs = embedded.len();
-        self.tokens = embedded.iter().map(|one| one.tokens).sum();
-        self.truncated = embedded.iter().filter(|one| one.truncated.is_some()).count();
+        let lengths = embedded.iter().map(|one| (one.tokens, one.truncated));
+        self.read(characters, embedded.len(), lengths);
     }
 }
 
@@ -238,20 +238,23 @@ impl Call {
         let prepared = if body.len() <= SMALL {
             run(&self.state, &body)
         } else {
-            self.places.clone().read(self.state.clone(), move |state| run(state, &body)).await
+            self.aside(move |state| run(state, &body)).await
         };
         self.report.times.tokenization = self.start.elapsed();
         prepared
     }
 
-    /// Runs what keeps a processor busy on a thread of its own.
-    pub async fn aside<T: Send + 'static>(
-        &mut self,
-        run: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+    /// Runs what keeps a processor busy on a thread that reads, unless the client has left.
+    async fn aside<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&State) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let result = self.places.clone().read(self.state.clone(), |_| run()).await;
-        self.report.times.tokenization = self.start.elapsed();
-        result
+        let (places, state) = (self.places.clone(), self.state.clone());
+        let run = move || match places.left.load(Ordering::Relaxed) {
+            true => Err(internal()),
+            false => state.readers.install(|| run(&state)),
+        };
+        task::spawn_blocking(run).await.unwrap_or_else(|_| Err(internal()))
     }
 
     /// Has the engine do what was prepared.
@@ -276,7 +279,7 @@ impl Call {
         self.report.times.inference += done.computed;
         match done.rows.iter().map(Vec::len).sum::<usize>() <= FEW {
             true => Ok(finish(done.rows)),
-            false => self.aside(|| Ok(finish(done.rows))).await,
+            false => self.aside(move |_| Ok(finish(done.rows))).await,
         }
     }
 
@@ -300,7 +303,7 @@ impl Call {
         let write = move || serde_json::to_vec(&answer).map_err(|_| internal());
         let body = match self.report.inputs <= FEW_INPUTS && self.method != "embed_all" {
             true => write()?,
-            false => self.aside(write).await?,
+            false => self.aside(move |_| write()).await?,
         };
         self.places.hold(&self.state, body.len()).await;
         self.report.times.total = self.start.elapsed();
@@ -374,17 +377,13 @@ async fn read(
     state: &Arc<State>,
     request: Request<Body>,
 ) -> Result<(Vec<u8>, OwnedSemaphorePermit), Refusal> {
-    // Who asks before it sends is told no before it sends.
-    let asks = request.headers().contains_key(header::EXPECT);
-    let mut body = request.into_body();
     let limit = state.limits.payload;
-    let announced = body.size_hint().lower();
+    let announced = request.body().size_hint().lower();
     if announced > limit as u64 {
-        if !asks {
-            drop(task::spawn(linger(body)));
-        }
+        turn_away(request);
         return Err(large(limit));
     }
+    let mut body = request.into_body();
     let permits = |bytes: usize| {
         let permits = u32::try_from(bytes.div_ceil(1024)).map_err(|_| large(limit))?;
         state.payloads.clone().try_acquire_many_owned(permits).map_err(|_| {

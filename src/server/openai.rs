@@ -37,38 +37,34 @@ route!(
 );
 
 async fn embed(call: &mut Call) -> Result<EmbeddingsAnswer, Refusal> {
-    let (prepared, model, encoding, characters) = call
+    let (prepared, model, characters) = call
         .prepare(|state, body| {
             let request: EmbeddingsRequest = parse(body)?;
             let encoding = request.encoding()?;
             let model = state.model(request.model.as_deref(), false)?;
             let characters = request.input.characters();
-            Ok((prepare(state, &model, request)?, model, encoding, characters))
+            // Written where they are made: off the threads that serve others, if they are many.
+            let prepared = prepare(state, &model, request)?.map(move |vectors| {
+                let items = vectors.vectors.into_iter().enumerate().map(|(index, vector)| {
+                    let embedding = encoding.write(vector)?;
+                    Ok(EmbeddingsItem { object: "embedding", index, embedding })
+                });
+                Ok((items.collect::<Result<Vec<_>, Refusal>>()?, vectors.lengths))
+            });
+            Ok((prepared, model, characters))
         })
         .await?;
-    let embedded = call.compute(&model, prepared).await?;
-    let tokens = embedded.tokens;
-    call.report.characters = characters;
-    call.report.tokens = tokens;
-    call.report.inputs = embedded.vectors.len();
-    call.report.truncated = embedded.truncated;
-    let items = embedded.vectors.into_iter().enumerate().map(|(index, vector)| {
-        let embedding = encoding.write(vector)?;
-        Ok(EmbeddingsItem { object: "embedding", index, embedding })
-    });
-    Ok(EmbeddingsAnswer {
-        object: "list",
-        data: items.collect::<Result<_, Refusal>>()?,
-        model: model.name.clone(),
-        usage: Usage::of(tokens),
-    })
+    let (data, lengths) = call.compute(&model, prepared).await??;
+    call.report.read(characters, data.len(), lengths);
+    let (model, usage) = (model.name.clone(), Usage::of(call.report.tokens));
+    Ok(EmbeddingsAnswer { object: "list", data, model, usage })
 }
 
 /// What a request gets, not yet written.
-pub struct Vectors {
+struct Vectors {
     vectors: Vec<Vec<f32>>,
-    tokens: usize,
-    truncated: usize,
+    /// Of the texts that were read: tokens, and those of the whole, where some were dropped.
+    lengths: Vec<(usize, Option<usize>)>,
 }
 
 fn prepare(
@@ -78,13 +74,7 @@ fn prepare(
 ) -> Result<Prepared<Vectors>, Refusal> {
     let EmbeddingsRequest { input, dimensions, normalized, truncate, late_chunking, .. } = request;
     let embedder = model.embedder();
-    if input.len() == 0 {
-        return Err(Refusal::empty("input"));
-    }
-    let limit = state.limits.client_batch;
-    if input.len() > limit {
-        return Err(Refusal::too_many("input", input.len(), limit));
-    }
+    state.limits.batch("input", input.len())?;
     let wanted = state.wanted(embedder, dimensions, normalized, truncate)?;
     if late_chunking == Some(true) {
         // Cut, chunks at the end would have no vector: windows are for them.
@@ -93,10 +83,10 @@ fn prepare(
     }
     let tokenized = tokenize(state, embedder, &input, wanted)?;
     let prepared = embedder.prepare_tokenized(tokenized, wanted).map_err(Refusal::engine)?;
-    Ok(prepared.map(|embedded: Vec<Embedded>| Vectors {
-        tokens: embedded.iter().map(|embedded| embedded.tokens).sum(),
-        truncated: embedded.iter().filter(|embedded| embedded.truncated.is_some()).count(),
-        vectors: embedded.into_iter().map(|embedded| embedded.vector.into_inner()).collect(),
+    Ok(prepared.map(|embedded: Vec<Embedded>| {
+        let one = |one: Embedded| (one.vector.into_inner(), (one.tokens, one.truncated));
+        let (vectors, lengths) = embedded.into_iter().map(one).unzip();
+        Vectors { vectors, lengths }
     }))
 }
 
@@ -111,7 +101,7 @@ pub fn tokenize(
         Input::Texts(texts) => embedder.tokenize_as(texts, wanted),
         Input::Ids(lists) => {
             if !state.trust_ids
-                && let Some(index) = lists.iter().position(|ids| !embedder.made(ids))
+                && let Some(index) = embedder.foreign(lists).map_err(Refusal::engine)?
             {
                 let vocabulary = embedder.config().vocabulary;
                 return Err(Refusal::bad(format!(
@@ -164,7 +154,7 @@ fn late(embedder: &Embedder, input: Input, wanted: Wanted) -> Result<Prepared<Ve
     Ok(prepared.map_err(refused)?.map(|mut documents| {
         let document = documents.remove(0);
         let vectors = document.chunks.into_iter().map(|chunk| chunk.vector.into_inner());
-        Vectors { vectors: vectors.collect(), tokens: document.tokens, truncated: 0 }
+        Vectors { vectors: vectors.collect(), lengths: vec![(document.tokens, document.truncated)] }
     }))
 }
 

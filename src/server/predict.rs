@@ -6,6 +6,7 @@ use super::{
     tei::Direction,
     wire::room,
 };
+use crate::embedder::probabilities;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error as _, IgnoredAny, SeqAccess, Visitor},
@@ -144,13 +145,7 @@ async fn classes(call: &mut Call) -> Result<Predictions, Refusal> {
         .prepare(|state, body| {
             let request: PredictRequest = parse(body)?;
             let Inputs { one, sequences } = request.inputs;
-            if sequences.is_empty() {
-                return Err(Refusal::empty("inputs"));
-            }
-            let limit = state.limits.client_batch;
-            if sequences.len() > limit {
-                return Err(Refusal::too_many("inputs", sequences.len(), limit));
-            }
+            state.limits.batch("inputs", sequences.len())?;
             let model = state.model(None, true)?;
             let embedder = model.embedder();
             let wanted = state.wanted(embedder, None, None, request.truncate)?;
@@ -173,19 +168,12 @@ async fn classes(call: &mut Call) -> Result<Predictions, Refusal> {
     })
 }
 
-/// The likeliest first: the sigmoid of a single logit, the softmax of several.
+/// The likeliest first.
 fn predictions(logits: Vec<f32>, labels: &[String], raw: bool) -> Vec<Prediction> {
-    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|x| f64::from(x - most).exp()).sum();
-    let score = |logit: f32| match (raw, logits.len()) {
-        (true, _) => logit,
-        (false, 1) => (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32,
-        _ => (f64::from(logit - most).exp() / sum) as f32,
-    };
+    let scores = if raw { logits } else { probabilities(&logits) };
     let label = |n: usize| labels.get(n).cloned().unwrap_or_else(|| format!("LABEL_{n}"));
-    let all = logits.iter().enumerate();
-    let mut all: Vec<_> =
-        all.map(|(n, &logit)| Prediction { score: score(logit), label: label(n) }).collect();
+    let all = scores.into_iter().enumerate();
+    let mut all: Vec<_> = all.map(|(n, score)| Prediction { score, label: label(n) }).collect();
     all.sort_by(|a, b| b.score.total_cmp(&a.score));
     all
 }

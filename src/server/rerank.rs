@@ -5,11 +5,11 @@
 use super::{
     call::{Call, parse},
     refusal::{Dialect, Refusal},
-    state::State,
+    state::{Served, State},
     tei::Direction,
     wire::{Document, Usage},
 };
-use crate::Score;
+use crate::{Prepared, Score};
 use axum::{
     body::Body,
     extract,
@@ -134,78 +134,38 @@ pub async fn rerank(
 }
 
 async fn rank(call: &mut Call, bare: bool) -> Result<RerankAnswer, Refusal> {
-    // In TEI's words as soon as it is known to be TEI's.
-    let parsed = call.prepare(|_, body| parse::<RerankRequest>(body)).await?;
-    let tei = parsed.texts.is_some();
+    let (tei, ranking) = call
+        .prepare(|state, body| {
+            let request: RerankRequest = parse(body)?;
+            Ok((request.texts.is_some(), Ranking::new(state, request)))
+        })
+        .await?;
     if tei {
         call.speak(Dialect::Tei);
     }
-    let RerankRequest { query, documents, texts, model, top_n, raw_scores, .. } = parsed;
-    let documents = match (documents, texts) {
-        (Some(texts), None) | (None, Some(texts)) => texts,
-        (None, None) => {
-            let message = "`documents` (Jina, Cohere) or `texts` (TEI) is missing";
-            return Err(Refusal::bad(message).about("documents"));
-        }
-        (Some(_), Some(_)) => {
-            let message = "`documents` and `texts` are two names of the same";
-            return Err(Refusal::bad(message).about("documents"));
-        }
-    };
-    let field = if tei { "texts" } else { "documents" };
-    if documents.is_empty() {
-        return Err(Refusal::empty(field));
-    }
-    let limit = call.state.limits.client_batch;
-    if documents.len() > limit {
-        return Err(Refusal::too_many(field, documents.len(), limit));
-    }
-    if top_n == Some(0) {
-        return Err(Refusal::bad("`top_n` 0: from 1 on").about("top_n"));
-    }
-    let model = call.state.model(model.as_deref(), true)?;
-    let wanted = {
-        let wanted = call.state.wanted(model.embedder(), None, None, parsed.truncate)?;
-        Direction::of(parsed.truncation_direction, wanted)
-    };
-    let documents: Arc<Vec<String>> =
-        Arc::new(documents.into_iter().map(|document| document.0).collect());
-    let prepared = {
-        let (embedder, documents) = (model.embedder().clone(), documents.clone());
-        let prepare =
-            move || embedder.prepare_scores(&query.0, &documents, wanted).map_err(Refusal::engine);
-        call.aside(prepare).await?
-    };
+    let Ranking { model, prepared, documents, top_n, raw, texts } = ranking?;
     let mut scores: Vec<Score> = call.compute(&model, prepared).await?;
-    call.report.characters = documents.iter().map(|text| text.chars().count()).sum();
-    call.report.tokens = scores.iter().map(|score| score.tokens).sum();
-    call.report.inputs = scores.len();
-    call.report.truncated = scores.iter().filter(|score| score.truncated.is_some()).count();
+    let characters = documents.iter().map(|text| text.chars().count()).sum();
+    let lengths = scores.iter().map(|score| (score.tokens, score.truncated));
+    call.report.read(characters, scores.len(), lengths);
     scores.sort_by(|a, b| b.logit.total_cmp(&a.logit));
-    scores.truncate(top_n.map_or(usize::MAX, |n| n as usize));
-    let raw = raw_scores == Some(true);
+    scores.truncate(top_n);
     let number = move |score: &Score| if raw { score.logit } else { score.score };
-    let scores = scores.into_iter();
-    let text = |index: usize, wanted: bool| wanted.then(|| documents[index].clone());
+    let text = |score: &Score| texts.then(|| documents[score.index].clone());
     Ok(match tei {
         true => {
-            let texts = parsed.return_text == Some(true);
-            RerankAnswer::Ranks(
-                scores
-                    .map(|score| Rank {
-                        index: score.index,
-                        score: number(&score),
-                        text: text(score.index, texts),
-                    })
-                    .collect(),
-            )
+            let ranks = scores.iter().map(|score| Rank {
+                index: score.index,
+                score: number(score),
+                text: text(score),
+            });
+            RerankAnswer::Ranks(ranks.collect())
         }
         false => {
-            let texts = parsed.return_documents != Some(false);
-            let results = scores.map(|score| Ranked {
+            let results = scores.iter().map(|score| Ranked {
                 index: score.index,
-                relevance_score: number(&score),
-                document: text(score.index, texts).map(|text| match bare {
+                relevance_score: number(score),
+                document: text(score).map(|text| match bare {
                     true => Text::Bare(text),
                     false => Text::Object { text },
                 }),
@@ -219,4 +179,54 @@ async fn rank(call: &mut Call, bare: bool) -> Result<RerankAnswer, Refusal> {
             })
         }
     })
+}
+
+/// What a request comes to.
+struct Ranking {
+    model: Arc<Served>,
+    prepared: Prepared<Vec<Score>>,
+    documents: Vec<String>,
+    top_n: usize,
+    /// Whether scores are logits.
+    raw: bool,
+    /// Whether results have their text.
+    texts: bool,
+}
+
+impl Ranking {
+    fn new(state: &State, request: RerankRequest) -> Result<Self, Refusal> {
+        let RerankRequest { query, documents, texts, model, top_n, .. } = request;
+        let (field, documents, texts) = match (documents, texts) {
+            (Some(documents), None) => {
+                ("documents", documents, request.return_documents != Some(false))
+            }
+            (None, Some(texts)) => ("texts", texts, request.return_text == Some(true)),
+            (None, None) => {
+                let message = "`documents` (Jina, Cohere) or `texts` (TEI) is missing";
+                return Err(Refusal::bad(message).about("documents"));
+            }
+            (Some(_), Some(_)) => {
+                let message = "`documents` and `texts` are two names of the same";
+                return Err(Refusal::bad(message).about("documents"));
+            }
+        };
+        state.limits.batch(field, documents.len())?;
+        if top_n == Some(0) {
+            return Err(Refusal::bad("`top_n` 0: from 1 on").about("top_n"));
+        }
+        let model = state.model(model.as_deref(), true)?;
+        let embedder = model.embedder();
+        let wanted = state.wanted(embedder, None, None, request.truncate)?;
+        let wanted = Direction::of(request.truncation_direction, wanted);
+        let documents: Vec<String> = documents.into_iter().map(|document| document.0).collect();
+        let prepared = embedder.prepare_scores(&query.0, &documents, wanted);
+        Ok(Self {
+            prepared: prepared.map_err(Refusal::engine)?,
+            top_n: top_n.map_or(usize::MAX, |n| n as usize),
+            raw: request.raw_scores == Some(true),
+            model,
+            documents,
+            texts,
+        })
+    }
 }

@@ -43,6 +43,22 @@ pub struct Limits {
     pub answer: usize,
 }
 
+impl Limits {
+    /// Whether a request may have so many items in a field: some, and not too many.
+    pub fn batch(&self, field: &'static str, count: usize) -> Result<(), Refusal> {
+        match count {
+            0 => Err(Refusal::empty(field)),
+            _ => self.at_most(field, count),
+        }
+    }
+
+    /// Whether a request may have so many items in a field, or none.
+    pub fn at_most(&self, field: &'static str, count: usize) -> Result<(), Refusal> {
+        let limit = self.client_batch;
+        if count <= limit { Ok(()) } else { Err(Refusal::too_many(field, count, limit)) }
+    }
+}
+
 /// A model that is served.
 pub struct Served {
     /// What clients call it.

@@ -14,7 +14,7 @@ use axum::{
     extract,
     http::{Request, Response, StatusCode},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -70,13 +70,8 @@ impl EmbedRequest {
             let message = format!("`prompt_name` `{name}`: this model has no prompts");
             return Err(Refusal::bad(message).about("prompt_name"));
         }
-        let (inputs, limit) = (&self.inputs, state.limits.client_batch);
-        if inputs.len() == 0 {
-            return Err(Refusal::empty("inputs"));
-        }
-        if inputs.len() > limit {
-            return Err(Refusal::too_many("inputs", inputs.len(), limit));
-        }
+        let inputs = &self.inputs;
+        state.limits.batch("inputs", inputs.len())?;
         let embedder = model.embedder();
         let wanted = state.wanted(embedder, self.dimensions, self.normalize, self.truncate)?;
         let wanted = Direction::of(self.truncation_direction, wanted);
@@ -108,17 +103,17 @@ route!(embed_all, token_vectors, "embed_all", Tei, #[doc = "The last hidden stat
     #[utoipa::path(post, path = "/embed_all", tag = "TEI", request_body = EmbedRequest,
         responses((status = 200, body = Vec<Vec<Vec<f32>>>)))]);
 
-async fn token_vectors(call: &mut Call) -> Result<Vec<Vec<Vec<f32>>>, Refusal> {
-    let (prepared, model, characters, report) = call
+async fn token_vectors(call: &mut Call) -> Result<Vec<Rows>, Refusal> {
+    let (prepared, model, characters, lengths) = call
         .prepare(|state, body| {
             let request: EmbedRequest = parse(body)?;
             let model = state.model(None, false)?;
             let characters = request.inputs.characters();
             let (tokenized, wanted) = request.read(state, &model)?;
-            let lengths = tokenized.iter().map(|text| (text.tokens.len(), text.full_length));
-            let report: Vec<(usize, usize)> = lengths.collect();
-            let tokens: usize = report.iter().map(|(tokens, _)| tokens).sum();
-            let (numbers, limit) = (tokens * wanted_width(&model), state.limits.answer);
+            let lengths: Vec<_> = tokenized.iter().map(Tokenized::lengths).collect();
+            let tokens: usize = lengths.iter().map(|(tokens, _)| tokens).sum();
+            let width = model.embedder().config().hidden as usize;
+            let (numbers, limit) = (tokens * width, state.limits.answer);
             if numbers > limit {
                 let message = format!(
                     "{tokens} tokens come to {numbers} numbers, over the limit of {limit} an answer"
@@ -128,22 +123,28 @@ async fn token_vectors(call: &mut Call) -> Result<Vec<Vec<Vec<f32>>>, Refusal> {
             }
             let tokens = tokenized.into_iter().map(|text| text.tokens).collect();
             let prepared = model.embedder().prepare_each_token(tokens, wanted);
-            Ok((prepared.map_err(Refusal::engine)?, model, characters, report))
+            let prepared = prepared.map_err(Refusal::engine)?.map(move |hidden| {
+                let rows = hidden.into_iter().map(|values| Rows { values, width });
+                rows.collect::<Vec<_>>()
+            });
+            Ok((prepared, model, characters, lengths))
         })
         .await?;
-    let hidden = call.compute(&model, prepared).await?;
-    call.report.characters = characters;
-    call.report.inputs = hidden.len();
-    call.report.tokens = report.iter().map(|(tokens, _)| tokens).sum();
-    call.report.truncated = report.iter().filter(|(tokens, full)| full > tokens).count();
-    let rows =
-        |hidden: &Vec<f32>| hidden.chunks(wanted_width(&model)).map(<[f32]>::to_vec).collect();
-    Ok(hidden.iter().map(rows).collect())
+    let rows = call.compute(&model, prepared).await?;
+    call.report.read(characters, rows.len(), lengths);
+    Ok(rows)
 }
 
-/// Components of a token's vector.
-fn wanted_width(model: &Served) -> usize {
-    model.embedder().config().hidden as usize
+/// A vector for every token, written as a list of lists.
+struct Rows {
+    values: Vec<f32>,
+    width: usize,
+}
+
+impl Serialize for Rows {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.values.chunks(self.width))
+    }
 }
 
 /// A request for cosines.
@@ -185,13 +186,7 @@ async fn cosines(call: &mut Call) -> Result<Vec<f32>, Refusal> {
         .prepare(|state, body| {
             let SimilarityRequest { inputs, parameters } = parse(body)?;
             let parameters = parameters.unwrap_or_default();
-            let limit = state.limits.client_batch;
-            if inputs.sentences.is_empty() {
-                return Err(Refusal::empty("sentences"));
-            }
-            if inputs.sentences.len() > limit {
-                return Err(Refusal::too_many("sentences", inputs.sentences.len(), limit));
-            }
+            state.limits.batch("sentences", inputs.sentences.len())?;
             let model = state.model(None, false)?;
             let wanted = state.wanted(model.embedder(), None, Some(true), parameters.truncate)?;
             let wanted = Direction::of(parameters.truncation_direction, wanted);

@@ -48,10 +48,7 @@ async fn pieces(call: &mut Call) -> Result<Vec<Vec<Token>>, Refusal> {
             let message = "`inputs` are texts here; `/decode` takes token ids";
             return Err(Refusal::bad(message).about("inputs"));
         };
-        let limit = state.limits.client_batch;
-        if texts.len() > limit {
-            return Err(Refusal::too_many("inputs", texts.len(), limit));
-        }
+        state.limits.at_most("inputs", texts.len())?;
         let models = state.models()?;
         let special = request.add_special_tokens != Some(false);
         let tokens = |(index, text): (usize, &String)| {
@@ -139,10 +136,7 @@ async fn texts(call: &mut Call) -> Result<Vec<String>, Refusal> {
             Input::Texts(texts) if texts.is_empty() => return Err(Refusal::empty("ids")),
             Input::Texts(_) => return Err(Refusal::bad("`ids` are token ids").about("ids")),
         };
-        let limit = state.limits.client_batch;
-        if lists.len() > limit {
-            return Err(Refusal::too_many("ids", lists.len(), limit));
-        }
+        state.limits.batch("ids", lists.len())?;
         let models = state.models()?;
         let text = |ids: &Vec<u32>| models[0].embedder().decode(ids, special);
         lists.iter().map(text).collect::<Result<_, _>>().map_err(Refusal::engine)

@@ -77,10 +77,6 @@ impl<'de> Visitor<'de> for ItemVisitor {
         Ok(Item::Text(text.to_owned()))
     }
 
-    fn visit_string<E>(self, text: String) -> Result<Item, E> {
-        Ok(Item::Text(text))
-    }
-
     fn visit_u64<E: serde::de::Error>(self, id: u64) -> Result<Item, E> {
         u32::try_from(id).map(Item::Id).map_err(|_| E::custom(format!("token id {id}")))
     }
@@ -119,10 +115,6 @@ impl<'de> Visitor<'de> for InputVisitor {
 
     fn visit_str<E>(self, text: &str) -> Result<Input, E> {
         Ok(Input::Texts(vec![text.to_owned()]))
-    }
-
-    fn visit_string<E>(self, text: String) -> Result<Input, E> {
-        Ok(Input::Texts(vec![text]))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Input, A::Error> {

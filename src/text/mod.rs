@@ -4,4 +4,4 @@ mod chunk;
 mod tokenizer;
 
 pub use chunk::{Chunk, Chunked, Chunking};
-pub use tokenizer::{Cut, Parts, Piece, Tokenized, Tokenizer};
+pub use tokenizer::{Cut, Parts, Piece, Tokenized, Tokenizer, each};

@@ -18,6 +18,19 @@ pub struct Tokenizer {
 /// Bytes of texts that are tokenised where they are asked for: within half a millisecond.
 const FEW: usize = 8 << 10;
 
+/// Does something with each text and its position, which takes as long as its bytes and `more`: on
+/// all cores, unless that is too little to wait for cores that are busy.
+pub fn each<S: AsRef<str> + Sync, T: Send>(
+    texts: &[S],
+    more: usize,
+    run: impl Fn((usize, &S)) -> Result<T, Error> + Send + Sync,
+) -> Result<Vec<T>, Error> {
+    match texts.iter().map(|text| text.as_ref().len() + more).sum::<usize>() <= FEW {
+        true => texts.iter().enumerate().map(run).collect(),
+        false => texts.par_iter().enumerate().map(run).collect(),
+    }
+}
+
 /// A text's tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokenized {
@@ -25,6 +38,14 @@ pub struct Tokenized {
     pub tokens: Tokens,
     /// Length before truncation.
     pub full_length: usize,
+}
+
+impl Tokenized {
+    /// Its tokens, and those of the whole text, where some were dropped.
+    pub fn lengths(&self) -> (usize, Option<usize>) {
+        let (tokens, full) = (self.tokens.len(), self.full_length);
+        (tokens, (full > tokens).then_some(full))
+    }
 }
 
 /// Where long texts are cut.
@@ -127,11 +148,7 @@ impl Tokenizer {
             encoded
                 .map_err(|e| Error::Input { index: n, what: format!("cannot be tokenised: {e}") })
         };
-        // A few are not worth waiting for cores that are busy.
-        if texts.iter().map(|text| text.as_ref().len()).sum::<usize>() <= FEW {
-            return texts.iter().enumerate().map(encode).collect();
-        }
-        texts.par_iter().enumerate().map(encode).collect()
+        each(texts, 0, encode)
     }
 
     /// Tokenises two texts as one sequence, special tokens and type ids as the tokenizer gives
@@ -159,6 +176,7 @@ impl Tokenizer {
         cut: Option<Cut>,
     ) -> Result<Vec<Tokenized>, Error> {
         let refused = |index, e| Error::Input { index, what: format!("cannot be tokenised: {e}") };
+        let bytes = first.len();
         let first = self.inner.encode_fast(first, false).map_err(|e| refused(0, e))?;
         let special = self.inner.get_post_processor().map_or(0, |post| post.added_tokens(true));
         if special <= self.special {
@@ -183,7 +201,7 @@ impl Tokenizer {
             let pair = pair.map_err(|e| refused(n, e))?;
             Ok(Tokenized { tokens: tokens(&pair), full_length })
         };
-        others.par_iter().enumerate().map(encode).collect()
+        each(others, bytes, encode)
     }
 
     /// Tokenises a text, its own tokens apart from the special ones.
@@ -227,9 +245,9 @@ impl Tokenizer {
     }
 
     /// Whether these ids are what this tokenizer makes of some text, with or without the special
-    /// tokens around it: ids of another vocabulary hardly ever are.
-    pub fn made(&self, ids: &[u32]) -> bool {
-        let own = self.encode_parts("").map_or(ids, |parts| parts.within(ids));
+    /// tokens around it, which `parts` names: ids of another vocabulary hardly ever are.
+    pub fn made(&self, ids: &[u32], parts: &Parts) -> bool {
+        let own = parts.within(ids);
         let allowed = [self.mask().map(|(id, _)| id), self.unknown()];
         if own.iter().any(|&id| self.is_special(id) && !allowed.contains(&Some(id))) {
             return false;

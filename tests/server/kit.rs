@@ -121,6 +121,13 @@ impl Server {
         value.unwrap_or_else(|| panic!("no `{name}` in {text}")).parse().expect("a number")
     }
 
+    /// Sends the process a signal, `-TERM` for one.
+    #[cfg(unix)]
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status();
+        assert!(status.expect("kill").success());
+    }
+
     /// Waits for the end of the process; its exit code.
     pub fn ended(&mut self) -> Option<i32> {
         for _ in 0..LIMIT.as_millis() / 20 {

@@ -15,12 +15,6 @@ fn bulk() -> serde_json::Value {
 }
 
 #[cfg(unix)]
-fn signal(server: &Server, name: &str) {
-    let status = Command::new("kill").args([name, &server.child.id().to_string()]).status();
-    assert!(status.expect("kill").success());
-}
-
-#[cfg(unix)]
 #[test]
 fn what_was_accepted_is_finished() {
     let mut server = Server::start(&[]);
@@ -30,7 +24,7 @@ fn what_was_accepted_is_finished() {
         while server.metric("te_queue_size") < 1.0 {
             thread::sleep(Duration::from_millis(2));
         }
-        signal(&server, "-TERM");
+        server.signal("-TERM");
         let answer = asked.join().expect("an answer").ok();
         assert_eq!(answer["data"].as_array().map(Vec::len), Some(300));
     });
@@ -47,9 +41,9 @@ fn the_second_signal_ends_at_once() {
     stream.write_all(b"POST /embed HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n").expect("sent");
     thread::sleep(Duration::from_millis(100));
     let start = Instant::now();
-    signal(&server, "-INT");
+    server.signal("-INT");
     thread::sleep(Duration::from_millis(200));
-    signal(&server, "-INT");
+    server.signal("-INT");
     assert_eq!(server.ended(), Some(0));
     assert!(start.elapsed() < Duration::from_secs(10));
 }

@@ -5,7 +5,6 @@ use serde_json::json;
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
-    process::Command,
     sync::mpsc,
     thread,
     time::Duration,
@@ -53,8 +52,7 @@ fn a_request_is_a_span_of_its_clients_trace() {
     let headers = [("content-type", "application/json"), ("traceparent", &parent)];
     let body = json!({ "input": "a" }).to_string();
     assert_eq!(server.send("/v1/embeddings", &headers, body.as_bytes()).status, 200);
-    let status = Command::new("kill").arg(server.child.id().to_string()).status();
-    assert!(status.expect("kill").success());
+    server.signal("-TERM");
     assert_eq!(server.ended(), Some(0));
     let (first, body) = spans.recv_timeout(Duration::from_secs(20)).expect("spans");
     assert!(first.starts_with("POST /v1/traces"), "{first}");
@@ -70,7 +68,6 @@ fn a_request_is_a_span_of_its_clients_trace() {
 fn without_a_collector_all_goes_on() {
     let mut server = Server::start(&["--otlp-endpoint", "http://127.0.0.1:1"]);
     server.post("/v1/embeddings", &json!({ "input": "a" })).ok();
-    let status = Command::new("kill").arg(server.child.id().to_string()).status();
-    assert!(status.expect("kill").success());
+    server.signal("-TERM");
     assert_eq!(server.ended(), Some(0));
 }
