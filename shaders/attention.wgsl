@@ -87,9 +87,7 @@ fn attention(
     let end = tiles[entry].y;
     let start = tiles[entry].z;
     let keys_end = tiles[entry].w;
-    let count = (keys_end - start + TILE - 1u) / TILE; // tiles of keys
-    let place = (first - start) / TILE;                // among the tiles of the sequence
-    let own = min(place, count - 1u);
+    let here = stand(entry, first, start, keys_end);
     let slope = slopes[head];
     let lx = lid % LX;
     let ly = lid / LX;
@@ -101,11 +99,9 @@ fn attention(
     #end
     var most = Row8(vec4(LOWEST), vec4(LOWEST));
     var sum = Row8(vec4(0.0), vec4(0.0));
-    var range = Reach(own, own + 1u); // the own tile first: it tells which others matter
+    var range = only_own(here);
     for (var n = 0u; n < range.last - range.first; n++) {
-        // n = 0: own; then the others from left to right
-        let nth = range.first + n - 1u;
-        let tile = select(select(nth, nth + 1u, nth >= own), own, n == 0u);
+        let tile = nth_tile(range, here, n);
         let tile_end = min(start + (tile + 1u) * TILE, keys_end);
         for (var j0 = start + tile * TILE; j0 < tile_end; j0 += KEYS) {
             // Scores of queries first + ly + 8m and keys j0 + 2lx, j0 + 2lx + 1.
@@ -207,8 +203,7 @@ fn attention(
                 square += dot(part, part);
             }
             let qmax = sqrt(tile_max(lid, square));
-            // The tiles of a sequence follow each other in the list.
-            range = reach(own, count, entry - place, keys_end - start, head, slope, qmax, mass);
+            range = reach(here, keys_end - start, head, slope, qmax, mass);
         }
     }
 

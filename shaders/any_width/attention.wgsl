@@ -72,9 +72,7 @@ fn attention(
     let end = tiles[entry].y;
     let start = tiles[entry].z;
     let keys_end = tiles[entry].w;
-    let count = (keys_end - start + TILE - 1u) / TILE; // tiles of keys
-    let place = (first - start) / TILE;                // among the tiles of the sequence
-    let own = min(place, count - 1u);
+    let here = stand(entry, first, start, keys_end);
     let slope = slopes[head];
     let i = first + lid;
     let live = i < end; // the others help to stage keys and write nothing
@@ -91,11 +89,9 @@ fn attention(
     var most = LOWEST;
     var sum = 0.0;
     var o: array<vec4<f32>, E4>;
-    var range = Reach(own, own + 1u); // the own tile first: it tells which others matter
+    var range = only_own(here);
     for (var n = 0u; n < range.last - range.first; n++) {
-        // n = 0: own; then the others from left to right
-        let nth = range.first + n - 1u;
-        let tile = select(select(nth, nth + 1u, nth >= own), own, n == 0u);
+        let tile = nth_tile(range, here, n);
         let tile_end = min(start + (tile + 1u) * TILE, keys_end);
         for (var j0 = start + tile * TILE; j0 < tile_end; j0 += BK) {
             for (var n = lid; n < BK * E4; n += WG) {
@@ -135,8 +131,7 @@ fn attention(
         if n == 0u {
             // The rows beyond the end repeat the last one further out: they must not count.
             let mass = -tile_max(lid, select(LOWEST, -most, live));
-            // The tiles of a sequence follow each other in the list.
-            range = reach(own, count, entry - place, keys_end - start, head, slope, qmax, mass);
+            range = reach(here, keys_end - start, head, slope, qmax, mass);
         }
     }
 

@@ -20,29 +20,53 @@
 //
 // The importing kernel declares `params` (skip = ln(eps/2), heads), `norms` and TILE.
 
+// Where a tile of queries stands among its sequence's tiles of keys.
+struct Stand {
+    own: u32,   // its own; of queries behind the last key the last one
+    count: u32, // tiles of keys
+    base: u32,  // the list entry of the first: the tiles of a sequence follow each other in the list
+}
+
+fn stand(entry: u32, first: u32, start: u32, keys_end: u32) -> Stand {
+    let count = (keys_end - start + TILE - 1u) / TILE;
+    let place = (first - start) / TILE;
+    return Stand(min(place, count - 1u), count, entry - place);
+}
+
 struct Reach {
     first: u32, // tiles of the sequence
     last: u32,  // behind the last
 }
 
-// own: the tile of the queries, count: tiles of keys, base: the list entry of its first; mass: min_i M_i.
-fn reach(own: u32, count: u32, base: u32, keys: u32, head: u32, slope: f32, qmax: f32, mass: f32) -> Reach {
-    var found = Reach(0u, count);
+// The own tile, which tells what others matter.
+fn only_own(at: Stand) -> Reach {
+    return Reach(at.own, at.own + 1u);
+}
+
+// The n-th tile to look at: the own first, then the others from left to right.
+fn nth_tile(range: Reach, at: Stand, n: u32) -> u32 {
+    let nth = range.first + n - 1u;
+    return select(select(nth, nth + 1u, nth >= at.own), at.own, n == 0u);
+}
+
+// mass: min_i M_i.
+fn reach(at: Stand, keys: u32, head: u32, slope: f32, qmax: f32, mass: f32) -> Reach {
+    var found = Reach(0u, at.count);
     if params.skip > 0.0 { return found; }
     let series = -log(max(1.0 - exp(-slope), 1.0 / f32(keys)));
     let margin = 0.01 + 1e-5 * abs(mass);
     let bound = params.skip + mass - series - margin;
     var kappa = 0.0;
-    while found.first < own {
-        kappa = max(kappa, norms[(base + found.first) * params.heads + head]);
-        let distance = (own - found.first - 1u) * TILE + 1u;
+    while found.first < at.own {
+        kappa = max(kappa, norms[(at.base + found.first) * params.heads + head]);
+        let distance = (at.own - found.first - 1u) * TILE + 1u;
         if qmax * kappa * 1.00001 - slope * f32(distance) > bound { break; }
         found.first++;
     }
     kappa = 0.0;
-    while found.last > own + 1u {
-        kappa = max(kappa, norms[(base + found.last - 1u) * params.heads + head]);
-        let distance = (found.last - own - 2u) * TILE + 1u;
+    while found.last > at.own + 1u {
+        kappa = max(kappa, norms[(at.base + found.last - 1u) * params.heads + head]);
+        let distance = (found.last - at.own - 2u) * TILE + 1u;
         if qmax * kappa * 1.00001 - slope * f32(distance) > bound { break; }
         found.last--;
     }

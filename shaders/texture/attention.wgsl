@@ -68,9 +68,7 @@ fn attention(
     let end = tiles[entry].y;
     let start = tiles[entry].z;
     let keys_end = tiles[entry].w;
-    let count = (keys_end - start + TILE - 1u) / TILE; // tiles of keys
-    let place = (first - start) / TILE;                // among the tiles of the sequence
-    let own = min(place, count - 1u);
+    let here = stand(entry, first, start, keys_end);
     let slope = slopes[head];
     let i0 = first + lid * TQ;
     let column = vec2(head * E4, 0u);
@@ -89,11 +87,9 @@ fn attention(
     var sum{m} = 0.0;
     #end
 
-    var range = Reach(own, own + 1u); // the own tile first: it tells which others matter
+    var range = only_own(here);
     for (var n = 0u; n < range.last - range.first; n++) {
-        // n = 0: own; then the others from left to right
-        let nth = range.first + n - 1u;
-        let tile = select(select(nth, nth + 1u, nth >= own), own, n == 0u);
+        let tile = nth_tile(range, here, n);
         let tile_end = min(start + (tile + 1u) * TILE, keys_end);
         for (var j0 = start + tile * TILE; j0 < tile_end; j0 += TK) {
             // The keys and values that this lane loads.
@@ -165,7 +161,7 @@ fn attention(
             #unroll m TQ
             if i0 + {m}u < end { mass = min(mass, most{m}); }
             #end
-            range = reach(own, count, entry - place, keys_end - start, head, slope, sqrt(square), mass);
+            range = reach(here, keys_end - start, head, slope, sqrt(square), mass);
             range = Reach(least(range.first), most(range.last)); // lanes walk together
         }
     }
