@@ -58,8 +58,9 @@ pub struct Opened {
     pub engine: Box<dyn Engine>,
     /// Which kernels to record.
     pub version: Version,
-    /// The adapter and its number in [`gpu::adapters`], unless it is the CPU.
-    pub adapter: Option<(usize, AdapterSummary)>,
+    /// The adapter, unless it is the CPU, and its number in [`gpu::adapters`], unless it is an
+    /// application's.
+    pub adapter: Option<(Option<usize>, AdapterSummary)>,
     /// For people: what it is, and why it was chosen.
     pub name: String,
 }
@@ -144,6 +145,23 @@ fn open_adapter(index: usize, tier: Option<Tier>, dtype: Dtype) -> Result<Opened
         Some(Tier::Matrix { .. }) => gpu::open_experimental(index)?,
         _ => gpu::open(index)?,
     };
+    with_engine(gpu, Some(index), tier, dtype)
+}
+
+/// Opens an application's device.
+///
+/// # Errors
+/// [`Error::Option`] if it has no kernels for what is asked.
+pub fn open_shared(gpu: gpu::Gpu, tier: Option<Tier>, dtype: Dtype) -> Result<Opened, Error> {
+    with_engine(gpu, None, tier, dtype)
+}
+
+fn with_engine(
+    gpu: gpu::Gpu,
+    index: Option<usize>,
+    tier: Option<Tier>,
+    dtype: Dtype,
+) -> Result<Opened, Error> {
     let name = gpu.summary.to_string();
     let version = version(tier, dtype, gpu.caps(), &name)?;
     let adapter = Some((index, gpu.summary.clone()));

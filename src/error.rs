@@ -47,9 +47,24 @@ pub enum Error {
         /// The requirement that failed and what was found.
         needs: String,
     },
-    /// The device was lost or ran out of memory.  Reopen, or lower the batch.
+    /// The device was lost, gave no answer, or did not do what it was told; trying again did not
+    /// help.
     #[error("device failure: {0}")]
     Gpu(String),
+    /// The device has no room for what is asked, not even for one text at a time.
+    #[error("out of memory: {0}")]
+    Memory(String),
+    /// What was computed is not a number.
+    #[error("device failure: {0}")]
+    NotFinite(String),
+    /// Whoever watched the call ended it.
+    #[error("cancelled after {done} of {total} texts")]
+    Cancelled {
+        /// Texts that were done.
+        done: usize,
+        /// Texts that were asked for.
+        total: usize,
+    },
     /// The hub has no such model, does not give it to this caller, or is not to be asked.
     #[error("{0}")]
     Hub(String),
@@ -86,15 +101,22 @@ impl Error {
         }
     }
 
+    /// Whether the device is to blame, not what it was asked.
+    pub fn is_of_device(&self) -> bool {
+        matches!(self, Self::Gpu(_) | Self::Memory(_) | Self::NotFinite(_))
+    }
+
     /// The process exit code: 2 bad options; after `sysexits.h`, 65 bad data, 66 missing or bad
-    /// model, 69 no device or no hub, 73 nowhere to keep a model.
+    /// model, 69 no device or no hub, 73 nowhere to keep a model, 75 cancelled.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Option(_) => 2,
             Self::Input { .. } | Self::TooLong { .. } => 65,
             Self::Read { .. } | Self::Model(_) | Self::Hub(_) => 66,
             Self::NoGpu { .. } | Self::Gpu(_) | Self::Network(_) => 69,
+            Self::Memory(_) | Self::NotFinite(_) => 69,
             Self::Cache { .. } => 73,
+            Self::Cancelled { .. } => 75,
         }
     }
 }

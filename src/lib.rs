@@ -31,6 +31,7 @@ mod device;
 pub mod elements;
 mod embedder;
 mod error;
+mod files;
 pub mod gpu;
 #[cfg(feature = "hub")]
 pub mod hub;
@@ -50,10 +51,12 @@ pub mod tune;
 pub use device::Device;
 pub use embedder::{
     AtLength, Candidate, Embedded, EmbeddedChunk, EmbeddedChunks, Embedder, End, Forward, Masked,
-    Measure, Measured, OnLong, Options, Pooling, Prepared, Role, Score, Submitted, TokenVectors,
-    Vector, Wanted, Work,
+    Measure, Measured, OnLong, Options, Pooling, Prepared, Progress, Role, Score, Submitted,
+    TokenVectors, Vector, Wanted, Work,
 };
 pub use error::Error;
+pub use files::Files;
 pub use model::Task;
 pub use precision::Precision;
+pub use scheduler::{Pending, Queue};
 pub use tune::Tune;

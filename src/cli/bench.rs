@@ -105,7 +105,7 @@ fn forward(args: &Model, quiet: bool) -> Result<(), Failure> {
         let sum = kernels.as_ref().map(Kernels::sum);
         let line = Line {
             engine: model::ENGINE,
-            device: embedder.device(),
+            device: &embedder.device(),
             dtype: dtype.as_ref().map_or("", |value| value.get_name()),
             model: &source::name(&args.model.source, &dir),
             workload: &name(&path.with_extension("")),

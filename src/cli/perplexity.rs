@@ -157,7 +157,7 @@ fn json(
     };
     let report = Report {
         model: name,
-        device: embedder.device(),
+        device: &embedder.device(),
         mask_every: measure.mask_every,
         stride: measure.stride,
         regions: measured.regions,

@@ -13,7 +13,7 @@ use std::{
 
 pub fn run(args: &Tune, quiet: bool) -> Result<(), Failure> {
     let dir = source::directory(&args.source, quiet)?;
-    let sizes = Sizes::of(&Config::open(&dir.join("config.json"))?);
+    let sizes = Sizes::of(&Config::open(&dir.into())?);
     let (index, key) = adapter(args.device, args.dtype.into(), sizes)?;
     let mut out = io::stdout().lock();
     writeln!(

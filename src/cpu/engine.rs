@@ -1,4 +1,6 @@
 use super::{attention, layer_norm, linear, pool, reach::Rows};
+#[cfg(feature = "faults")]
+use crate::recording::{Fault, Faults};
 use crate::{
     elements::Elements,
     error::Error,
@@ -18,6 +20,8 @@ pub struct Engine {
     caps: Caps,
     dispatch_flops: f64,
     slots: Vec<Zeroed>,
+    #[cfg(feature = "faults")]
+    faults: Faults,
 }
 
 impl Engine {
@@ -38,7 +42,14 @@ impl Engine {
     pub fn new(tier: Tier) -> Self {
         let caps = Self::CAPS;
         assert!(tier.suits(&caps), "{tier} kernels are not for the CPU");
-        Self { tier, caps, dispatch_flops: f64::INFINITY, slots: Vec::new() }
+        Self {
+            tier,
+            caps,
+            dispatch_flops: f64::INFINITY,
+            slots: Vec::new(),
+            #[cfg(feature = "faults")]
+            faults: Faults::default(),
+        }
     }
 
     fn slot(&self, tensor: &Tensor) -> &[f32] {
@@ -291,15 +302,32 @@ impl crate::recording::Engine for Engine {
         Ok(())
     }
 
+    fn release(&mut self, tensors: &[Tensor]) -> Result<(), Error> {
+        for tensor in tensors {
+            self.slots[tensor.slot as usize] = Zeroed::NONE;
+        }
+        Ok(())
+    }
+
     fn write(&mut self, tensor: &Tensor, data: &[u32]) {
         self.store(tensor, |_, buffer| buffer.copy_from_slice(bytemuck::cast_slice(data)));
+    }
+
+    #[cfg(feature = "faults")]
+    fn inject(&mut self, faults: &Faults) {
+        self.faults = faults.clone();
     }
 
     fn submit(&mut self, recording: &Recording, output: &Tensor) -> Result<Ticket, Error> {
         for command in &recording.commands {
             self.dispatch(command);
         }
-        let elements = self.f32(output).to_vec();
+        #[cfg_attr(not(feature = "faults"), allow(unused_mut))]
+        let mut elements = self.f32(output).to_vec();
+        #[cfg(feature = "faults")]
+        if self.faults.next() == Some(Fault::NotFinite) {
+            elements[0] = f32::NAN;
+        }
         Ok(Ticket::new(|| Ok(elements)))
     }
 
@@ -321,7 +349,7 @@ impl crate::recording::Engine for Engine {
 fn room(elements: usize, format: Format) -> Result<Zeroed, Error> {
     let bytes = elements * format.bytes() as usize;
     Zeroed::new(bytes)
-        .map_err(|_| Error::Gpu(format!("no memory for a tensor of {bytes} bytes on the CPU")))
+        .map_err(|_| Error::Memory(format!("no room for a tensor of {bytes} bytes on the CPU")))
 }
 
 fn activation(command: &Command) -> Activation {

@@ -96,19 +96,32 @@ impl<T: 'static> Prepared<T> {
 }
 
 /// A batch under way.
-pub struct Submitted {
-    running: Running,
+pub struct Submitted<'a> {
+    embedder: &'a Embedder,
+    /// Of the model that runs it.
+    generation: u64,
+    /// What runs, or why it does not.
+    running: Result<Running, Error>,
+    /// For another try.
+    forwards: Vec<Forward>,
+    output: Output,
     /// Elements of each sequence's rows.
     sizes: Vec<usize>,
 }
 
-impl Submitted {
+impl Submitted<'_> {
     /// Waits for the rows of each sequence.
     ///
     /// # Errors
-    /// [`Error::Gpu`] if the device fails, or returns what is not finite.
+    /// [`Error::Gpu`], [`Error::Memory`] or [`Error::NotFinite`] if the device fails, and fails
+    /// again.
     pub fn wait(self) -> Result<Vec<Vec<f32>>, Error> {
-        let values = self.running.wait()?;
+        let values = match self.running.and_then(Running::wait) {
+            Err(error) if error.is_of_device() => {
+                self.embedder.rerun(&self.forwards, self.output, self.generation, error)?
+            }
+            result => result?,
+        };
         assert_eq!(values.len(), self.sizes.iter().sum::<usize>(), "elements of the rows");
         let mut rest = &values[..];
         let rows = self.sizes.into_iter().map(|size| {
@@ -124,16 +137,63 @@ impl Embedder {
     /// Hands one batch to the device.  Sequences have passed the checks of what prepared them.
     ///
     /// # Errors
-    /// [`Error::Gpu`] if the device fails or runs out of memory.
-    pub fn submit(&self, forwards: &[&Forward], output: Output) -> Result<Submitted, Error> {
+    /// As [`Submitted::wait`].
+    pub fn submit(&self, forwards: &[&Forward], output: Output) -> Result<Submitted<'_>, Error> {
         let rows = |forward: &&Forward| match output {
             Output::Tokens => forward.tokens() * self.config.hidden as usize,
             Output::Vectors { dims, .. } => forward.spans.len() * dims as usize,
             Output::Projected => forward.tokens() * self.head.projected() as usize,
         };
         let sizes = forwards.iter().map(rows).collect();
-        let running = self.model().submit(&pack(forwards), output)?;
-        Ok(Submitted { running, sizes })
+        let batch = pack(forwards);
+        let (generation, running) = {
+            let mut seat = self.seat();
+            (seat.generation, seat.model.submit(&batch, output))
+        };
+        match running {
+            Err(error) if !error.is_of_device() => Err(error),
+            running => Ok(Submitted {
+                embedder: self,
+                generation,
+                running,
+                forwards: forwards.iter().map(|&forward| forward.clone()).collect(),
+                output,
+                sizes,
+            }),
+        }
+    }
+
+    /// Runs sequences that the model of some generation has failed.
+    fn rerun(
+        &self,
+        forwards: &[Forward],
+        output: Output,
+        generation: u64,
+        error: Error,
+    ) -> Result<Vec<f32>, Error> {
+        if let (Error::Memory(_), 2..) = (&error, forwards.len()) {
+            let tokens: usize = forwards.iter().map(Forward::tokens).sum();
+            tracing::warn!("{error}; {tokens} tokens are halved");
+            self.fewer_tokens(tokens / 2);
+            let (some, others) = forwards.split_at(forwards.len() / 2);
+            let mut values = self.run(some, output)?;
+            values.extend(self.run(others, output)?);
+            return Ok(values);
+        }
+        let batch = pack(&forwards.iter().collect::<Vec<_>>());
+        self.again(generation, error, |model| model.forward(&batch, output))
+    }
+
+    fn run(&self, forwards: &[Forward], output: Output) -> Result<Vec<f32>, Error> {
+        let batch = pack(&forwards.iter().collect::<Vec<_>>());
+        let (generation, result) = {
+            let mut seat = self.seat();
+            (seat.generation, seat.model.forward(&batch, output))
+        };
+        match result {
+            Err(error) if error.is_of_device() => self.rerun(forwards, output, generation, error),
+            result => result,
+        }
     }
 
     /// Runs what was prepared, in batches, longest sequences first.
@@ -141,15 +201,26 @@ impl Embedder {
     /// # Errors
     /// [`Error::Gpu`] if the device fails.
     pub fn compute<T: 'static>(&self, prepared: Prepared<T>) -> Result<T, Error> {
+        self.compute_watched(prepared, |_, _| Ok(()))
+    }
+
+    /// As [`Embedder::compute`]; `watch` hears after every batch how many sequences of how many are
+    /// done, and ends it with an error.
+    pub(super) fn compute_watched<T: 'static>(
+        &self,
+        prepared: Prepared<T>,
+        mut watch: impl FnMut(usize, usize) -> Result<(), Error>,
+    ) -> Result<T, Error> {
         // The device computes a batch while the next is packed and recorded.  On an error those
         // under way are dropped: the device finishes them, and the next call waits its turn.
         let Work { forwards, output } = &prepared.work;
-        let mut all = vec![Vec::new(); forwards.len()];
+        let (mut all, mut done) = (vec![Vec::new(); forwards.len()], 0);
         let mut collect = |(members, submitted): (Vec<usize>, Submitted)| {
+            done += members.len();
             for (n, rows) in iter::zip(members, submitted.wait()?) {
                 all[n] = rows;
             }
-            Ok::<_, Error>(())
+            watch(done, forwards.len())
         };
         let mut under_way = VecDeque::new();
         for members in self.plan(forwards) {
@@ -169,7 +240,7 @@ impl Embedder {
     /// Which sequences make each batch.
     fn plan(&self, forwards: &[Forward]) -> Vec<Vec<usize>> {
         let lengths: Vec<usize> = forwards.iter().map(Forward::tokens).collect();
-        batch::plan(&lengths, self.batch_tokens)
+        batch::plan(&lengths, self.batch_tokens())
     }
 
     /// The batches of some sequences, for [`Embedder::profile`].

@@ -2,27 +2,29 @@
 
 use super::Options;
 use crate::{
-    device::Opened,
+    device::{self, Device, Opened},
     error::Error,
+    files::Files,
     kernels::Plan,
     model::{Choices, Config, Model, Numerics, Queries, Task},
     text::Tokenizer,
     tune::{self, Tune},
 };
-use std::path::Path;
-
 /// Tokens in a batch: enough to fill a GPU; on the CPU, few enough that activations stay near the
 /// cores.
 const BATCH_TOKENS: (usize, usize) = (16_384, 2_048);
 
 /// The tokenizer if there is one, and the longest text that is wanted.
 pub(super) fn tokenizer(
-    dir: &Path,
+    files: &Files,
     options: &Options,
     config: &Config,
 ) -> Result<(Option<Tokenizer>, usize), Error> {
-    let path = dir.join("tokenizer.json");
-    let tokenizer = if path.exists() { Some(Tokenizer::open(&path)?) } else { None };
+    const FILE: &str = "tokenizer.json";
+    let tokenizer = match files.has(FILE) {
+        true => Some(Tokenizer::parse(&files.read(FILE)?, &files.path(FILE))?),
+        false => None,
+    };
     let limit = options.max_length.unwrap_or(config.max_length);
     let special = tokenizer.as_ref().map_or(0, Tokenizer::special_tokens);
     if limit <= special {
@@ -34,9 +36,9 @@ pub(super) fn tokenizer(
 }
 
 /// How queries are padded, where the model is for them.
-pub(super) fn queries(dir: &Path, options: &Options) -> Result<Queries, Error> {
+pub(super) fn queries(files: &Files, options: &Options) -> Result<Queries, Error> {
     let said = match options.task {
-        Task::MultiVector => Queries::open(dir)?,
+        Task::MultiVector => Queries::open(files)?,
         _ => Queries::default(),
     };
     Ok(Queries { length: options.query_length.unwrap_or(said.length), ..said })
@@ -53,9 +55,39 @@ pub(super) struct Loaded {
     pub(super) software: bool,
 }
 
+/// Opens the device and puts the model there, or on the CPU if that fails and the options say so.
+pub(super) fn load_or_fall_back(
+    files: &Files,
+    options: &Options,
+    config: &Config,
+) -> Result<Loaded, Error> {
+    let error = match load(files, options, config) {
+        Err(error @ (Error::NoGpu { .. } | Error::Gpu(_) | Error::Memory(_)))
+            if options.falls_back() && options.device != Device::Cpu =>
+        {
+            error
+        }
+        result => return result,
+    };
+    tracing::warn!("{error}; the CPU takes over");
+    let mut loaded = load(files, &options.on_cpu(), config)?;
+    loaded.device = format!("{}; took over after: {error}", loaded.device);
+    Ok(loaded)
+}
+
 /// Opens the device and puts the model there.
-pub(super) fn load(dir: &Path, options: &Options, config: &Config) -> Result<Loaded, Error> {
-    let mut opened = options.device.open(options.tier, options.dtype)?;
+pub(super) fn load(files: &Files, options: &Options, config: &Config) -> Result<Loaded, Error> {
+    #[cfg(feature = "faults")]
+    if options.faults.is_closed() && options.device != Device::Cpu {
+        return Err(Error::NoGpu { needs: "one that can be opened, as ordered".to_owned() });
+    }
+    let mut opened = match &options.gpu {
+        Some(gpu) => device::open_shared(gpu.clone(), options.tier, options.dtype)?,
+        None => options.device.open(options.tier, options.dtype)?,
+    };
+    opened.engine.limit_wait(options.patience);
+    #[cfg(feature = "faults")]
+    opened.engine.inject(&options.faults);
     let plan = plan(&opened, config, options);
     if let Some(plan) = &plan {
         opened.version.tier = plan.tier;
@@ -70,7 +102,7 @@ pub(super) fn load(dir: &Path, options: &Options, config: &Config) -> Result<Loa
     let Options { skip_eps, deterministic, task, .. } = *options;
     let numerics = Numerics { skip_eps, deterministic };
     let choices = Choices { numerics, plan, task };
-    let model = Model::open_with(dir, opened.engine, opened.version, choices)?;
+    let model = Model::open_with(files.clone(), opened.engine, opened.version, choices)?;
     Ok(Loaded { model, device: opened.name, batch_tokens, software })
 }
 
@@ -78,6 +110,9 @@ pub(super) fn load(dir: &Path, options: &Options, config: &Config) -> Result<Loa
 fn plan(opened: &Opened, config: &Config, options: &Options) -> Option<Plan> {
     let (index, adapter) = opened.adapter.as_ref().filter(|_| options.tune != Tune::Off)?;
     let key = tune::Key::new(adapter, opened.version.dtype, tune::Sizes::of(config));
-    let plan = tune::plan(*index, &key, options.tune)?;
+    let plan = match index {
+        Some(index) => tune::plan(*index, &key, options.tune)?,
+        None => tune::known(&key)?,
+    };
     Some(plan).filter(|plan| options.tier.is_none_or(|tier| tier == plan.tier))
 }

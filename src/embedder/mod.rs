@@ -1,4 +1,4 @@
-//! The front door: a model directory, texts in, vectors out.
+//! The front door: a model, texts in, vectors out.
 
 mod chunks;
 mod forward;
@@ -6,12 +6,15 @@ mod load;
 mod options;
 mod perplexity;
 mod prepare;
+mod recover;
 mod tasks;
+mod texts;
 
 use crate::{
     batch::Tokens,
     error::Error,
-    model::{Config, Head, Model, Output, Queries, Running, Task, Variant},
+    files::Files,
+    model::{Config, Head, Output, Queries, Running, Task, Variant},
     recording::Span,
     text::{Tokenized, Tokenizer},
 };
@@ -20,14 +23,18 @@ pub use forward::{Forward, Prepared, Submitted, Work};
 use load::Loaded;
 pub use options::{End, OnLong, Options, Pooling, Wanted};
 pub use perplexity::{AtLength, Measure, Measured};
+use recover::{Place, Seat};
 use std::{
     ops::Deref,
     panic::resume_unwind,
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 pub use tasks::{Candidate, Masked, Role, Score, TokenVectors, probabilities};
+pub use texts::Progress;
 
 /// An embedding.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,10 +76,13 @@ pub struct Embedded {
 }
 
 /// A model, ready to embed.  `Send` and `Sync`: calls from several threads take turns on the
-/// device.
+/// device; a [`Queue`](crate::Queue) puts them into common batches.
 pub struct Embedder {
     tokenizer: Option<Tokenizer>,
-    model: Mutex<Model>,
+    seat: Mutex<Seat>,
+    place: Mutex<Place>,
+    files: Files,
+    options: Options,
     config: Config,
     variant: &'static Variant,
     head: Arc<Head>,
@@ -80,15 +90,10 @@ pub struct Embedder {
     limit: usize,
     pooling: Pooling,
     overlap: usize,
-    batch_tokens: usize,
+    batch_tokens: AtomicUsize,
     queries: Queries,
-    device: String,
-    software: bool,
     task: Task,
 }
-
-/// Texts that are tokenised while those before them are computed.
-const WINDOW: usize = 4096;
 
 impl Embedder {
     /// Opens a model directory (`config.json`, `model.safetensors` or shards, `tokenizer.json`)
@@ -96,22 +101,22 @@ impl Embedder {
     ///
     /// # Errors
     /// As [`Embedder::open_with`].
-    pub fn open(dir: impl AsRef<Path>) -> Result<Self, Error> {
-        Self::open_with(dir, Options::default())
+    pub fn open(files: impl Into<Files>) -> Result<Self, Error> {
+        Self::open_with(files, Options::default())
     }
 
-    /// Opens a model directory.  Its files are mapped while they load and must not change
-    /// meanwhile.
+    /// Opens a model.  The files of a directory are mapped while they load and must not change
+    /// meanwhile, nor as long as a device may fail: then they are read again.
     ///
     /// Without `tokenizer.json`, only token ids can be embedded.
     ///
     /// # Errors
     /// [`Error::Read`] and [`Error::Model`] for the files, [`Error::NoGpu`] for the device,
     /// [`Error::Option`] for options that contradict the model.
-    pub fn open_with(dir: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
-        let dir = dir.as_ref();
+    pub fn open_with(files: impl Into<Files>, options: Options) -> Result<Self, Error> {
+        let files = files.into();
         // The cheap checks come first: a directory that is no model should not cost a device.
-        let config = Config::open(&dir.join("config.json"))?;
+        let config = Config::open(&files)?;
         let dimensions = dimensions(options.dimensions, config.hidden as usize)?;
         if !(0.0..1.0).contains(&options.skip_eps) {
             let eps = options.skip_eps;
@@ -122,11 +127,11 @@ impl Embedder {
         if options.batch_tokens == Some(0) {
             return Err(Error::Option("a batch of 0 tokens holds no text".to_owned()));
         }
-        let queries = load::queries(dir, &options)?;
+        let queries = load::queries(&files, &options)?;
         // The tokenizer takes as long to read as a small model's weights, and the device to open.
         let (tokenizer, loaded) = thread::scope(|scope| {
-            let tokenizer = scope.spawn(|| load::tokenizer(dir, &options, &config));
-            let loaded = load::load(dir, &options, &config);
+            let tokenizer = scope.spawn(|| load::tokenizer(&files, &options, &config));
+            let loaded = load::load_or_fall_back(&files, &options, &config);
             (tokenizer.join().unwrap_or_else(|panic| resume_unwind(panic)), loaded)
         });
         let (tokenizer, limit) = tokenizer?;
@@ -152,12 +157,13 @@ impl Embedder {
             limit,
             pooling: options.pooling,
             overlap,
-            batch_tokens: options.batch_tokens.unwrap_or(batch_tokens).min(device_limit),
+            batch_tokens: options.batch_tokens.unwrap_or(batch_tokens).min(device_limit).into(),
             queries,
-            device,
-            software,
             task: options.task,
-            model: Mutex::new(model),
+            place: Mutex::new(Place { device, cpu: model.caps().cpu, software }),
+            seat: Mutex::new(Seat::new(model)),
+            files,
+            options,
             tokenizer,
             config,
         })
@@ -175,13 +181,13 @@ impl Embedder {
 
     /// Tokens of a batch, unless a single sequence has more.
     pub fn batch_tokens(&self) -> usize {
-        self.batch_tokens
+        self.batch_tokens.load(Ordering::Relaxed)
     }
 
     /// Batches that are worth handing to the device before the first of them is waited for: it is
     /// never idle then, and what comes in between waits no longer than it must.
     pub fn ahead(&self) -> usize {
-        if self.software { 1 } else { 2 }
+        if self.place().software { 1 } else { 2 }
     }
 
     /// What the model was opened for.
@@ -189,14 +195,14 @@ impl Embedder {
         self.task
     }
 
-    /// What it runs on, for people.
-    pub fn device(&self) -> &str {
-        &self.device
+    /// What it runs on now, for people.
+    pub fn device(&self) -> String {
+        self.place().device
     }
 
     /// `cpu` or `gpu`.
     pub fn kind(&self) -> &'static str {
-        if self.device.starts_with("cpu") { "cpu" } else { "gpu" }
+        if self.place().cpu { "cpu" } else { "gpu" }
     }
 
     /// Sizes and switches of the model.
@@ -212,51 +218,7 @@ impl Embedder {
     /// Bytes that the device holds for it now: weights, activations of the largest batch so far,
     /// readback.
     pub fn allocated_bytes(&self) -> u64 {
-        self.model().allocated_bytes()
-    }
-
-    /// Embeds texts, in order.
-    ///
-    /// Texts are tokenised on all cores, packed without padding into batches, and run longest
-    /// first; results come back in the order given.  What else is in a batch never changes a bit of
-    /// one on the same device with [`Options::deterministic`], and otherwise only its rounding.
-    ///
-    /// # Errors
-    /// [`Error::TooLong`] for a text over the limit, unless it is to be truncated;
-    /// [`Error::Option`] if there is no tokenizer; [`Error::Gpu`] if the device fails.
-    ///
-    /// # Example
-    /// ```no_run
-    /// let embedder = jinabert::Embedder::open("models/jinabert-mini-en")?;
-    /// let vectors = embedder.embed(&["A blue cat", "A cat that is blue"])?;
-    /// println!("{:.3}", vectors[0].dot(&vectors[1]));
-    /// # Ok::<(), jinabert::Error>(())
-    /// ```
-    pub fn embed<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Vector>, Error> {
-        Ok(self.embed_counted(texts)?.into_iter().map(|embedded| embedded.vector).collect())
-    }
-
-    /// As [`Embedder::embed`], with each text's length.
-    ///
-    /// # Errors
-    /// As [`Embedder::embed`].
-    pub fn embed_counted<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Embedded>, Error> {
-        if texts.len() <= WINDOW {
-            return self.compute(self.prepare(texts, self.wanted)?);
-        }
-        let mut embedded = Vec::with_capacity(texts.len());
-        thread::scope(|scope| {
-            let (sender, windows) = mpsc::sync_channel(1);
-            // Nobody receives after an error: then it ends, too.
-            let send = move |window| sender.send(self.tokenize(window)).is_ok();
-            let mut texts = texts.chunks(WINDOW);
-            scope.spawn(move || texts.all(send));
-            for tokenized in windows {
-                let tokenized = tokenized.map_err(|error| error.moved(|n| embedded.len() + n))?;
-                embedded.extend(self.compute(self.prepare_tokenized(tokenized, self.wanted)?)?);
-            }
-            Ok(embedded)
-        })
+        self.seat().model.allocated_bytes()
     }
 
     /// The tokens that the model reads for each text, special ones included.
@@ -296,7 +258,7 @@ impl Embedder {
         let forwards: Vec<_> = sequences.into_iter().map(Forward::whole).collect();
         let mut spans = Vec::new();
         for batch in self.batches(&forwards) {
-            spans.extend(self.model().profile(&batch, output)?);
+            spans.extend(self.seat().model.profile(&batch, output)?);
         }
         Ok(spans)
     }
@@ -330,12 +292,6 @@ impl Embedder {
         }
         Ok(())
     }
-
-    /// A panic while the model was held leaves nothing half-done that the next batch does not
-    /// overwrite.
-    fn model(&self) -> MutexGuard<'_, Model> {
-        self.model.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 fn dimensions(asked: Option<usize>, hidden: usize) -> Result<usize, Error> {
@@ -343,39 +299,5 @@ fn dimensions(asked: Option<usize>, hidden: usize) -> Result<usize, Error> {
         None => Ok(hidden),
         Some(n) if (1..=hidden).contains(&n) => Ok(n),
         Some(n) => Err(Error::Option(format!("dimensions {n}: the model has 1 to {hidden}"))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Device;
-
-    fn embedder() -> Embedder {
-        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-natural");
-        let options = Options { device: Device::Cpu, max_length: Some(20), ..Options::default() };
-        Embedder::open_with(dir, options).expect("a good fixture")
-    }
-
-    #[test]
-    fn windows_keep_the_order() {
-        let embedder = embedder();
-        let texts: Vec<String> = (0..2 * WINDOW + 3).map(|n| format!("a {}", n % 10)).collect();
-        let embedded = embedder.embed_counted(&texts).expect("short texts");
-        assert_eq!(embedded.len(), texts.len());
-        let ten = embedder.embed_counted(&texts[..10]).expect("short texts");
-        assert!((0..texts.len()).all(|n| embedded[n] == ten[n % 10]));
-    }
-
-    #[test]
-    fn errors_name_the_text() {
-        let embedder = embedder();
-        let mut texts = vec!["a".to_owned(); 3 * WINDOW];
-        texts[WINDOW + 5] = "a ".repeat(100);
-        match embedder.embed_counted(&texts) {
-            Err(Error::TooLong { index, limit: 20, .. }) => assert_eq!(index, WINDOW + 5),
-            other => panic!("{:?}", other.map(|embedded| embedded.len())),
-        }
-        assert_eq!(embedder.embed(&texts[..3]).expect("short texts").len(), 3);
     }
 }

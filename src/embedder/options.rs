@@ -1,9 +1,11 @@
 use crate::{
     device::Device,
+    gpu::Gpu,
     kernels::{Dtype, Tier, attention::SKIP_EPS},
     model::Task,
     tune::Tune,
 };
+use std::time::Duration;
 
 /// How to embed.
 ///
@@ -16,6 +18,16 @@ pub struct Options {
     pub task: Task,
     /// Where to compute.
     pub device: Device,
+    /// An application's own device, instead of `device`: what it draws with may embed, too.
+    pub gpu: Option<Gpu>,
+    /// Whether the CPU takes over where the GPU fails and fails again; if `None`, where `device` is
+    /// [`Device::Auto`] and there is no `gpu`.
+    pub fallback: Option<bool>,
+    /// How long a result may take before the device counts as hung.
+    pub patience: Duration,
+    /// Failures to order.
+    #[cfg(feature = "faults")]
+    pub faults: crate::recording::Faults,
     /// Which kernels to use; the device's default if `None`.
     pub tier: Option<Tier>,
     /// How weights and wide activations are stored.
@@ -58,6 +70,11 @@ impl Default for Options {
         Self {
             task: Task::default(),
             device: Device::Auto,
+            gpu: None,
+            fallback: None,
+            patience: Duration::from_secs(60),
+            #[cfg(feature = "faults")]
+            faults: Default::default(),
             tier: None,
             dtype: Dtype::F32,
             max_length: None,
@@ -72,6 +89,19 @@ impl Default for Options {
             deterministic: false,
             tune: Tune::default(),
         }
+    }
+}
+
+impl Options {
+    /// The same on the CPU, with what it has.
+    pub(super) fn on_cpu(&self) -> Self {
+        let cpu = Self { device: Device::Cpu, gpu: None, tier: None, ..self.clone() };
+        Self { dtype: Dtype::F32, ..cpu }
+    }
+
+    /// Whether the CPU takes over from a GPU.
+    pub(super) fn falls_back(&self) -> bool {
+        self.fallback.unwrap_or(self.device == Device::Auto && self.gpu.is_none())
     }
 }
 

@@ -175,7 +175,7 @@ impl Embedder {
             let mut row = Vec::new();
             for (region, jobs) in regions.iter().zip(per_region) {
                 let mut sum = Sum::default();
-                let most = jobs.first().map_or(1, |job| self.batch_tokens / size(job) as usize);
+                let most = jobs.first().map_or(1, |job| self.batch_tokens() / size(job) as usize);
                 for jobs in jobs.chunks(most.max(1)) {
                     self.score(region, jobs, &mut sum)?;
                     done += jobs.iter().map(size).sum::<u64>();

@@ -321,7 +321,7 @@ impl Embedder {
         }
         let mut all: Vec<Vec<f64>> = vec![Vec::new(); masked.len()];
         let lengths: Vec<usize> = masked.iter().map(|(tokens, _)| tokens.len()).collect();
-        for members in batch::plan(&lengths, self.batch_tokens) {
+        for members in batch::plan(&lengths, self.batch_tokens()) {
             let hidden = members.iter().map(|&n| {
                 let (tokens, places) = masked[n];
                 let mut hidden = tokens.clone();
@@ -334,13 +334,16 @@ impl Embedder {
                 places.iter().map(move |&place| (start + place as u32, tokens.ids[place] as usize))
             });
             let (rows, ids): (Vec<u32>, Vec<usize>) = places.unzip();
-            let mut found = Vec::with_capacity(rows.len());
-            self.model().each_logits(&batch, &rows, |logits| {
-                let rows = logits.par_chunks_exact(self.vocabulary());
-                let rows = rows.zip(&ids[found.len()..]);
-                let some: Vec<f64> =
-                    rows.map(|(row, &id)| f64::from(row[id]) - log_sum_exp(row)).collect();
-                found.extend(some);
+            let (_, found) = self.attempt(|model| {
+                let mut found = Vec::with_capacity(rows.len());
+                model.each_logits(&batch, &rows, |logits| {
+                    let rows = logits.par_chunks_exact(self.vocabulary());
+                    let rows = rows.zip(&ids[found.len()..]);
+                    let some: Vec<f64> =
+                        rows.map(|(row, &id)| f64::from(row[id]) - log_sum_exp(row)).collect();
+                    found.extend(some);
+                })?;
+                Ok(found)
             })?;
             let mut found = found.into_iter();
             for n in members {
@@ -354,7 +357,8 @@ impl Embedder {
     fn logits(&self, tokens: &Tokens, positions: &[usize]) -> Result<Vec<f32>, Error> {
         self.check(0, tokens)?;
         let rows: Vec<u32> = positions.iter().map(|&n| n as u32).collect();
-        self.model().logits(&PackedBatch::new([tokens]), &rows)
+        let batch = PackedBatch::new([tokens]);
+        Ok(self.attempt(|model| model.logits(&batch, &rows))?.1)
     }
 
     fn vocabulary(&self) -> usize {

@@ -210,6 +210,7 @@ fn matrix(adapter: &wgpu::Adapter) -> Option<(u32, u32)> {
 const STORAGE_TEXTURES: u32 = 1;
 
 /// An open device.
+#[derive(Clone)]
 pub struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
@@ -217,10 +218,59 @@ pub struct Gpu {
     pub summary: AdapterSummary,
     pub(super) caps: Caps,
     pub(super) progress: Progress,
-    _instance: wgpu::Instance,
+    /// An application keeps its own.
+    _instance: Option<wgpu::Instance>,
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gpu({})", self.summary)
+    }
 }
 
 impl Gpu {
+    /// An application's own device, for what is computed beside what it draws.
+    ///
+    /// Nothing about it is changed: limits and features are as it was opened, its callbacks for
+    /// errors and loss stay the application's, and submissions go into its queue, each of a tenth
+    /// of a second at most.  Waiting for a result polls the device on the caller's thread, which
+    /// may run the application's callbacks there.  A device that is lost is not opened anew.
+    ///
+    /// `wgpu` is [`gpu::wgpu`](crate::gpu::wgpu), of the version that this crate is built with.
+    ///
+    /// # Errors
+    /// [`Error::NoGpu`] if it was opened with less than WebGPU's default limits for compute
+    /// shaders, or its API is not one of [`Backend`].
+    pub fn shared(
+        adapter: &wgpu::Adapter,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+    ) -> Result<Self, Error> {
+        let no_gpu = |needs: String| Error::NoGpu { needs };
+        let summary = AdapterSummary::new(adapter)
+            .ok_or_else(|| no_gpu("an adapter of Vulkan, Metal, DX12 or OpenGL".to_owned()))?;
+        let (have, features) = (device.limits(), device.features());
+        limits(&have).map_err(|e| no_gpu(format!("the application's {summary}: {e}")))?;
+        let has = |feature| features.contains(feature);
+        let summary = AdapterSummary {
+            max_binding_bytes: have.max_storage_buffer_binding_size.min(have.max_buffer_size),
+            storage_textures: have.max_storage_textures_per_shader_stage,
+            subgroup: summary.subgroup.filter(|_| has(wgpu::Features::SUBGROUP)),
+            f16: has(wgpu::Features::SHADER_F16),
+            timestamps: has(wgpu::Features::TIMESTAMP_QUERY),
+            matrix: None,
+            ..summary
+        };
+        Ok(Self {
+            caps: summary.caps(),
+            summary,
+            progress: Progress::shared(device),
+            device: device.clone(),
+            queue: queue.clone(),
+            _instance: None,
+        })
+    }
+
     /// What it allows as it was opened.
     pub fn caps(&self) -> &Caps {
         &self.caps
@@ -280,7 +330,7 @@ fn open_with(
 
     let progress = Progress::new(&device);
     device.on_uncaptured_error(Arc::new(|error| tracing::error!("wgpu: {error}")));
-    Ok(Gpu { device, queue, summary, caps, progress, _instance: instance })
+    Ok(Gpu { device, queue, summary, caps, progress, _instance: Some(instance) })
 }
 
 /// WebGPU's default limits where a compute kernel could notice, but as large bindings as the

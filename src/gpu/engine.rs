@@ -1,5 +1,7 @@
 //! Runs a recording: buffers, bind groups, one pass in each submission, one readback.
 
+#[cfg(feature = "faults")]
+use super::fault;
 use super::{
     adapter::{AdapterSummary, Gpu},
     chain::Chain,
@@ -12,6 +14,8 @@ use super::{
     scope::scoped,
     slot::{Slot, UNIFORM, buffer, offset},
 };
+#[cfg(feature = "faults")]
+use crate::recording::{Fault, Faults};
 use crate::{
     elements::Elements,
     error::Error,
@@ -35,6 +39,8 @@ pub struct Engine {
     pace: Arc<Mutex<Pace>>,
     /// Submissions that may be under way, the oldest first.
     queued: VecDeque<wgpu::SubmissionIndex>,
+    #[cfg(feature = "faults")]
+    faults: Faults,
 }
 
 /// Submissions under way at a time: enough for the device never to wait for the next.
@@ -64,6 +70,8 @@ impl Engine {
             chain: Chain::new(&gpu.device),
             pace: Arc::new(Mutex::new(Pace::new())),
             queued: VecDeque::new(),
+            #[cfg(feature = "faults")]
+            faults: Faults::default(),
             pipelines: Pipelines::new(&gpu, cache),
             gpu,
             slots: Vec::new(),
@@ -161,6 +169,12 @@ impl Engine {
         let readback = self.readbacks.take(&device, size);
         let number = self.chain.begin(&device, &self.gpu.queue, parts.len());
         let last = parts.len() - 1;
+        #[cfg(feature = "faults")]
+        let fault = self.faults.next();
+        #[cfg(feature = "faults")]
+        if let Some(Fault::Hang(time)) = fault {
+            fault::spin(&device, &self.gpu.queue, time);
+        }
         for (n, (range, _)) in parts.into_iter().enumerate() {
             let range = range.start as usize..range.end as usize;
             let mut encoder = device.create_command_encoder(&Default::default());
@@ -169,12 +183,27 @@ impl Engine {
                 self.encode(&mut pass, command, *params);
             }
             drop(pass);
+            #[cfg(feature = "faults")]
+            if (n, fault) == (0, Some(Fault::Stale)) {
+                encoder = device.create_command_encoder(&Default::default());
+            } else {
+                self.chain.link(&mut encoder, n);
+            }
+            #[cfg(not(feature = "faults"))]
             self.chain.link(&mut encoder, n);
             if n == last {
                 self.slots[output.slot as usize].copy_out(&mut encoder, output, &readback);
                 self.chain.copy_out(&mut encoder, n + 1, &readback, bytes);
+                #[cfg(feature = "faults")]
+                if fault == Some(Fault::NotFinite) {
+                    fault::spoil(&device, &self.gpu.queue, &mut encoder, &readback);
+                }
             }
             self.enqueue(encoder)?;
+        }
+        #[cfg(feature = "faults")]
+        if fault == Some(Fault::Lost) {
+            device.destroy();
         }
         let submission = self.queued.back().expect("one at least").clone();
         Ok(Pending {
@@ -206,6 +235,9 @@ impl Engine {
     fn checked<R>(&mut self, work: impl FnOnce(&mut Self) -> Result<R, Error>) -> Result<R, Error> {
         let device = self.gpu.device.clone();
         match scoped(&device, || work(self)) {
+            (_, Some(error @ wgpu::Error::OutOfMemory { .. })) => {
+                Err(Error::Memory(format!("{error}, on {}", self.gpu.summary)))
+            }
             (_, Some(error)) => Err(Error::Gpu(error.to_string())),
             (result, None) => result,
         }
@@ -228,7 +260,14 @@ impl Engine {
         let (summary, most) = (self.gpu.summary.to_string(), self.gpu.caps.max_binding_bytes);
         self.checked(|this| {
             let new = Slot::new(&this.gpu.device, views, most)
-                .map_err(|what| Error::Gpu(format!("{what} of {summary}")))?;
+                .map_err(|what| Error::Memory(format!("{what} of {summary}")))?;
+            #[cfg(feature = "faults")]
+            if !this.faults.has_room(crate::recording::Engine::allocated_bytes(this) + new.bytes())
+            {
+                return Err(Error::Memory(format!(
+                    "no room, as ordered, for a tensor of {summary}"
+                )));
+            }
             if let Some(data) = data {
                 new.write(&this.gpu.queue, &views[0], data);
             }
@@ -266,15 +305,23 @@ impl crate::recording::Engine for Engine {
         if views.iter().all(|view| self.slots[slot as usize].holds(view)) {
             return Ok(());
         }
-        self.groups.retain(|(_, bindings), _| bindings.iter().all(|(s, _)| *s != slot));
-        // Give it back before asking for more, which nothing under way may use then; if there is no
-        // more, a small one stays.
+        // Given back before more is asked for; if there is no more, a small one stays.
+        self.release(&views[..1])?;
+        self.slots[slot as usize] = self.storage(views, None)?;
+        Ok(())
+    }
+
+    fn release(&mut self, tensors: &[Tensor]) -> Result<(), Error> {
+        // Nothing under way may use it then.
         if let Some(last) = self.queued.back() {
             self.gpu.progress.wait(last)?;
         }
-        let small = self.storage(&[views[0].shaped([0, 0])], None)?;
-        std::mem::replace(&mut self.slots[slot as usize], small).destroy();
-        self.slots[slot as usize] = self.storage(views, None)?;
+        for tensor in tensors {
+            let slot = tensor.slot;
+            self.groups.retain(|(_, bindings), _| bindings.iter().all(|(s, _)| *s != slot));
+            let small = self.storage(&[tensor.shaped([0, 0])], None)?;
+            std::mem::replace(&mut self.slots[slot as usize], small).destroy();
+        }
         Ok(())
     }
 
@@ -292,6 +339,15 @@ impl crate::recording::Engine for Engine {
 
     fn limit_dispatches(&mut self, flops: f64) {
         self.pace().give(flops);
+    }
+
+    fn limit_wait(&mut self, patience: Duration) {
+        self.gpu.progress.limit(patience);
+    }
+
+    #[cfg(feature = "faults")]
+    fn inject(&mut self, faults: &Faults) {
+        self.faults = faults.clone();
     }
 
     fn prepare(&mut self, programs: Vec<Arc<Program>>) {

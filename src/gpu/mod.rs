@@ -5,6 +5,8 @@ mod adapter;
 mod assemble;
 mod chain;
 mod engine;
+#[cfg(feature = "faults")]
+mod fault;
 mod pace;
 mod pipeline;
 mod pipeline_cache;
@@ -21,3 +23,5 @@ pub use adapter::{
 };
 pub use assemble::{Assembled, assemble, library};
 pub use engine::Engine;
+/// What [`Gpu::shared`] takes the types of.
+pub use wgpu;

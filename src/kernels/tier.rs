@@ -136,6 +136,16 @@ impl Version {
         tiers.iter().map(|&tier| tier.into()).chain(half).collect()
     }
 
+    /// The next that is plainer or more exact: f32 where this is f16, else the tier before it.
+    pub fn lower(self, caps: &Caps) -> Option<Self> {
+        if self.half() {
+            return Some(self.tier.into());
+        }
+        let tiers = Tier::of(caps);
+        let place = tiers.iter().position(|&tier| tier == self.tier)?;
+        Some(Self { tier: *tiers.get(place.checked_sub(1)?)?, dtype: Dtype::F32 })
+    }
+
     /// Whether a device can run this version.
     pub fn suits(self, caps: &Caps) -> bool {
         Self::of(caps).contains(&self)

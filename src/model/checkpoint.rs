@@ -1,6 +1,10 @@
 //! Safetensors files: mapped, indexed by name, checked before anything is read.
 
-use crate::{elements::Elements, error::Error, memory::Mapped};
+use crate::{
+    elements::Elements,
+    error::Error,
+    files::{Bytes, Files},
+};
 use safetensors::{
     Dtype, SafeTensors,
     tensor::{Metadata, TensorInfo},
@@ -8,11 +12,16 @@ use safetensors::{
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Component, Path, PathBuf},
 };
 
-/// The tensors of a model directory, by name without a leading `bert.`.
+/// All tensors in one file.
+const SINGLE: &str = "model.safetensors";
+
+/// Which file each tensor is in.
+const LISTED: &str = "model.safetensors.index.json";
+
+/// The tensors of a model, by name without a leading `bert.`.
 pub struct Checkpoint {
     shards: Vec<Shard>,
     index: BTreeMap<String, Entry>,
@@ -20,7 +29,7 @@ pub struct Checkpoint {
 
 struct Shard {
     path: PathBuf,
-    map: Mapped,
+    map: Bytes,
     metadata: Metadata,
     /// Where the data begin: 8 bytes of length and the header.
     start: usize,
@@ -43,27 +52,25 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::Read`] for a missing file, [`Error::Model`] for a damaged one.
-    pub fn open(dir: &Path) -> Result<Self, Error> {
-        let (single, listed) =
-            (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
+    pub fn open(files: &Files) -> Result<Self, Error> {
         let mut checkpoint = Self { shards: Vec::new(), index: BTreeMap::new() };
-        if single.exists() || !listed.exists() {
-            checkpoint.add(single)?;
+        if files.has(SINGLE) || !files.has(LISTED) {
+            checkpoint.add(files, SINGLE)?;
             return Ok(checkpoint);
         }
-        let text = fs::read_to_string(&listed)
-            .map_err(|source| Error::Read { path: listed.clone(), source })?;
+        let text = files.text(LISTED)?;
+        let listed = files.path(LISTED);
         let bad = |e: String| Error::Model(format!("`{}`: {e}", listed.display()));
         let list: ShardIndex = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
-        let mut files: Vec<&String> = list.weight_map.values().collect();
-        files.sort_unstable();
-        files.dedup();
-        for file in files {
+        let mut shards: Vec<&String> = list.weight_map.values().collect();
+        shards.sort_unstable();
+        shards.dedup();
+        for file in shards {
             let mut parts = Path::new(file).components();
             if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
                 return Err(bad(format!("`{file}` is not the name of a file beside it")));
             }
-            checkpoint.add(dir.join(file))?;
+            checkpoint.add(files, file)?;
         }
         for (name, file) in &list.weight_map {
             let found = checkpoint.index.get(plain_name(name));
@@ -74,8 +81,8 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    fn add(&mut self, path: PathBuf) -> Result<(), Error> {
-        let shard = Shard::open(path)?;
+    fn add(&mut self, files: &Files, name: &str) -> Result<(), Error> {
+        let shard = Shard::open(files, name)?;
         for stored in shard.metadata.offset_keys() {
             let name = plain_name(&stored).to_owned();
             let entry = Entry { shard: self.shards.len(), stored: stored.clone() };
@@ -181,11 +188,8 @@ impl Checkpoint {
 }
 
 impl Shard {
-    fn open(path: PathBuf) -> Result<Self, Error> {
-        let map = match Mapped::open(&path) {
-            Ok(map) => map,
-            Err(source) => return Err(Error::Read { path, source }),
-        };
+    fn open(files: &Files, name: &str) -> Result<Self, Error> {
+        let (path, map) = (files.path(name), files.open(name)?);
         match SafeTensors::read_metadata(&map) {
             // The header is valid: no offset passes the end, none overlap, sizes fit shapes and
             // types.

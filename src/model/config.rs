@@ -1,9 +1,13 @@
 //! `config.json`, validated once.
 
-use crate::{error::Error, kernels::attention::MAX_HEAD_WIDTH, reference::Activation};
+use crate::{
+    error::Error, files::Files, kernels::attention::MAX_HEAD_WIDTH, reference::Activation,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use std::{collections::BTreeMap, fs, path::Path};
+use std::collections::BTreeMap;
+
+const FILE: &str = "config.json";
 
 /// The sizes and switches of a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
@@ -130,14 +134,14 @@ impl Config {
         self.hidden / self.heads
     }
 
-    /// Reads and checks a file.
+    /// Reads and checks `config.json`.
     ///
     /// # Errors
     /// [`Error::Read`], or [`Error::Model`] naming the key, its value and what is supported.
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        Self::parse(&text).map_err(|e| Error::Model(format!("`{}`: {e}", path.display())))
+    pub fn open(files: &Files) -> Result<Self, Error> {
+        let path = files.path(FILE);
+        Self::parse(&files.text(FILE)?)
+            .map_err(|e| Error::Model(format!("`{}`: {e}", path.display())))
     }
 
     /// Checks the text of a `config.json`.

@@ -1,8 +1,8 @@
 //! What a checkpoint is, from its headers alone: no value is read, no device is opened.
 
 use super::{Config, HeadKind, Opened, Task, Variant, loader, task, variant};
-use crate::{error::Error, recording::Format, reference::Activation};
-use std::path::{Path, PathBuf};
+use crate::{error::Error, files::Files, recording::Format, reference::Activation};
+use std::path::PathBuf;
 
 /// A model directory, described.
 pub struct Inspection {
@@ -38,8 +38,8 @@ impl Inspection {
     ///
     /// # Errors
     /// Those of [`Model::open`](super::Model::open) that need no value of a tensor.
-    pub fn open(dir: &Path) -> Result<Self, Error> {
-        let Opened { config, checkpoint, variant, prefix } = Opened::new(dir)?;
+    pub fn open(files: impl Into<Files>) -> Result<Self, Error> {
+        let Opened { config, checkpoint, variant, prefix } = Opened::new(&files.into())?;
         let head = HeadKind::detect(checkpoint.names());
         let used = |name: &str| {
             !variant::may_be_unused(name)

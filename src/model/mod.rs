@@ -18,8 +18,9 @@ mod weights;
 use crate::{
     batch::PackedBatch,
     error::Error,
+    files::Files,
     kernels::{Dtype, Plan, Version, attention::SKIP_EPS, pool},
-    recording::{Engine, Page, ROW_STEP, Recording, Span, Ticket},
+    recording::{Caps, Engine, Page, ROW_STEP, Recording, Span, Ticket},
 };
 pub use checkpoint::Checkpoint;
 pub use config::Config;
@@ -29,7 +30,7 @@ pub use inspect::{Described, Inspection};
 use kernels::Kernels;
 pub use queries::Queries;
 use scratch::Scratch;
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 pub use task::{HeadKind, Task};
 pub use variant::{Mlp, VARIANTS, Variant, kinds};
 use weights::Weights;
@@ -90,9 +91,9 @@ struct Opened {
 }
 
 impl Opened {
-    fn new(dir: &Path) -> Result<Self, Error> {
-        let config = Config::open(&dir.join("config.json"))?;
-        let checkpoint = Checkpoint::open(dir)?;
+    fn new(files: &Files) -> Result<Self, Error> {
+        let config = Config::open(files)?;
+        let checkpoint = Checkpoint::open(files)?;
         let (variant, prefix) = variant::detect(checkpoint.names()).map_err(Error::Model)?;
         let prefix = prefix.to_owned();
         let checkpoint = checkpoint.below(&prefix)?;
@@ -113,17 +114,17 @@ pub struct Choices {
 }
 
 impl Model {
-    /// Loads `config.json` and the weights of a directory.
+    /// Loads `config.json` and the weights.
     ///
     /// # Errors
     /// [`Error::Read`] and [`Error::Model`] for the files, [`Error::Gpu`] for the device.
     pub fn open(
-        dir: &Path,
+        files: impl Into<Files>,
         engine: Box<dyn Engine>,
         version: impl Into<Version>,
     ) -> Result<Self, Error> {
         let choices = Choices { task: Task::Encode, ..Choices::default() };
-        Self::open_with(dir, engine, version.into(), choices)
+        Self::open_with(files, engine, version.into(), choices)
     }
 
     /// As [`Model::open`], with choices.
@@ -131,12 +132,12 @@ impl Model {
     /// # Errors
     /// As [`Model::open`], and [`Error::Model`] if the checkpoint is not for the task.
     pub fn open_with(
-        dir: &Path,
+        files: impl Into<Files>,
         mut engine: Box<dyn Engine>,
         version: Version,
         Choices { numerics, plan, task }: Choices,
     ) -> Result<Self, Error> {
-        let Opened { config, checkpoint, variant, .. } = Opened::new(dir)?;
+        let Opened { config, checkpoint, variant, .. } = Opened::new(&files.into())?;
         let head = task.head(HeadKind::detect(checkpoint.names()))?;
         let plan = plan.unwrap_or_else(|| Plan::usual(version.tier, config.head_width()));
         let kernels = Kernels::new(&config, variant, version, numerics, plan)
@@ -157,6 +158,16 @@ impl Model {
     /// Which graph it is.
     pub fn variant(&self) -> &'static Variant {
         self.variant
+    }
+
+    /// Which kernels run, on matrices stored how.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// What its device allows.
+    pub fn caps(&self) -> &Caps {
+        self.engine.caps()
     }
 
     /// Tokens that one batch, hence one text, may have on this device: every activation must fit
@@ -187,7 +198,8 @@ impl Model {
     /// their tables.
     ///
     /// # Errors
-    /// [`Error::Gpu`] if the device fails, runs out of memory, or returns what is not finite.
+    /// [`Error::Gpu`] if the device fails, [`Error::Memory`] if it has no room, and
+    /// [`Error::NotFinite`] if it returns what is not.
     pub fn forward(&mut self, batch: &PackedBatch, output: Output) -> Result<Vec<f32>, Error> {
         self.submit(batch, output)?.wait()
     }
@@ -195,7 +207,7 @@ impl Model {
     /// As [`Model::forward`], without waiting for the result; others may be submitted meanwhile.
     ///
     /// # Errors
-    /// [`Error::Gpu`] if the device fails or runs out of memory.
+    /// [`Error::Gpu`] if the device fails, [`Error::Memory`] if it has no room.
     pub fn submit(&mut self, batch: &PackedBatch, output: Output) -> Result<Running, Error> {
         let recording = self.record(batch, output)?;
         let result = match output {
@@ -226,13 +238,17 @@ impl Model {
     /// What [`Model::forward`] runs.
     ///
     /// # Errors
-    /// [`Error::Gpu`] if the device has no memory for the batch.
+    /// [`Error::Memory`] if the device has no room for the batch.
     pub fn record(&mut self, batch: &PackedBatch, output: Output) -> Result<Recording, Error> {
         let dims = match output {
             Output::Tokens | Output::Projected => 0,
             Output::Vectors { dims, .. } => dims,
         };
-        self.scratch.fit(&mut *self.engine, &self.config, batch, dims)?;
+        let fitted = self.scratch.fit(&mut *self.engine, &self.config, batch, dims);
+        if let Err(error) = fitted {
+            self.scratch.release(&mut *self.engine)?;
+            return Err(error);
+        }
         let (k, w, s) = (&self.kernels, &self.weights, &self.scratch);
         let mut rec = Recording::within(self.engine.dispatch_flops());
         match self.variant.qk_norm {
@@ -302,7 +318,7 @@ impl Running {
     /// Waits for what [`Model::forward`] returns.
     ///
     /// # Errors
-    /// [`Error::Gpu`] if the device fails, or returns what is not finite.
+    /// [`Error::Gpu`] if the device fails, [`Error::NotFinite`] if it returns what is not.
     pub fn wait(self) -> Result<Vec<f32>, Error> {
         finite(self.ticket.wait()?, self.dtype)
     }
@@ -316,7 +332,7 @@ fn finite(values: Vec<f32>, dtype: Dtype) -> Result<Vec<f32>, Error> {
                 Dtype::F32 => "",
                 Dtype::F16 => "; f16 ends at 65504, f32 may do",
             };
-            Err(Error::Gpu(format!("the device returned {} at element {n}{hint}", values[n])))
+            Err(Error::NotFinite(format!("the device returned {} at element {n}{hint}", values[n])))
         }
     }
 }

@@ -1,9 +1,10 @@
 //! How a ColBERT checkpoint has its queries, as `artifact.metadata` says.
 
-use crate::error::Error;
+use crate::{error::Error, files::Files};
 use serde::Deserialize;
 use serde_json::Value;
-use std::{fs, path::Path};
+
+const FILE: &str = "artifact.metadata";
 
 /// ColBERT pads a query with masks, each of which gets a vector that looks for what the query may
 /// also mean (Khattab and Zaharia 2020, arXiv:2004.12832).
@@ -30,18 +31,17 @@ struct Settings {
 }
 
 impl Queries {
-    /// Reads the file of a model directory, if there is one.
+    /// Reads the file of a model, if there is one.
     ///
     /// # Errors
     /// [`Error::Read`] and [`Error::Model`] for the file.
-    pub fn open(dir: &Path) -> Result<Self, Error> {
-        let path = dir.join("artifact.metadata");
-        if !path.exists() {
+    pub fn open(files: &Files) -> Result<Self, Error> {
+        if !files.has(FILE) {
             return Ok(Self::default());
         }
-        let text = fs::read_to_string(&path)
-            .map_err(|source| Error::Read { path: path.clone(), source })?;
-        Self::parse(&text).map_err(|e| Error::Model(format!("`{}`: {e}", path.display())))
+        let path = files.path(FILE);
+        Self::parse(&files.text(FILE)?)
+            .map_err(|e| Error::Model(format!("`{}`: {e}", path.display())))
     }
 
     fn parse(text: &str) -> Result<Self, serde_json::Error> {

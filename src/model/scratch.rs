@@ -124,6 +124,15 @@ impl Scratch {
         engine.resize(&mut self.y, [batch.spans.len() as u32, dims].into())
     }
 
+    /// Gives everything back: a batch that does not fit leaves room for one that does.
+    pub(super) fn release(&self, engine: &mut dyn Engine) -> Result<(), Error> {
+        let Self { ids, type_ids, tiles, spans, norms, x, n, y, wide, .. } = *self;
+        let mut tensors = vec![ids, type_ids, tiles, spans, norms, x, n, y, wide];
+        tensors.extend(self.apart);
+        tensors.extend(self.extra.iter().flatten());
+        engine.release(&tensors)
+    }
+
     /// The slab that serves three purposes, one after the other.
     fn fit_wide(&mut self, engine: &mut dyn Engine, config: &Config, t: u32) -> Result<(), Error> {
         let Config { hidden: d, intermediate: f, .. } = *config;

@@ -74,6 +74,9 @@ pub trait Engine: Send {
     /// contents become undefined.
     fn reserve(&mut self, views: &[Tensor]) -> Result<(), Error>;
 
+    /// Gives back the room of some tensors' slots; their contents become undefined.
+    fn release(&mut self, tensors: &[Tensor]) -> Result<(), Error>;
+
     /// Gives a tensor a new shape, and room for it; its contents become undefined.
     fn resize(&mut self, tensor: &mut Tensor, shape: Shape) -> Result<(), Error> {
         *tensor = tensor.shaped(shape);
@@ -88,6 +91,17 @@ pub trait Engine: Send {
 
     /// Sets [`Engine::dispatch_flops`], as if on a device of that speed.
     fn limit_dispatches(&mut self, flops: f64);
+
+    /// Sets how long a result may take before the device counts as hung.
+    fn limit_wait(&mut self, patience: Duration) {
+        let _ = patience; // an engine that has its result when it returns
+    }
+
+    /// Takes orders to fail.
+    #[cfg(feature = "faults")]
+    fn inject(&mut self, faults: &super::Faults) {
+        let _ = faults; // an engine that does not
+    }
 
     /// Says which programs will be needed, so that they can be made ready meanwhile.  What is wrong
     /// with one is reported when it is used.

@@ -4,8 +4,12 @@
 //! CPU ([`crate::cpu::Engine`]), and can be printed, counted and compared in a test without either.
 
 mod engine;
+#[cfg(feature = "faults")]
+mod fault;
 
 pub use engine::{Caps, Engine, Span, Ticket};
+#[cfg(feature = "faults")]
+pub use fault::{Fault, Faults};
 use std::{fmt, ops::Range, sync::Arc};
 
 /// Sizes of a tensor, slowest dimension first; rank 1 or 2.

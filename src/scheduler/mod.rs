@@ -15,6 +15,7 @@
 //! A call whose [`Ticket`] is dropped leaves the queue.  If a batch fails, each call in it is run
 //! again on its own, so that it fails for its own faults only.
 
+mod queue;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use crate::{
     embedder::{Embedder, Forward, Work},
     error::Error,
 };
+pub use queue::{Pending, Queue};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, VecDeque},
@@ -63,13 +65,13 @@ pub struct Scheduler {
 
 struct Shared {
     embedder: Arc<Embedder>,
-    queue: Mutex<Queue>,
+    queue: Mutex<Waiting>,
     /// There is work, or no more will come.
     wake: Condvar,
 }
 
 #[derive(Default)]
-struct Queue {
+struct Waiting {
     /// By number, so in order of arrival.
     calls: BTreeMap<u64, Call>,
     next: u64,
@@ -204,7 +206,7 @@ impl Drop for Scheduler {
     }
 }
 
-impl Queue {
+impl Waiting {
     /// The next batch of at most `budget` tokens, or of one sequence.
     fn pick(&mut self, budget: usize) -> Vec<Member> {
         let waiting = |call: &Call| call.begun < call.order.len();
@@ -259,7 +261,7 @@ impl Queue {
 }
 
 impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, Waiting> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -19,8 +19,8 @@ fn work(embedder: &Embedder, lengths: &[usize]) -> Work {
 }
 
 /// A queue with calls of sequences so long, each short or not.
-fn queue(embedder: &Embedder, calls: &[(&[usize], bool)]) -> Queue {
-    let mut queue = Queue::default();
+fn queue(embedder: &Embedder, calls: &[(&[usize], bool)]) -> Waiting {
+    let mut queue = Waiting::default();
     for (number, &(lengths, short)) in calls.iter().enumerate() {
         let mut call = Call::new(work(embedder, lengths), short, Box::new(|_| ()));
         call.served = queue.clock;
@@ -30,7 +30,7 @@ fn queue(embedder: &Embedder, calls: &[(&[usize], bool)]) -> Queue {
 }
 
 /// Batches until there are no more: which sequences of which calls.
-fn batches(queue: &mut Queue, budget: usize) -> Vec<Vec<(u64, usize)>> {
+fn batches(queue: &mut Waiting, budget: usize) -> Vec<Vec<(u64, usize)>> {
     let batch = || {
         let batch = queue.pick(budget);
         (!batch.is_empty()).then(|| batch.iter().map(|m| (m.call, m.index)).collect())

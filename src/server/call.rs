@@ -5,7 +5,7 @@ use super::{
     refusal::{Dialect, Refusal},
     state::{Served, State},
 };
-use crate::{Embedded, Error, Prepared};
+use crate::{Embedded, Prepared};
 use axum::{
     body::{Body, Bytes, HttpBody},
     http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header},
@@ -271,7 +271,7 @@ impl Call {
         let done = receiver.await.map_err(|_| internal())?;
         match &done {
             Ok(_) => self.state.computed(true),
-            Err(Error::Gpu(_)) => self.state.computed(false),
+            Err(error) if error.is_of_device() => self.state.computed(false),
             Err(_) => {}
         }
         let done = done.map_err(Refusal::engine)?;

@@ -75,7 +75,7 @@ impl Refusal {
             Error::Input { .. } => Self::bad(message).about("input"),
             // Of what a model is, not of its files: those were read when it was opened.
             Error::Option(_) | Error::Model(_) => Self::bad(message),
-            Error::Gpu(_) => {
+            Error::Gpu(_) | Error::Memory(_) | Error::NotFinite(_) => {
                 tracing::error!("{message}");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, message).coded("backend")
             }

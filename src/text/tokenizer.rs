@@ -117,7 +117,15 @@ impl Tokenizer {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let bytes =
             std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        let bad = |e: &dyn std::fmt::Display| Error::Model(format!("`{}`: {e}", path.display()));
+        Self::parse(&bytes, path)
+    }
+
+    /// As [`Tokenizer::open`], of bytes that messages are to call by a name.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if it is not a tokenizer.
+    pub fn parse(bytes: &[u8], name: &Path) -> Result<Self, Error> {
+        let bad = |e: &dyn std::fmt::Display| Error::Model(format!("`{}`: {e}", name.display()));
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| bad(&e))?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| bad(&e))?;

@@ -79,6 +79,11 @@ pub fn plan(index: usize, key: &Key, how: Tune) -> Option<Plan> {
     found.inspect_err(failed).ok().map(|found| found.plan)
 }
 
+/// The plan that was found for an adapter, if one was.
+pub fn known(key: &Key) -> Option<Plan> {
+    store::load(key)
+}
+
 /// Searches and keeps what was found, whatever was known before.
 ///
 /// # Errors

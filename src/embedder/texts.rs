@@ -1,0 +1,167 @@
+//! Texts in, vectors out.
+
+use super::{Embedded, Embedder, Error, Vector, Wanted};
+use std::{ops::ControlFlow, sync::mpsc, thread};
+
+/// Texts that are tokenised while those before them are computed.
+const WINDOW: usize = 4096;
+
+/// How far a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Texts that are done.
+    pub done: usize,
+    /// Texts that were asked for.
+    pub total: usize,
+}
+
+impl Embedder {
+    /// Embeds texts, in order.
+    ///
+    /// Texts are tokenised on all cores, packed without padding into batches, and run longest
+    /// first; results come back in the order given.  What else is in a batch never changes a bit of
+    /// one on the same device with [`Options::deterministic`], and otherwise only its rounding.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] for a text over the limit, unless it is to be truncated;
+    /// [`Error::Option`] if there is no tokenizer; [`Error::Gpu`], [`Error::Memory`] or
+    /// [`Error::NotFinite`] if the device fails and nothing of [`Options::fallback`] helps.
+    ///
+    /// # Example
+    /// ```no_run
+    /// let embedder = jinabert::Embedder::open("models/jinabert-mini-en")?;
+    /// let vectors = embedder.embed(&["A blue cat", "A cat that is blue"])?;
+    /// println!("{:.3}", vectors[0].dot(&vectors[1]));
+    /// # Ok::<(), jinabert::Error>(())
+    /// ```
+    ///
+    /// [`Options::deterministic`]: crate::Options::deterministic
+    /// [`Options::fallback`]: crate::Options::fallback
+    pub fn embed<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Vector>, Error> {
+        Ok(self.embed_counted(texts)?.into_iter().map(|embedded| embedded.vector).collect())
+    }
+
+    /// As [`Embedder::embed`], with each text's length.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed`].
+    pub fn embed_counted<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Embedded>, Error> {
+        self.embed_watched(texts, self.wanted, |_| ControlFlow::Continue(()))
+    }
+
+    /// As [`Embedder::embed_counted`], as the call wants it; `watch` hears of it after every batch
+    /// and may end it there.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed`], and [`Error::Cancelled`] if `watch` breaks.
+    ///
+    /// # Example
+    /// ```no_run
+    /// # use std::{ops::ControlFlow, sync::atomic::{AtomicBool, Ordering}};
+    /// # let (texts, stop) = (vec!["A blue cat"], AtomicBool::new(false));
+    /// let embedder = jinabert::Embedder::open("models/jinabert-mini-en")?;
+    /// let embedded = embedder.embed_watched(&texts, embedder.wanted(), |progress| {
+    ///     eprintln!("{} of {}", progress.done, progress.total);
+    ///     match stop.load(Ordering::Relaxed) {
+    ///         true => ControlFlow::Break(()),
+    ///         false => ControlFlow::Continue(()),
+    ///     }
+    /// })?;
+    /// # Ok::<(), jinabert::Error>(())
+    /// ```
+    pub fn embed_watched<S: AsRef<str> + Sync>(
+        &self,
+        texts: &[S],
+        wanted: Wanted,
+        mut watch: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Vec<Embedded>, Error> {
+        let total = texts.len();
+        let mut embedded = Vec::with_capacity(total);
+        let mut window = |embedded: &mut Vec<Embedded>, tokenized: Result<Vec<_>, Error>| {
+            let before = embedded.len();
+            let tokenized = tokenized.map_err(|error| error.moved(|n| before + n))?;
+            let texts = tokenized.len();
+            let prepared = self.prepare_tokenized(tokenized, wanted)?;
+            let some = self.compute_watched(prepared, |sequences, of| {
+                let done = before + texts * sequences / of;
+                match watch(Progress { done, total }) {
+                    ControlFlow::Continue(()) => Ok(()),
+                    ControlFlow::Break(()) => Err(Error::Cancelled { done, total }),
+                }
+            })?;
+            embedded.extend(some);
+            Ok::<(), Error>(())
+        };
+        if total <= WINDOW {
+            window(&mut embedded, self.tokenize_as(texts, wanted))?;
+            return Ok(embedded);
+        }
+        thread::scope(|scope| {
+            let (sender, windows) = mpsc::sync_channel(1);
+            // Nobody receives after an error: then it ends, too.
+            let send = move |texts| sender.send(self.tokenize_as(texts, wanted)).is_ok();
+            let mut texts = texts.chunks(WINDOW);
+            scope.spawn(move || texts.all(send));
+            windows.into_iter().try_for_each(|tokenized| window(&mut embedded, tokenized))
+        })?;
+        Ok(embedded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Device;
+
+    fn embedder() -> Embedder {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-natural");
+        let options = Options { device: Device::Cpu, max_length: Some(20), ..Options::default() };
+        Embedder::open_with(dir, options).expect("a good fixture")
+    }
+
+    #[test]
+    fn windows_keep_the_order() {
+        let embedder = embedder();
+        let texts: Vec<String> = (0..2 * WINDOW + 3).map(|n| format!("a {}", n % 10)).collect();
+        let embedded = embedder.embed_counted(&texts).expect("short texts");
+        assert_eq!(embedded.len(), texts.len());
+        let ten = embedder.embed_counted(&texts[..10]).expect("short texts");
+        assert!((0..texts.len()).all(|n| embedded[n] == ten[n % 10]));
+    }
+
+    #[test]
+    fn who_watches_hears_of_every_text_and_may_end_it() {
+        let embedder = embedder();
+        let texts: Vec<String> = (0..WINDOW + 3).map(|n| format!("a {}", n % 10)).collect();
+        let mut heard = Vec::new();
+        let all = embedder.embed_watched(&texts, embedder.wanted(), |progress| {
+            heard.push(progress.done);
+            assert_eq!(progress.total, texts.len());
+            ControlFlow::Continue(())
+        });
+        assert_eq!(all.expect("short texts").len(), texts.len());
+        assert!(heard.is_sorted() && heard.last() == Some(&texts.len()), "{heard:?}");
+        let half = |progress: Progress| match progress.done > texts.len() / 2 {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        match embedder.embed_watched(&texts, embedder.wanted(), half) {
+            Err(Error::Cancelled { done, total }) => {
+                assert!((texts.len() / 2..total).contains(&done), "{done} of {total}");
+            }
+            other => panic!("{:?}", other.map(|embedded| embedded.len())),
+        }
+    }
+
+    #[test]
+    fn errors_name_the_text() {
+        let embedder = embedder();
+        let mut texts = vec!["a".to_owned(); 3 * WINDOW];
+        texts[WINDOW + 5] = "a ".repeat(100);
+        match embedder.embed_counted(&texts) {
+            Err(Error::TooLong { index, limit: 20, .. }) => assert_eq!(index, WINDOW + 5),
+            other => panic!("{:?}", other.map(|embedded| embedded.len())),
+        }
+        assert_eq!(embedder.embed(&texts[..3]).expect("short texts").len(), 3);
+    }
+}

@@ -1,0 +1,321 @@
+//! What a caller sees when a device fails, on every Vulkan driver of this machine: failures are
+//! ordered (feature `faults`), real where they can be.  `docs/failures.md` has them as a table.
+
+use jinabert::{
+    Device, Embedder, Error, Options, Queue, Task, Vector,
+    gpu::{self, Gpu, wgpu},
+    recording::{Fault, Faults},
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// Every adapter of the native APIs, with options for it and a handle for its failures.
+fn each(test: impl Fn(Options, Faults)) {
+    let adapters = gpu::native_adapters();
+    if std::env::var("JINABERT_REQUIRE").is_ok() {
+        assert!(adapters.len() > 1, "two drivers at least, but {adapters:?}");
+    }
+    for (index, adapter) in adapters.iter().enumerate() {
+        eprintln!("{adapter}");
+        let faults = Faults::default();
+        let device = Device::Index(index);
+        test(Options { device, faults: faults.clone(), ..Options::default() }, faults);
+    }
+}
+
+fn open(options: &Options) -> Embedder {
+    Embedder::open_with(fixture("tiny-natural"), options.clone()).expect("a good fixture")
+}
+
+fn texts(n: usize) -> Vec<String> {
+    (0..n).map(|n| format!("a {} is a {}", "cat ".repeat(n % 7), n)).collect()
+}
+
+/// As the CPU has them.
+fn expected(texts: &[String]) -> Vec<Vector> {
+    let options = Options { device: Device::Cpu, ..Options::default() };
+    open(&options).embed(texts).expect("short texts")
+}
+
+#[track_caller]
+fn assert_same(found: &[Vector], expected: &[Vector]) {
+    assert_eq!(found.len(), expected.len());
+    for (n, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let apart = found.iter().zip(expected.iter()).map(|(a, b)| (a - b).abs());
+        let apart = apart.fold(0.0, f32::max);
+        assert!(apart < 1e-5, "text {n} is {apart} apart");
+    }
+}
+
+#[test]
+fn a_lost_device_is_opened_anew() {
+    let (texts, small) = (texts(200), 100);
+    let expected = expected(&texts);
+    each(|options, faults| {
+        let embedder = open(&Options { batch_tokens: Some(small), ..options });
+        let first = embedder.device();
+        for run in [2, 9, 14] {
+            faults.order(run, Fault::Lost);
+        }
+        assert_same(&embedder.embed(&texts).expect("opened anew"), &expected);
+        assert_eq!(faults.happened(), [Fault::Lost; 3]);
+        assert_eq!(embedder.device(), first);
+        assert_same(&embedder.embed(&texts).expect("no failure"), &expected);
+    });
+}
+
+#[test]
+fn a_device_lost_under_many_threads_loses_no_call_and_doubles_none() {
+    let texts = texts(60);
+    let expected = expected(&texts);
+    each(|options, faults| {
+        let queue = Queue::new(open(&Options { batch_tokens: Some(64), ..options })).expect("room");
+        faults.order(2, Fault::Lost);
+        faults.order(6, Fault::Lost);
+        let answers = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for worker in 0..6 {
+                let (queue, texts, expected, answers) = (&queue, &texts, &expected, &answers);
+                scope.spawn(move || {
+                    for n in (worker..texts.len()).step_by(6) {
+                        let vectors = queue.embed(&texts[n..=n]).expect("short");
+                        assert_same(&vectors.wait().expect("opened anew"), &expected[n..=n]);
+                        answers.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(answers.into_inner(), texts.len());
+        assert_eq!(faults.happened(), [Fault::Lost; 2]);
+    });
+}
+
+#[test]
+fn a_device_lost_again_is_an_error_and_the_next_call_is_served() {
+    let texts = texts(3);
+    let expected = expected(&texts);
+    each(|options, faults| {
+        let embedder = open(&options);
+        faults.order(0, Fault::Lost);
+        faults.order(1, Fault::Lost);
+        let error = embedder.embed(&texts).expect_err("lost twice");
+        assert!(matches!(error, Error::Gpu(_)), "{error:?}");
+        assert!(error.to_string().contains("lost"), "{error}");
+        assert_same(&embedder.embed(&texts).expect("opened anew"), &expected);
+    });
+}
+
+#[test]
+fn the_cpu_takes_over_where_that_is_declared() {
+    let texts = texts(30);
+    let expected = expected(&texts);
+    each(|options, faults| {
+        let embedder = open(&Options { fallback: Some(true), ..options });
+        assert_eq!(embedder.kind(), "gpu");
+        faults.order(0, Fault::Lost);
+        faults.close(true);
+        assert_same(&embedder.embed(&texts).expect("the CPU"), &expected);
+        assert_eq!(embedder.kind(), "cpu");
+        let device = embedder.device();
+        assert!(device.starts_with("cpu") && device.contains("took over after"), "{device}");
+    });
+}
+
+#[test]
+fn without_it_a_device_that_cannot_be_opened_is_an_error() {
+    let texts = texts(3);
+    each(|options, faults| {
+        let embedder = open(&options);
+        faults.order(0, Fault::Lost);
+        faults.close(true);
+        for _ in 0..5 {
+            let error = embedder.embed(&texts).expect_err("closed");
+            assert!(matches!(error, Error::Gpu(_)), "{error:?}");
+        }
+        // Three times in a minute is all that is tried: opening takes longer than saying no.
+        faults.close(false);
+        assert!(embedder.embed(&texts).is_err());
+    });
+}
+
+#[test]
+fn a_device_that_hangs_is_left_to_itself() {
+    let texts = texts(5);
+    let expected = expected(&texts);
+    each(|options, faults| {
+        let embedder = open(&options);
+        embedder.embed(&texts).expect("no failure"); // compiled
+        drop(embedder);
+        let embedder = open(&Options { patience: Duration::from_secs(6), ..options });
+        faults.order(0, Fault::Hang(Duration::from_secs(10)));
+        let start = Instant::now();
+        assert_same(&embedder.embed(&texts).expect("opened anew"), &expected);
+        assert!(
+            start.elapsed() > Duration::from_secs(6),
+            "nothing hung: {:?} {}",
+            start.elapsed(),
+            embedder.device()
+        );
+    });
+}
+
+#[test]
+fn work_that_is_left_out_is_noticed_and_done_again() {
+    let texts = texts(30);
+    let expected = expected(&texts);
+    each(|options, faults| {
+        let embedder = open(&Options { batch_tokens: Some(64), ..options });
+        embedder.embed(&texts).expect("no failure");
+        faults.order(1, Fault::Stale);
+        assert_same(&embedder.embed(&texts).expect("done again"), &expected);
+        assert_eq!(faults.happened(), [Fault::Stale]);
+    });
+}
+
+#[test]
+fn what_is_not_finite_is_computed_by_plainer_kernels() {
+    let texts = texts(30);
+    let expected = expected(&texts);
+    each(|options, faults| {
+        let embedder = open(&Options { batch_tokens: Some(64), ..options.clone() });
+        faults.order(1, Fault::NotFinite);
+        assert_same(&embedder.embed(&texts).expect("a lower tier"), &expected);
+
+        // There as well: nothing is left, and the embedder is as it was.
+        let embedder = open(&options);
+        let again: Vec<_> = (0..2).collect();
+        again.iter().for_each(|&n| faults.order(n, Fault::NotFinite));
+        let error = embedder.embed(&texts).expect_err("twice");
+        assert!(matches!(error, Error::NotFinite(_)), "{error:?}");
+        assert_same(&embedder.embed(&texts).expect("no failure"), &expected);
+
+        // The CPU's own plainer kernels.
+        let embedder = open(&Options { device: Device::Cpu, ..options.clone() });
+        faults.order(0, Fault::NotFinite);
+        assert_same(&embedder.embed(&texts).expect("the twins"), &expected);
+    });
+}
+
+#[test]
+fn where_room_lacks_batches_are_halved() {
+    let texts = texts(64);
+    let expected = expected(&texts);
+    each(|options, faults| {
+        let embedder = open(&options);
+        embedder.embed(&texts[..1]).expect("no failure");
+        faults.limit_memory(Some(embedder.allocated_bytes() + 20_000));
+        let before = embedder.batch_tokens();
+        assert_same(&embedder.embed(&texts).expect("halved"), &expected);
+        assert!(faults.refused() > 0 && embedder.batch_tokens() < before);
+        // Smaller batches from now on, which fit.
+        let refused = faults.refused();
+        assert_same(&embedder.embed(&texts).expect("small enough"), &expected);
+        assert_eq!(faults.refused(), refused);
+
+        let long = ["a cat ".repeat(100)];
+        let error = embedder.embed(&long).expect_err("no room for one text");
+        assert!(matches!(error, Error::Memory(_)), "{error:?}");
+        assert_same(&embedder.embed(&texts).expect("as before"), &expected);
+        faults.limit_memory(None);
+        embedder.embed(&long).expect("room again");
+    });
+}
+
+#[test]
+fn a_model_too_large_for_the_device_goes_to_the_cpu_where_that_is_declared() {
+    let texts = texts(8);
+    let expected = expected(&texts);
+    each(|options, faults| {
+        faults.limit_memory(Some(50_000));
+        let opened = Embedder::open_with(fixture("tiny-natural"), options.clone());
+        let error = opened.map(|_| ()).expect_err("no room");
+        assert!(matches!(error, Error::Memory(_)), "{error:?}");
+        let embedder = open(&Options { fallback: Some(true), ..options });
+        assert_eq!(embedder.kind(), "cpu");
+        assert_same(&embedder.embed(&texts).expect("the CPU"), &expected);
+    });
+}
+
+#[test]
+fn other_tasks_recover_too() {
+    each(|options, faults| {
+        let options = Options { task: Task::FillMask, ..options };
+        let masked = "a [MASK] is a cat";
+        let fill = |embedder: &Embedder| embedder.fill_mask(masked, 3).expect("a mask");
+        let model = fixture("tiny-mlm");
+        let embedder = Embedder::open_with(&model, options.clone()).expect("a fixture");
+        let expected = fill(&embedder);
+        faults.order(0, Fault::Lost);
+        let found = fill(&embedder);
+        assert_eq!(faults.happened(), [Fault::Lost]);
+        assert_eq!(format!("{found:?}"), format!("{expected:?}"));
+    });
+}
+
+#[test]
+fn an_application_shares_its_device_and_keeps_its_callbacks() {
+    let texts = texts(40);
+    let expected = expected(&texts);
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::VULKAN));
+    for adapter in adapters {
+        let request = adapter.request_device(&wgpu::DeviceDescriptor::default());
+        let (device, queue) = pollster::block_on(request).expect("a device");
+        let lost = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&lost);
+        device.set_device_lost_callback(move |_, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let gpu = Gpu::shared(&adapter, &device, &queue).expect("WebGPU's defaults");
+        let options = Options { gpu: Some(gpu), ..Options::default() };
+        let embedder = open(&options);
+        assert_eq!(embedder.kind(), "gpu");
+        assert_same(&embedder.embed(&texts).expect("no failure"), &expected);
+        // A second model on it, and the application's own work between.
+        let other = open(&Options { fallback: Some(true), ..options });
+        let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: 64,
+            usage: wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        queue.write_buffer(&buffer, 0, &[1; 64]);
+        queue.submit([]);
+        assert_same(&other.embed(&texts).expect("no failure"), &expected);
+
+        device.destroy();
+        let error = embedder.embed(&texts).expect_err("the application's device is gone");
+        assert!(matches!(error, Error::Gpu(_)), "{error:?}");
+        assert_same(&other.embed(&texts).expect("the CPU"), &expected);
+        assert_eq!(other.kind(), "cpu");
+        let _ = device.poll(wgpu::PollType::Poll);
+        assert_eq!(lost.load(Ordering::Relaxed), 1, "its callback is its own");
+    }
+}
+
+#[test]
+fn a_device_of_less_than_the_defaults_is_refused() {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    for adapter in pollster::block_on(instance.enumerate_adapters(wgpu::Backends::VULKAN)) {
+        let request = adapter.request_device(&wgpu::DeviceDescriptor {
+            required_limits: wgpu::Limits::downlevel_webgl2_defaults(),
+            ..Default::default()
+        });
+        let (device, queue) = pollster::block_on(request).expect("a device");
+        match Gpu::shared(&adapter, &device, &queue) {
+            Err(Error::NoGpu { needs }) => assert!(needs.contains("needed"), "{needs}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
