@@ -8,8 +8,8 @@
 //! * where the device was lost, gave no answer or left work out, on the same device opened anew;
 //! * on the CPU, where [`Options::fallback`] allows that.
 //!
-//! What helped stays.  If nothing helps, the caller gets the last error, and the next call finds the
-//! embedder as this one did.
+//! What helped stays.  If nothing helps, the caller gets the last error, and the next call finds
+//! the embedder as this one did.
 
 use super::{
     Embedder, Error, Options,

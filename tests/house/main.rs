@@ -237,7 +237,7 @@ fn check_size(path: &str, text: &str) -> Vec<String> {
 }
 
 /// One error of each variant.
-fn errors() -> [Error; 10] {
+fn errors() -> [Error; 13] {
     [
         Error::Read { path: "x".into(), source: io::ErrorKind::NotFound.into() },
         Error::Model(String::new()),

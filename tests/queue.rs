@@ -1,0 +1,128 @@
+//! Calls of many threads and tasks: the same vectors as alone, cancelled when dropped; and models
+//! that an application has in memory.
+
+use jinabert::{Device, Embedder, Error, Files, Options, Queue};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    thread,
+    time::Duration,
+};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+fn options() -> Options {
+    Options { device: Device::Cpu, ..Options::default() }
+}
+
+fn queue() -> Queue {
+    let embedder = Embedder::open_with(fixture("tiny-natural"), options()).expect("a fixture");
+    Queue::new(embedder).expect("a thread")
+}
+
+/// Runs a future on this thread.
+fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    loop {
+        match std::pin::Pin::new(&mut future).poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+#[test]
+fn threads_and_tasks_get_what_a_call_alone_gets() {
+    let queue = queue();
+    let texts: Vec<String> = (0..48).map(|n| format!("a {} {n}", "cat ".repeat(n % 5))).collect();
+    // By the embedder itself, past the queue.
+    let alone = Embedder::embed(&queue, &texts).expect("short texts");
+    thread::scope(|scope| {
+        for worker in 0..8 {
+            let (queue, texts, alone) = (queue.clone(), &texts, &alone);
+            scope.spawn(move || {
+                for n in (worker..texts.len()).step_by(8) {
+                    let pending = queue.embed(&texts[n..=n]).expect("a short text");
+                    let vectors = match n % 2 {
+                        0 => pending.wait(),
+                        _ => block_on(pending),
+                    };
+                    assert_eq!(vectors.expect("a healthy device"), alone[n..=n], "text {n}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_dropped_call_is_cancelled_and_others_go_on() {
+    let queue = queue();
+    let long: Vec<String> = (0..3000).map(|n| "a cat ".repeat(20 + n % 9)).collect();
+    let dropped = queue.embed(&long).expect("short enough");
+    drop(dropped);
+    // Were it computed, these would wait for it for seconds.
+    let short = queue.embed(&["a cat"]).expect("short").wait_for(Duration::from_secs(60));
+    assert_eq!(short.expect("within the time").expect("a healthy device").len(), 1);
+}
+
+#[test]
+fn what_is_not_there_yet_can_be_waited_for_again() {
+    let queue = queue();
+    let texts: Vec<String> = (0..2000).map(|n| "a cat ".repeat(9 + n % 7)).collect();
+    let pending = queue.embed(&texts).expect("short enough");
+    let pending = pending.wait_for(Duration::ZERO).expect_err("nothing is that fast");
+    drop(queue); // accepted is accepted
+    assert_eq!(pending.wait().expect("a healthy device").len(), texts.len());
+}
+
+#[test]
+fn what_is_wrong_with_a_text_is_said_at_once() {
+    let embedder = Embedder::open_with(
+        fixture("tiny-natural"),
+        Options { max_length: Some(20), ..options() },
+    );
+    let queue = Queue::new(embedder.expect("a fixture")).expect("a thread");
+    let error = queue.embed(&["a", &"a ".repeat(50)]).map(|_| ()).expect_err("too long");
+    assert!(matches!(error, Error::TooLong { index: 1, limit: 20, .. }), "{error:?}");
+    assert!(queue.embed::<&str>(&[]).expect("no texts").wait().expect("nothing to do").is_empty());
+}
+
+#[test]
+fn a_model_in_memory_is_the_model_on_disk() {
+    let texts = ["a cat", "the cat is a cat"];
+    for name in ["tiny-natural", "tiny-sharded"] {
+        let dir = fixture(name);
+        let disk = Embedder::open_with(&dir, options()).expect("a fixture");
+        let files = fs::read_dir(&dir).expect("a directory").map(|entry| {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            (name, fs::read(path).expect("a file"))
+        });
+        let files = files.fold(Files::memory(), |files, (name, bytes)| files.with(name, bytes));
+        let memory = Embedder::open_with(files, options()).expect("the same files");
+        match disk.reads_texts() {
+            true => {
+                let [disk, memory] = [disk, memory].map(|e| e.embed(&texts).expect("short"));
+                assert_eq!(disk, memory);
+            }
+            false => {
+                let tokens = jinabert::batch::Tokens::new(vec![1, 2, 3]);
+                let [disk, memory] =
+                    [disk, memory].map(|e| e.embed_tokens(&[&tokens]).expect("known ids"));
+                assert_eq!(disk, memory);
+            }
+        }
+    }
+    let error = Embedder::open(Files::memory()).map(|_| ()).expect_err("no files");
+    assert_eq!(error.to_string(), "cannot read `config.json`: not among the files given");
+}
