@@ -86,6 +86,7 @@ pub(super) fn load(files: &Files, options: &Options, config: &Config) -> Result<
         None => options.device.open(options.tier, options.dtype)?,
     };
     opened.engine.limit_wait(options.patience);
+    opened.engine.limit_slice(options.slice);
     #[cfg(feature = "faults")]
     opened.engine.inject(&options.faults);
     let plan = plan(&opened, config, options);

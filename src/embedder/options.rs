@@ -23,6 +23,9 @@ pub struct Options {
     /// Whether the CPU takes over where the GPU fails and fails again; if `None`, where `device` is
     /// [`Device::Auto`] and there is no `gpu`.
     pub fallback: Option<bool>,
+    /// How long the GPU is kept at a time, by prediction, a tenth of a second at most.  A window
+    /// that is drawn on it meanwhile waits for up to three times that: 4 ms keep it moving.
+    pub slice: Duration,
     /// How long a result may take before the device counts as hung.
     pub patience: Duration,
     /// Failures to order.
@@ -72,6 +75,7 @@ impl Default for Options {
             device: Device::Auto,
             gpu: None,
             fallback: None,
+            slice: Duration::from_millis(100),
             patience: Duration::from_secs(60),
             #[cfg(feature = "faults")]
             faults: Default::default(),

@@ -341,6 +341,10 @@ impl crate::recording::Engine for Engine {
         self.pace().give(flops);
     }
 
+    fn limit_slice(&mut self, slice: Duration) {
+        self.pace().cut(slice);
+    }
+
     fn limit_wait(&mut self, patience: Duration) {
         self.gpu.progress.limit(patience);
     }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-/// What a submission takes, by prediction.
+/// What a submission takes, by prediction, unless the caller wants it shorter.
 const SUBMISSION: Duration = Duration::from_millis(100);
 
 /// Operations per second before anything was measured: half of what the slowest card that anybody
@@ -23,6 +23,8 @@ const LEAST: f64 = 1e9;
 pub(super) struct Pace {
     /// Operations per second.
     rate: f64,
+    /// What a submission may take.
+    slice: Duration,
     /// Operations at a time, where they are given.
     given: Option<f64>,
 }
@@ -30,7 +32,12 @@ pub(super) struct Pace {
 impl Pace {
     /// Of an unknown device.
     pub(super) fn new() -> Self {
-        Self { rate: RATE, given: None }
+        Self { rate: RATE, slice: SUBMISSION, given: None }
+    }
+
+    /// Submissions of so long at most, from now on.
+    pub(super) fn cut(&mut self, slice: Duration) {
+        self.slice = slice;
     }
 
     /// Operations at a time from now on, whatever the device does.
@@ -40,7 +47,7 @@ impl Pace {
 
     /// Operations that one submission or dispatch should hold at most.
     pub(super) fn most(&self) -> f64 {
-        self.given.unwrap_or(self.rate * SUBMISSION.as_secs_f64())
+        self.given.unwrap_or(self.rate * self.slice.min(SUBMISSION).as_secs_f64())
     }
 
     /// Takes note of a run, from its first submission until its result was there: since it may
@@ -66,6 +73,10 @@ mod tests {
         pace.learn(1e12, Duration::from_millis(100));
         assert_eq!(pace.most(), 1e12);
         pace.learn(1e10, Duration::from_secs(100));
+        assert_eq!(pace.most(), 1e9);
+        pace.cut(Duration::from_millis(4));
+        assert_eq!(pace.most(), 4e7);
+        pace.cut(Duration::from_secs(9)); // longer than any system would have it
         assert_eq!(pace.most(), 1e9);
         pace.give(5.0);
         assert_eq!(pace.most(), 5.0);

@@ -92,6 +92,11 @@ pub trait Engine: Send {
     /// Sets [`Engine::dispatch_flops`], as if on a device of that speed.
     fn limit_dispatches(&mut self, flops: f64);
 
+    /// Sets how long a submission may take, by prediction.
+    fn limit_slice(&mut self, slice: Duration) {
+        let _ = slice; // an engine whose work nobody waits beside
+    }
+
     /// Sets how long a result may take before the device counts as hung.
     fn limit_wait(&mut self, patience: Duration) {
         let _ = patience; // an engine that has its result when it returns
