@@ -294,10 +294,11 @@ impl Embedder {
     }
 }
 
-fn dimensions(asked: Option<usize>, hidden: usize) -> Result<usize, Error> {
+/// Components of a vector, of those that the model has.
+pub(crate) fn dimensions(asked: Option<usize>, hidden: usize) -> Result<usize, Error> {
     match asked {
         None => Ok(hidden),
         Some(n) if (1..=hidden).contains(&n) => Ok(n),
-        Some(n) => Err(Error::Option(format!("dimensions {n}: the model has 1 to {hidden}"))),
+        Some(n) => Err(Error::Option(format!("`dimensions` {n}: the model has 1 to {hidden}"))),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Serve, metrics, refusal::Refusal};
 use crate::{
-    Embedder, Error, OnLong, Options, Task, Wanted, batch::Tokens, kernels::Dtype,
+    Embedder, Error, OnLong, Options, Task, Wanted, batch::Tokens, embedder, kernels::Dtype,
     model::Inspection, scheduler::Scheduler,
 };
 use axum::http::StatusCode;
@@ -253,14 +253,9 @@ impl State {
         truncate: Option<bool>,
     ) -> Result<Wanted, Refusal> {
         let own = embedder.wanted();
-        let dimensions = match dimensions.filter(|n| *n > 0) {
-            None => own.dimensions,
-            Some(n) if n <= own.dimensions as u64 => n as usize,
-            Some(n) => {
-                let message = format!("`dimensions` {n}: the model has 1 to {}", own.dimensions);
-                return Err(Refusal::bad(message).about("dimensions"));
-            }
-        };
+        let asked = dimensions.filter(|n| *n > 0).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        let dimensions = embedder::dimensions(asked, own.dimensions)
+            .map_err(|error| Refusal::engine(error).about("dimensions"))?;
         let on_long = match truncate.unwrap_or(self.auto_truncate) {
             true => OnLong::Truncate,
             false => OnLong::Error,

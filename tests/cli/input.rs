@@ -97,8 +97,8 @@ fn options_that_contradict_the_model_are_refused() {
     let cases: &[(&[&str], i32, &[&str])] = &[
         (&["--max-length", "2"], 2, &["max length 2", "2 special tokens"]),
         (&["--max-length", "0"], 2, &["max length 0"]),
-        (&["--dimensions", "0"], 2, &["dimensions 0", "1 to 64"]),
-        (&["--dimensions", "65"], 2, &["dimensions 65", "1 to 64"]),
+        (&["--dimensions", "0"], 2, &["`dimensions` 0", "1 to 64"]),
+        (&["--dimensions", "65"], 2, &["`dimensions` 65", "1 to 64"]),
         (&["--batch-tokens", "0"], 2, &["batch of 0"]),
         (&["--device", "99"], 69, &["99"]),
         (&["--input", "no/such.txt"], 66, &["cannot read `no/such.txt`"]),
