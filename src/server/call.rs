@@ -11,13 +11,9 @@ use axum::{
     http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header},
 };
 use hyper::body::{Frame, SizeHint};
-use serde::{
-    Serialize,
-    de::{DeserializeOwned, IgnoredAny},
-};
-use serde_json::{error::Category, value::RawValue};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::error::Category;
 use std::{
-    collections::HashMap,
     convert::Infallible,
     future::poll_fn,
     mem,
@@ -207,20 +203,6 @@ impl Call {
         let places = Arc::new(Places { _request, bytes, left });
         let _leaving = Leaving(places.clone());
         Ok(Self { state, report, method, dialect, start, body, places, _leaving })
-    }
-
-    /// Whether `inputs` of the body is an object with this field.
-    pub fn holds(&self, field: &str) -> bool {
-        #[derive(serde::Deserialize)]
-        struct Inputs<'a> {
-            #[serde(borrow)]
-            inputs: &'a RawValue,
-        }
-        let inputs = serde_json::from_slice::<Inputs>(&self.body);
-        inputs.is_ok_and(|body| {
-            let fields = serde_json::from_str::<HashMap<String, IgnoredAny>>(body.inputs.get());
-            fields.is_ok_and(|fields| fields.contains_key(field))
-        })
     }
 
     /// In whose words errors are.

@@ -6,16 +6,19 @@ use super::{
     openai,
     refusal::{Dialect, Refusal},
     state::{Served, State},
-    wire::Input,
+    wire::{Input, InputVisitor},
 };
-use crate::{Embedded, End, Wanted, text::Tokenized};
+use crate::{Embedded, End, Prepared, Wanted, text::Tokenized};
 use axum::{
     body::Body,
     extract,
     http::{Request, Response, StatusCode},
 };
-use serde::{Deserialize, Serialize, Serializer};
-use std::sync::Arc;
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error as _, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+};
+use std::{fmt, sync::Arc};
 use utoipa::ToSchema;
 
 /// Which end of a text over the limit is dropped.
@@ -84,19 +87,50 @@ route!(embed, vectors, "embed", Tei, #[doc = "A vector for each text."],
         responses((status = 200, body = Vec<Vec<f32>>)))]);
 
 async fn vectors(call: &mut Call) -> Result<Vec<Vec<f32>>, Refusal> {
-    let (prepared, model, characters) = call
-        .prepare(|state, body| {
-            let request: EmbedRequest = parse(body)?;
-            let model = state.model(None, false)?;
-            let characters = request.inputs.characters();
-            let (tokenized, wanted) = request.read(state, &model)?;
-            let prepared = model.embedder().prepare_tokenized(tokenized, wanted);
-            Ok((prepared.map_err(Refusal::engine)?, model, characters))
-        })
-        .await?;
-    let embedded: Vec<Embedded> = call.compute(&model, prepared).await?;
-    call.report.embedded(&embedded, characters);
-    Ok(embedded.into_iter().map(|embedded| embedded.vector.into_inner()).collect())
+    let asked = call.prepare(|state, body| Asked::vectors(state, parse(body)?)).await?;
+    Ok(inner(asked.embed(call).await?))
+}
+
+fn inner(embedded: Vec<Embedded>) -> Vec<Vec<f32>> {
+    embedded.into_iter().map(|embedded| embedded.vector.into_inner()).collect()
+}
+
+/// What a request for vectors or cosines comes to.
+struct Asked {
+    prepared: Prepared<Vec<Embedded>>,
+    model: Arc<Served>,
+    characters: usize,
+}
+
+impl Asked {
+    fn vectors(state: &State, request: EmbedRequest) -> Result<Self, Refusal> {
+        let model = state.model(None, false)?;
+        let characters = request.inputs.characters();
+        let (tokenized, wanted) = request.read(state, &model)?;
+        let prepared = model.embedder().prepare_tokenized(tokenized, wanted);
+        Ok(Self { prepared: prepared.map_err(Refusal::engine)?, model, characters })
+    }
+
+    /// The source is the last of the vectors.
+    fn cosines(state: &State, request: SimilarityRequest) -> Result<Self, Refusal> {
+        let SimilarityRequest { inputs, parameters } = request;
+        let parameters = parameters.unwrap_or_default();
+        state.limits.batch("sentences", inputs.sentences.len())?;
+        let model = state.model(None, false)?;
+        let wanted = state.wanted(model.embedder(), None, Some(true), parameters.truncate)?;
+        let wanted = Direction::of(parameters.truncation_direction, wanted);
+        let mut texts = inputs.sentences;
+        texts.push(inputs.source_sentence);
+        let characters = texts.iter().map(|text| text.chars().count()).sum();
+        let prepared = model.embedder().prepare(&texts, wanted).map_err(Refusal::engine)?;
+        Ok(Self { prepared, model, characters })
+    }
+
+    async fn embed(self, call: &mut Call) -> Result<Vec<Embedded>, Refusal> {
+        let embedded = call.compute(&self.model, self.prepared).await?;
+        call.report.embedded(&embedded, self.characters);
+        Ok(embedded)
+    }
 }
 
 route!(embed_all, token_vectors, "embed_all", Tei, #[doc = "The last hidden state of every token."],
@@ -182,25 +216,89 @@ route!(similarity, cosines, "similarity", Tei, #[doc = "The cosine of one text w
         responses((status = 200, body = Vec<f32>)))]);
 
 async fn cosines(call: &mut Call) -> Result<Vec<f32>, Refusal> {
-    let (prepared, model, characters) = call
-        .prepare(|state, body| {
-            let SimilarityRequest { inputs, parameters } = parse(body)?;
-            let parameters = parameters.unwrap_or_default();
-            state.limits.batch("sentences", inputs.sentences.len())?;
-            let model = state.model(None, false)?;
-            let wanted = state.wanted(model.embedder(), None, Some(true), parameters.truncate)?;
-            let wanted = Direction::of(parameters.truncation_direction, wanted);
-            let mut texts = inputs.sentences;
-            texts.push(inputs.source_sentence);
-            let characters = texts.iter().map(|text| text.chars().count()).sum();
-            let prepared = model.embedder().prepare(&texts, wanted).map_err(Refusal::engine)?;
-            Ok((prepared, model, characters))
-        })
-        .await?;
-    let mut embedded: Vec<Embedded> = call.compute(&model, prepared).await?;
-    call.report.embedded(&embedded, characters);
+    let asked = call.prepare(|state, body| Asked::cosines(state, parse(body)?)).await?;
+    with_last(asked.embed(call).await?)
+}
+
+/// Cosines of the last vector with all others.
+fn with_last(mut embedded: Vec<Embedded>) -> Result<Vec<f32>, Refusal> {
     let source = embedded.pop().ok_or_else(|| Refusal::empty("sentences"))?;
     Ok(embedded.iter().map(|sentence| sentence.vector.dot(&source.vector)).collect())
+}
+
+/// A request at `/`: one for vectors, or, if its inputs are an object with sentences, for cosines.
+#[derive(Debug, Deserialize)]
+struct RootRequest {
+    inputs: RootInputs,
+    #[serde(default)]
+    truncate: Option<bool>,
+    #[serde(default)]
+    truncation_direction: Option<Direction>,
+    #[serde(default)]
+    normalize: Option<bool>,
+    #[serde(default)]
+    dimensions: Option<u64>,
+    #[serde(default)]
+    prompt_name: Option<String>,
+    #[serde(default)]
+    parameters: Option<SimilarityParameters>,
+}
+
+#[derive(Debug)]
+enum RootInputs {
+    Embed(Input),
+    Compare(SimilarityInputs),
+}
+
+struct RootVisitor;
+
+impl<'de> Visitor<'de> for RootVisitor {
+    type Value = RootInputs;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("texts, token ids, or an object with `source_sentence` and `sentences`")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RootInputs, E> {
+        InputVisitor.visit_str(text).map(RootInputs::Embed)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<RootInputs, A::Error> {
+        InputVisitor.visit_seq(list).map(RootInputs::Embed)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RootInputs, A::Error> {
+        #[derive(Deserialize)]
+        struct Object {
+            text: Option<String>,
+            source_sentence: Option<String>,
+            sentences: Option<Vec<String>>,
+        }
+        let object = Object::deserialize(MapAccessDeserializer::new(map))?;
+        match (object.source_sentence, object.text) {
+            (Some(source_sentence), _) => {
+                let missing = || A::Error::missing_field("sentences");
+                let sentences = object.sentences.ok_or_else(missing)?;
+                Ok(RootInputs::Compare(SimilarityInputs { source_sentence, sentences }))
+            }
+            (None, Some(text)) => Ok(RootInputs::Embed(Input::Texts(vec![text]))),
+            (None, None) => Err(A::Error::custom("an object without `text` or `source_sentence`")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RootInputs {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(RootVisitor)
+    }
+}
+
+/// Vectors or cosines.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum RootAnswer {
+    Vectors(Vec<Vec<f32>>),
+    Cosines(Vec<f32>),
 }
 
 /// What `/` is asked by `huggingface_hub`: vectors, or, of an object, cosines.
@@ -209,14 +307,41 @@ pub async fn embed_or_similarity(
     request: Request<Body>,
 ) -> Response<Body> {
     match Call::begin(state, "embed", Dialect::Tei, request).await {
-        Ok(mut call) if call.holds("source_sentence") => {
-            let result = cosines(&mut call).await;
-            call.end(result).await
-        }
         Ok(mut call) => {
-            let result = vectors(&mut call).await;
+            let result = either(&mut call).await;
             call.end(result).await
         }
         Err(refused) => *refused,
     }
+}
+
+async fn either(call: &mut Call) -> Result<RootAnswer, Refusal> {
+    let (asked, compared) = call
+        .prepare(|state, body| {
+            let request: RootRequest = parse(body)?;
+            let parameters = request.parameters;
+            match request.inputs {
+                RootInputs::Compare(inputs) => {
+                    let request = SimilarityRequest { inputs, parameters };
+                    Ok((Asked::cosines(state, request)?, true))
+                }
+                RootInputs::Embed(inputs) => {
+                    let request = EmbedRequest {
+                        inputs,
+                        truncate: request.truncate,
+                        truncation_direction: request.truncation_direction,
+                        normalize: request.normalize,
+                        dimensions: request.dimensions,
+                        prompt_name: request.prompt_name,
+                    };
+                    Ok((Asked::vectors(state, request)?, false))
+                }
+            }
+        })
+        .await?;
+    let embedded = asked.embed(call).await?;
+    Ok(match compared {
+        true => RootAnswer::Cosines(with_last(embedded)?),
+        false => RootAnswer::Vectors(inner(embedded)),
+    })
 }

@@ -104,7 +104,8 @@ impl<'de> Deserialize<'de> for Item {
     }
 }
 
-struct InputVisitor;
+/// Reads an [`Input`].
+pub struct InputVisitor;
 
 impl<'de> Visitor<'de> for InputVisitor {
     type Value = Input;
