@@ -210,6 +210,11 @@ impl Embedder {
         &self.config
     }
 
+    /// Classes that its classifier has; 0 without one.
+    pub fn classes(&self) -> usize {
+        self.head.labels()
+    }
+
     /// Which graph the model is.
     pub fn variant(&self) -> &'static Variant {
         self.variant

@@ -137,7 +137,7 @@ impl Embedder {
         wanted: Wanted,
     ) -> Result<Prepared<Vec<Score>>, Error> {
         self.opened_for(Task::Rerank)?;
-        let labels = self.head.labels();
+        let labels = self.classes();
         if labels != 1 {
             return Err(Error::Model(format!(
                 "a classifier of {labels} labels gives no one score; a reranker has 1"

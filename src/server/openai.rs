@@ -3,7 +3,7 @@
 use super::{
     call::{Call, parse, route},
     refusal::{Dialect, Refusal},
-    state::{Served, State},
+    state::{Kind, Served, State, Use},
     wire::{EmbeddingsAnswer, EmbeddingsItem, EmbeddingsRequest, Input, Usage},
 };
 use crate::{
@@ -41,7 +41,7 @@ async fn embed(call: &mut Call) -> Result<EmbeddingsAnswer, Refusal> {
         .prepare(|state, body| {
             let request: EmbeddingsRequest = parse(body)?;
             let encoding = request.encoding()?;
-            let model = state.model(request.model.as_deref(), false)?;
+            let model = state.model(request.model.as_deref(), Use::Embed)?;
             let characters = request.input.characters();
             // Written where they are made: off the threads that serve others, if they are many.
             let prepared = prepare(state, &model, request)?.map(move |vectors| {
@@ -180,7 +180,9 @@ pub struct ModelItem {
     owned_by: &'static str,
     /// Longest text in tokens.
     max_length: usize,
-    /// Components of a vector; none of a reranker.
+    /// What it is for.
+    model_type: Kind,
+    /// Components of a vector, if it makes any.
     dimensions: Option<usize>,
 }
 
@@ -204,7 +206,8 @@ fn item(state: &State, model: &Served) -> ModelItem {
         created: state.created,
         owned_by: "jinabert",
         max_length: embedder.max_length(),
-        dimensions: (!model.ranks()).then(|| embedder.dim()),
+        model_type: model.kind(),
+        dimensions: (model.kind() == Kind::Embedding).then(|| embedder.dim()),
     }
 }
 

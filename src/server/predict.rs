@@ -3,6 +3,7 @@
 use super::{
     call::{Call, parse, route},
     refusal::Refusal,
+    state::Use,
     tei::Direction,
     wire::room,
 };
@@ -146,7 +147,7 @@ async fn classes(call: &mut Call) -> Result<Predictions, Refusal> {
             let request: PredictRequest = parse(body)?;
             let Inputs { one, sequences } = request.inputs;
             state.limits.batch("inputs", sequences.len())?;
-            let model = state.model(None, true)?;
+            let model = state.model(None, Use::Classify)?;
             let embedder = model.embedder();
             let wanted = state.wanted(embedder, None, None, request.truncate)?;
             let wanted = Direction::of(request.truncation_direction, wanted);

@@ -5,7 +5,7 @@
 use super::{
     call::{Call, parse},
     refusal::{Dialect, Refusal},
-    state::{Served, State},
+    state::{Served, State, Use},
     tei::Direction,
     wire::{Document, Usage},
 };
@@ -214,7 +214,7 @@ impl Ranking {
         if top_n == Some(0) {
             return Err(Refusal::bad("`top_n` 0: from 1 on").about("top_n"));
         }
-        let model = state.model(model.as_deref(), true)?;
+        let model = state.model(model.as_deref(), Use::Rank)?;
         let embedder = model.embedder();
         let wanted = state.wanted(embedder, None, None, request.truncate)?;
         let wanted = Direction::of(request.truncation_direction, wanted);

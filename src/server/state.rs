@@ -6,6 +6,7 @@ use crate::{
     model::Inspection, scheduler::Scheduler,
 };
 use axum::http::StatusCode;
+use serde::Serialize;
 use std::{
     path::PathBuf,
     sync::{
@@ -16,6 +17,7 @@ use std::{
 };
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
+use utoipa::ToSchema;
 
 /// A model to be served.
 #[derive(Clone, Debug)]
@@ -73,9 +75,65 @@ impl Served {
         self.scheduler.embedder()
     }
 
-    /// Whether it scores pairs instead of making vectors.
-    pub fn ranks(&self) -> bool {
-        self.embedder().task() == Task::Rerank
+    /// What it is for.
+    pub fn kind(&self) -> Kind {
+        match (self.embedder().task(), self.embedder().classes()) {
+            (Task::Rerank, 1) => Kind::Reranker,
+            (Task::Rerank, _) => Kind::Classifier,
+            _ => Kind::Embedding,
+        }
+    }
+}
+
+/// What a model is for, by text-embeddings-inference's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Vectors of texts.
+    Embedding,
+    /// One number for a pair of texts.
+    Reranker,
+    /// A number for each of several classes.
+    Classifier,
+}
+
+/// What a route does with a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Vectors.
+    Embed,
+    /// An order of texts.
+    Rank,
+    /// Classes: a reranker has one.
+    Classify,
+}
+
+impl Use {
+    /// Whether a model can be used so.
+    fn fits(self, kind: Kind) -> bool {
+        match self {
+            Self::Embed => kind == Kind::Embedding,
+            Self::Rank => kind == Kind::Reranker,
+            Self::Classify => kind != Kind::Embedding,
+        }
+    }
+
+    /// Why there is no model for it among these.
+    fn lacking(self, models: &[Arc<Served>]) -> String {
+        let classifier = models.iter().find(|model| model.kind() == Kind::Classifier);
+        match (self, classifier) {
+            (Self::Embed, _) => {
+                "only rerankers and classifiers are served here, they make no embeddings".to_owned()
+            }
+            (Self::Rank, Some(model)) => {
+                let (name, labels) = (&model.name, model.embedder().classes());
+                format!(
+                    "no reranker is served here: `{name}` is a classifier of {labels} labels, for \
+                     /predict"
+                )
+            }
+            _ => "no reranker is served here; `jinabert serve --model` takes one".to_owned(),
+        }
     }
 }
 
@@ -197,15 +255,11 @@ impl State {
     /// One that is the only one for the task is meant by every name: clients send the names that
     /// they know.  Among several the name decides, in any case, with or without its owner; no name,
     /// or one of OpenAI's, means the first.
-    pub fn model(&self, name: Option<&str>, ranks: bool) -> Result<Arc<Served>, Refusal> {
+    pub fn model(&self, name: Option<&str>, purpose: Use) -> Result<Arc<Served>, Refusal> {
         let models = self.models()?;
-        let fit: Vec<_> = models.iter().filter(|model| model.ranks() == ranks).collect();
+        let fit: Vec<_> = models.iter().filter(|model| purpose.fits(model.kind())).collect();
         let Some(&first) = fit.first() else {
-            let message = match ranks {
-                true => "no reranker is served here; `jinabert serve --model` takes one",
-                false => "only rerankers are served here, they make no embeddings",
-            };
-            return Err(Refusal::new(StatusCode::NOT_FOUND, message)
+            return Err(Refusal::new(StatusCode::NOT_FOUND, purpose.lacking(models))
                 .about("model")
                 .coded("model_not_found"));
         };

@@ -1,6 +1,9 @@
 //! What is served, whether it is ready, and what was counted.
 
-use super::{refusal::Dialect, state::State};
+use super::{
+    refusal::Dialect,
+    state::{Kind, State},
+};
 use axum::{
     Json,
     body::Body,
@@ -20,14 +23,14 @@ pub async fn info(extract::State(state): extract::State<Arc<State>>) -> Response
     };
     let embedder = model.embedder();
     let labels = &embedder.config().labels;
-    let kind = match (model.ranks(), labels.len()) {
-        (false, _) => json!({ "embedding": { "pooling": "mean" } }),
-        (true, n) => {
+    let kind = match model.kind() {
+        Kind::Embedding => json!({ "embedding": { "pooling": "mean" } }),
+        kind => {
             let ids: serde_json::Map<_, _> =
                 labels.iter().enumerate().map(|(n, name)| (n.to_string(), json!(name))).collect();
             let names: serde_json::Map<_, _> =
                 labels.iter().enumerate().map(|(n, name)| (name.clone(), json!(n))).collect();
-            let kind = if n > 1 { "classifier" } else { "reranker" };
+            let kind = if kind == Kind::Classifier { "classifier" } else { "reranker" };
             json!({ kind: { "id2label": ids, "label2id": names } })
         }
     };

@@ -5,7 +5,7 @@ use super::{
     call::{Call, parse, route},
     openai,
     refusal::{Dialect, Refusal},
-    state::{Served, State},
+    state::{Served, State, Use},
     wire::{Input, InputVisitor},
 };
 use crate::{Embedded, End, Prepared, Wanted, text::Tokenized};
@@ -104,7 +104,7 @@ struct Asked {
 
 impl Asked {
     fn vectors(state: &State, request: EmbedRequest) -> Result<Self, Refusal> {
-        let model = state.model(None, false)?;
+        let model = state.model(None, Use::Embed)?;
         let characters = request.inputs.characters();
         let (tokenized, wanted) = request.read(state, &model)?;
         let prepared = model.embedder().prepare_tokenized(tokenized, wanted);
@@ -116,7 +116,7 @@ impl Asked {
         let SimilarityRequest { inputs, parameters } = request;
         let parameters = parameters.unwrap_or_default();
         state.limits.batch("sentences", inputs.sentences.len())?;
-        let model = state.model(None, false)?;
+        let model = state.model(None, Use::Embed)?;
         let wanted = state.wanted(model.embedder(), None, Some(true), parameters.truncate)?;
         let wanted = Direction::of(parameters.truncation_direction, wanted);
         let mut texts = inputs.sentences;
@@ -141,7 +141,7 @@ async fn token_vectors(call: &mut Call) -> Result<Vec<Rows>, Refusal> {
     let (prepared, model, characters, lengths) = call
         .prepare(|state, body| {
             let request: EmbedRequest = parse(body)?;
-            let model = state.model(None, false)?;
+            let model = state.model(None, Use::Embed)?;
             let characters = request.inputs.characters();
             let (tokenized, wanted) = request.read(state, &model)?;
             let lengths: Vec<_> = tokenized.iter().map(Tokenized::lengths).collect();

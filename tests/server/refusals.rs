@@ -131,6 +131,9 @@ fn a_reranker_alone_makes_no_embeddings() {
     let server = Server::start(&["--model", &fixture("tiny-reranker-bpe")]);
     check(&server, "/v1/embeddings", br#"{"input": "a"}"#, 404, "rerankers");
     check(&server, "/embed", br#"{"inputs": "a"}"#, 404, "rerankers");
+    let server = Server::start(&["--model", &fixture("tiny-reranker-wordpiece")]);
+    let body = br#"{"query": "a", "documents": ["b"]}"#;
+    check(&server, "/v1/rerank", body, 404, "a classifier of 3 labels");
 }
 
 #[test]
