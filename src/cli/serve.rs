@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Error, Options,
-    server::{self, Limits, ModelSource},
+    server::{self, Limits, ModelSource, Pace},
 };
 use std::net::{SocketAddr, ToSocketAddrs};
 
@@ -63,6 +63,7 @@ pub fn run(args: Serve, quiet: bool) -> Result<(), Failure> {
             payloads: PAYLOADS.max(2 * args.payload_limit as usize),
             connections: args.max_connections as usize,
             answer: ANSWER,
+            pace: Pace::default(),
         },
         auto_truncate: args.auto_truncate,
         trust_ids: args.trust_token_ids,

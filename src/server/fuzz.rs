@@ -15,9 +15,9 @@ use std::sync::{Arc, OnceLock};
 use tokio::runtime::Runtime;
 use tower_service::Service;
 
-const KEY: &str = "key";
+pub(super) const KEY: &str = "key";
 
-fn serve() -> Serve {
+pub(super) fn serve() -> Serve {
     let model = |name: &str| super::ModelSource {
         name: name.to_owned(),
         dir: format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR")).into(),
@@ -40,6 +40,7 @@ fn serve() -> Serve {
             payloads: 1 << 20,
             connections: 8,
             answer: 1 << 16,
+            pace: super::Pace::default(),
         },
         auto_truncate: true,
         trust_ids: false,

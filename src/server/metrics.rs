@@ -56,6 +56,7 @@ impl Metrics {
         counter!("te_embed_count").absolute(0);
         counter!("te_embed_success").absolute(0);
         counter!("jinabert_truncated_inputs").absolute(0);
+        counter!("jinabert_answers_not_taken").absolute(0);
         gauge!("te_queue_size").set(0.0);
         Ok(Self(handle))
     }
@@ -80,6 +81,10 @@ fn describe() {
     describe_counter!("te_embed_count", "Inputs");
     describe_counter!("te_embed_success", "Inputs that were answered");
     describe_counter!("jinabert_truncated_inputs", "Inputs that were cut at the limit");
+    describe_counter!(
+        "jinabert_answers_not_taken",
+        "Connections that were closed because an answer was taken too slowly"
+    );
     describe_gauge!("te_queue_size", "Requests that wait or are computed");
     describe_histogram!("te_request_duration", "Seconds from a request to its answer");
     describe_histogram!("te_request_tokenization_duration", "Seconds to read and tokenise it");
@@ -128,6 +133,11 @@ pub fn failed(status: u16) {
         _ => "validation",
     };
     counter!("te_request_failure", "err" => error).increment(1);
+}
+
+/// A client took its answer too slowly.
+pub fn not_taken() {
+    counter!("jinabert_answers_not_taken").increment(1);
 }
 
 /// Requests under way.

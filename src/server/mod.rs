@@ -10,6 +10,7 @@ mod fuzz;
 mod listen;
 mod metrics;
 mod openai;
+mod pace;
 mod page;
 mod predict;
 mod refusal;
@@ -23,9 +24,10 @@ mod wire;
 
 use crate::{Error, Options};
 use axum::http::HeaderValue;
+pub use pace::Pace;
 pub use state::{Limits, ModelSource};
 use std::{io, net::SocketAddr, num::NonZero, sync::Arc, thread, time::Duration};
-use tokio::{net::TcpListener, runtime, signal, sync::oneshot, task, time};
+use tokio::{runtime, signal, sync::oneshot, task, time};
 
 /// What is served, to whom, and how.
 #[derive(Clone, Debug)]
@@ -87,7 +89,7 @@ pub fn serve(serve: Serve, ready: impl FnOnce(SocketAddr) + Send) -> Result<(), 
         .build()
         .map_err(|e| Failure::Start(e.to_string()))?;
     runtime.block_on(async {
-        let listener = TcpListener::bind(&serve.addresses[..]).await.map_err(|source| {
+        let listener = listen::bind(&serve.addresses).map_err(|source| {
             let address = serve.addresses.first().map_or_else(String::new, ToString::to_string);
             Failure::Listen { address, source }
         })?;

@@ -1,6 +1,6 @@
 //! What the server holds: models, limits, keys.
 
-use super::{Serve, metrics, refusal::Refusal};
+use super::{Pace, Serve, metrics, refusal::Refusal};
 use crate::{
     Embedder, Error, OnLong, Options, Task, Wanted, batch::Tokens, embedder, kernels::Dtype,
     model::Inspection, scheduler::Scheduler,
@@ -43,6 +43,8 @@ pub struct Limits {
     pub connections: usize,
     /// Numbers in one answer that has them for every token.
     pub answer: usize,
+    /// How slowly an answer may be taken.
+    pub pace: Pace,
 }
 
 impl Limits {

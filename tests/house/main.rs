@@ -94,7 +94,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("src/model/checkpoint.rs", &["safetensors"]),
     ("src/reference/geglu.rs", &["libm"]),
     ("src/server/", &["axum", "base64", "hyper", "hyper_util", "metrics", "serde_json", "subtle"]),
-    ("src/server/", &["metrics_exporter_prometheus", "tokio", "tokio_io_timeout"]),
+    ("src/server/", &["metrics_exporter_prometheus", "tokio"]),
     ("src/server/routes.rs", &["opentelemetry", "opentelemetry_http", "tracing_opentelemetry"]),
     ("src/server/", &["tower_http", "utoipa", "utoipa_swagger_ui"]),
     ("src/text/chunk.rs", &["unicode_segmentation"]),
