@@ -77,9 +77,34 @@ struct Waiting {
     next: u64,
     /// Tokens that a long call has had which was always there and never more than its share.
     clock: usize,
+    /// How fast the last batches were.
+    speed: Speed,
     /// Whether the last batch was of short calls.
     short_last: bool,
     closing: bool,
+}
+
+/// Tokens and seconds of batches, of which the last ten or so count.
+#[derive(Clone, Copy, Debug, Default)]
+struct Speed {
+    tokens: f64,
+    seconds: f64,
+}
+
+impl Speed {
+    /// A batch of so many tokens took so long.
+    fn add(&mut self, tokens: usize, took: Duration) {
+        const KEPT: f64 = 0.9;
+        self.tokens = self.tokens * KEPT + tokens as f64;
+        self.seconds = self.seconds * KEPT + took.as_secs_f64();
+    }
+
+    /// How long so many tokens take; no time before the first batch.
+    fn time(&self, tokens: usize) -> Duration {
+        // Not a number before the first batch.
+        let seconds = tokens as f64 * (self.seconds / self.tokens);
+        Duration::try_from_secs_f64(seconds).unwrap_or_default()
+    }
 }
 
 struct Call {
@@ -94,6 +119,8 @@ struct Call {
     rows: Vec<Vec<f32>>,
     /// Sequences without rows.
     missing: usize,
+    /// Tokens of those.
+    left: usize,
     arrived: Instant,
     started: Option<Instant>,
     reply: Reply,
@@ -107,6 +134,7 @@ impl Call {
         Self {
             rows: vec![Vec::new(); order.len()],
             missing: order.len(),
+            left: work.tokens(),
             order,
             work: Arc::new(work),
             begun: 0,
@@ -188,6 +216,11 @@ impl Scheduler {
         Ticket { shared: self.shared.clone(), call: number }
     }
 
+    /// How long it takes to compute all that is there, at the speed of the last batches.
+    pub fn backlog(&self) -> Duration {
+        self.shared.queue().backlog()
+    }
+
     /// Calls that wait or are computed.
     pub fn calls(&self) -> usize {
         self.shared.queue().calls.len()
@@ -207,6 +240,10 @@ impl Drop for Scheduler {
 }
 
 impl Waiting {
+    fn backlog(&self) -> Duration {
+        self.speed.time(self.calls.values().map(|call| call.left).sum())
+    }
+
     /// The next batch of at most `budget` tokens, or of one sequence.
     fn pick(&mut self, budget: usize) -> Vec<Member> {
         let waiting = |call: &Call| call.begun < call.order.len();
@@ -248,6 +285,7 @@ impl Waiting {
             let Some(call) = self.calls.get_mut(&member.call) else { continue };
             call.rows[member.index] = rows;
             call.missing -= 1;
+            call.left -= member.forward().tokens();
             if call.missing == 0
                 && let Some(call) = self.calls.remove(&member.call)
             {
@@ -268,21 +306,28 @@ impl Shared {
     /// The thread.
     fn serve(&self, observe: impl Fn(Batch)) {
         let mut under_way = VecDeque::new();
+        let mut free = Instant::now();
         loop {
             while under_way.len() < self.embedder.ahead() {
                 let Some(batch) = self.next(under_way.is_empty()) else { break };
                 let sequences = batch.len();
                 let tokens = batch.iter().map(|member| member.forward().tokens()).sum();
                 quietly(|| observe(Batch { sequences, tokens }));
+                let begun = Instant::now();
                 let submitted = self.guarded(|| {
                     let forwards: Vec<&Forward> = batch.iter().map(Member::forward).collect();
                     self.embedder.submit(&forwards, batch[0].work.output())
                 });
-                under_way.push_back((batch, submitted));
+                under_way.push_back((batch, submitted, tokens, begun));
             }
-            let Some((batch, submitted)) = under_way.pop_front() else { return };
+            let Some((batch, submitted, tokens, begun)) = under_way.pop_front() else { return };
             match submitted.and_then(|submitted| self.guarded(|| submitted.wait())) {
-                Ok(rows) => self.answer(&batch, rows),
+                Ok(rows) => {
+                    // It began when it was handed over, or when the one before it was done.
+                    self.queue().speed.add(tokens, begun.max(free).elapsed());
+                    free = Instant::now();
+                    self.answer(&batch, rows);
+                }
                 Err(error) => self.apart(batch, error),
             }
         }

@@ -194,9 +194,10 @@ impl Call {
             .unwrap_or_else(|_| Err(slow("the body takes", PATIENCE)))?;
         let _request = state.requests.clone().try_acquire_owned().map_err(|_| {
             let limit = state.limits.concurrent_requests;
-            Refusal::overloaded(format!(
+            let message = format!(
                 "{limit} requests are under way, as many as may be (--max-concurrent-requests)"
-            ))
+            );
+            Refusal::overloaded(message, state.retry_after())
         })?;
         let report = Report::default();
         let (bytes, left) = (Mutex::new(Some(bytes)), AtomicBool::new(false));
@@ -370,7 +371,8 @@ async fn read(
         let permits = u32::try_from(bytes.div_ceil(1024)).map_err(|_| large(limit))?;
         state.payloads.clone().try_acquire_many_owned(permits).map_err(|_| {
             let all = state.limits.payloads;
-            Refusal::overloaded(format!("bodies of more than {all} bytes are under way"))
+            let message = format!("bodies of more than {all} bytes are under way");
+            Refusal::overloaded(message, state.retry_after())
         })
     };
     let mut held = permits((announced as usize).clamp(1, AHEAD))?;

@@ -25,6 +25,8 @@ pub struct Refusal {
     /// The field that is to blame.
     param: Option<&'static str>,
     code: Option<&'static str>,
+    /// When to come again, in seconds, if that is to be said.
+    retry_after: u64,
 }
 
 impl fmt::Display for Refusal {
@@ -33,13 +35,10 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// When to come again, in seconds.
-const RETRY_AFTER: &str = "1";
-
 impl Refusal {
     /// So refused.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), param: None, code: None }
+        Self { status, message: message.into(), param: None, code: None, retry_after: 1 }
     }
 
     /// What was sent makes no sense.
@@ -60,9 +59,10 @@ impl Refusal {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, message).about(field).coded("batch_too_large")
     }
 
-    /// All that may be under way is.
-    pub fn overloaded(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, message).coded("overloaded")
+    /// All that may be under way is; in so many seconds there may be room.
+    pub fn overloaded(message: impl Into<String>, retry_after: u64) -> Self {
+        let refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, message).coded("overloaded");
+        Self { retry_after, ..refusal }
     }
 
     /// The engine said no.
@@ -130,7 +130,7 @@ impl Refusal {
 
     /// The answer.
     pub fn response(self, dialect: Dialect) -> Response<Body> {
-        let Self { status, message, param, code } = &self;
+        let Self { status, message, param, code, .. } = &self;
         let status = match (dialect, code) {
             (Dialect::Tei, Some("context_length_exceeded")) => StatusCode::PAYLOAD_TOO_LARGE,
             (Dialect::Tei, Some("backend")) => StatusCode::FAILED_DEPENDENCY,
@@ -153,7 +153,7 @@ impl Refusal {
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, json);
         if matches!(status.as_u16(), 429 | 503) {
-            let value = HeaderValue::from_static(RETRY_AFTER);
+            let value = HeaderValue::from(self.retry_after);
             response.headers_mut().insert(header::RETRY_AFTER, value);
         }
         if status == StatusCode::UNAUTHORIZED {

@@ -13,7 +13,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
@@ -163,6 +163,8 @@ pub struct State {
     /// How weights are stored, as text-embeddings-inference says it.
     pub dtype: &'static str,
     answers: AtomicU64,
+    /// Requests that were told to come again.
+    turned_away: AtomicU64,
     /// Failures of the device since it last did something right.
     failures: AtomicU32,
     models: OnceLock<Vec<Arc<Served>>>,
@@ -187,6 +189,7 @@ impl State {
                 Dtype::F16 => "float16",
             },
             answers: AtomicU64::new(0),
+            turned_away: AtomicU64::new(0),
             failures: AtomicU32::new(0),
             models: OnceLock::new(),
             auto_truncate: options.auto_truncate,
@@ -290,6 +293,15 @@ impl State {
         self.limits.concurrent_requests - self.requests.available_permits()
     }
 
+    /// In how many seconds a request that is turned away may come again: when the model that has
+    /// most to do will be done with what it has.
+    pub fn retry_after(&self) -> u64 {
+        let models = self.models.get().map(Vec::as_slice).unwrap_or_default();
+        let backlog = models.iter().map(|model| model.scheduler.backlog()).max();
+        let turn = self.turned_away.fetch_add(1, Ordering::Relaxed);
+        retry_after(backlog.unwrap_or_default(), turn)
+    }
+
     /// Whether a key opens the door.  How long that takes says nothing about a key but its length.
     pub fn admits(&self, key: &str) -> bool {
         let key = key.as_bytes();
@@ -323,6 +335,17 @@ impl State {
 /// Failures in a row that are no accident.
 const FAILURES: u32 = 3;
 
+/// The longest that a client is told to wait, in seconds: OpenAI's does not obey more.
+const LONGEST_WAIT: f64 = 60.0;
+
+/// Seconds until a client may come again.  Those that are turned away one after the other are
+/// spread over as long again as the queue takes, so that they do not come back all at once.
+fn retry_after(backlog: Duration, turn: u64) -> u64 {
+    // Multiples of the golden ratio: however many there are, their fractions lie evenly.
+    let share = (turn as f64 * 0.618_033_988_749_895).fract();
+    (backlog.as_secs_f64() * (1.0 + share)).ceil().clamp(1.0, LONGEST_WAIT) as u64
+}
+
 /// A short batch, and a full one: kernels are compiled then, and memory is there.
 fn warm_up(embedder: &Embedder) -> Result<(), Error> {
     let one = vec![0; 16.min(embedder.max_length())];
@@ -336,4 +359,29 @@ fn warm_up(embedder: &Embedder) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_that_are_turned_away_come_back_one_after_the_other() {
+        let after = |seconds: f64| {
+            let backlog = Duration::from_secs_f64(seconds);
+            let mut all: Vec<u64> = (0..100).map(|turn| retry_after(backlog, turn)).collect();
+            all.sort_unstable();
+            all
+        };
+        assert_eq!(after(0.0), [1; 100]);
+        assert_eq!(after(0.4), [1; 100]);
+        assert_eq!(after(1e9), [60; 100]);
+        // Within each second as many as within every other.
+        let ten = after(10.0);
+        assert_eq!((ten[0], ten[99]), (10, 20));
+        for second in 11..=20 {
+            let count = ten.iter().filter(|after| **after == second).count();
+            assert!((9..=11).contains(&count), "{count} after {second} s");
+        }
+    }
 }

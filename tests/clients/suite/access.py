@@ -103,6 +103,13 @@ def while_busy(run: Callable[[], Any]) -> Any:
             thread.join()
 
 
+def in_time(header: str) -> None:
+    """`Retry-After` is a number of seconds that clients obey."""
+    least, most = M["retry_after"]
+    if not least <= int(header) <= most:
+        raise AssertionError(f"retry-after: {header}, not {least} to {most}")
+
+
 @check("openai", "429 becomes RateLimitError, with Retry-After")
 def overloaded() -> None:
     client = openai.OpenAI(base_url=f"{NARROW}/v1", api_key="none", max_retries=0)
@@ -118,7 +125,7 @@ def overloaded() -> None:
     error = while_busy(refused)
     contains(error.message, M["busy"])
     equal((error.code, error.type), (M["busy_code"], M["busy_kind"]), "code, type")
-    equal(error.response.headers["retry-after"], M["retry_after"], "retry-after")
+    in_time(error.response.headers["retry-after"])
 
 
 @check("openai", "429: a client with retries comes again after Retry-After, and has its vectors")
@@ -133,7 +140,7 @@ def patience() -> None:
     close([answer.parse().data[0].embedding for answer in answers], E["query"]["vectors"] * 6)
     if not any(answer.retries_taken for answer in answers):
         raise AssertionError("none was refused")
-    if time.monotonic() - start < float(M["retry_after"]):
+    if time.monotonic() - start < M["retry_after"][0]:
         raise AssertionError("it came again at once")
 
 
@@ -148,7 +155,7 @@ def overloaded_tei() -> None:
 
     answer = while_busy(refused)
     equal(answer.json()["error_type"], M["busy_kind_tei"], "error_type")
-    equal(answer.headers["retry-after"], M["retry_after"], "retry-after")
+    in_time(answer.headers["retry-after"])
 
 
 @check("openai", "a body far over --payload-limit: 413 and why, also by urllib, requests")

@@ -57,7 +57,7 @@ MESSAGES = {
     "busy_code": "overloaded",
     "busy_kind": "rate_limit_error",
     "busy_kind_tei": "Overloaded",
-    "retry_after": "1",
+    "retry_after": [1, 60],
     "too_long_code": "context_length_exceeded",
     "too_long_kind": "Validation",
     "batch": "over the limit of 20 a request",
