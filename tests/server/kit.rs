@@ -52,12 +52,23 @@ impl Answer {
 impl Server {
     /// Starts a server with these arguments on a free port, on the CPU.
     pub fn start(args: &[&str]) -> Self {
+        Self::start_on("cpu", args)
+    }
+
+    /// The same on any device.
+    pub fn start_on(device: &str, args: &[&str]) -> Self {
+        Self::start_with(device, args, &[])
+    }
+
+    /// The same with environment variables.
+    pub fn start_with(device: &str, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jinabert"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("JINABERT_")) {
             command.env_remove(name);
         }
-        command.args(["serve", "--port", "0", "--device", "cpu"]).args(args);
-        command.env("JINABERT_CACHE", "").stdin(Stdio::null()).stderr(Stdio::piped());
+        command.args(["serve", "--port", "0", "--device", device]).args(args);
+        command.env("JINABERT_CACHE", "").envs(variables.iter().copied());
+        command.stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("a program");
         let mut said = BufReader::new(child.stderr.take().expect("piped"));
         let (sender, receiver) = mpsc::channel();
