@@ -33,7 +33,7 @@ mod tune;
 mod window;
 
 use args::{Args, Command};
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 pub use failure::Failure;
 pub use input::Place;
 use std::process::ExitCode;
@@ -43,7 +43,7 @@ use tracing_subscriber::{
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = parse();
     // The device is in the table already.
     let quiet = args.quiet || matches!(args.command, Command::Bench(_) | Command::Tune(_));
     let level = if quiet { tracing::Level::WARN } else { tracing::Level::INFO };
@@ -55,6 +55,22 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// What was typed, and said by the environment.
+fn parse() -> Args {
+    let matches = Args::command().get_matches();
+    let args = Args::from_arg_matches(&matches);
+    #[cfg(feature = "server")]
+    let args = args.map(|mut args| {
+        if let (Command::Serve(serve), Some((_, matches))) =
+            (&mut args.command, matches.subcommand())
+        {
+            serve.part_lists(matches);
+        }
+        args
+    });
+    args.unwrap_or_else(|error| error.exit())
 }
 
 /// What is kept until the end: it sends what is not sent yet.

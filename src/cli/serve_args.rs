@@ -2,8 +2,8 @@
 
 use super::args::Dtype;
 use crate::{Device, hub::Revision};
-use clap::{ArgAction, builder::BoolishValueParser};
-use std::path::PathBuf;
+use clap::{ArgAction, ArgMatches, builder::BoolishValueParser, parser::ValueSource};
+use std::path::{Path, PathBuf};
 
 const PORT: u16 = 8080;
 
@@ -30,10 +30,12 @@ connection is plain HTTP, so put a proxy with TLS before it where others listen.
 SIGINT or SIGTERM: no new connections, what was accepted is finished within 30 s.")]
 pub struct Serve {
     /// Model directory, or owner/name of a model at the hub; again for one more.  The first is
-    /// meant where a request names none [default: the shipped jinabert-mini-en].
+    /// meant where a request names none.  In the environment variable commas part several, unless
+    /// all of it is one path [default: the shipped jinabert-mini-en].
     #[arg(long, value_name = "MODEL", env = "JINABERT_MODEL", action = ArgAction::Append)]
     pub model: Vec<PathBuf>,
-    /// What clients call a model, in the order of --model [default: its own name].
+    /// What clients call a model, in the order of --model; in the environment variable parted by
+    /// commas [default: its own name].
     #[arg(long, value_name = "NAME", env = "JINABERT_SERVED_MODEL_NAME")]
     pub served_model_name: Vec<String>,
     /// Branch, tag or commit of models at the hub [default: main].
@@ -124,4 +126,31 @@ pub struct Serve {
     #[cfg(feature = "otlp")]
     #[arg(long, value_name = "URL", env = "JINABERT_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
+}
+
+impl Serve {
+    /// Parts the lists that an environment variable holds at its commas; flags are taken as they
+    /// are, for paths and names may have commas.
+    pub fn part_lists(&mut self, matches: &ArgMatches) {
+        let named = |id| matches.value_source(id) == Some(ValueSource::EnvVariable);
+        if named("model") {
+            self.model = self.model.iter().flat_map(|value| models(value)).collect();
+        }
+        if named("served_model_name") {
+            self.served_model_name =
+                self.served_model_name.iter().flat_map(|names| parts(names)).collect();
+        }
+    }
+}
+
+fn models(value: &Path) -> Vec<PathBuf> {
+    match value.to_str() {
+        Some(text) if !value.exists() => parts(text).into_iter().map(PathBuf::from).collect(),
+        _ => vec![value.to_owned()],
+    }
+}
+
+/// What stands between commas; what has none is one whole, even if it is empty.
+fn parts(text: &str) -> Vec<String> {
+    text.split(',').map(|part| part.trim().to_owned()).collect()
 }

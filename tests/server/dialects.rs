@@ -370,6 +370,56 @@ fn classes_of_several_labels() {
     assert!((scores.iter().sum::<f64>() - 1.0).abs() < 1e-6 && scores.is_sorted_by(|a, b| a >= b));
     let refused = server.post("/rerank", &json!({ "query": "a", "documents": ["b"] }));
     assert!(refused.text.contains("3 labels"), "{}", refused.text);
+    let labels = &server.get("/info", &[]).ok()["model_type"]["classifier"]["id2label"];
+    assert_eq!(labels.as_object().map(serde_json::Map::len), Some(3));
+}
+
+#[test]
+fn models_are_listed_as_what_they_are() {
+    let names = ["tiny-reranker-wordpiece", "tiny-natural", "tiny-reranker-bpe"];
+    let [classes, embeds, judge] = names.map(fixture);
+    let server = Server::start(&["--model", &classes, "--model", &embeds, "--model", &judge]);
+    let models = server.get("/v1/models", &[]).ok();
+    let models = models["data"].as_array().expect("models").iter();
+    let listed: Vec<_> = models
+        .map(|m| (m["id"].clone(), m["model_type"].clone(), m["dimensions"].clone()))
+        .collect();
+    let expected = [
+        (json!(names[0]), json!("classifier"), Value::Null),
+        (json!(names[1]), json!("embedding"), json!(64)),
+        (json!(names[2]), json!("reranker"), Value::Null),
+    ];
+    assert_eq!(listed, expected);
+    // The classifier is no reranker, though it comes first; it has classes.
+    let rank = json!({ "query": "a", "documents": ["b"] });
+    assert_eq!(server.post("/v1/rerank", &rank).ok()["model"], names[2]);
+    let classes = server.post("/predict", &json!({ "inputs": "a" })).ok();
+    assert_eq!(classes.as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn an_environment_variable_names_several_models() {
+    let place = tempfile::tempdir().expect("a directory");
+    let odd = place.path().join("one, two; three");
+    fs::create_dir(&odd).expect("a directory");
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        let from = Path::new(&fixture("tiny-natural")).join(file);
+        fs::copy(from, odd.join(file)).expect("a copy");
+    }
+    let odd = odd.to_str().expect("UTF-8");
+    let ids = |args: &[&str], variables: &[(&str, &str)]| {
+        let models = Server::start_with("cpu", args, variables).get("/v1/models", &[]).ok();
+        let models = models["data"].as_array().expect("models").iter();
+        models.map(|model| model["id"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+    let several = format!("{}, {}", fixture("tiny-natural"), fixture("tiny-reranker-bpe"));
+    let names = ("JINABERT_SERVED_MODEL_NAME", "first,second");
+    assert_eq!(ids(&[], &[("JINABERT_MODEL", &several)]), ["tiny-natural", "tiny-reranker-bpe"]);
+    assert_eq!(ids(&[], &[("JINABERT_MODEL", &several), names]), ["first", "second"]);
+    // A path is one model, whatever is in its name; a flag is never parted.
+    assert_eq!(ids(&[], &[("JINABERT_MODEL", odd)]), ["one, two; three"]);
+    let flags = ["--model", odd, "--served-model-name", "a,b"];
+    assert_eq!(ids(&flags, &[("JINABERT_MODEL", &several), names]), ["a,b"]);
 }
 
 #[test]
