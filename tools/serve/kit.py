@@ -11,11 +11,12 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from array import array
 from collections.abc import Iterable, Sequence
 from operator import sub
 from pathlib import Path
+
+import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 SENTENCES = (Path(__file__).parent / "sentences.txt").read_text().splitlines()
@@ -39,39 +40,25 @@ def parser(about: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-class Server:
+class Server(serving.Server):
     """A server of the tool's own, until the block ends."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         files()
-        self.command = [options.program, "serve", "--port", "0", "--model", options.model]
-        self.command += ["--device", options.device, *options.server]
-        self.log = tempfile.NamedTemporaryFile("w+", suffix=".log")
-        self.process = subprocess.Popen(self.command, stderr=self.log)
+        given = ["--model", options.model, *options.server]
+        command = serving.command(options.program, *given, device=options.device)
+        self.file = tempfile.NamedTemporaryFile(suffix=".log")
+        try:
+            super().__init__(command, Path(self.file.name), serving.READY, patience=120)
+        except RuntimeError as e:
+            sys.exit(str(e))
         self.pid = self.process.pid
-        self.host, self.port = "127.0.0.1", 0
-        end = time.monotonic() + 120
-        while not (found := re.search(r"listening on http://([\d.]+):(\d+)", self.said())):
-            if self.process.poll() is not None or time.monotonic() > end:
-                self.process.kill()
-                sys.exit(f"the server does not start:\n{self.said()}")
-            time.sleep(0.05)
-        self.host, self.port = found[1], int(found[2])
-
-    def __enter__(self) -> "Server":
-        return self
+        host, port = self.url.removeprefix("http://").split(":")
+        self.host, self.port = host, int(port)
 
     def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(40)
-        except subprocess.TimeoutExpired:
+        if self.stop() < 0:
             print("the server did not end within 40 s of SIGTERM", file=sys.stderr)
-            self.process.kill()
-
-    def said(self) -> str:
-        """What it wrote on stderr."""
-        return Path(self.log.name).read_text()
 
     def alive(self) -> bool:
         return self.process.poll() is None
