@@ -87,10 +87,8 @@ fn what_is_not_there_yet_can_be_waited_for_again() {
 
 #[test]
 fn what_is_wrong_with_a_text_is_said_at_once() {
-    let embedder = Embedder::open_with(
-        fixture("tiny-natural"),
-        Options { max_length: Some(20), ..options() },
-    );
+    let embedder =
+        Embedder::open_with(fixture("tiny-natural"), Options { max_length: Some(20), ..options() });
     let queue = Queue::new(embedder.expect("a fixture")).expect("a thread");
     let error = queue.embed(&["a", &"a ".repeat(50)]).map(|_| ()).expect_err("too long");
     assert!(matches!(error, Error::TooLong { index: 1, limit: 20, .. }), "{error:?}");

@@ -181,6 +181,46 @@ fn parse(place: Place, text: &str) -> Result<Item, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Every line is an item or an error that names it; `PROPTEST_CASES` says how many are
+        /// tried.
+        #[test]
+        fn any_line(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            text in r#"\{("(text|ids|id|spans|type_ids|x)": ?(null|-?[0-9]{1,20}|"[^"]{0,9}"|\[[0-9, \[\]]{0,9}\]),? ?){0,4}\}?"#,
+            jsonl: bool,
+        ) {
+            let bytes = if jsonl { text.into_bytes() } else { bytes };
+            let lines = bytes.iter().filter(|&&byte| byte == b'\n').count();
+            for format in [InputFormat::Lines, InputFormat::Jsonl] {
+                let mut items = Items {
+                    path: "-".into(),
+                    reader: Box::new(io::Cursor::new(bytes.clone())),
+                    format,
+                    line: 0,
+                    size: None,
+                    position: 0,
+                };
+                let mut read = 0;
+                loop {
+                    match items.next() {
+                        Ok(None) => break,
+                        Ok(Some(item)) => prop_assert_eq!(item.place, Place::Line(read + 1)),
+                        Err(Failure::Item { place, .. }) => {
+                            prop_assert_eq!(place, Place::Line(read + 1));
+                        }
+                        Err(error) => return Err(TestCaseError::fail(error.to_string())),
+                    }
+                    read += 1;
+                }
+                let last = usize::from(bytes.last().is_some_and(|&byte| byte != b'\n'));
+                prop_assert_eq!(read as usize, lines + last);
+                prop_assert_eq!(items.position as usize, bytes.len());
+            }
+        }
+    }
 
     #[test]
     fn jsonl_lines() {

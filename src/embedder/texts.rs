@@ -111,7 +111,7 @@ impl Embedder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Device;
+    use crate::{Device, Options};
 
     fn embedder() -> Embedder {
         let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-natural");

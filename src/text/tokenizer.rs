@@ -3,7 +3,12 @@
 use super::chunk::{Chunked, Chunking, Places};
 use crate::{batch::Tokens, error::Error};
 use rayon::prelude::*;
-use std::{collections::HashSet, ops::Range, path::Path};
+use std::{
+    collections::HashSet,
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 use tokenizers::{Encoding, PostProcessor, TruncationDirection};
 
 /// A tokenizer with the truncation and padding blocks of its file switched off: lengths are ours to
@@ -126,9 +131,17 @@ impl Tokenizer {
     /// [`Error::Model`] if it is not a tokenizer.
     pub fn parse(bytes: &[u8], name: &Path) -> Result<Self, Error> {
         let bad = |e: &dyn std::fmt::Display| Error::Model(format!("`{}`: {e}", name.display()));
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| bad(&e))?;
+        // Where this is no JSON, or JSON of another kind, the library panics in some places.
+        serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|e| bad(&e))?;
+        let parsed = catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes));
+        let parsed = parsed.map_err(|_| bad(&"not a tokenizer, though JSON"))?;
+        let mut inner = parsed.map_err(|e| bad(&e))?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| bad(&e))?;
+        // So does a post-processor that names what is not there, whatever the text.
+        let texts = || (inner.encode("a", true).is_ok(), inner.encode(("a", "b"), true).is_ok());
+        let tried = catch_unwind(AssertUnwindSafe(texts));
+        tried.map_err(|_| bad(&"its post-processor contradicts itself"))?;
         let special = inner.get_post_processor().map_or(0, |post| post.added_tokens(false));
         let added = inner.get_added_tokens_decoder();
         let specials = added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id);

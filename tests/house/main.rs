@@ -98,7 +98,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("src/server/routes.rs", &["opentelemetry", "opentelemetry_http", "tracing_opentelemetry"]),
     ("src/server/", &["tower_http", "utoipa", "utoipa_swagger_ui"]),
     ("src/text/chunk.rs", &["unicode_segmentation"]),
-    ("src/text/tokenizer.rs", &["tokenizers"]),
+    ("src/text/tokenizer.rs", &["serde_json", "tokenizers"]),
     ("src/tune/store.rs", &["serde_json"]),
 ];
 
