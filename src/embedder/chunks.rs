@@ -17,7 +17,7 @@ use super::{
 use crate::{
     batch::Tokens,
     error::Error,
-    text::{self, Chunk, Chunking},
+    text::{self, Chunk, Chunked, Chunking},
 };
 use std::{iter, ops::Range};
 
@@ -80,19 +80,30 @@ impl Embedder {
         self.compute(self.prepare_chunks(texts, chunkings, self.wanted())?)
     }
 
-    /// The vectors of the chunks of each text.
+    /// Where the chunks of each text are; nothing is computed.  [`Embedder::embed_spans`] makes of
+    /// their tokens what [`Embedder::embed_chunks`] does.
     ///
     /// # Errors
-    /// As [`Embedder::embed_chunks`], before anything is computed.
+    /// As [`Embedder::embed_chunks`].
     ///
     /// # Panics
     /// As [`Embedder::embed_chunks_of`].
-    pub fn prepare_chunks<S: AsRef<str> + Sync>(
+    pub fn chunk<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
         chunkings: &[&Chunking],
         wanted: Wanted,
-    ) -> Result<Prepared<Vec<EmbeddedChunks>>, Error> {
+    ) -> Result<Vec<Chunked>, Error> {
+        Ok(self.chunked(texts, chunkings, wanted)?.0)
+    }
+
+    /// As [`Embedder::chunk`], and how many tokens each text had before it was cut.
+    fn chunked<S: AsRef<str> + Sync>(
+        &self,
+        texts: &[S],
+        chunkings: &[&Chunking],
+        wanted: Wanted,
+    ) -> Result<(Vec<Chunked>, Vec<usize>), Error> {
         assert_eq!(texts.len(), chunkings.len(), "chunkings of the texts");
         let tokenizer = self.tokenizer()?;
         let mut chunked = text::each(texts, 0, |(index, text)| {
@@ -111,6 +122,23 @@ impl Embedder {
                 }
             }
         }
+        Ok((chunked, lengths))
+    }
+
+    /// The vectors of the chunks of each text.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_chunks`], before anything is computed.
+    ///
+    /// # Panics
+    /// As [`Embedder::embed_chunks_of`].
+    pub fn prepare_chunks<S: AsRef<str> + Sync>(
+        &self,
+        texts: &[S],
+        chunkings: &[&Chunking],
+        wanted: Wanted,
+    ) -> Result<Prepared<Vec<EmbeddedChunks>>, Error> {
+        let (chunked, lengths) = self.chunked(texts, chunkings, wanted)?;
         let spans = chunked.iter().map(|text| text.chunks.iter().map(|c| c.tokens.clone()));
         let spans: Vec<Vec<Range<usize>>> = spans.map(Iterator::collect).collect();
         let (tokens, chunks): (Vec<_>, Vec<_>) =
