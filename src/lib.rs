@@ -85,6 +85,8 @@ pub mod batch;
 #[cfg(feature = "cli")]
 pub mod bench;
 mod cache;
+#[cfg(feature = "capi")]
+pub mod capi;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod cpu;

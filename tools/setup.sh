@@ -57,6 +57,19 @@ need_test_drivers() {
     export JINABERT_REQUIRE=vulkan-llvmpipe,vulkan-swiftshader
 }
 
+# The C interface is tried from C and C++, by hand and by tools.
+need_c() {
+    case $(uname -s) in Linux) ;; *) return 0 ;; esac
+    local tool
+    for tool in cc c++ nm valgrind cmake pkg-config; do
+        command -v "$tool" >/dev/null || {
+            install "the C interface is tried with gcc, valgrind, CMake and pkg-config" \
+                gcc g++ binutils valgrind cmake make pkg-config
+            return
+        }
+    done
+}
+
 # The server's clients are Python's.
 need_python() {
     python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||

@@ -1,0 +1,267 @@
+//! Vectors of parts of a text that is read as a whole: late chunking.
+
+use super::{
+    CallerError, EmbedderHandle, Failure, Status, guard, handle,
+    raw::{self, Room, Versioned},
+};
+use crate::text;
+use std::{ffi::c_char, mem::size_of, num::NonZeroUsize, ops::Range};
+
+/// `jinabert_chunking.unit`: where to cut.
+#[repr(C)]
+pub enum Cut {
+    /// After every `every` tokens.
+    Tokens = 0,
+    /// After every `every` sentences, as Unicode's UAX #29 has them.
+    Sentences = 1,
+    /// At the caller's spans.
+    Spans = 2,
+}
+
+/// Bytes of a text.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Span {
+    /// The first; a character begins there.
+    pub start: usize,
+    /// The one behind the last.
+    pub end: usize,
+}
+
+/// How to cut texts.  Its `size` is what that of `jinabert_options` is.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Chunking {
+    /// sizeof(jinabert_chunking)
+    pub size: usize,
+    /// How many tokens or sentences a chunk has, from 1 on; the last may have fewer.
+    pub every: usize,
+    /// Spans of the texts, those of one after those of the other; in order, without overlap, each
+    /// with the first character of at least one token.  What lies between belongs to no chunk.
+    pub spans: *const Span,
+    /// How many there are, of all texts together.
+    pub span_count: usize,
+    /// `count + 1` of them: text `n` has `spans[span_offsets[n]]` up to, without it,
+    /// `spans[span_offsets[n + 1]]`, at least one.
+    pub span_offsets: *const usize,
+    /// A jinabert_cut.
+    pub unit: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C), begins with `size`; integers, and pointers that are looked at before they are
+// followed.
+unsafe impl Versioned for Chunking {
+    const NAME: &'static str = "chunking";
+    const FIRST: usize = size_of::<Self>(); // a field that is added later does not count
+}
+
+/// A chunk of a text.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Which text.
+    pub text: usize,
+    /// Its first byte there.
+    pub start: usize,
+    /// The byte behind its last.
+    pub end: usize,
+    /// Its first token, special ones counted.
+    pub first_token: usize,
+    /// The token behind its last.
+    pub end_token: usize,
+}
+
+/// Embeds the chunks of texts, each text read as a whole ("late chunking", arXiv:2409.04701).
+///
+/// How many chunks there are is known only when the texts are tokenised.  So call it twice: first
+/// with `vectors` NULL and `vector_capacity` 0, which computes nothing and says how many there are,
+/// then with room for them; or once, with room that will do.
+///
+/// `texts`, `lengths`, `count`: as for `jinabert_embed`.
+/// `chunking`: its `size` must be set.
+/// `chunks`: the caller's, room for `chunk_capacity` of them: where each lies, those of one text
+/// after those of the other; NULL if nobody wants to know.
+/// `vectors`: the caller's, room for `vector_capacity` floats; a vector for each chunk, row by row.
+/// `chunk_count`: becomes the number of chunks, also with CAPACITY; with any other error 0.
+/// Threads: as `jinabert_embed`.
+/// Errors: INPUT for spans that do not suit their text (`index` is the text), BAD_ARGUMENT for
+/// offsets; CAPACITY, after which nothing but `chunk_count` is written; otherwise as
+/// `jinabert_embed`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn jinabert_embed_chunks(
+    embedder: *const EmbedderHandle,
+    texts: *const *const c_char,
+    lengths: *const usize,
+    count: usize,
+    chunking: *const Chunking,
+    chunks: *mut Chunk,
+    chunk_capacity: usize,
+    vectors: *mut f32,
+    vector_capacity: usize,
+    chunk_count: *mut usize,
+    error: *mut CallerError,
+) -> Status {
+    let call = || {
+        // SAFETY: what the header asks of a caller.
+        unsafe { raw::give("chunk_count", chunk_count, 0) }?;
+        let embedder = handle::get(embedder)?;
+        // SAFETY: as above.
+        let (texts, chunkings) = unsafe {
+            let texts = raw::texts("texts", texts, lengths, count)?;
+            let chunkings = chunkings(chunking, &texts)?;
+            (texts, chunkings)
+        };
+        let by: Vec<_> = match &chunkings[..] {
+            [one] => vec![one; count],
+            each => each.iter().collect(),
+        };
+        let chunked = embedder.chunk(&texts, &by, embedder.wanted())?;
+        let found: Vec<Chunk> = (0..).zip(&chunked).flat_map(places).collect();
+        let dim = embedder.dim();
+        let needed = raw::product("vectors", found.len(), dim)?;
+        // SAFETY: as above.
+        let (to_chunks, to_vectors) = unsafe {
+            raw::give("chunk_count", chunk_count, found.len())?;
+            let what = format_args!("{} chunks", found.len());
+            let to_chunks = match chunks.is_null() && chunk_capacity == 0 {
+                true => None,
+                false => Some(Room::new("chunks", chunks, chunk_capacity, found.len(), what)?),
+            };
+            let what = format_args!("{} chunks of {dim} components", found.len());
+            let to_vectors = match vectors.is_null() && vector_capacity == 0 {
+                true => None,
+                false => Some(Room::new("vectors", vectors, vector_capacity, needed, what)?),
+            };
+            (to_chunks, to_vectors)
+        };
+        if let Some(mut vectors) = to_vectors {
+            let spans = chunked.iter().map(|text| text.chunks.iter().map(|c| c.tokens.clone()));
+            let spans: Vec<Vec<Range<usize>>> = spans.map(Iterator::collect).collect();
+            let tokens: Vec<_> = chunked.iter().map(|text| &text.tokens).collect();
+            let embedded = embedder.embed_spans(&tokens, &spans)?;
+            embedded.iter().flatten().for_each(|vector| vectors.write(vector));
+        }
+        if let Some(mut chunks) = to_chunks {
+            chunks.write(&found);
+        }
+        Ok(())
+    };
+    let call = || {
+        call().inspect_err(|failure: &Failure| {
+            if failure.status() != Status::Capacity {
+                // SAFETY: what the header asks of a caller; null is refused there again.
+                let _ = unsafe { raw::give("chunk_count", chunk_count, 0) };
+            }
+        })
+    };
+    // SAFETY: as above.
+    unsafe { guard(error, call) }
+}
+
+/// Where the chunks of a text are.
+fn places((text, chunked): (usize, &text::Chunked)) -> impl Iterator<Item = Chunk> {
+    chunked.chunks.iter().map(move |chunk| Chunk {
+        text,
+        start: chunk.bytes.start,
+        end: chunk.bytes.end,
+        first_token: chunk.tokens.start,
+        end_token: chunk.tokens.end,
+    })
+}
+
+/// How to cut all texts, or each.
+///
+/// # Safety
+/// `chunking` is null or leads to a struct of its `size`, whose pointers are null or lead to as
+/// many elements as it says.
+unsafe fn chunkings(
+    chunking: *const Chunking,
+    texts: &[&str],
+) -> Result<Vec<text::Chunking>, Failure> {
+    if chunking.is_null() {
+        return Err(Failure::argument("`chunking` is null"));
+    }
+    // SAFETY: the caller's promise is the same.
+    let chunking = unsafe { raw::versioned(chunking) }?;
+    let every = || {
+        NonZeroUsize::new(chunking.every)
+            .ok_or_else(|| Failure::argument("`chunking.every` is 0: a chunk has 1 or more"))
+    };
+    let unit = match (chunking.unit, chunking.reserved) {
+        (unit, 0) => unit,
+        (_, reserved) => {
+            return Err(Failure::argument(format!("`chunking.reserved` is {reserved}, not 0")));
+        }
+    };
+    match unit {
+        0 => Ok(vec![text::Chunking::Tokens(every()?)]),
+        1 => Ok(vec![text::Chunking::Sentences(every()?)]),
+        2 => {
+            // SAFETY: the caller's promise is the same.
+            let lists = unsafe {
+                let spans = raw::elements("chunking.spans", chunking.spans, chunking.span_count)?;
+                let (name, offsets) = ("chunking.span_offsets", chunking.span_offsets);
+                raw::lists(name, offsets, texts.len(), spans)?
+            };
+            let each = texts.iter().zip(lists).enumerate().map(|(index, (text, spans))| {
+                let chars = chars(text, spans);
+                let bad = |what| Failure::new(Status::Input, format!("input {index}: {what}"));
+                chars.map(text::Chunking::Spans).map_err(|what| bad(what).at(index))
+            });
+            each.collect()
+        }
+        unit => Err(Failure::argument(format!("`chunking.unit` is {unit}: 0 to 2 are known"))),
+    }
+}
+
+/// Spans of bytes as spans of characters, or what is wrong with one.
+fn chars(text: &str, spans: &[Span]) -> Result<Vec<Range<usize>>, String> {
+    let (mut byte, mut char) = (0, 0);
+    let each = spans.iter().enumerate().map(|(n, &Span { start, end })| {
+        let bad = |what: String| Err(format!("span {n}, bytes {start}..{end}: {what}"));
+        if end > text.len() {
+            return bad(format!("passes the end of the text, {} bytes", text.len()));
+        }
+        if start >= end {
+            return bad("is empty or runs backwards".to_owned());
+        }
+        if start < byte {
+            return bad(format!("begins before the span before it ends, at {byte}"));
+        }
+        if let Some(inside) = [start, end].into_iter().find(|&at| !text.is_char_boundary(at)) {
+            return bad(format!("byte {inside} is inside a character"));
+        }
+        let first = char + text[byte..start].chars().count();
+        char = first + text[start..end].chars().count();
+        byte = end;
+        Ok(first..char)
+    });
+    each.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_become_characters() {
+        let text = "aé日🐈b";
+        let spans = |spans: &[(usize, usize)]| {
+            let spans: Vec<_> = spans.iter().map(|&(start, end)| Span { start, end }).collect();
+            chars(text, &spans)
+        };
+        assert_eq!(spans(&[(0, 1), (3, 10)]), Ok(vec![0..1, 2..4]));
+        assert_eq!(spans(&[(1, 11)]), Ok(vec![1..5]));
+        for (refused, says) in [
+            (&[(0, 12)][..], "span 0, bytes 0..12: passes the end of the text, 11 bytes"),
+            (&[(0, 1), (2, 6)], "span 1, bytes 2..6: byte 2 is inside a character"),
+            (&[(0, 1), (1, 1)], "span 1, bytes 1..1: is empty or runs backwards"),
+            (&[(3, 1)], "span 0, bytes 3..1: is empty or runs backwards"),
+            (&[(0, 3), (1, 6)], "span 1, bytes 1..6: begins before the span before it ends, at 3"),
+        ] {
+            assert_eq!(spans(refused), Err(says.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The devices of this machine.
+
+use super::{
+    CallerError, Failure, Status, guard,
+    raw::{self, Versioned, chars},
+};
+use crate::gpu::{self, AdapterSummary};
+use std::{
+    ffi::c_char,
+    mem::size_of,
+    sync::{Mutex, PoisonError},
+};
+
+/// A device.  `size` is set by the caller, the rest by `jinabert_device_at`.  Strings end with NUL.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct DeviceEntry {
+    /// sizeof(jinabert_device)
+    pub size: usize,
+    /// Bytes that a kernel may see in one piece; 0 for the CPU, which has no such limit.
+    pub max_binding_bytes: u64,
+    /// Not 0: it computes on the CPU.
+    pub software: u32,
+    /// Not 0: its shaders compute with 16-bit floats.
+    pub f16: u32,
+    /// For `jinabert_options.device`: "cpu", or a number.  Numbers are positions in the list that
+    /// the last `jinabert_device_count` made; they change only with the machine's hardware and
+    /// drivers.
+    pub option: [c_char; 32],
+    /// As the driver names it.
+    pub name: [c_char; 256],
+    /// "vulkan", "metal", "dx12", "gl", "cpu".
+    pub backend: [c_char; 16],
+    /// "discrete", "integrated", "virtual", "software", "other".
+    pub kind: [c_char; 16],
+    /// Driver and version, where they are known.
+    pub driver: [c_char; 256],
+}
+
+// SAFETY: repr(C), begins with `size`; integers only.
+unsafe impl Versioned for DeviceEntry {
+    const NAME: &'static str = "device";
+    const FIRST: usize = size_of::<Self>(); // a field that is added later does not count
+}
+
+/// What the last look found.
+static FOUND: Mutex<Option<Vec<AdapterSummary>>> = Mutex::new(None);
+
+/// Looks for devices, which takes drivers up to a second; hardware comes first, the CPU last.
+///
+/// `count`: becomes how many there are, at least 1.
+/// Threads: any, at the same time too.  The list that is made belongs to the process.
+/// Errors: BAD_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn jinabert_device_count(
+    count: *mut usize,
+    error: *mut CallerError,
+) -> Status {
+    let call = || {
+        let adapters = gpu::adapters();
+        // SAFETY: what the header asks of a caller.
+        unsafe { raw::give("count", count, adapters.len() + 1) }?;
+        *FOUND.lock().unwrap_or_else(PoisonError::into_inner) = Some(adapters);
+        Ok(())
+    };
+    // SAFETY: as above.
+    unsafe { guard(error, call) }
+}
+
+/// Says what a device is.
+///
+/// `index`: from 0, below what `jinabert_device_count` said last.
+/// `device`: its `size` must be set.
+/// Threads: any, at the same time too.
+/// Errors: BAD_ARGUMENT, with the number of devices in `given` if `index` is too large.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn jinabert_device_at(
+    index: usize,
+    device: *mut DeviceEntry,
+    error: *mut CallerError,
+) -> Status {
+    let call = || {
+        let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+        let adapters = found.get_or_insert_with(gpu::adapters);
+        let entry = match adapters.get(index) {
+            Some(adapter) => of_adapter(index, adapter),
+            None if index == adapters.len() => of_cpu(),
+            None => {
+                let devices = adapters.len() + 1;
+                let what = format!("`index` is {index}: there are {devices} devices");
+                return Err(Failure::argument(what).sizes(0, devices));
+            }
+        };
+        // SAFETY: what the header asks of a caller.
+        unsafe { raw::give_versioned(device, entry) }
+    };
+    // SAFETY: as above.
+    unsafe { guard(error, call) }
+}
+
+fn of_adapter(index: usize, adapter: &AdapterSummary) -> DeviceEntry {
+    DeviceEntry {
+        size: size_of::<DeviceEntry>(),
+        max_binding_bytes: adapter.max_binding_bytes,
+        software: adapter.software.into(),
+        f16: adapter.f16.into(),
+        option: chars(&index.to_string()),
+        name: chars(&adapter.name),
+        backend: chars(&adapter.backend.to_string()),
+        kind: chars(adapter.kind),
+        driver: chars(&adapter.driver),
+    }
+}
+
+fn of_cpu() -> DeviceEntry {
+    DeviceEntry {
+        size: size_of::<DeviceEntry>(),
+        max_binding_bytes: 0,
+        software: 1,
+        f16: 0,
+        option: chars("cpu"),
+        name: chars(&format!("{} threads", rayon::current_num_threads())),
+        backend: chars("cpu"),
+        kind: chars("software"),
+        driver: chars(""),
+    }
+}

@@ -1,0 +1,311 @@
+//! What comes from C as pointers and numbers, looked at before it is used.
+
+use super::{Failure, Status};
+use std::{
+    ffi::{CStr, c_char},
+    fmt::Display,
+    marker::PhantomData,
+    mem::{MaybeUninit, size_of},
+    ptr, slice, str,
+};
+
+/// As many elements as a caller has at an address.
+///
+/// # Safety
+/// `pointer` is null or leads to `count` elements that nobody writes during `'a`.
+pub unsafe fn elements<'a, T>(
+    name: &str,
+    pointer: *const T,
+    count: usize,
+) -> Result<&'a [T], Failure> {
+    if count == 0 {
+        return Ok(&[]);
+    }
+    check(name, pointer, count)?;
+    // SAFETY: it is neither null nor out of alignment, the size is one that an object may have, and
+    // that there are so many elements is the caller's promise.
+    Ok(unsafe { slice::from_raw_parts(pointer, count) })
+}
+
+/// Null pointers, alignment, sizes that no object has.
+fn check<T>(name: &str, pointer: *const T, count: usize) -> Result<(), Failure> {
+    let bad = |what: String| Err(Failure::argument(format!("`{name}` {what}")));
+    if pointer.is_null() {
+        return bad(format!("is null, with {count} elements"));
+    }
+    if !pointer.is_aligned() {
+        return bad(format!("is not a multiple of {} bytes", align_of::<T>()));
+    }
+    match count.checked_mul(size_of::<T>()).is_some_and(|bytes| bytes <= isize::MAX as usize) {
+        true => Ok(()),
+        false => bad(format!("has {count} elements: more than there are addresses")),
+    }
+}
+
+/// A string that ends with NUL, of any bytes.
+///
+/// # Safety
+/// `pointer` is null or leads to bytes with a NUL among them that nobody writes during `'a`.
+pub unsafe fn bytes<'a>(name: &str, pointer: *const c_char) -> Result<&'a [u8], Failure> {
+    if pointer.is_null() {
+        return Err(Failure::argument(format!("`{name}` is null")));
+    }
+    // SAFETY: it is not null, and that it ends is the caller's promise.
+    Ok(unsafe { CStr::from_ptr(pointer) }.to_bytes())
+}
+
+/// A string that ends with NUL, of UTF-8.
+///
+/// # Safety
+/// As [`bytes`].
+pub unsafe fn string<'a>(name: &str, pointer: *const c_char) -> Result<&'a str, Failure> {
+    // SAFETY: the caller's promise is the same.
+    utf8(name, unsafe { bytes(name, pointer) }?)
+}
+
+/// One text of `length` bytes, or up to its NUL where that is [`usize::MAX`].
+///
+/// # Safety
+/// As [`bytes`], or `pointer` leads to `length` bytes that nobody writes during `'a`.
+pub unsafe fn text<'a>(
+    name: &str,
+    pointer: *const c_char,
+    length: usize,
+) -> Result<&'a str, Failure> {
+    // SAFETY: the caller's promise is the same.
+    let bytes = unsafe {
+        match length {
+            usize::MAX => bytes(name, pointer)?,
+            _ => elements(name, pointer.cast::<u8>(), length)?,
+        }
+    };
+    utf8(name, bytes)
+}
+
+/// Texts, each of its length or, where there are no lengths, up to its NUL.
+///
+/// # Safety
+/// `texts` is null or leads to `count` pointers, and each of them is as [`text`] asks; `lengths` is
+/// null or leads to `count` of them; nobody writes any of it during `'a`.
+pub unsafe fn texts<'a>(
+    name: &str,
+    texts: *const *const c_char,
+    lengths: *const usize,
+    count: usize,
+) -> Result<Vec<&'a str>, Failure> {
+    // SAFETY: the caller's promise.
+    let pointers = unsafe { elements(name, texts, count) }?;
+    let lengths = match lengths.is_null() {
+        true => None,
+        // SAFETY: the caller's promise.
+        false => Some(unsafe { elements("lengths", lengths, count) }?),
+    };
+    let each = pointers.iter().enumerate().map(|(index, &pointer)| {
+        let length = lengths.map_or(usize::MAX, |lengths| lengths[index]);
+        let read = |name: &str| {
+            // SAFETY: the caller's promise.
+            unsafe { text(name, pointer, length) }
+        };
+        // A name is made for those only that need one.
+        read(name).or_else(|_| read(&format!("{name}[{index}]"))).map_err(|error| error.at(index))
+    });
+    each.collect()
+}
+
+/// Parts of `elements` between `count + 1` offsets.
+///
+/// # Safety
+/// `offsets` is null or leads to `count + 1` of them that nobody writes during the call.
+pub unsafe fn lists<'a, T>(
+    name: &str,
+    offsets: *const usize,
+    count: usize,
+    elements: &'a [T],
+) -> Result<Vec<&'a [T]>, Failure> {
+    let Some(offset_count) = count.checked_add(1).filter(|_| count > 0) else {
+        return match count {
+            0 => Ok(Vec::new()),
+            _ => Err(Failure::argument(format!("`{name}` would have {count} and one more"))),
+        };
+    };
+    // SAFETY: the caller's promise is the same.
+    let offsets = unsafe { self::elements(name, offsets, offset_count) }?;
+    let list = |(index, ends): (usize, &[usize])| {
+        let (start, end) = (ends[0], ends[1]);
+        elements.get(start..end).ok_or_else(|| {
+            let there = elements.len();
+            let what = format!("`{name}[{index}]`: {start}..{end} is no part of {there} elements");
+            Failure::argument(what).at(index)
+        })
+    };
+    offsets.windows(2).enumerate().map(list).collect()
+}
+
+fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str, Failure> {
+    str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        let what = format!("`{name}` is not UTF-8 from byte {at} on: {:#04x}", bytes[at]);
+        Failure::new(Status::BadUtf8, what).sizes(0, at)
+    })
+}
+
+/// So many times so many, if there are so many.
+pub fn product(name: &str, count: usize, each: usize) -> Result<usize, Failure> {
+    let what = || format!("`{name}`: {count} times {each} elements are more than can be counted");
+    count.checked_mul(each).ok_or_else(|| Failure::argument(what()))
+}
+
+/// Room for output in the caller's memory: checked before anything is computed, written when all
+/// is known.
+pub struct Room<'a, T> {
+    pointer: *mut T,
+    /// Elements that are still to be written.
+    left: usize,
+    _caller: PhantomData<&'a mut [T]>,
+}
+
+impl<T: Copy> Room<'_, T> {
+    /// Room for `needed` elements, of which `what` tells.
+    ///
+    /// # Safety
+    /// `pointer` is null or leads to `given` elements that nobody else uses during `'a`.
+    pub unsafe fn new(
+        name: &str,
+        pointer: *mut T,
+        given: usize,
+        needed: usize,
+        what: impl Display,
+    ) -> Result<Self, Failure> {
+        if given > 0 {
+            check(name, pointer, given)?;
+        }
+        if needed > given {
+            let message = format!("`{name}` has room for {given} elements; {what} need {needed}");
+            return Err(Failure::new(Status::Capacity, message).sizes(needed, given));
+        }
+        Ok(Self { pointer, left: needed, _caller: PhantomData })
+    }
+
+    /// Room for `count` elements where there is a pointer, and none where it is null.
+    ///
+    /// # Safety
+    /// As [`Room::new`].
+    pub unsafe fn optional(
+        name: &str,
+        pointer: *mut T,
+        count: usize,
+    ) -> Result<Option<Self>, Failure> {
+        if pointer.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: the caller's promise is the same.
+        unsafe { Self::new(name, pointer, count, count, "") }.map(Some)
+    }
+
+    /// Writes the next elements.
+    pub fn write(&mut self, values: &[T]) {
+        assert!(values.len() <= self.left, "{} elements, {} left", values.len(), self.left);
+        // SAFETY: the room is the caller's promise, and no more is written than was checked.  What
+        // was borrowed from C may overlap: it is not looked at any more, and a copy is a move.
+        unsafe {
+            ptr::copy(values.as_ptr(), self.pointer, values.len());
+            self.pointer = self.pointer.add(values.len());
+        }
+        self.left -= values.len();
+    }
+}
+
+/// Writes one value.
+///
+/// # Safety
+/// `pointer` is null or leads to room for one.
+pub unsafe fn give<T: Copy>(name: &str, pointer: *mut T, value: T) -> Result<(), Failure> {
+    // SAFETY: the caller's promise is the same.
+    unsafe { Room::new(name, pointer, 1, 1, "one") }?.write(&[value]);
+    Ok(())
+}
+
+/// A struct that C and the library may know in different versions: `size` comes first, what a later
+/// version adds stands at the end, and 0 is what there was before it.
+///
+/// # Safety
+/// `repr(C)`, begins with `size: usize`, and is valid whatever its bytes are.
+pub unsafe trait Versioned: Copy {
+    /// As C calls it.
+    const NAME: &'static str;
+    /// Its size in the first version of the interface.
+    const FIRST: usize;
+}
+
+/// Larger than any version will be: a `size` beyond it was not set.
+const LARGEST: usize = 1 << 16;
+
+fn size_of_version<T: Versioned>(pointer: *const T) -> Result<usize, Failure> {
+    check(T::NAME, pointer, 1)?;
+    // SAFETY: whatever the version, `size` is there.
+    let size = unsafe { pointer.cast::<usize>().read() };
+    if !(T::FIRST..=LARGEST).contains(&size) {
+        let (name, first) = (T::NAME, T::FIRST);
+        let meant = format!("sizeof(jinabert_{name}) is meant, at least {first}");
+        return Err(Failure::argument(format!("`{name}.size` is {size}: {meant}")));
+    }
+    Ok(size)
+}
+
+/// Reads one; null is all zeros.
+///
+/// # Safety
+/// `pointer` is null or leads to as many initialised bytes as its `size` says.
+pub unsafe fn versioned<T: Versioned>(pointer: *const T) -> Result<T, Failure> {
+    let mut value = MaybeUninit::<T>::zeroed();
+    if !pointer.is_null() {
+        let size = size_of_version(pointer)?;
+        let known = size.min(size_of::<T>());
+        // SAFETY: so many bytes are there on both sides; `size` bytes are the caller's promise.
+        let beyond = unsafe {
+            ptr::copy_nonoverlapping(pointer.cast::<u8>(), value.as_mut_ptr().cast(), known);
+            slice::from_raw_parts(pointer.cast::<u8>().add(known), size - known)
+        };
+        if let Some(byte) = beyond.iter().position(|&byte| byte != 0) {
+            let (name, byte) = (T::NAME, known + byte);
+            let what = "set, but this version of the library does not know it";
+            return Err(Failure::argument(format!("byte {byte} of `{name}` is {what}")));
+        }
+    }
+    // SAFETY: any bytes are valid, as the trait says.
+    Ok(unsafe { value.assume_init() })
+}
+
+/// Writes one into what the caller has, whose `size` stays; what only the caller knows becomes 0.
+///
+/// # Safety
+/// `pointer` is null or leads to a `size` and as many bytes as it says.
+pub unsafe fn give_versioned<T: Versioned>(pointer: *mut T, value: T) -> Result<(), Failure> {
+    let size = size_of_version(pointer)?;
+    let known = size.min(size_of::<T>());
+    // SAFETY: so many bytes are there on both sides; `size` bytes are the caller's promise.
+    unsafe {
+        let bytes = pointer.cast::<u8>();
+        ptr::copy_nonoverlapping((&raw const value).cast::<u8>(), bytes, known);
+        bytes.add(known).write_bytes(0, size - known);
+        pointer.cast::<usize>().write(size);
+    }
+    Ok(())
+}
+
+/// A text in an array of C's characters, with a NUL; cut between two characters where it is longer.
+pub fn chars<const N: usize>(text: &str) -> [c_char; N] {
+    let mut chars = [0; N];
+    let mut at = 0;
+    for c in text.chars() {
+        let c = if c == '\0' { char::REPLACEMENT_CHARACTER } else { c };
+        if at + c.len_utf8() >= N {
+            break;
+        }
+        for &byte in c.encode_utf8(&mut [0; 4]).as_bytes() {
+            chars[at] = byte as c_char;
+            at += 1;
+        }
+    }
+    chars
+}
