@@ -1,0 +1,33 @@
+//! What `tools/native/short_texts.c` does through the C interface, through the Rust one:
+//!
+//! `cargo bench --bench short_texts -- MODEL DEVICE SENTENCES TEXTS AT_ONCE TURNS`
+
+use jinabert::{Embedder, Options};
+use std::{env, error::Error, fs, time::Instant};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = env::args().skip(1).filter(|a| a != "--bench").collect();
+    let [model, device, sentences, texts, at_once, turns] = &arguments[..] else {
+        eprintln!("usage: MODEL DEVICE SENTENCES TEXTS AT_ONCE TURNS");
+        return Ok(());
+    };
+    let sentences = fs::read_to_string(sentences)?;
+    let lines: Vec<&str> = sentences.lines().collect();
+    let (texts, at_once): (usize, usize) = (texts.parse()?, at_once.parse()?);
+    let (turns, device) = (turns.parse()?, device.parse()?);
+    let (mut seconds, mut sum, mut done) = (0.0, 0.0, 0);
+    for turn in 0..turns {
+        let options = Options { device, ..Options::default() };
+        let embedder = Embedder::open_with(model, options)?;
+        let (start, end) = (Instant::now(), texts / turns * (turn + 1));
+        while done < end {
+            let some = at_once.min(end - done);
+            let batch: Vec<_> = (done..done + some).map(|n| lines[n % lines.len()]).collect();
+            sum += f64::from(embedder.embed(&batch)?[0][0]);
+            done += some;
+        }
+        seconds += start.elapsed().as_secs_f64();
+    }
+    println!("{done} texts, {seconds:.6} seconds, sum {sum:.6}");
+    Ok(())
+}
