@@ -11,15 +11,15 @@
 //!
 //! [`Embedder::open`] takes a directory with `config.json`, `model.safetensors` and
 //! `tokenizer.json`, as the jina-embeddings-v2 models are published, or the same [`Files`] in
-//! memory; [`Options`] say what is not usual: the device, f16, what happens to texts over the limit,
-//! how many components are kept.  Texts are packed without padding, so a batch of long and short
-//! ones costs what its tokens cost; memory grows with the longest text, not with its square.
+//! memory; [`Options`] say what is not usual: the device, f16, what happens to texts over the
+//! limit, how many components are kept.  Texts are packed without padding, so a batch of long and
+//! short ones costs what its tokens cost; memory grows with the longest text, not with its square.
 //!
 //! # Other tasks
 //!
 //! A checkpoint is opened for one [`Task`]: embeddings, reranking ([`Embedder::rerank`]), a vector
-//! for every token ([`Embedder::embed_each_token`]), classes, words behind a mask.  Chunks of a long
-//! text that know their context (late chunking) are [`Embedder::embed_chunks`]'s.
+//! for every token ([`Embedder::embed_each_token`]), classes, words behind a mask.  Chunks of a
+//! long text that know their context (late chunking) are [`Embedder::embed_chunks`]'s.
 //!
 //! # Many callers
 //!
@@ -65,9 +65,9 @@
 //! ```
 //!
 //! A [`model`] writes each batch as a [`recording`]: a list of dispatches as plain data.  An engine
-//! runs it, [`gpu`] with the shaders in `shaders/`, [`cpu`] with their twins; the plainest twins, in
-//! [`reference`](mod@reference), define what each kernel computes. [`probe`] sets a single kernel a
-//! problem, for tests, benchmarks and `jinabert doctor`.
+//! runs it, [`gpu`] with the shaders in `shaders/`, [`cpu`] with their twins; the plainest twins,
+//! in [`reference`](mod@reference), define what each kernel computes.  [`probe`] sets a single
+//! kernel a problem, for tests, benchmarks and `jinabert doctor`.
 //!
 //! # Features
 //!

@@ -107,7 +107,7 @@ fn open(device: &Device, version: impl Into<Version>, deterministic: bool) -> Re
     let version = version.into();
     let numerics = Numerics { deterministic, ..Numerics::default() };
     let choices = Choices { numerics, ..Choices::default() };
-    Model::open_with(&fixture("tiny-geglu-4h"), device.open(version.tier), version, choices)
+    Model::open_with(fixture("tiny-geglu-4h"), device.open(version.tier), version, choices)
 }
 
 /// 1,000 sequences alone, together, and together in another order: the same bits, where they are
@@ -241,10 +241,10 @@ fn bindings(device: &Device, tier: Tier) -> Outcome {
 fn bindings_of(device: &Device, version: Version) -> Outcome {
     for name in ["tiny-geglu-4h", "tiny-code-qknorm", "tiny-original"] {
         let all: Vec<Tokens> = (0..20).map(|n| Random(n).tokens(3 + 9 * n as usize, 400)).collect();
-        let mut wide = Model::open(&fixture(name), device.open(version.tier), version)?;
+        let mut wide = Model::open(fixture(name), device.open(version.tier), version)?;
         let mut engine = device.open(version.tier);
         engine.limit_bindings(64 << 10);
-        let mut narrow = Model::open(&fixture(name), engine, version)?;
+        let mut narrow = Model::open(fixture(name), engine, version)?;
         let budget = narrow.max_tokens();
         if budget != 256 {
             return Err(format!("{budget} tokens of 64 components fit into 64 KiB").into());
@@ -277,10 +277,10 @@ fn pieces(device: &Device, _: Tier) -> Outcome {
         [300, 5, 130, 64, 1].map(|n| Random(n as u64).tokens(n, 400)).into_iter().collect();
     for tier in Tier::of(&device.caps()) {
         for name in ["tiny-geglu-4h", "tiny-code-qknorm"] {
-            let mut whole = Model::open(&fixture(name), device.open(tier), tier)?;
+            let mut whole = Model::open(fixture(name), device.open(tier), tier)?;
             let mut engine = device.open(tier);
             engine.limit_dispatches(1e5);
-            let mut cut = Model::open(&fixture(name), engine, tier)?;
+            let mut cut = Model::open(fixture(name), engine, tier)?;
             let recording = cut.record(&PackedBatch::new(&all), Output::Tokens)?;
             let slices = slices(&recording)?;
             let most = slices.iter().map(|(_, slices)| *slices).max();

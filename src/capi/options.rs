@@ -123,7 +123,7 @@ unsafe impl Versioned for CallerOptions {
 }
 
 // Padding at the end would be counted as a field that is added there.
-const _: () = assert!(size_of::<CallerOptions>() == 8 * size_of::<usize>() + 8 * 4);
+const _: () = assert!(size_of::<CallerOptions>() == size_of::<[usize; 8]>() + 8 * 4);
 
 /// As the library takes them; null is the defaults.
 ///

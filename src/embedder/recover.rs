@@ -170,6 +170,11 @@ impl Embedder {
         Err(error)
     }
 
+    fn opens_anew(&self, seat: &Seat) -> bool {
+        let ours = !seat.model.caps().cpu && self.options.gpu.is_none();
+        ours && seat.rebuilds() < REBUILDS
+    }
+
     fn remedies(&self, seat: &Seat, error: &Error) -> Vec<Remedy> {
         let caps = seat.model.caps();
         let mut remedies = Vec::new();
@@ -178,12 +183,8 @@ impl Embedder {
             Error::NotFinite(_) => {
                 remedies.extend(seat.model.version().lower(caps).map(Remedy::Lower));
             }
-            Error::Gpu(_) if !caps.cpu && self.options.gpu.is_none() => {
-                // One that is lost all the time is not worth the wait.
-                if seat.rebuilds() < REBUILDS {
-                    remedies.push(Remedy::Rebuild);
-                }
-            }
+            // One that is lost all the time is not worth the wait.
+            Error::Gpu(_) if self.opens_anew(seat) => remedies.push(Remedy::Rebuild),
             _ => {}
         }
         if !caps.cpu && self.options.falls_back() {
