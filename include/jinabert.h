@@ -152,8 +152,8 @@ typedef enum jinabert_cut {
 //
 // A handle is a number in the guise of a pointer: it is looked up and never followed, so that one
 // that was freed, freed twice or made up is JINABERT_STATUS_BAD_HANDLE, not a crash.  (Two handles
-// differ for as long as the process lives: until 2^32 have been opened in the same place, after
-// which the place is no longer used.)
+// differ for as long as the process lives: until 2^32 have been opened in the same place, on 32
+// bits 2^12, after which the place is no longer used.)
 //
 // Threads: a handle may be used by any number of threads at the same time.  Each call counts as a
 // user, so `jinabert_free` is safe while others are under way: they end as if nothing had
@@ -386,8 +386,8 @@ const char *jinabert_status_name(int32_t status);
 // `options`: NULL for the defaults.
 // `embedder`: becomes the handle, to be freed with `jinabert_free`; NULL if there is an error.
 // Threads: any, at the same time too.
-// Errors: READ and MODEL for the files, NO_GPU for the device, OPTION for options that contradict
-// the model.
+// Errors: READ and MODEL for the files, NO_GPU, DEVICE and MEMORY for the device, OPTION for
+// options that contradict the model, BAD_ARGUMENT for what no model could be opened with.
 enum jinabert_status jinabert_open(const char *path,
                                    const struct jinabert_options *options,
                                    struct jinabert_embedder **embedder,
@@ -421,7 +421,8 @@ size_t jinabert_open_handles(void);
 // Says what a model is.
 //
 // `description`: its `size` must be set.
-// Threads: any, at the same time too; may wait until a batch under way has been handed over.
+// Threads: any, at the same time too; may wait until a batch under way is
+// done, on the CPU, or handed over.
 // Errors: BAD_HANDLE, BAD_ARGUMENT.
 enum jinabert_status jinabert_describe(const struct jinabert_embedder *embedder,
                                        struct jinabert_description *description,

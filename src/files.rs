@@ -26,7 +26,11 @@ pub struct Files(Place);
 
 #[derive(Clone, Debug)]
 enum Place {
-    Directory(PathBuf),
+    /// As it was given, for messages, and from the root, for whoever changes where he is.
+    Directory {
+        given: PathBuf,
+        path: PathBuf,
+    },
     Memory(BTreeMap<String, Held>),
 }
 
@@ -49,7 +53,9 @@ impl<P: AsRef<Path>> From<P> for Files {
 impl Files {
     /// Those of a directory, mapped while they are read: they must not change meanwhile.
     pub fn directory(path: impl Into<PathBuf>) -> Self {
-        Self(Place::Directory(path.into()))
+        let given = path.into();
+        let path = std::path::absolute(&given).unwrap_or_else(|_| given.clone());
+        Self(Place::Directory { given, path })
     }
 
     /// None yet: [`Files::with`] adds them.
@@ -80,14 +86,14 @@ impl Files {
     /// What a message calls one.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         match &self.0 {
-            Place::Directory(dir) => dir.join(name),
+            Place::Directory { given, .. } => given.join(name),
             Place::Memory(_) => name.into(),
         }
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
         match &self.0 {
-            Place::Directory(dir) => dir.join(name).exists(),
+            Place::Directory { path, .. } => path.join(name).exists(),
             Place::Memory(files) => files.contains_key(name),
         }
     }
@@ -123,7 +129,7 @@ impl Files {
         open: impl FnOnce(&Path) -> io::Result<Bytes>,
     ) -> Result<Bytes, Error> {
         let found = match &self.0 {
-            Place::Directory(dir) => open(&dir.join(name)),
+            Place::Directory { path, .. } => open(&path.join(name)),
             Place::Memory(files) => match files.get(name) {
                 Some(held) => Ok(Bytes(Inner::Held(held.clone()))),
                 None => Err(io::Error::new(io::ErrorKind::NotFound, "not among the files given")),

@@ -32,7 +32,7 @@
 //!
 //! let queue = Queue::new(Embedder::open("models/jinabert-mini-en")?)?;
 //! let here = queue.embed(&["A blue cat"])?;          // under way
-//! let there = queue.embed(&["A cat that is blue"])?; // in the same batch
+//! let there = queue.embed(&["A cat that is blue"])?; // in the same batch, or the next
 //! let cosine = here.wait()?[0].dot(&there.await?[0]);  // blocking, or as a future
 //! # Ok(())
 //! # }
@@ -54,8 +54,9 @@
 //! device opened anew; on the CPU, if [`Options::fallback`] says so.  If nothing helps there is an
 //! error, and the embedder is as good as before.  No failure of a device is a panic.
 //!
-//! Nothing is global but rayon's threads, and nothing is written but events of `tracing`, and a
-//! cache of compiled kernels where `JINABERT_CACHE` says.
+//! Nothing is global but rayon's threads, which tokenise; an embedder computes on its own, so that
+//! it may be called from rayon's.  Nothing is written but events of `tracing`, and compiled kernels
+//! and what was found about the GPU, into the user's cache directory or where `JINABERT_CACHE` says.
 //!
 //! # How it is built
 //!
@@ -76,6 +77,7 @@
 //! | `cli` | the command line, and [`hub`] | yes |
 //! | `server` | `jinabert serve` | yes |
 //! | `hub` | models by name, from the Hugging Face hub and its cache | with `cli` |
+//! | `capi` | the C interface, `include/jinabert.h` | no |
 //! | `otlp` | the server's requests as spans to a collector | no |
 //! | `faults` | failures on order, for tests | no |
 //!

@@ -2,10 +2,11 @@
 //! that an application has in memory.
 
 use jinabert::{Device, Embedder, Error, Files, Options, Queue};
+use rayon::prelude::*;
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, mpsc},
     task::{Context, Poll, Wake, Waker},
     thread,
     time::Duration,
@@ -66,13 +67,39 @@ fn threads_and_tasks_get_what_a_call_alone_gets() {
 
 #[test]
 fn a_dropped_call_is_cancelled_and_others_go_on() {
-    let queue = queue();
+    let small = Options { batch_tokens: Some(64), ..options() };
+    let embedder = Embedder::open_with(fixture("tiny-natural"), small).expect("a fixture");
+    let queue = Queue::new(embedder).expect("a thread");
     let long: Vec<String> = (0..3000).map(|n| "a cat ".repeat(20 + n % 9)).collect();
     let dropped = queue.embed(&long).expect("short enough");
+    let calls = |n: usize| format!("{queue:?}").starts_with(&format!("Queue({n} calls"));
+    assert!(calls(1), "{queue:?}: thousands of batches are still to come");
     drop(dropped);
-    // Were it computed, these would wait for it for seconds.
-    let short = queue.embed(&["a cat"]).expect("short").wait_for(Duration::from_secs(60));
-    assert_eq!(short.expect("within the time").expect("a healthy device").len(), 1);
+    assert!(calls(0), "{queue:?}");
+    let short = queue.embed(&["a cat"]).expect("short").wait();
+    assert_eq!(short.expect("a healthy device").len(), 1);
+}
+
+#[test]
+fn callers_on_all_of_rayons_threads_do_not_wait_for_each_other() {
+    let (sender, done) = mpsc::channel();
+    thread::spawn(move || {
+        let queue = queue();
+        let texts: Vec<String> = (0..64).map(|n| "a cat ".repeat(20 + n % 9)).collect();
+        let alone: Vec<_> = texts
+            .par_iter()
+            .with_max_len(1)
+            .map(|text| Embedder::embed(&queue, &[text]).expect("a short text"))
+            .collect();
+        let queued: Vec<_> = texts
+            .par_iter()
+            .with_max_len(1)
+            .map(|text| queue.embed(&[text]).expect("short").wait().expect("a healthy device"))
+            .collect();
+        sender.send(alone == queued).expect("waited for");
+    });
+    let same = done.recv_timeout(Duration::from_secs(120));
+    assert_eq!(same, Ok(true), "a timeout is a deadlock");
 }
 
 #[test]

@@ -15,8 +15,8 @@ use std::{
 ///
 /// A handle is a number in the guise of a pointer: it is looked up and never followed, so that one
 /// that was freed, freed twice or made up is JINABERT_STATUS_BAD_HANDLE, not a crash.  (Two handles
-/// differ for as long as the process lives: until 2^32 have been opened in the same place, after
-/// which the place is no longer used.)
+/// differ for as long as the process lives: until 2^32 have been opened in the same place, on 32
+/// bits 2^12, after which the place is no longer used.)
 ///
 /// Threads: a handle may be used by any number of threads at the same time.  Each call counts as a
 /// user, so `jinabert_free` is safe while others are under way: they end as if nothing had
@@ -100,9 +100,14 @@ impl<T> Table<T> {
 
 /// A handle for an embedder.
 pub fn insert(embedder: Embedder) -> Result<*mut EmbedderHandle, Failure> {
-    let mut table = TABLE.write().unwrap_or_else(PoisonError::into_inner);
+    let embedder = Arc::new(embedder);
+    // If the table is full, the embedder is dropped when the lock is free again: it may call back.
+    let place = {
+        let mut table = TABLE.write().unwrap_or_else(PoisonError::into_inner);
+        table.insert(Arc::clone(&embedder))
+    };
     let full = || Failure::argument(format!("{} models are open already", LAST_PLACE + 1));
-    table.insert(Arc::new(embedder)).map(ptr::without_provenance_mut).ok_or_else(full)
+    place.map(ptr::without_provenance_mut).ok_or_else(full)
 }
 
 /// The embedder of a handle, which lives as long as what is returned.

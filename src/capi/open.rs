@@ -21,8 +21,8 @@ use std::{
 /// `options`: NULL for the defaults.
 /// `embedder`: becomes the handle, to be freed with `jinabert_free`; NULL if there is an error.
 /// Threads: any, at the same time too.
-/// Errors: READ and MODEL for the files, NO_GPU for the device, OPTION for options that contradict
-/// the model.
+/// Errors: READ and MODEL for the files, NO_GPU, DEVICE and MEMORY for the device, OPTION for
+/// options that contradict the model, BAD_ARGUMENT for what no model could be opened with.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jinabert_open(
     path: *const c_char,
@@ -235,7 +235,8 @@ unsafe impl Versioned for Description {
 /// Says what a model is.
 ///
 /// `description`: its `size` must be set.
-/// Threads: any, at the same time too; may wait until a batch under way has been handed over.
+/// Threads: any, at the same time too; may wait until a batch under way is
+/// done, on the CPU, or handed over.
 /// Errors: BAD_HANDLE, BAD_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jinabert_describe(

@@ -309,8 +309,9 @@ impl crate::recording::Engine for Engine {
         Ok(())
     }
 
-    fn write(&mut self, tensor: &Tensor, data: &[u32]) {
+    fn write(&mut self, tensor: &Tensor, data: &[u32]) -> Result<(), Error> {
         self.store(tensor, |_, buffer| buffer.copy_from_slice(bytemuck::cast_slice(data)));
+        Ok(())
     }
 
     #[cfg(feature = "faults")]

@@ -1,6 +1,6 @@
 //! What is asked of the device, apart from who asks and what is made of it.
 
-use super::{Embedder, Error, Output, Running};
+use super::{Embedder, Error, Output, Running, Seat};
 use crate::batch::{self, PackedBatch, Tokens};
 use std::{collections::VecDeque, iter, ops::Range};
 
@@ -146,10 +146,9 @@ impl Embedder {
         };
         let sizes = forwards.iter().map(rows).collect();
         let batch = pack(forwards);
-        let (generation, running) = {
-            let mut seat = self.seat();
-            (seat.generation, seat.model.submit(&batch, output))
-        };
+        let submit =
+            |seat: &mut Seat| (seat.generation, seat.with(|model| model.submit(&batch, output)));
+        let (generation, running) = self.apart(submit);
         match running {
             Err(error) if !error.is_of_device() => Err(error),
             running => Ok(Submitted {
@@ -171,28 +170,36 @@ impl Embedder {
         generation: u64,
         error: Error,
     ) -> Result<Vec<f32>, Error> {
-        if let (Error::Memory(_), 2..) = (&error, forwards.len()) {
-            let tokens: usize = forwards.iter().map(Forward::tokens).sum();
-            tracing::warn!("{error}; {tokens} tokens are halved");
-            self.fewer_tokens(tokens / 2);
-            let (some, others) = forwards.split_at(forwards.len() / 2);
-            let mut values = self.run(some, output)?;
-            values.extend(self.run(others, output)?);
-            return Ok(values);
-        }
-        let batch = pack(&forwards.iter().collect::<Vec<_>>());
-        self.again(generation, error, |model| model.forward(&batch, output))
+        let several = forwards.len() > 1;
+        let error = match error {
+            Error::Memory(_) if several => error,
+            _ => {
+                let batch = pack(&forwards.iter().collect::<Vec<_>>());
+                let again = self.again(generation, error, |model| model.forward(&batch, output));
+                match again {
+                    Err(error @ Error::Memory(_)) if several => error,
+                    result => return result,
+                }
+            }
+        };
+        let tokens: usize = forwards.iter().map(Forward::tokens).sum();
+        tracing::warn!("{error}; {tokens} tokens are halved");
+        let (some, others) = forwards.split_at(forwards.len() / 2);
+        let mut values = self.run(some, output)?;
+        values.extend(self.run(others, output)?);
+        self.fewer_tokens(tokens / 2);
+        Ok(values)
     }
 
     fn run(&self, forwards: &[Forward], output: Output) -> Result<Vec<f32>, Error> {
         let batch = pack(&forwards.iter().collect::<Vec<_>>());
-        let (generation, result) = {
-            let mut seat = self.seat();
-            (seat.generation, seat.model.forward(&batch, output))
-        };
-        match result {
-            Err(error) if error.is_of_device() => self.rerun(forwards, output, generation, error),
-            result => result,
+        let run =
+            |seat: &mut Seat| (seat.generation, seat.with(|model| model.forward(&batch, output)));
+        match self.apart(run) {
+            (generation, Err(error)) if error.is_of_device() => {
+                self.rerun(forwards, output, generation, error)
+            }
+            (_, result) => result,
         }
     }
 

@@ -23,14 +23,12 @@ pub use forward::{Forward, Prepared, Submitted, Work};
 use load::Loaded;
 pub use options::{End, OnLong, Options, Pooling, Wanted};
 pub use perplexity::{AtLength, Measure, Measured};
-use recover::{Place, Seat};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use recover::{BatchTokens, Place, Seat};
 use std::{
     ops::Deref,
     panic::resume_unwind,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     thread,
 };
 pub use tasks::{Candidate, Masked, Role, Score, TokenVectors, probabilities};
@@ -90,7 +88,9 @@ pub struct Embedder {
     limit: usize,
     pooling: Pooling,
     overlap: usize,
-    batch_tokens: AtomicUsize,
+    batch_tokens: BatchTokens,
+    /// For what holds the seat.
+    pool: ThreadPool,
     queries: Queries,
     task: Task,
 }
@@ -128,6 +128,7 @@ impl Embedder {
             return Err(Error::Option("a batch of 0 tokens holds no text".to_owned()));
         }
         let queries = load::queries(&files, &options)?;
+        let pool = pool()?;
         // The tokenizer takes as long to read as a small model's weights, and the device to open.
         let (tokenizer, loaded) = thread::scope(|scope| {
             let tokenizer = scope.spawn(|| load::tokenizer(&files, &options, &config));
@@ -157,7 +158,10 @@ impl Embedder {
             limit,
             pooling: options.pooling,
             overlap,
-            batch_tokens: options.batch_tokens.unwrap_or(batch_tokens).min(device_limit).into(),
+            batch_tokens: BatchTokens::new(
+                options.batch_tokens.unwrap_or(batch_tokens).min(device_limit),
+            ),
+            pool,
             queries,
             task: options.task,
             place: Mutex::new(Place { device, cpu: model.caps().cpu, software }),
@@ -181,7 +185,7 @@ impl Embedder {
 
     /// Tokens of a batch, unless a single sequence has more.
     pub fn batch_tokens(&self) -> usize {
-        self.batch_tokens.load(Ordering::Relaxed)
+        self.batch_tokens.get()
     }
 
     /// Batches that are worth handing to the device before the first of them is waited for: it is
@@ -223,7 +227,7 @@ impl Embedder {
     /// Bytes that the device holds for it now: weights, activations of the largest batch so far,
     /// readback.
     pub fn allocated_bytes(&self) -> u64 {
-        self.seat().model.allocated_bytes()
+        self.seat().allocated_bytes()
     }
 
     /// The tokens that the model reads for each text, special ones included.
@@ -263,7 +267,8 @@ impl Embedder {
         let forwards: Vec<_> = sequences.into_iter().map(Forward::whole).collect();
         let mut spans = Vec::new();
         for batch in self.batches(&forwards) {
-            spans.extend(self.seat().model.profile(&batch, output)?);
+            let some = self.apart(|seat| seat.with(|model| model.profile(&batch, output)));
+            spans.extend(some?);
         }
         Ok(spans)
     }
@@ -297,6 +302,14 @@ impl Embedder {
         }
         Ok(())
     }
+}
+
+/// As many threads as tokenise.
+fn pool() -> Result<ThreadPool, Error> {
+    let name = |n| format!("jinabert-{n}");
+    let pool = ThreadPoolBuilder::new().num_threads(rayon::current_num_threads());
+    let pool = pool.thread_name(name).build();
+    pool.map_err(|error| Error::Memory(format!("no threads to compute on: {error}")))
 }
 
 /// Components of a vector, of those that the model has.

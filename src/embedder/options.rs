@@ -9,8 +9,13 @@ use std::time::Duration;
 
 /// How to embed.
 ///
+/// Written as a struct or as a chain, which later versions with more fields leave valid:
+///
 /// ```
-/// let options = jinabert::Options { dimensions: Some(256), ..Default::default() };
+/// use jinabert::{Device, OnLong, Options};
+///
+/// let options = Options { dimensions: Some(256), ..Default::default() };
+/// let options = Options::new().device(Device::Cpu).dimensions(256).on_long(OnLong::Truncate);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -96,7 +101,48 @@ impl Default for Options {
     }
 }
 
+/// A method for each field, which sets it.
+macro_rules! setters {
+    ($($field:ident: $type:ty => $value:expr,)*) => {
+        $(
+            #[doc = concat!("Sets [`", stringify!($field), "`](field@Self::", stringify!($field), ").")]
+            #[must_use]
+            pub fn $field(mut self, $field: $type) -> Self {
+                self.$field = $value;
+                self
+            }
+        )*
+    };
+}
+
 impl Options {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    setters! {
+        task: Task => task,
+        device: Device => device,
+        gpu: Gpu => Some(gpu),
+        fallback: bool => Some(fallback),
+        slice: Duration => slice,
+        patience: Duration => patience,
+        tier: Tier => Some(tier),
+        dtype: Dtype => dtype,
+        max_length: usize => Some(max_length),
+        on_long: OnLong => on_long,
+        overlap: usize => overlap,
+        dimensions: usize => Some(dimensions),
+        pooling: Pooling => pooling,
+        normalize: bool => normalize,
+        query_length: usize => Some(query_length),
+        batch_tokens: usize => Some(batch_tokens),
+        skip_eps: f32 => skip_eps,
+        deterministic: bool => deterministic,
+        tune: Tune => tune,
+    }
+
     /// The same on the CPU, with what it has.
     pub(super) fn on_cpu(&self) -> Self {
         let cpu = Self { device: Device::Cpu, gpu: None, tier: None, ..self.clone() };

@@ -1,9 +1,9 @@
 //! What follows when a device fails.
 //!
-//! A batch that is not computed is tried again, once in each of these ways, as far as the failure
-//! and the options leave them open:
+//! Texts and tokens that are not embedded are tried again, in each of these ways as far as the
+//! failure and the options leave them open:
 //!
-//! * where room is what lacks, in two halves, down to single texts;
+//! * where room lacks, in two halves, down to single texts;
 //! * where the result is not finite, on a lower tier of kernels, or in f32 instead of f16;
 //! * where the device was lost, gave no answer or left work out, on the same device opened anew;
 //! * on the CPU, where [`Options::fallback`] allows that.
@@ -15,40 +15,97 @@ use super::{
     Embedder, Error, Options,
     load::{self, Loaded},
 };
-use crate::{kernels::Version, model::Model, tune::Tune};
+use crate::{kernels::Version, model::Model, recording::Caps, tune::Tune};
 use std::{
     fmt,
-    sync::{MutexGuard, PoisonError, atomic::Ordering, mpsc},
+    panic::resume_unwind,
+    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
-/// How often a device is opened anew within [`REBUILD_TIME`]; one that fails more often is broken,
-/// and opening it takes longer than saying so.
+/// How often a device is opened anew within [`WHILE`]; one that fails more often is broken, and
+/// opening it takes longer than saying so.
 const REBUILDS: usize = 3;
-const REBUILD_TIME: Duration = Duration::from_secs(60);
 
-/// How long a device that failed may take to be closed before it is left to itself.
-const CLOSING: Duration = Duration::from_secs(2);
+/// How long it is remembered what did not help, and what there was no room for.
+const WHILE: Duration = Duration::from_secs(60);
+
+/// Batches are not made smaller than this for lack of memory, only halved when it lacks.
+const FEW_TOKENS: usize = 64;
 
 /// The model on its device.
 pub(super) struct Seat {
-    pub(super) model: Model,
+    /// None where a device that failed could not be opened anew.
+    model: Option<Model>,
+    /// Of the last model.
+    version: Version,
+    /// Likewise.
+    caps: Caps,
     /// How many sat here before it.
     pub(super) generation: u64,
     /// When its device was opened anew.
     rebuilt: Vec<Instant>,
-    /// Whether a lower tier returned what is not finite, too: then it is the model's doing.
-    in_vain: bool,
+    /// When a lower tier returned what is not finite, too: then it is the model's doing.
+    in_vain: Option<Instant>,
 }
 
 impl Seat {
     pub(super) fn new(model: Model) -> Self {
-        Self { model, generation: 0, rebuilt: Vec::new(), in_vain: false }
+        let (version, caps) = (model.version(), model.caps().clone());
+        let model = Some(model);
+        Self { model, version, caps, generation: 0, rebuilt: Vec::new(), in_vain: None }
+    }
+
+    /// Has the model do something.
+    pub(super) fn with<T>(
+        &mut self,
+        work: impl FnOnce(&mut Model) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        match &mut self.model {
+            Some(model) => work(model),
+            None => Err(Error::Gpu("it was lost, and could not be opened anew".to_owned())),
+        }
+    }
+
+    pub(super) fn allocated_bytes(&self) -> u64 {
+        self.model.as_ref().map_or(0, Model::allocated_bytes)
     }
 
     fn rebuilds(&self) -> usize {
-        self.rebuilt.iter().filter(|at| at.elapsed() < REBUILD_TIME).count()
+        self.rebuilt.iter().filter(|at| at.elapsed() < WHILE).count()
+    }
+}
+
+/// Tokens of a batch, fewer for a while where there was no room.
+pub(super) struct BatchTokens(Mutex<(usize, Option<(usize, Instant)>)>);
+
+impl BatchTokens {
+    pub(super) fn new(most: usize) -> Self {
+        Self(Mutex::new((most, None)))
+    }
+
+    pub(super) fn get(&self) -> usize {
+        match *self.lock() {
+            (most, Some((fewer, since))) if since.elapsed() < WHILE => fewer.min(most),
+            (most, _) => most,
+        }
+    }
+
+    /// There was no room for more.
+    fn lower(&self, tokens: usize) {
+        let fewer = tokens.max(FEW_TOKENS).min(self.get());
+        self.lock().1 = Some((fewer, Instant::now()));
+    }
+
+    /// Another device.
+    fn limit(&self, most: usize) {
+        let mut all = self.lock();
+        all.0 = all.0.min(most);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (usize, Option<(usize, Instant)>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,41 +151,58 @@ impl Embedder {
         self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Runs `work`, and again as this module says; also returns the generation of the model that
-    /// did it.
-    pub(super) fn attempt<T>(
-        &self,
-        mut work: impl FnMut(&mut Model) -> Result<T, Error>,
-    ) -> Result<(u64, T), Error> {
-        let mut seat = self.seat();
-        let result = match work(&mut seat.model) {
-            Err(error) if error.is_of_device() => self.remedied(&mut seat, error, work),
-            result => result,
+    /// Does what holds the seat on threads of this embedder's own.  Rayon's may all be waiting for
+    /// the seat, and one that waits for others takes up what else there is: the next call for it.
+    pub(super) fn apart<R: Send>(&self, work: impl FnOnce(&mut Seat) -> R + Send) -> R {
+        let seated = move || {
+            let mut seat = self.seat();
+            let seat = &mut *seat;
+            self.pool.install(move || work(seat))
         };
-        Ok((seat.generation, result?))
+        if rayon::current_thread_index().is_none() {
+            return seated();
+        }
+        thread::scope(|scope| {
+            scope.spawn(seated).join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
+    }
+
+    /// Runs `work`, and again as this module says.
+    pub(super) fn attempt<T: Send>(
+        &self,
+        work: impl FnMut(&mut Model) -> Result<T, Error> + Send,
+    ) -> Result<T, Error> {
+        self.apart(|seat| self.seated(seat, work))
     }
 
     /// As [`Embedder::attempt`], of work that failed with the model of some generation.
-    pub(super) fn again<T>(
+    pub(super) fn again<T: Send>(
         &self,
         generation: u64,
         error: Error,
-        mut work: impl FnMut(&mut Model) -> Result<T, Error>,
+        work: impl FnMut(&mut Model) -> Result<T, Error> + Send,
     ) -> Result<T, Error> {
-        let mut seat = self.seat();
-        // Others that it was lost for have brought a new one.
-        if seat.generation != generation {
-            return match work(&mut seat.model) {
-                Err(error) if error.is_of_device() => self.remedied(&mut seat, error, work),
-                result => result,
-            };
-        }
-        self.remedied(&mut seat, error, work)
+        self.apart(|seat| match seat.generation == generation {
+            true => self.remedied(seat, error, work),
+            // Others that it was lost for have brought a new one.
+            false => self.seated(seat, work),
+        })
     }
 
-    /// Lowers the size of later batches.
+    fn seated<T>(
+        &self,
+        seat: &mut Seat,
+        mut work: impl FnMut(&mut Model) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        match seat.with(&mut work) {
+            Err(error) if error.is_of_device() => self.remedied(seat, error, work),
+            result => result,
+        }
+    }
+
+    /// Lowers the size of later batches, for a while.
     pub(super) fn fewer_tokens(&self, tokens: usize) {
-        self.batch_tokens.fetch_min(tokens.max(1), Ordering::Relaxed);
+        self.batch_tokens.lower(tokens);
     }
 
     fn remedied<T>(
@@ -137,12 +211,14 @@ impl Embedder {
         mut error: Error,
         mut work: impl FnMut(&mut Model) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let odd = matches!(error, Error::NotFinite(_));
         for remedy in self.remedies(seat, &error) {
             tracing::warn!("{error}; {remedy}");
             if remedy == Remedy::Rebuild {
-                seat.rebuilt.retain(|at| at.elapsed() < REBUILD_TIME);
+                seat.rebuilt.retain(|at| at.elapsed() < WHILE);
                 seat.rebuilt.push(Instant::now());
+                // Its room is needed.
+                seat.model = None;
+                seat.generation += 1;
             }
             let mut loaded = match self.reopen(seat, remedy) {
                 Ok(loaded) => loaded,
@@ -153,8 +229,11 @@ impl Embedder {
             };
             match work(&mut loaded.model) {
                 Err(failed) if failed.is_of_device() => {
+                    if matches!((&failed, remedy), (Error::NotFinite(_), Remedy::Lower(_))) {
+                        seat.in_vain = Some(Instant::now());
+                    }
                     error = failed;
-                    // What it was opened for is of no use any more; others were spares.
+                    // What it was opened for has no model any more; others were spares.
                     if remedy == Remedy::Rebuild {
                         self.take_over(seat, loaded, None);
                     }
@@ -166,22 +245,23 @@ impl Embedder {
                 }
             }
         }
-        seat.in_vain |= odd;
         Err(error)
     }
 
     fn opens_anew(&self, seat: &Seat) -> bool {
-        let ours = !seat.model.caps().cpu && self.options.gpu.is_none();
+        let ours = !seat.caps.cpu && self.options.gpu.is_none();
         ours && seat.rebuilds() < REBUILDS
     }
 
     fn remedies(&self, seat: &Seat, error: &Error) -> Vec<Remedy> {
-        let caps = seat.model.caps();
+        let caps = &seat.caps;
         let mut remedies = Vec::new();
         match error {
-            Error::NotFinite(_) if seat.in_vain => return remedies,
+            Error::NotFinite(_) if seat.in_vain.is_some_and(|at| at.elapsed() < WHILE) => {
+                return remedies;
+            }
             Error::NotFinite(_) => {
-                remedies.extend(seat.model.version().lower(caps).map(Remedy::Lower));
+                remedies.extend(seat.version.lower(caps).map(Remedy::Lower));
             }
             // One that is lost all the time is not worth the wait.
             Error::Gpu(_) if self.opens_anew(seat) => remedies.push(Remedy::Rebuild),
@@ -196,7 +276,7 @@ impl Embedder {
     fn reopen(&self, seat: &Seat, remedy: Remedy) -> Result<Loaded, Error> {
         let version = match remedy {
             Remedy::Lower(version) => version,
-            _ => seat.model.version(),
+            _ => seat.version,
         };
         let as_before = Options {
             tier: Some(version.tier),
@@ -209,6 +289,10 @@ impl Embedder {
             _ => as_before,
         };
         let loaded = load::load(&self.files, &options, &self.config)?;
+        if *loaded.model.config() != self.config {
+            let what = "its files are not what they were when it was opened";
+            return Err(Error::Model(what.to_owned()));
+        }
         let most = loaded.model.max_tokens();
         match most >= self.limit {
             true => Ok(loaded),
@@ -227,28 +311,11 @@ impl Embedder {
         }
         tracing::info!("device: {device}, {} kernels", model.version());
         let most = self.options.batch_tokens.unwrap_or(batch_tokens).min(model.max_tokens());
-        self.fewer_tokens(most);
+        self.batch_tokens.limit(most);
         let cpu = model.caps().cpu;
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) =
             Place { device, cpu, software };
-        seat.generation += 1;
-        seat.in_vain = false;
-        retire(std::mem::replace(&mut seat.model, model));
-    }
-}
-
-/// Closes a device, beside what goes on if it takes long: one that hangs is waited for by its
-/// driver.
-fn retire(model: Model) {
-    let (sender, closed) = mpsc::channel();
-    let close = move || {
-        drop(model);
-        let _ = sender.send(()); // nobody waits for it any more
-    };
-    // Without a thread, the model was dropped with the closure.
-    if thread::Builder::new().name("jinabert-closing".to_owned()).spawn(close).is_ok()
-        && closed.recv_timeout(CLOSING) == Err(mpsc::RecvTimeoutError::Timeout)
-    {
-        tracing::warn!("a device does not close; it is left to itself");
+        let (generation, rebuilt) = (seat.generation + 1, std::mem::take(&mut seat.rebuilt));
+        *seat = Seat { generation, rebuilt, ..Seat::new(model) };
     }
 }

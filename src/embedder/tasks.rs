@@ -334,7 +334,7 @@ impl Embedder {
                 places.iter().map(move |&place| (start + place as u32, tokens.ids[place] as usize))
             });
             let (rows, ids): (Vec<u32>, Vec<usize>) = places.unzip();
-            let (_, found) = self.attempt(|model| {
+            let found = self.attempt(|model| {
                 let mut found = Vec::with_capacity(rows.len());
                 model.each_logits(&batch, &rows, |logits| {
                     let rows = logits.par_chunks_exact(self.vocabulary());
@@ -358,7 +358,7 @@ impl Embedder {
         self.check(0, tokens)?;
         let rows: Vec<u32> = positions.iter().map(|&n| n as u32).collect();
         let batch = PackedBatch::new([tokens]);
-        Ok(self.attempt(|model| model.logits(&batch, &rows))?.1)
+        self.attempt(|model| model.logits(&batch, &rows))
     }
 
     fn vocabulary(&self) -> usize {

@@ -1,6 +1,6 @@
 //! Finding an adapter and opening it with no more than the kernels need.
 
-use super::progress::Progress;
+use super::progress::{Closing, Progress};
 use crate::{
     error::Error,
     recording::{Caps, Page},
@@ -218,6 +218,7 @@ pub struct Gpu {
     pub summary: AdapterSummary,
     pub(super) caps: Caps,
     pub(super) progress: Progress,
+    _closing: Closing,
     /// An application keeps its own.
     _instance: Option<wgpu::Instance>,
 }
@@ -233,8 +234,10 @@ impl Gpu {
     ///
     /// Nothing about it is changed: limits and features are as it was opened, its callbacks for
     /// errors and loss stay the application's, and submissions go into its queue, each of a tenth
-    /// of a second at most.  Waiting for a result polls the device on the caller's thread, which
-    /// may run the application's callbacks there.  A device that is lost is not opened anew.
+    /// of a second at most ([`Options::slice`](crate::Options::slice) for less).  Waiting for a
+    /// result polls the device, which may run the application's callbacks on a thread of this
+    /// crate: they must not call the embedder, nor wait for a lock that is held around its calls.
+    /// A device that is lost is not opened anew.
     ///
     /// `wgpu` is [`gpu::wgpu`](crate::gpu::wgpu), of the version that this crate is built with.
     ///
@@ -261,10 +264,12 @@ impl Gpu {
             matrix: None,
             ..summary
         };
+        let progress = Progress::shared(device);
         Ok(Self {
             caps: summary.caps(),
             summary,
-            progress: Progress::shared(device),
+            _closing: Closing { progress: progress.clone(), queue: queue.clone() },
+            progress,
             device: device.clone(),
             queue: queue.clone(),
             _instance: None,
@@ -330,7 +335,8 @@ fn open_with(
 
     let progress = Progress::new(&device);
     device.on_uncaptured_error(Arc::new(|error| tracing::error!("wgpu: {error}")));
-    Ok(Gpu { device, queue, summary, caps, progress, _instance: Some(instance) })
+    let _closing = Closing { progress: progress.clone(), queue: queue.clone() };
+    Ok(Gpu { device, queue, summary, caps, progress, _closing, _instance: Some(instance) })
 }
 
 /// WebGPU's default limits where a compute kernel could notice, but as large bindings as the

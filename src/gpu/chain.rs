@@ -22,6 +22,11 @@ impl Chain {
         Self { cells: cells(device, 16), number: 0 }
     }
 
+    /// With cells that nothing has happened to, and the same numbers.
+    pub(super) fn renewed(&self, device: &wgpu::Device) -> Self {
+        Self { number: self.number, ..Self::new(device) }
+    }
+
     /// Begins a run of some submissions; returns its number.
     pub(super) fn begin(
         &mut self,

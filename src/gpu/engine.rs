@@ -64,10 +64,15 @@ impl Engine {
     }
 
     fn with(gpu: Gpu, cache: Option<PipelineCache>) -> Self {
+        let make = || (params(&gpu.device), Chain::new(&gpu.device));
+        let ((params, chain), error) = scoped(&gpu.device, make);
+        if let Some(error) = error {
+            tracing::warn!("{}: {error}", gpu.summary); // what uses them fails
+        }
         Self {
-            params: buffer(&gpu.device, "params", 256 * 128, UNIFORM),
+            params,
             readbacks: Readbacks::default(),
-            chain: Chain::new(&gpu.device),
+            chain,
             pace: Arc::new(Mutex::new(Pace::new())),
             queued: VecDeque::new(),
             #[cfg(feature = "faults")]
@@ -227,6 +232,17 @@ impl Engine {
         Ok(())
     }
 
+    /// Buffers in the place of those that may not have come to be.
+    fn renew(&mut self) {
+        self.groups.clear();
+        let device = &self.gpu.device;
+        let (new, error) = scoped(device, || (params(device), self.chain.renewed(device)));
+        if let Some(error) = error {
+            tracing::warn!("{}: {error}", self.gpu.summary);
+        }
+        (self.params, self.chain) = new;
+    }
+
     fn pace(&self) -> MutexGuard<'_, Pace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -235,6 +251,9 @@ impl Engine {
     fn checked<R>(&mut self, work: impl FnOnce(&mut Self) -> Result<R, Error>) -> Result<R, Error> {
         let device = self.gpu.device.clone();
         match scoped(&device, || work(self)) {
+            (_, Some(error)) if self.gpu.progress.lost().is_some() => {
+                Err(Error::Gpu(format!("device lost: {error}")))
+            }
             (_, Some(error @ wgpu::Error::OutOfMemory { .. })) => {
                 Err(Error::Memory(format!("{error}, on {}", self.gpu.summary)))
             }
@@ -325,12 +344,15 @@ impl crate::recording::Engine for Engine {
         Ok(())
     }
 
-    fn write(&mut self, tensor: &Tensor, data: &[u32]) {
+    fn write(&mut self, tensor: &Tensor, data: &[u32]) -> Result<(), Error> {
         assert_eq!(data.len(), tensor.shape.len(), "elements of {}", tensor.shape);
-        let Slot::Buffer(buffer) = &self.slots[tensor.slot as usize] else {
-            panic!("integers in a texture")
-        };
-        self.gpu.queue.write_buffer(buffer, offset(tensor), bytemuck::cast_slice(data));
+        self.checked(|this| {
+            let Slot::Buffer(buffer) = &this.slots[tensor.slot as usize] else {
+                panic!("integers in a texture")
+            };
+            this.gpu.queue.write_buffer(buffer, offset(tensor), bytemuck::cast_slice(data));
+            Ok(())
+        })
     }
 
     fn dispatch_flops(&self) -> f64 {
@@ -359,8 +381,13 @@ impl crate::recording::Engine for Engine {
     }
 
     fn submit(&mut self, recording: &Recording, output: &Tensor) -> Result<Ticket, Error> {
-        let pending = self.checked(|this| this.begin(recording, output))?;
-        Ok(Ticket::new(|| pending.finish()))
+        match self.checked(|this| this.begin(recording, output)) {
+            Ok(pending) => Ok(Ticket::new(|| pending.finish())),
+            Err(error) => {
+                self.renew();
+                Err(error)
+            }
+        }
     }
 
     fn profile(&mut self, recording: &Recording) -> Result<Vec<Span>, Error> {
@@ -370,8 +397,8 @@ impl crate::recording::Engine for Engine {
         let mut spans = Vec::new();
         for commands in recording.commands.chunks(1024) {
             let part = Recording { commands: commands.to_vec(), ..Recording::new() };
-            let timestamps = Timestamps::new(&self.gpu.device, commands.len());
             let ticks = self.checked(|this| {
+                let timestamps = Timestamps::new(&this.gpu.device, commands.len());
                 let offsets = this.arrange(&part)?;
                 let mut encoder = this.gpu.device.create_command_encoder(&Default::default());
                 for (n, (command, offset)) in commands.iter().zip(offsets).enumerate() {
@@ -399,6 +426,11 @@ impl crate::recording::Engine for Engine {
         let own = self.params.size() + self.readbacks.bytes();
         own + self.slots.iter().map(Slot::bytes).sum::<u64>()
     }
+}
+
+/// Room for the parameters of a small model's dispatches.
+fn params(device: &wgpu::Device) -> wgpu::Buffer {
+    buffer(device, "params", 256 * 128, UNIFORM)
 }
 
 fn group_key(command: &Command) -> GroupKey {

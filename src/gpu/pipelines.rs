@@ -5,11 +5,11 @@ use crate::{
     error::Error,
     recording::{Program, Recording},
 };
-use rayon::prelude::*;
 use std::{
     collections::{HashMap, HashSet},
+    num::NonZero,
     panic,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
 };
 
@@ -98,13 +98,38 @@ impl Compiler {
         };
         let compiled: Vec<Result<Compiled, Error>> = match self.alone {
             true => programs.into_iter().map(one).collect(),
-            false => programs.into_par_iter().with_max_len(1).map(one).collect(),
+            false => on_all_cores(programs, one),
         };
         if let Some(cache) = &self.cache {
             cache.save();
         }
         compiled.into_iter().collect()
     }
+}
+
+/// Threads of our own, not rayon's: those may all be waiting for what is compiled here.
+fn on_all_cores<T: Send, R: Send>(items: Vec<T>, one: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get).min(items.len());
+    let (len, items) = (items.len(), Mutex::new(items.into_iter().enumerate()));
+    let done = Mutex::new(Vec::with_capacity(len));
+    let work = || {
+        loop {
+            let next = items.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((n, item)) = next else { break };
+            let result = one(item);
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((n, result));
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..cores {
+            // Fewer threads take longer.
+            let _ = thread::Builder::new().spawn_scoped(scope, work);
+        }
+        work();
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(n, _)| *n);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// A thread that compiles; waited for, since a driver must not compile while its process ends.

@@ -98,9 +98,10 @@ impl Pending {
         })?;
         self.home.idle().push(buffer);
         let (flops, start) = self.work;
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner).learn(flops, start.elapsed());
         let stopped = "part of the work was not carried out; the system may have stopped it";
-        result.ok_or_else(|| Error::Gpu(stopped.to_owned()))
+        let values = result.ok_or_else(|| Error::Gpu(stopped.to_owned()))?;
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner).learn(flops, start.elapsed());
+        Ok(values)
     }
 }
 

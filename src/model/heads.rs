@@ -196,6 +196,11 @@ impl HeadScratch {
         })
     }
 
+    /// Gives everything back.
+    pub(super) fn release(&self, engine: &mut dyn Engine) -> Result<(), Error> {
+        engine.release(&[self.rows, self.gathered, self.transformed, self.out])
+    }
+
     /// Appends the projection of every row of `x`.
     pub(super) fn project(
         &mut self,
@@ -234,7 +239,7 @@ impl HeadScratch {
             let mut logits = vec![0.0; rows.len() * vocabulary as usize];
             let n = rows.len() as u32;
             engine.resize(&mut self.rows, [n].into())?;
-            engine.write(&self.rows, rows);
+            engine.write(&self.rows, rows)?;
             for tensor in [&mut self.gathered, &mut self.transformed] {
                 engine.resize(tensor, [n, d].into())?;
             }

@@ -209,6 +209,22 @@ impl Model {
     /// # Errors
     /// [`Error::Gpu`] if the device fails, [`Error::Memory`] if it has no room.
     pub fn submit(&mut self, batch: &PackedBatch, output: Output) -> Result<Running, Error> {
+        let submitted = self.try_submit(batch, output);
+        submitted.inspect_err(|error| self.release_after(error))
+    }
+
+    /// What did not fit leaves room for what does.
+    fn release_after(&mut self, error: &Error) {
+        if let Error::Memory(_) = error {
+            let released = self.scratch.release(&mut *self.engine);
+            let released = released.and_then(|()| self.head_scratch.release(&mut *self.engine));
+            if let Err(error) = released {
+                tracing::warn!("{error}");
+            }
+        }
+    }
+
+    fn try_submit(&mut self, batch: &PackedBatch, output: Output) -> Result<Running, Error> {
         let recording = self.record(batch, output)?;
         let result = match output {
             Output::Tokens => self.scratch.x,
@@ -244,11 +260,7 @@ impl Model {
             Output::Tokens | Output::Projected => 0,
             Output::Vectors { dims, .. } => dims,
         };
-        let fitted = self.scratch.fit(&mut *self.engine, &self.config, batch, dims);
-        if let Err(error) = fitted {
-            self.scratch.release(&mut *self.engine)?;
-            return Err(error);
-        }
+        self.scratch.fit(&mut *self.engine, &self.config, batch, dims)?;
         let (k, w, s) = (&self.kernels, &self.weights, &self.scratch);
         let mut rec = Recording::within(self.engine.dispatch_flops());
         match self.variant.qk_norm {
@@ -295,6 +307,16 @@ impl Model {
     /// # Panics
     /// As [`Model::logits`].
     pub fn each_logits(
+        &mut self,
+        batch: &PackedBatch,
+        rows: &[u32],
+        each: impl FnMut(&[f32]),
+    ) -> Result<(), Error> {
+        let predicted = self.try_logits(batch, rows, each);
+        predicted.inspect_err(|error| self.release_after(error))
+    }
+
+    fn try_logits(
         &mut self,
         batch: &PackedBatch,
         rows: &[u32],

@@ -104,12 +104,12 @@ impl Scratch {
         let tiles = batch::tiles(&batch.cu_seqlens, &batch.keys, TILE);
         for (tensor, data) in [(&mut self.ids, &batch.ids), (&mut self.type_ids, &batch.type_ids)] {
             engine.resize(tensor, [data.len() as u32].into())?;
-            engine.write(tensor, data);
+            engine.write(tensor, data)?;
         }
         engine.resize(&mut self.tiles, [tiles.len() as u32, 4].into())?;
-        engine.write(&self.tiles, tiles.as_flattened());
+        engine.write(&self.tiles, tiles.as_flattened())?;
         engine.resize(&mut self.spans, [batch.spans.len() as u32, 2].into())?;
-        engine.write(&self.spans, batch.spans.as_flattened());
+        engine.write(&self.spans, batch.spans.as_flattened())?;
         self.keys = batch::tile_keys(&tiles);
         engine.resize(&mut self.norms, [tiles.len() as u32, config.heads].into())?;
 

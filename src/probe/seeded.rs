@@ -135,7 +135,7 @@ impl Seeded<'_> {
         data: &[u32],
     ) -> Result<Tensor, Error> {
         let tensor = self.engine.alloc(shape.into(), Format::F32)?;
-        self.engine.write(&tensor, data);
+        self.engine.write(&tensor, data)?;
         Ok(tensor)
     }
 

@@ -84,7 +84,10 @@ pub trait Engine: Send {
     }
 
     /// Overwrites a tensor of `u32` elements before the next [`Engine::submit`].
-    fn write(&mut self, tensor: &Tensor, data: &[u32]);
+    ///
+    /// # Errors
+    /// [`Error::Memory`] or [`Error::Gpu`] if the device fails.
+    fn write(&mut self, tensor: &Tensor, data: &[u32]) -> Result<(), Error>;
 
     /// Operations that one dispatch should hold at most: no watchdog may take it for hung.
     fn dispatch_flops(&self) -> f64;

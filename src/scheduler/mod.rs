@@ -34,6 +34,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// What a panic becomes.
+const GIVEN_UP: &str = "a batch was given up: an internal error";
+
 /// What a call gets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Done {
@@ -169,7 +172,9 @@ pub struct Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.shared.queue().calls.remove(&self.call);
+        // What its reply holds is dropped when the queue is free again.
+        let call = self.shared.queue().calls.remove(&self.call);
+        drop(call);
     }
 }
 
@@ -192,8 +197,8 @@ impl Scheduler {
         &self.shared.embedder
     }
 
-    /// Puts a call into the queue.  `reply` is called on the scheduler's thread and should hand
-    /// over what it gets and return.
+    /// Puts a call into the queue.  `reply` is called on the scheduler's thread, or on this one if
+    /// there is nothing to do, and should hand over what it gets and return.
     pub fn submit(
         &self,
         work: Work,
@@ -232,7 +237,10 @@ impl Drop for Scheduler {
     fn drop(&mut self) {
         self.shared.queue().closing = true;
         self.shared.wake.notify_one();
-        if let Some(worker) = self.worker.take() {
+        if let Some(worker) = self.worker.take()
+            // The last who held it may have been a caller whom its thread has just answered.
+            && worker.thread().id() != thread::current().id()
+        {
             // It catches what panics in a batch.
             let _ = worker.join();
         }
@@ -354,7 +362,7 @@ impl Shared {
             let what = panic.downcast_ref::<String>().map(String::as_str);
             let what = what.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
             tracing::error!("a batch was given up: {what}");
-            Err(Error::Gpu("a batch was given up: an internal error".to_owned()))
+            Err(Error::Gpu(GIVEN_UP.to_owned()))
         })
     }
 
@@ -373,6 +381,15 @@ impl Shared {
         }
         if let (1, Some((&number, _))) = (calls.len(), calls.first_key_value()) {
             return self.fail(number, error);
+        }
+        // What is left of a device would fail them one after the other, each as slowly.
+        if let Error::Gpu(what) = &error
+            && what != GIVEN_UP
+        {
+            for &number in calls.keys() {
+                self.fail(number, Error::Gpu(what.clone()));
+            }
+            return;
         }
         tracing::warn!("a batch of {} calls failed, each is run again: {error}", calls.len());
         for (number, members) in calls {

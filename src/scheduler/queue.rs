@@ -198,13 +198,14 @@ impl Answer {
     }
 
     fn poll(&self, context: &mut Context<'_>) -> Poll<Rows> {
+        let waker = context.waker().clone();
         let mut given = self.given();
-        match given.rows.take() {
-            Some(rows) => Poll::Ready(rows),
-            None => {
-                given.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
+        if let Some(rows) = given.rows.take() {
+            return Poll::Ready(rows);
         }
+        let before = given.waker.replace(waker);
+        drop(given); // a waker may do anything when it is dropped
+        drop(before);
+        Poll::Pending
     }
 }
