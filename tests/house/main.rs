@@ -329,7 +329,7 @@ fn every_kernel_has_its_files() {
 
 #[test]
 fn files_are_short_and_finished() {
-    let dirs = ["src", "shaders", "tests", "benches", "examples"];
+    let dirs = ["src", "shaders", "tests", "benches", "examples", "python/src"];
     report(dirs.iter().flat_map(|dir| held(dir, check_size)).collect());
 }
 

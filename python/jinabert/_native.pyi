@@ -1,0 +1,47 @@
+"""What the compiled part has; `jinabert` is what to import."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Model", "__version__", "quantize", "set_num_threads", "settle"]
+__version__: str
+
+@final
+class Model:
+    def __new__(
+        cls,
+        source: str | dict[str, bytes],
+        opening: Mapping[str, Any],
+        heard: Callable[[str, int, int], object] | None = None,
+    ) -> Model: ...
+    def close(self) -> None: ...
+    def facts(self) -> dict[str, Any]: ...
+    def allocated_bytes(self) -> int: ...
+    def encode(
+        self,
+        texts: list[str],
+        asked: Mapping[str, Any],
+        precision: str,
+        ranges: tuple[list[float], list[float]] | None = None,
+        heard: Callable[[str, int, int], object] | None = None,
+    ) -> tuple[NDArray[Any], int, tuple[int, int] | None]: ...
+    def encode_tokens(self, texts: list[str]) -> list[NDArray[np.float32]]: ...
+    def rerank(self, query: str, documents: list[str]) -> list[tuple[int, float, float]]: ...
+    def late_chunks(
+        self,
+        texts: list[str],
+        cuts: str | list[list[tuple[int, int]]],
+        asked: Mapping[str, Any],
+    ) -> list[tuple[list[tuple[int, int]], NDArray[np.float32], int, int | None]]: ...
+    def tokenize(self, texts: list[str]) -> list[list[int]]: ...
+
+def set_num_threads(threads: int) -> None: ...
+def quantize(
+    rows: NDArray[np.float32],
+    precision: str,
+    ranges: tuple[list[float], list[float]] | None,
+) -> NDArray[Any]: ...
+def settle() -> None: ...

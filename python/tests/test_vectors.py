@@ -1,0 +1,216 @@
+"""Vectors, scores and chunks: those of the command line on the same device."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import MODEL, RERANKER, TEXTS, TINY, command, jsonl
+
+import jinabert
+
+# What two programs may differ by on one device.
+BOUND = 1e-6
+
+
+def by_command(tmp: Path, device: str, *more: object) -> np.ndarray:
+    where = ["--input", jsonl(tmp / "texts.jsonl", TEXTS), "--output", tmp / "vectors.npy"]
+    command("embed", "--model", MODEL, "--device", device, "--no-tune", *where, *more)
+    return np.load(tmp / "vectors.npy")
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments"),
+    [
+        ({}, []),
+        ({"truncate_dim": 100}, ["--dimensions", "100"]),
+        ({"normalize_embeddings": False}, ["--no-normalize"]),
+        (
+            {"normalize_embeddings": False, "truncate_dim": 7},
+            ["--no-normalize", "--dimensions", "7"],
+        ),
+    ],
+)
+def test_floats(tmp_path, embedder, device, options, arguments) -> None:
+    vectors = embedder.encode(TEXTS, **options)
+    expected = by_command(tmp_path, device, *arguments)
+    assert vectors.dtype == np.float32
+    assert vectors.shape == expected.shape
+    assert vectors.flags.c_contiguous
+    assert vectors.flags.writeable
+    assert np.abs(vectors - expected).max() <= BOUND * max(1, np.abs(expected).max())
+
+
+@pytest.mark.parametrize("precision", jinabert.PRECISIONS)
+def test_precisions(tmp_path, embedder, device, precision) -> None:
+    codes = embedder.encode(TEXTS, precision=precision)
+    expected = by_command(tmp_path, device, "--precision", precision)
+    assert codes.dtype == expected.dtype
+    assert codes.shape == expected.shape
+    if precision in ("float32", "float16"):
+        step = {"float32": BOUND, "float16": 1e-3}[precision]
+        assert np.abs(codes.astype(float) - expected.astype(float)).max() <= step
+    elif precision in ("int8", "uint8"):
+        assert np.abs(codes.astype(int) - expected.astype(int)).max() <= 1
+        assert (codes == expected).mean() > 0.999
+    else:
+        bits = [np.unpackbits(each.view(np.uint8), axis=1) for each in (codes, expected)]
+        assert (bits[0] != bits[1]).mean() < 0.001
+    floats = embedder.encode(TEXTS)
+    assert np.array_equal(jinabert.quantize_embeddings(floats, precision), codes)
+
+
+def test_one_text_is_one_vector(embedder) -> None:
+    one, same = embedder.encode("A blue cat"), embedder.encode(["A blue cat"])
+    assert one.shape == (embedder.dim,)
+    assert same.shape == (1, embedder.dim)
+    assert np.array_equal(one, same[0])
+    assert abs(np.linalg.norm(one) - 1) < 1e-5
+
+
+def test_what_yields_texts(cpu) -> None:
+    expected = cpu.encode(TEXTS)
+    for texts in (tuple(TEXTS), iter(TEXTS), np.array(TEXTS), np.array(TEXTS, dtype=object)):
+        assert np.abs(cpu.encode(texts) - expected).max() <= BOUND
+    empty = cpu.encode([])
+    assert (empty.shape, empty.dtype) == ((0, cpu.dim), np.float32)
+    assert cpu.encode([], precision="binary").shape == (0, cpu.dim // 8)
+    assert cpu.encode([], output_value="token_embeddings") == []
+
+
+def test_kinds_of_results(cpu) -> None:
+    expected = cpu.encode(TEXTS)
+    rows = cpu.encode(TEXTS, convert_to_numpy=False)
+    assert isinstance(rows, list)
+    assert np.array_equal(np.stack(rows), expected)
+    states = cpu.encode(TEXTS, output_value="token_embeddings")
+    ids = cpu.tokenize(TEXTS)
+    assert [len(state) for state in states] == [len(one) for one in ids]
+    means = np.stack([state.mean(axis=0) for state in states])
+    assert np.abs(cpu.similarity_pairwise(means, expected) - 1).max() < 1e-5
+    assert cpu.tokenize("A blue cat") == ids[0]
+
+
+def test_prompts(cpu) -> None:
+    whole = cpu.encode("query: A blue cat")
+    assert np.array_equal(cpu.encode("A blue cat", prompt="query: "), whole)
+    prompts = {"query": "query: ", "passage": "passage: "}
+    with jinabert.Embedder(MODEL, device="cpu", prompts=prompts) as other:
+        assert np.array_equal(other.encode("A blue cat", prompt_name="query"), whole)
+        assert np.array_equal(other.encode("A blue cat", "query"), whole)  # as it is ordered there
+        assert np.array_equal(other.encode_query("A blue cat"), whole)
+        passage = other.encode("passage: A blue cat")
+        assert np.array_equal(other.encode_document("A blue cat"), passage)
+        assert np.array_equal(other.encode("query: A blue cat"), whole)
+    assert np.array_equal(cpu.encode_query("A blue cat"), cpu.encode("A blue cat"))
+
+
+def test_many_texts_keep_their_order(cpu) -> None:
+    texts = [f"{n % 7} cats" for n in range(70_000)]  # more than are embedded at a time
+    heard: list[int] = []
+    with jinabert.Embedder(TINY, device="cpu") as tiny:
+        expected = tiny.encode(texts[:7])
+        vectors = tiny.encode(texts)
+        array, _, _ = tiny._model.encode(
+            texts, tiny._asked(None, None), "float32", None, lambda *at: heard.append(at[1])
+        )
+    assert np.abs(vectors - np.tile(expected, (10_000, 1))).max() <= BOUND
+    assert np.abs(vectors - array).max() <= BOUND
+    assert heard == sorted(heard)
+    assert heard[-1] == len(texts)
+
+
+def test_long_texts(cpu, caplog) -> None:
+    long = "word " * 400
+    with pytest.raises(jinabert.TooLongError) as raised:
+        with jinabert.Embedder(MODEL, device="cpu", max_length=64) as short:
+            short.encode(["a", long])
+    error = raised.value
+    assert (error.index, error.limit) == (1, 64)
+    assert error.tokens > 64
+    with jinabert.Embedder(MODEL, device="cpu", max_length=64, truncate=True) as short:
+        assert short.max_seq_length == 64
+        short.encode(["a", long, long])
+        assert "2 texts were cut to 64 tokens; the first is input 1, " in caplog.text
+        assert len(short.tokenize(long)) == 64
+    with jinabert.Embedder(MODEL, device="cpu", max_length=64, on_long="window", overlap=8) as some:
+        windows = some.encode(long)
+    assert cpu.similarity(windows, cpu.encode(long))[0, 0] > 0.9
+
+
+def test_late_chunks(tmp_path, embedder, device) -> None:
+    text = "Berlin is a city. It has many museums. Ägypten liegt weit fort 🐈. The end."
+    chunks = embedder.late_chunks(text, "sentences:1")
+    out = command(
+        *("embed", "--model", MODEL, "--device", device, "--no-tune", "--late-chunking"),
+        *("--chunk", "sentences:1", "--input", jsonl(tmp_path / "texts.jsonl", [text])),
+        *("--format", "jsonl"),
+    )
+    expected = [json.loads(line) for line in out.splitlines()]
+    assert len(chunks) == len(expected) == 4
+    assert "".join(chunks.texts) == text
+    assert [one["text"] for one in expected] == chunks.texts
+    difference = chunks.embeddings - np.array([one["embedding"] for one in expected])
+    assert np.abs(difference).max() <= BOUND
+    assert chunks.truncated is None
+    assert chunks.tokens == len(embedder.tokenize(text))
+    spans = [(0, 6), (18, 38)]
+    [cut, other] = embedder.late_chunks([text, "A blue cat"], spans=[spans, [(2, 6)]])
+    assert (cut.spans, cut.texts) == (spans, [text[:6], text[18:38]])
+    assert other.texts == ["blue"]
+    assert [words for words, _ in cut] == cut.texts
+    some = embedder.late_chunks(text, truncate_dim=5, normalize_embeddings=False)
+    assert some.embeddings.shape == (1, 5)
+
+
+def test_rerank(tmp_path, device) -> None:
+    documents = ["a dog", "a blue cat", "what is blue?", "", "cats and dogs"]
+    lines = tmp_path / "documents.jsonl"
+    out = command(
+        *("rerank", "--model", RERANKER, "--device", device, "--no-tune"),
+        *("a blue cat", "--input", jsonl(lines, documents)),
+    )
+    expected = [json.loads(line) for line in out.splitlines()]
+    with jinabert.Embedder(RERANKER, device=device, tune=False) as reranker:
+        assert reranker.task == "rerank"
+        ranked = reranker.rerank("a blue cat", documents, return_documents=True)
+        assert [one["corpus_id"] for one in ranked] == [one["index"] for one in expected]
+        scores = np.array([one["score"] for one in ranked])
+        assert np.abs(scores - [one["score"] for one in expected]).max() <= BOUND
+        assert all(one["text"] == documents[one["corpus_id"]] for one in ranked)
+        assert np.abs(scores - [1 / (1 + np.exp(-one["logit"])) for one in ranked]).max() < 1e-6
+        best = reranker.rank("a blue cat", documents, top_k=2)
+        assert [one["corpus_id"] for one in best] == [one["corpus_id"] for one in ranked[:2]]
+        assert set(best[0]) == {"corpus_id", "score", "logit"}
+        assert reranker.rerank("a blue cat", []) == []
+
+
+def test_files_in_memory(cpu) -> None:
+    files = {path.name: path.read_bytes() for path in MODEL.iterdir()}
+    with jinabert.Embedder.from_files(files, "cpu", truncate_dim=64) as other:
+        files.clear()
+        assert other.dim == 64
+        difference = other.encode(TEXTS) - cpu.encode(TEXTS, truncate_dim=64)
+        assert np.abs(difference).max() <= BOUND
+
+
+def test_ranges(cpu) -> None:
+    vectors = cpu.encode(TEXTS)
+    ranges = np.stack([vectors.min(axis=0), vectors.max(axis=0)])
+    expected = np.floor((vectors - ranges[0]) / ((ranges[1] - ranges[0]) / 255)).clip(0, 255)
+    codes = cpu.encode(TEXTS, precision="uint8", ranges=ranges)
+    assert np.abs(codes.astype(int) - expected).max() <= 1
+    again = jinabert.quantize_embeddings(vectors, "uint8", calibration_embeddings=vectors)
+    assert np.array_equal(again, codes)
+    assert np.array_equal(jinabert.quantize_embeddings(vectors[2], "uint8", ranges), codes[2])
+
+
+def test_similarity(cpu) -> None:
+    vectors = cpu.encode(["A blue cat", "A cat that is blue", "Stocks fell"])
+    cosines = cpu.similarity(vectors, vectors)
+    assert cosines.shape == (3, 3)
+    assert cosines[0, 1] > cosines[0, 2]
+    assert np.abs(np.diag(cosines) - 1).max() < 1e-6
+    assert np.allclose(cpu.similarity_pairwise(vectors[:2], vectors[1:]), np.diag(cosines, 1))
