@@ -31,7 +31,9 @@ use std::{
     sync::{Arc, Mutex},
     thread,
 };
-pub use tasks::{Candidate, Masked, Role, Score, TokenVectors, probabilities};
+#[cfg(feature = "server")]
+pub use tasks::probabilities;
+pub use tasks::{Candidate, Masked, Role, Score, TokenVectors};
 pub use texts::Progress;
 
 /// An embedding.

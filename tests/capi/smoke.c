@@ -305,7 +305,7 @@ static void bad_opens(void) {
     EXPECT(jinabert_open(model, &options, &none, &error), BAD_ARGUMENT, "`options.size` is 0");
     options = options_on(device);
     options.dimensions = 100000;
-    EXPECT(jinabert_open(model, &options, &none, &error), OPTION, "dimensions 100000");
+    EXPECT(jinabert_open(model, &options, &none, &error), OPTION, "`dimensions` 100000");
     options = options_on(device);
     options.on_long = 77;
     EXPECT(jinabert_open(model, &options, &none, &error), BAD_ARGUMENT, "`options.on_long` is 77");

@@ -90,7 +90,7 @@ impl Own {
         let n = list.len() as u32;
         let mut integers = |shape: Shape, data: &[u32]| -> Result<Tensor, Failed> {
             let tensor = engine.alloc(shape, Format::F32)?;
-            engine.write(&tensor, data);
+            engine.write(&tensor, data)?;
             Ok(tensor)
         };
         let tiles = integers([n, 4].into(), list.as_flattened())?;
