@@ -4,6 +4,8 @@
 use super::serve_args::Serve;
 use super::{
     bench_args::{Bench, seconds},
+    completions::Completions,
+    man::Man,
     task_args::{FillMask, MultiVector, Perplexity, Rerank},
 };
 use crate::{
@@ -80,6 +82,10 @@ pub enum Command {
     Bench(Bench),
     /// Fit kernels to a GPU: find the fastest tier and tiles for a model, and keep them.
     Tune(Tune),
+    /// What a shell needs to complete commands and options, on standard output.
+    Completions(Completions),
+    /// A manual page on standard output, or all of them in a directory.
+    Man(Man),
 }
 
 impl Command {

@@ -1,9 +1,11 @@
 //! The command line: `jinabert embed`, `similarity`, `rerank`, `multi-vector`, `fill-mask`,
-//! `perplexity`, `devices`, `doctor`, `bench`, `tune`, `pull`, `info`, `serve`.
+//! `perplexity`, `devices`, `doctor`, `bench`, `tune`, `pull`, `info`, `serve`,
+//! `completions`, `man`.
 
 mod args;
 mod bench;
 mod bench_args;
+mod completions;
 mod curve;
 mod describe;
 mod devices;
@@ -12,6 +14,7 @@ mod embed;
 mod failure;
 mod info;
 mod input;
+mod man;
 mod npy;
 #[cfg(feature = "otlp")]
 mod otlp;
@@ -119,5 +122,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Serve(serve) => serve::run(serve, args.quiet),
         Command::Bench(bench) => bench::run(&bench, args.quiet),
         Command::Tune(tune) => tune::run(&tune, args.quiet),
+        Command::Completions(completions) => completions::run(&completions),
+        Command::Man(man) => man::run(&man),
     }
 }

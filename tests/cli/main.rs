@@ -14,6 +14,7 @@ mod input;
 mod kit;
 mod models;
 mod output;
+mod pages;
 mod perplexity;
 mod places;
 mod precision;

@@ -83,6 +83,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("src/", &["bytemuck", "rayon", "serde", "thiserror", "tracing"]),
     ("src/bench/", &["serde_json"]),
     ("src/cli/", &["anyhow", "base64", "clap", "csv", "indicatif"]),
+    ("src/cli/completions.rs", &["clap_complete"]),
+    ("src/cli/man.rs", &["clap_mangen"]),
     ("src/cli/", &["serde_json", "tempfile", "tracing_subscriber"]),
     ("src/cli/otlp.rs", &["opentelemetry", "opentelemetry_http", "opentelemetry_otlp"]),
     ("src/cli/otlp.rs", &["opentelemetry_sdk", "tracing_opentelemetry", "ureq"]),

@@ -1,0 +1,28 @@
+//! `jinabert completions`
+
+use super::{Failure, args::Args, output::Page};
+use clap::CommandFactory;
+use clap_complete::Shell;
+use std::path::Path;
+
+/// `jinabert completions`
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  jinabert completions bash > ~/.local/share/bash-completion/completions/jinabert
+  jinabert completions zsh > \"${fpath[1]}/_jinabert\"
+  jinabert completions fish > ~/.config/fish/completions/jinabert.fish
+  jinabert completions powershell >> $PROFILE")]
+pub struct Completions {
+    /// The shell that is to complete.
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+pub fn run(args: &Completions) -> Result<(), Failure> {
+    // The generator panics where it cannot write, and memory always takes more.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Args::command(), "jinabert", &mut script);
+    let script = String::from_utf8(script).expect("made of text");
+    Page::open(Path::new("-"))?.write(&script)
+}
