@@ -3,6 +3,7 @@
 //! Which module may use which, where each third-party crate lives, which files a kernel has, how
 //! long files and lines are, and that `ARCHITECTURE.md` lists every error with its exit code.
 
+mod package;
 mod syntax;
 
 use jinabert::{Error, kernels};
