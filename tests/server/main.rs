@@ -1,6 +1,7 @@
 //! `jinabert serve` as clients see it.
 
 mod dialects;
+mod docker;
 mod gpu;
 mod kit;
 mod life;
