@@ -56,7 +56,8 @@
 //!
 //! Nothing is global but rayon's threads, which tokenise; an embedder computes on its own, so that
 //! it may be called from rayon's.  Nothing is written but events of `tracing`, and compiled kernels
-//! and what was found about the GPU, into the user's cache directory or where `JINABERT_CACHE` says.
+//! and what was found about the GPU, into the user's cache directory or the one that
+//! `JINABERT_CACHE` names.
 //!
 //! # How it is built
 //!
