@@ -1,17 +1,43 @@
-//! Embeds the paragraphs of text files and answers a question with the nearest ones:
-//! `cargo run --release --example search -- "How are kernels tested?" README.md ARCHITECTURE.md`
+//! Embeds the paragraphs of text files, and of those in folders, and answers a question with the
+//! nearest ones: `cargo run --release --example search -- "How are kernels tested?" README.md docs`
 
 use jinabert::{Embedder, OnLong, Options};
-use std::{env, error::Error, fs};
+use std::{
+    env,
+    error::Error,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// A file, or the `.md` and `.txt` files of a folder and those below it.
+fn files(path: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    if !path.is_dir() {
+        found.push(path.to_owned());
+        return Ok(());
+    }
+    for entry in fs::read_dir(path)? {
+        let path = entry?.path();
+        let text = path.extension().is_some_and(|end| end == "md" || end == "txt");
+        if text || path.is_dir() {
+            files(&path, found)?;
+        }
+    }
+    Ok(())
+}
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
-    let (Some(question), files) = (arguments.next(), arguments) else {
-        return Err("usage: search QUESTION FILE...".into());
+    let Some(question) = arguments.next() else {
+        return Err("usage: search QUESTION FILE|FOLDER...".into());
     };
+    let mut paths = Vec::new();
+    for path in arguments {
+        files(Path::new(&path), &mut paths).map_err(|e| format!("`{path}`: {e}"))?;
+    }
     let mut paragraphs = Vec::new();
-    for file in files {
-        let text = fs::read_to_string(&file).map_err(|e| format!("`{file}`: {e}"))?;
+    for path in paths {
+        let file = path.display().to_string();
+        let text = fs::read_to_string(&path).map_err(|e| format!("`{file}`: {e}"))?;
         let found = text.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty());
         paragraphs.extend(found.map(|paragraph| (file.clone(), paragraph.to_owned())));
     }
