@@ -130,11 +130,12 @@ mod tests {
                 // As the head of an entry, which ends where the next one or a section begins.
                 let head = format!("\\fB\\-\\-{}\\fR", long.replace('-', "\\-"));
                 let mut entries = page.split("\n.TP\n").skip(1);
-                let entry = entries.find(|entry| entry.lines().next().unwrap().contains(&head));
+                let entry =
+                    entries.find(|entry| entry.lines().next().expect("a line").contains(&head));
                 let entry = entry.unwrap_or_else(|| panic!("{}: no {head}", full_name(command)));
                 if let Some(variable) = arg.get_env() {
                     let variable = format!("\\fB{}\\fR", variable.to_str().expect("UTF-8"));
-                    let entry = entry.split("\n.SH ").next().unwrap();
+                    let entry = entry.split("\n.SH ").next().expect("a part");
                     assert!(entry.contains(&variable), "{}: {entry}", full_name(command));
                     variables += 1;
                 }
