@@ -1,7 +1,10 @@
 //! What is asked of the device, apart from who asks and what is made of it.
 
 use super::{Embedder, Error, Output, Running, Seat};
-use crate::batch::{self, PackedBatch, Tokens};
+use crate::{
+    batch::{self, PackedBatch, Tokens},
+    model::Model,
+};
 use std::{collections::VecDeque, iter, ops::Range};
 
 /// Batches that are handed to the device before the one computed is waited for.
@@ -116,20 +119,33 @@ impl Submitted<'_> {
     /// [`Error::Gpu`], [`Error::Memory`] or [`Error::NotFinite`] if the device fails, and fails
     /// again.
     pub fn wait(self) -> Result<Vec<Vec<f32>>, Error> {
-        let values = match self.running.and_then(Running::wait) {
-            Err(error) if error.is_of_device() => {
-                self.embedder.rerun(&self.forwards, self.output, self.generation, error)?
-            }
-            result => result?,
+        let Self { embedder, forwards, output, sizes, .. } = self;
+        let error = match self.running.and_then(Running::wait) {
+            Err(error) if error.is_of_device() => error,
+            result => return Ok(apart(&result?, sizes)),
         };
-        assert_eq!(values.len(), self.sizes.iter().sum::<usize>(), "elements of the rows");
-        let mut rest = &values[..];
-        let rows = self.sizes.into_iter().map(|size| {
-            let (rows, left) = rest.split_at(size);
-            rest = left;
-            rows.to_vec()
-        });
-        Ok(rows.collect())
+        let several = forwards.len() > 1;
+        let error = match error {
+            Error::Memory(_) if several => error,
+            _ => {
+                let batch = pack(&forwards.iter().collect::<Vec<_>>());
+                let work = |model: &mut Model| model.forward(&batch, output);
+                match embedder.again(self.generation, error, work) {
+                    Err(error @ Error::Memory(_)) if several => error,
+                    result => return Ok(apart(&result?, sizes)),
+                }
+            }
+        };
+        let tokens: usize = forwards.iter().map(Forward::tokens).sum();
+        tracing::warn!("{error}; {tokens} tokens are halved");
+        let half = |forwards: &[Forward]| {
+            embedder.submit(&forwards.iter().collect::<Vec<_>>(), output)?.wait()
+        };
+        let (some, others) = forwards.split_at(forwards.len() / 2);
+        let mut rows = half(some)?;
+        rows.extend(half(others)?);
+        embedder.batch_tokens.lower(tokens / 2);
+        Ok(rows)
     }
 }
 
@@ -159,47 +175,6 @@ impl Embedder {
                 output,
                 sizes,
             }),
-        }
-    }
-
-    /// Runs sequences that the model of some generation has failed.
-    fn rerun(
-        &self,
-        forwards: &[Forward],
-        output: Output,
-        generation: u64,
-        error: Error,
-    ) -> Result<Vec<f32>, Error> {
-        let several = forwards.len() > 1;
-        let error = match error {
-            Error::Memory(_) if several => error,
-            _ => {
-                let batch = pack(&forwards.iter().collect::<Vec<_>>());
-                let again = self.again(generation, error, |model| model.forward(&batch, output));
-                match again {
-                    Err(error @ Error::Memory(_)) if several => error,
-                    result => return result,
-                }
-            }
-        };
-        let tokens: usize = forwards.iter().map(Forward::tokens).sum();
-        tracing::warn!("{error}; {tokens} tokens are halved");
-        let (some, others) = forwards.split_at(forwards.len() / 2);
-        let mut values = self.run(some, output)?;
-        values.extend(self.run(others, output)?);
-        self.fewer_tokens(tokens / 2);
-        Ok(values)
-    }
-
-    fn run(&self, forwards: &[Forward], output: Output) -> Result<Vec<f32>, Error> {
-        let batch = pack(&forwards.iter().collect::<Vec<_>>());
-        let run =
-            |seat: &mut Seat| (seat.generation, seat.with(|model| model.forward(&batch, output)));
-        match self.apart(run) {
-            (generation, Err(error)) if error.is_of_device() => {
-                self.rerun(forwards, output, generation, error)
-            }
-            (_, result) => result,
         }
     }
 
@@ -256,6 +231,18 @@ impl Embedder {
             .into_iter()
             .map(|members| pack(&members.iter().map(|&n| &forwards[n]).collect::<Vec<_>>()))
     }
+}
+
+/// The rows of each sequence.
+fn apart(values: &[f32], sizes: Vec<usize>) -> Vec<Vec<f32>> {
+    assert_eq!(values.len(), sizes.iter().sum::<usize>(), "elements of the rows");
+    let mut rest = values;
+    let rows = sizes.into_iter().map(|size| {
+        let (rows, left) = rest.split_at(size);
+        rest = left;
+        rows.to_vec()
+    });
+    rows.collect()
 }
 
 /// Sequences end to end.

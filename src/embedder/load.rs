@@ -55,6 +55,13 @@ pub(super) struct Loaded {
     pub(super) software: bool,
 }
 
+impl Loaded {
+    /// Says why it is there, and not what was asked for.
+    pub(super) fn take_over_after(&mut self, error: &Error) {
+        self.device = format!("{}; took over after: {error}", self.device);
+    }
+}
+
 /// Opens the device and puts the model there, or on the CPU if that fails and the options say so.
 pub(super) fn load_or_fall_back(
     files: &Files,
@@ -71,7 +78,7 @@ pub(super) fn load_or_fall_back(
     };
     tracing::warn!("{error}; the CPU takes over");
     let mut loaded = load(files, &options.on_cpu(), config)?;
-    loaded.device = format!("{}; took over after: {error}", loaded.device);
+    loaded.take_over_after(&error);
     Ok(loaded)
 }
 

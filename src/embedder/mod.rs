@@ -203,7 +203,7 @@ impl Embedder {
 
     /// What it runs on now, for people.
     pub fn device(&self) -> String {
-        self.place().device
+        self.place().device.clone()
     }
 
     /// `cpu` or `gpu`.

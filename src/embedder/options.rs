@@ -1,6 +1,6 @@
 use crate::{
     device::Device,
-    gpu::Gpu,
+    gpu::{self, Gpu},
     kernels::{Dtype, Tier, attention::SKIP_EPS},
     model::Task,
     tune::Tune,
@@ -80,8 +80,8 @@ impl Default for Options {
             device: Device::Auto,
             gpu: None,
             fallback: None,
-            slice: Duration::from_millis(100),
-            patience: Duration::from_secs(60),
+            slice: gpu::SUBMISSION,
+            patience: gpu::PATIENCE,
             #[cfg(feature = "faults")]
             faults: Default::default(),
             tier: None,

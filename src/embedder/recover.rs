@@ -93,7 +93,7 @@ impl BatchTokens {
     }
 
     /// There was no room for more.
-    fn lower(&self, tokens: usize) {
+    pub(super) fn lower(&self, tokens: usize) {
         let fewer = tokens.max(FEW_TOKENS).min(self.get());
         self.lock().1 = Some((fewer, Instant::now()));
     }
@@ -110,7 +110,6 @@ impl BatchTokens {
 }
 
 /// Where the model is, for those who do not want to wait for it.
-#[derive(Clone)]
 pub(super) struct Place {
     /// For people.
     pub(super) device: String,
@@ -147,8 +146,8 @@ impl Embedder {
         self.seat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn place(&self) -> Place {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does what holds the seat on threads of this embedder's own.  Rayon's may all be waiting for
@@ -200,11 +199,6 @@ impl Embedder {
         }
     }
 
-    /// Lowers the size of later batches, for a while.
-    pub(super) fn fewer_tokens(&self, tokens: usize) {
-        self.batch_tokens.lower(tokens);
-    }
-
     fn remedied<T>(
         &self,
         seat: &mut Seat,
@@ -235,12 +229,14 @@ impl Embedder {
                     error = failed;
                     // What it was opened for has no model any more; others were spares.
                     if remedy == Remedy::Rebuild {
-                        self.take_over(seat, loaded, None);
+                        self.take_over(seat, loaded);
                     }
                 }
                 result => {
-                    let why = (remedy == Remedy::Cpu).then_some(&error);
-                    self.take_over(seat, loaded, why);
+                    if remedy == Remedy::Cpu {
+                        loaded.take_over_after(&error);
+                    }
+                    self.take_over(seat, loaded);
                     return result;
                 }
             }
@@ -304,17 +300,12 @@ impl Embedder {
     }
 
     /// Puts another model into the seat.
-    fn take_over(&self, seat: &mut Seat, loaded: Loaded, why: Option<&Error>) {
-        let Loaded { model, mut device, batch_tokens, software } = loaded;
-        if let Some(why) = why {
-            device = format!("{device}; took over after: {why}");
-        }
+    fn take_over(&self, seat: &mut Seat, loaded: Loaded) {
+        let Loaded { model, device, batch_tokens, software } = loaded;
         tracing::info!("device: {device}, {} kernels", model.version());
         let most = self.options.batch_tokens.unwrap_or(batch_tokens).min(model.max_tokens());
         self.batch_tokens.limit(most);
-        let cpu = model.caps().cpu;
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) =
-            Place { device, cpu, software };
+        *self.place() = Place { device, cpu: model.caps().cpu, software };
         let (generation, rebuilt) = (seat.generation + 1, std::mem::take(&mut seat.rebuilt));
         *seat = Seat { generation, rebuilt, ..Seat::new(model) };
     }

@@ -1,6 +1,6 @@
 //! Finding an adapter and opening it with no more than the kernels need.
 
-use super::progress::{Closing, Progress};
+use super::progress::Progress;
 use crate::{
     error::Error,
     recording::{Caps, Page},
@@ -218,9 +218,14 @@ pub struct Gpu {
     pub summary: AdapterSummary,
     pub(super) caps: Caps,
     pub(super) progress: Progress,
-    _closing: Closing,
     /// An application keeps its own.
     _instance: Option<wgpu::Instance>,
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        self.progress.close(&self.queue);
+    }
 }
 
 impl fmt::Debug for Gpu {
@@ -264,12 +269,10 @@ impl Gpu {
             matrix: None,
             ..summary
         };
-        let progress = Progress::shared(device);
         Ok(Self {
             caps: summary.caps(),
             summary,
-            _closing: Closing { progress: progress.clone(), queue: queue.clone() },
-            progress,
+            progress: Progress::shared(device),
             device: device.clone(),
             queue: queue.clone(),
             _instance: None,
@@ -335,8 +338,7 @@ fn open_with(
 
     let progress = Progress::new(&device);
     device.on_uncaptured_error(Arc::new(|error| tracing::error!("wgpu: {error}")));
-    let _closing = Closing { progress: progress.clone(), queue: queue.clone() };
-    Ok(Gpu { device, queue, summary, caps, progress, _closing, _instance: Some(instance) })
+    Ok(Gpu { device, queue, summary, caps, progress, _instance: Some(instance) })
 }
 
 /// WebGPU's default limits where a compute kernel could notice, but as large bindings as the

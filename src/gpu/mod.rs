@@ -23,5 +23,7 @@ pub use adapter::{
 };
 pub use assemble::{Assembled, assemble, library};
 pub use engine::Engine;
+pub use pace::SUBMISSION;
+pub use progress::PATIENCE;
 /// What [`Gpu::shared`] takes the types of.
 pub use wgpu;

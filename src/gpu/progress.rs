@@ -13,7 +13,7 @@ use std::{
 
 /// What a device is given to answer, unless the caller knows better.  A submission takes a tenth of
 /// a second by prediction; software drivers on busy machines take a hundred times that.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long one look at a device takes, so that one that is lost ends the wait.
 const LOOK: Duration = Duration::from_secs(1);
@@ -110,28 +110,22 @@ impl Progress {
     }
 }
 
-/// A device that an [`Engine`](super::Engine) holds.  One that hangs is closed on a thread of its
-/// own, when it is done or never: wgpu waits for it without end.
-#[derive(Clone)]
-pub(super) struct Closing {
-    pub(super) progress: Progress,
-    pub(super) queue: wgpu::Queue,
-}
-
-impl Drop for Closing {
-    fn drop(&mut self) {
-        if !self.progress.hung.load(Ordering::Relaxed) || self.progress.lost().is_some() {
+impl Progress {
+    /// Before the last handle of a device is dropped: one that hangs is closed on a thread of its
+    /// own, when it is done or never, for wgpu waits for it without end.
+    pub(super) fn close(&self, queue: &wgpu::Queue) {
+        if !self.hung.load(Ordering::Relaxed) || self.lost().is_some() {
             return;
         }
         tracing::warn!("a device does not answer; it is left to itself");
-        let (progress, queue) = (self.progress.clone(), self.queue.clone());
+        let (progress, held) = (self.clone(), queue.clone());
         let wait = move || {
             let look = || wgpu::PollType::Wait { submission_index: None, timeout: Some(LOOK) };
             while matches!(progress.poll(look()), Ok(false)) && progress.lost().is_none() {}
-            drop(queue);
+            drop(held);
         };
         if thread::Builder::new().name("jinabert-closing".to_owned()).spawn(wait).is_err() {
-            std::mem::forget(self.queue.clone()); // open to the end of the process
+            std::mem::forget(queue.clone()); // open to the end of the process
         }
     }
 }

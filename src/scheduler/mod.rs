@@ -34,8 +34,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What a panic becomes.
-const GIVEN_UP: &str = "a batch was given up: an internal error";
+/// Why a batch has no rows.
+struct Failed {
+    error: Error,
+    /// Whether its calls may do better one by one.  What is left of a device would fail them one
+    /// after the other, each as slowly.
+    alone: bool,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { alone: !matches!(error, Error::Gpu(_)), error }
+    }
+}
 
 /// What a call gets.
 #[derive(Clone, Debug, PartialEq)]
@@ -336,7 +347,7 @@ impl Shared {
                     free = Instant::now();
                     self.answer(&batch, rows);
                 }
-                Err(error) => self.apart(batch, error),
+                Err(failed) => self.apart(batch, failed),
             }
         }
     }
@@ -357,12 +368,14 @@ impl Shared {
     }
 
     /// A panic of one batch is the failure of that batch.
-    fn guarded<T>(&self, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+    fn guarded<T>(&self, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Failed> {
+        let run = catch_unwind(AssertUnwindSafe(run)).map(|result| result.map_err(Failed::from));
+        run.unwrap_or_else(|panic| {
             let what = panic.downcast_ref::<String>().map(String::as_str);
             let what = what.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
             tracing::error!("a batch was given up: {what}");
-            Err(Error::Gpu(GIVEN_UP.to_owned()))
+            let error = Error::Gpu("a batch was given up: an internal error".to_owned());
+            Err(Failed { error, alone: true })
         })
     }
 
@@ -374,7 +387,7 @@ impl Shared {
     }
 
     /// Runs what each call has in a batch that failed on its own.
-    fn apart(&self, batch: Vec<Member>, error: Error) {
+    fn apart(&self, batch: Vec<Member>, Failed { error, alone }: Failed) {
         let mut calls: BTreeMap<u64, Vec<Member>> = BTreeMap::new();
         for member in batch {
             calls.entry(member.call).or_default().push(member);
@@ -382,10 +395,7 @@ impl Shared {
         if let (1, Some((&number, _))) = (calls.len(), calls.first_key_value()) {
             return self.fail(number, error);
         }
-        // What is left of a device would fail them one after the other, each as slowly.
-        if let Error::Gpu(what) = &error
-            && what != GIVEN_UP
-        {
+        if let (false, Error::Gpu(what)) = (alone, &error) {
             for &number in calls.keys() {
                 self.fail(number, Error::Gpu(what.clone()));
             }
@@ -400,7 +410,7 @@ impl Shared {
             let output = members[0].work.output();
             match self.guarded(|| self.embedder.submit(&forwards, output)?.wait()) {
                 Ok(rows) => self.answer(&members, rows),
-                Err(error) => self.fail(number, error),
+                Err(failed) => self.fail(number, failed.error),
             }
         }
     }

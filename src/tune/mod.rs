@@ -69,7 +69,7 @@ pub fn plan(index: usize, key: &Key, how: Tune) -> Option<Plan> {
     if how == Tune::Off {
         return None;
     }
-    let known = store::load(key);
+    let known = known(key);
     if known.is_some() || how == Tune::Known || store::path(key).is_none() {
         return known;
     }
