@@ -3,7 +3,7 @@
 use crate::call::Watch;
 use jinabert::{
     Device, Embedder, Error, Files, OnLong, Options, Pooling, Task, Tune,
-    hub::{Hub, Id, Revision},
+    hub::{self, Revision},
     kernels::Dtype,
     model::Inspection,
 };
@@ -93,11 +93,7 @@ impl Opening {
 
     /// As the command line finds it: what exists is not looked for at the hub.
     fn directory(&self, name: &Path, watch: &Watch) -> Result<PathBuf, Error> {
-        let id = match name.exists() {
-            true => None,
-            false => name.to_str().and_then(|name| name.parse::<Id>().ok()),
-        };
-        let Some(id) = id else {
+        let Some(id) = hub::meant(name) else {
             return match &self.revision {
                 None => Ok(name.to_owned()),
                 Some(revision) => {
@@ -113,17 +109,9 @@ impl Opening {
             Some(revision) => revision.parse()?,
             None => Revision::default(),
         };
-        let open = Hub::from_env(self.cache_dir.as_deref()).and_then(|hub| {
-            hub.open(&id, &revision, &|progress| {
-                // A file that is left half fetched is fetched on by the next call.
-                let _ = watch.hear(progress.file, progress.at, progress.size);
-            })
-        });
-        let neither = |what: String| format!("{what}; no directory `{}` either", name.display());
-        open.map_err(|error| match error {
-            Error::Hub(what) => Error::Hub(neither(what)),
-            Error::Network(what) => Error::Network(neither(what)),
-            other => other,
+        hub::locate(name, &id, &revision, self.cache_dir.as_deref(), &|progress| {
+            // A file that is left half fetched is fetched on by the next call.
+            let _ = watch.hear(progress.file, progress.at, progress.size);
         })
     }
 }

@@ -1,29 +1,21 @@
 //! Which model is meant: a directory, one of the hub, or the shipped one.
 
 use super::{Failure, args::Source, pull, shipped};
-use crate::{
-    Error,
-    hub::{Hub, Id},
-};
+use crate::hub::{self, Id};
 use std::path::{Path, PathBuf};
 
 /// The model's directory, pulled before if it is to be.
 pub fn directory(source: &Source, quiet: bool) -> Result<PathBuf, Failure> {
-    let Source { model, hub } = source;
+    let Source { model, hub: choice } = source;
     if let (Some(path), Some(id)) = (model, id(source)) {
-        let revision = hub.revision.clone().unwrap_or_default();
+        let revision = choice.revision.clone().unwrap_or_default();
         let bar = pull::Bar::new(quiet);
-        let open = Hub::from_env(hub.cache_dir.as_deref())
-            .and_then(|hub| hub.open(&id, &revision, &|progress| bar.show(progress)));
+        let cache = choice.cache_dir.as_deref();
+        let found = hub::locate(path, &id, &revision, cache, &|progress| bar.show(progress));
         bar.finish();
-        let neither = |what: String| format!("{what}; no directory `{}` either", path.display());
-        return Ok(open.map_err(|error| match error {
-            Error::Hub(what) => Error::Hub(neither(what)),
-            Error::Network(what) => Error::Network(neither(what)),
-            other => other,
-        })?);
+        return Ok(found?);
     }
-    if let Some(revision) = &hub.revision {
+    if let Some(revision) = &choice.revision {
         let what = model
             .as_ref()
             .map_or("the shipped model".into(), |path| format!("`{}`", path.display()));
@@ -42,8 +34,7 @@ pub fn name(source: &Source, dir: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The model of the hub that is meant, if one is: what exists is not looked for there.
+/// The model of the hub that is meant, if one is.
 fn id(source: &Source) -> Option<Id> {
-    let path = source.model.as_ref().filter(|path| !path.exists())?;
-    path.to_str()?.parse().ok()
+    hub::meant(source.model.as_ref()?)
 }

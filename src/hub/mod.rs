@@ -44,6 +44,33 @@ pub struct Progress<'a> {
 /// Is told how far files have come.
 pub type Watch<'a> = &'a dyn Fn(Progress<'_>);
 
+/// The model of the hub that a name means, if it means one: what exists is not looked for there.
+pub fn meant(name: &Path) -> Option<Id> {
+    if name.exists() { None } else { name.to_str()?.parse().ok() }
+}
+
+/// The directory of the model that a name means ([`meant`]), from the cache of [`Hub::from_env`],
+/// otherwise pulled.
+///
+/// # Errors
+/// As [`Hub::from_env`] and [`Hub::pull`], whose messages then say that there is no directory of
+/// this name either.
+pub fn locate(
+    name: &Path,
+    id: &Id,
+    revision: &Revision,
+    cache: Option<&Path>,
+    watch: Watch<'_>,
+) -> Result<PathBuf, Error> {
+    let neither = |what: String| format!("{what}; no directory `{}` either", name.display());
+    let found = Hub::from_env(cache).and_then(|hub| hub.open(id, revision, watch));
+    found.map_err(|error| match error {
+        Error::Hub(what) => Error::Hub(neither(what)),
+        Error::Network(what) => Error::Network(neither(what)),
+        other => other,
+    })
+}
+
 /// The hub and its cache, as the environment says.
 pub struct Hub {
     settings: Settings,
