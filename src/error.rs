@@ -91,7 +91,7 @@ fn still_to_come(missing: Option<u64>) -> String {
 
 impl Error {
     /// The same of another position: what the caller knows input `index` as.
-    pub(crate) fn moved(self, place: impl FnOnce(usize) -> usize) -> Self {
+    pub fn moved(self, place: impl FnOnce(usize) -> usize) -> Self {
         match self {
             Self::Input { index, what } => Self::Input { index: place(index), what },
             Self::TooLong { index, tokens, limit } => {

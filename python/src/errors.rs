@@ -20,17 +20,6 @@ pub fn raise_as(py: Python<'_>, class: &str, message: &str) -> PyErr {
     exception(py, class, message, &PyDict::new(py))
 }
 
-/// An error about one of several inputs, which are known by other positions.
-pub fn moved(error: Error, by: usize) -> Error {
-    match error {
-        Error::Input { index, what } => Error::Input { index: index + by, what },
-        Error::TooLong { index, tokens, limit } => {
-            Error::TooLong { index: index + by, tokens, limit }
-        }
-        other => other,
-    }
-}
-
 /// The class of an error, and what its exception says beside its message.
 fn fill(fields: &Bound<'_, PyDict>, error: &Error) -> PyResult<&'static str> {
     let of_file = |class: &'static str, path: &Path, source: &io::Error| -> PyResult<_> {

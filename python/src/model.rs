@@ -2,7 +2,7 @@
 
 use crate::{
     call::{self, Watch, briefly, watched},
-    errors::{moved, raise, raise_as},
+    errors::{raise, raise_as},
     opening::{Opening, Source},
     vectors::{Matrix, Pair, array, quantizer},
 };
@@ -194,7 +194,7 @@ impl Model {
                     watch.hear("", (before + at.done) as u64, total as u64)
                 };
                 let embedded = embedder.embed_watched(texts, wanted, heard);
-                let embedded = embedded.map_err(|error| moved(error, before))?;
+                let embedded = embedded.map_err(|error| error.moved(|n| before + n))?;
                 for (n, one) in embedded.iter().enumerate() {
                     if let Some(length) = one.truncated {
                         cut += 1;

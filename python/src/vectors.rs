@@ -1,6 +1,5 @@
 //! Vectors one behind the other, in the precision that is asked for, as an array of NumPy's.
 
-use crate::errors::moved;
 use jinabert::{
     Error,
     precision::{Precision, Quantizer, Ranges},
@@ -71,7 +70,7 @@ impl Matrix {
             Values::Floats(floats) => floats.extend_from_slice(row),
             Values::Bytes(bytes) => {
                 let quantized = self.quantizer.quantize(row);
-                let quantized = quantized.map_err(|error| moved(error, self.rows))?;
+                let quantized = quantized.map_err(|error| error.moved(|n| self.rows + n))?;
                 bytes.extend_from_slice(&quantized.to_le_bytes());
             }
         }
