@@ -17,15 +17,13 @@ the library's, or if Python has less than --least of the throughput of Rust.
 
 import argparse
 import os
-import statistics
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
-from short_texts import FLAT, ROOT, SENTENCES, Samples, command, said
+from short_texts import ROOT, SENTENCES, Samples, command, kit, throughput
 
 import jinabert
 
@@ -58,57 +56,11 @@ def memory(options: argparse.Namespace) -> list[str]:
         ended.set()
         watch.join()
         change = float(np.abs(embedder.encode(lines) - expected).max())
-    rows = samples.rows
-    if len(rows) < 4:
-        return ["too few samples to tell anything: give more --texts"]
-    samples.write(options.out, f"Memory of Python, {options.texts:,} short texts")
-    rate = options.texts / seconds
-    print(f"{options.texts} texts in {seconds:.1f} s: {rate:.0f} texts/s, {len(rows)} samples")
-    mebibytes = [row[1] / 2**20 for row in rows]
-    grown = samples.grown()
-    print(
-        f"memory: median {statistics.median(mebibytes):.1f} MiB, peak {max(mebibytes):.1f}; second "
-        f"half grown by {100 * grown:+.2f} %; vectors changed by {change:g}"
-    )
-    faults = []
-    if grown > FLAT:
-        faults.append(f"memory grew by {100 * grown:.1f} % in the second half")
+    print(f"vectors changed by {change:g}")
+    title = f"Memory of Python, {options.texts:,} short texts"
+    faults = samples.told(options.texts, seconds, options.out, title)
     if change > 1e-6:
         faults.append(f"vectors changed by {change:.1e}")
-    for name, at in (("files", 2), ("threads", 3)):
-        first = max(row[at] for row in rows[: len(rows) // 2 + 1])
-        second = max(row[at] for row in rows[len(rows) // 2 :])
-        print(f"{name}: at most {first} in the first half, {second} in the second")
-        if second > first:
-            faults.append(f"{name}: {first} in the first half, {second} in the second")
-    return faults
-
-
-def throughput(options: argparse.Namespace) -> list[str]:
-    """Python and Rust in turn; what was wrong."""
-    in_rust = command(options.rust, options, options.fewer, 1)
-    in_python = [sys.executable, __file__, "--one", "--model", str(options.model)]
-    in_python += ["--device", options.device, "--texts", str(options.fewer)]
-    in_python += ["--at-once", str(options.at_once)]
-    rates: dict[str, list[float]] = {"Python": [], "Rust": []}
-    sums: dict[str, float] = {}
-    for round_ in range(options.rounds):
-        both = [("Python", in_python), ("Rust", in_rust)]
-        for name, line in both if round_ % 2 else both[::-1]:
-            ran = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
-            texts, seconds, sums[name] = said(ran.stdout)
-            rates[name].append(texts / seconds)
-    medians = {name: statistics.median(rate) for name, rate in rates.items()}
-    for name, rate in rates.items():
-        told = ", ".join(f"{x:.0f}" for x in rate)
-        print(f"{name}: median {medians[name]:.0f} texts/s of {told}")
-    ratio = medians["Python"] / medians["Rust"]
-    print(f"Python has {ratio:.3f} of the throughput of Rust")
-    faults = []
-    if ratio < options.least:
-        faults.append(f"Python has {ratio:.3f} of the throughput of Rust, below {options.least}")
-    if abs(sums["Python"] - sums["Rust"]) > 1e-5:
-        faults.append(f"the vectors differ: their sums are {sums}")
     return faults
 
 
@@ -137,11 +89,12 @@ def main() -> None:
         sys.exit(f"no `{options.rust}`: build it (see above), or --rounds 0")
     faults = memory(options)
     if options.rounds:
-        faults += throughput(options)
-    for fault in faults:
-        print(f"FAULT: {fault}")
-    print("no fault" if not faults else f"{len(faults)} faults")
-    sys.exit(bool(faults))
+        in_python = [sys.executable, __file__, "--one", "--model", str(options.model)]
+        in_python += ["--device", options.device, "--texts", str(options.fewer)]
+        in_python += ["--at-once", str(options.at_once)]
+        in_rust = command(options.rust, options, options.fewer, 1)
+        faults += throughput({"Python": in_python, "Rust": in_rust}, options)
+    kit.verdict(faults)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools/serve"))
+import kit  # noqa: E402
 import plot  # noqa: E402
 
 # Growth of memory in the second half, as a share of its median, that counts as flat.
@@ -84,6 +85,32 @@ class Samples:
         slope = above / (sum((row[0] - x) ** 2 for row in half) or 1.0)
         return slope * (half[-1][0] - half[0][0]) / statistics.median(row[1] for row in half)
 
+    def told(self, texts: int, seconds: float, out: Path, title: str) -> list[str]:
+        """Tells, and writes, what a run left behind; what was wrong."""
+        rows = self.rows
+        if len(rows) < 4:
+            return ["too few samples to tell anything: give more --texts"]
+        self.write(out, title)
+        print(f"{texts} texts in {seconds:.1f} s: {texts / seconds:.0f} texts/s, {len(rows)} samples")
+        mebibytes = [row[1] / 2**20 for row in rows]
+        grown = self.grown()
+        half = mebibytes[len(rows) // 2 :]
+        print(
+            f"memory: median {statistics.median(mebibytes):.1f} MiB, peak {max(mebibytes):.1f}; "
+            f"second half {min(half):.1f} to {max(half):.1f}, grown by {100 * grown:+.2f} %"
+        )
+        faults = []
+        if grown > FLAT:
+            faults.append(f"memory grew by {100 * grown:.1f} % in the second half")
+        # Between two models, or two calls, nothing is open: the first half saw as many.
+        for name, at in (("files", 2), ("threads", 3)):
+            first = max(row[at] for row in rows[: len(rows) // 2 + 1])
+            second = max(row[at] for row in rows[len(rows) // 2 :])
+            print(f"{name}: at most {first} in the first half, {second} in the second")
+            if second > first:
+                faults.append(f"{name}: {first} in the first half, {second} in the second")
+        return faults
+
     def write(self, out: Path, title: str) -> None:
         lines = [f"{row[0]:.1f},{row[1]},{row[2]},{row[3]}\n" for row in self.rows]
         out.with_suffix(".csv").write_text("seconds,rss_bytes,files,threads\n" + "".join(lines))
@@ -110,37 +137,18 @@ def memory(program: Path, options: argparse.Namespace) -> list[str]:
     if process.returncode != 0:
         return [f"the program ended with {process.returncode}: {output}"]
     texts, seconds, _ = said(output)
-    samples.write(options.out, f"Memory of {texts:,} short texts through C, {options.turns} models")
-    rows = samples.rows
-    print(f"{texts} texts in {seconds:.1f} s: {texts / seconds:.0f} texts/s, {len(rows)} samples")
-    mebibytes = [row[1] / 2**20 for row in rows]
-    grown = samples.grown()
-    half = mebibytes[len(rows) // 2 :]
-    print(
-        f"memory: median {statistics.median(mebibytes):.1f} MiB, peak {max(mebibytes):.1f}; second "
-        f"half {min(half):.1f} to {max(half):.1f}, grown by {100 * grown:+.2f} %"
-    )
-    faults = []
-    if grown > FLAT:
-        faults.append(f"memory grew by {100 * grown:.1f} % in the second half")
-    # Between two models nothing is open: the first half saw as many as the second.
-    for name, at in (("files", 2), ("threads", 3)):
-        first = max(row[at] for row in rows[: len(rows) // 2 + 1])
-        second = max(row[at] for row in rows[len(rows) // 2 :])
-        print(f"{name}: at most {first} in the first half, {second} in the second")
-        if second > first:
-            faults.append(f"{name}: {first} in the first half, {second} in the second")
-    return faults
+    title = f"Memory of {texts:,} short texts through C, {options.turns} models"
+    return samples.told(texts, seconds, options.out, title)
 
 
-def throughput(in_c: Path, in_rust: Path, options: argparse.Namespace) -> list[str]:
-    """Both, one after the other; what was wrong."""
-    rates: dict[str, list[float]] = {"C": [], "Rust": []}
+def throughput(programs: dict[str, list[str]], options: argparse.Namespace) -> list[str]:
+    """Two programs, of which Rust's is the other one's measure, in turn; what was wrong."""
+    other = next(name for name in programs if name != "Rust")
+    rates: dict[str, list[float]] = {name: [] for name in programs}
     sums: dict[str, float] = {}
     for round_ in range(options.rounds):
-        both = [("C", in_c), ("Rust", in_rust)]
-        for name, program in both if round_ % 2 else both[::-1]:
-            line = command(program, options, options.fewer, 1)
+        both = list(programs.items())
+        for name, line in both if round_ % 2 else both[::-1]:
             ran = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
             texts, seconds, sums[name] = said(ran.stdout)
             rates[name].append(texts / seconds)
@@ -148,12 +156,12 @@ def throughput(in_c: Path, in_rust: Path, options: argparse.Namespace) -> list[s
     for name, rate in rates.items():
         told = ", ".join(f"{x:.0f}" for x in rate)
         print(f"{name}: median {medians[name]:.0f} texts/s of {told}")
-    ratio = medians["C"] / medians["Rust"]
-    print(f"C has {ratio:.3f} of the throughput of Rust")
+    ratio = medians[other] / medians["Rust"]
+    print(f"{other} has {ratio:.3f} of the throughput of Rust")
     faults = []
     if ratio < options.least:
-        faults.append(f"C has {ratio:.3f} of the throughput of Rust, less than {options.least}")
-    if abs(sums["C"] - sums["Rust"]) > 1e-5:
+        faults.append(f"{other} has {ratio:.3f} of the throughput of Rust, below {options.least}")
+    if abs(sums[other] - sums["Rust"]) > 1e-5:
         faults.append(f"the vectors differ: their sums are {sums}")
     return faults
 
@@ -177,11 +185,10 @@ def main() -> None:
     in_c, in_rust = build(options.prefix.resolve(), options.profile)
     faults = memory(in_c, options)
     if options.rounds:
-        faults += throughput(in_c, in_rust, options)
-    for fault in faults:
-        print(f"FAULT: {fault}")
-    print("no fault" if not faults else f"{len(faults)} faults")
-    sys.exit(bool(faults))
+        both = {"C": in_c, "Rust": in_rust}
+        lines = {name: command(both[name], options, options.fewer, 1) for name in both}
+        faults += throughput(lines, options)
+    kit.verdict(faults)
 
 
 if __name__ == "__main__":

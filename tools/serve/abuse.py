@@ -13,7 +13,6 @@ or its memory still grew in the second half.
 import argparse
 import asyncio
 import re
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -258,10 +257,7 @@ def main() -> None:
     truth = kit.Truth(options, kit.SENTENCES)
     with kit.Server(options) as server:
         faults = asyncio.run(abuse(server, truth, options))
-    for fault in faults:
-        print(f"FAULT: {fault}")
-    print("no fault" if not faults else f"{len(faults)} faults")
-    sys.exit(bool(faults))
+    kit.verdict(faults)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,14 @@ def parser(about: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def verdict(faults: Sequence[str]) -> None:
+    """Says what was wrong, and ends with exit code 1 if anything was."""
+    for fault in faults:
+        print(f"FAULT: {fault}")
+    print("no fault" if not faults else f"{len(faults)} faults")
+    sys.exit(bool(faults))
+
+
 class Server(serving.Server):
     """A server of the tool's own, until the block ends."""
 
