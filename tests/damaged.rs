@@ -2,14 +2,16 @@
 //! embeds, or says why it does not.  `PROPTEST_CASES` says how many cases each target runs: 64
 //! unless set.
 
+#[allow(dead_code, reason = "each test target uses a part")]
+mod common;
+
 use jinabert::{Device, Embedder, Error, Files, OnLong, Options, Task, batch::Tokens};
 use proptest::{prelude::*, sample::Index, test_runner::TestCaseResult};
 use serde_json::{Value, json};
-use std::{fs, path::Path};
+use std::fs;
 
 fn read(fixture: &str, name: &str) -> Vec<u8> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture);
-    fs::read(dir.join(name)).expect("a fixture's file")
+    fs::read(common::fixture(fixture).join(name)).expect("a fixture's file")
 }
 
 /// The files of a fixture, one of them replaced.

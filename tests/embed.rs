@@ -11,7 +11,7 @@ mod checkpoint;
 mod common;
 
 use checkpoint::Recipe;
-use common::Device;
+use common::{Device, fixture};
 use jinabert::{
     Error,
     batch::{PackedBatch, Tokens, plan},
@@ -20,10 +20,7 @@ use jinabert::{
     recording::{Command, Format, Recording, Tensor},
 };
 use libtest_mimic::{Arguments, Trial};
-use std::{
-    path::{Path, PathBuf},
-    sync::OnceLock,
-};
+use std::sync::OnceLock;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 type Rule = fn(&Device, Tier) -> Outcome;
@@ -50,10 +47,6 @@ fn main() {
         }
     }
     libtest_mimic::run(&arguments, trials).exit();
-}
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
 /// A counter-based generator, so that every run sees the same lists.

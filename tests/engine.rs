@@ -11,7 +11,7 @@ use jinabert::{
     recording::{Kernel, Program, Recording},
 };
 use libtest_mimic::{Arguments, Trial};
-use std::{error::Error, path::Path, sync::Arc};
+use std::{error::Error, sync::Arc};
 
 type Outcome = Result<(), Box<dyn Error>>;
 type Rule = fn(&Device, Tier) -> Outcome;
@@ -73,7 +73,7 @@ fn products(tier: Tier) -> (Kernel<linear::Spec>, Kernel<linear::Spec>) {
 /// Batches that grow, so that tensors are replaced while others are computed with, in one
 /// submission each or in many; waited for in order, backwards, and not at all.
 fn under_way(device: &Device, tier: Tier) -> Outcome {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-geglu-4h");
+    let dir = common::fixture("tiny-geglu-4h");
     let batches: Vec<PackedBatch> = [3, 200, 40, 900, 1, 1200]
         .map(|n| PackedBatch::new([&Tokens::new((0..n).map(|i| (i * 7 + n) % 400).collect())]))
         .into();

@@ -1,13 +1,16 @@
 //! What a caller sees when a device fails, on every Vulkan driver of this machine: failures are
 //! ordered (feature `faults`), real where they can be.  `docs/failures.md` has them as a table.
 
+#[allow(dead_code, reason = "each test target uses a part")]
+mod common;
+
+use common::fixture;
 use jinabert::{
     Device, Embedder, Error, Options, Queue, Task, Vector,
     gpu::{self, Gpu, wgpu},
     recording::{Fault, Faults},
 };
 use std::{
-    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -15,10 +18,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
-}
 
 /// Every adapter of the native APIs, with options for it and a handle for its failures.
 fn each(test: impl Fn(Options, Faults)) {

@@ -1,13 +1,13 @@
 //! Log-probabilities of masked tokens in batches, against the same one at a time and the float64
 //! fixtures.
 
+#[allow(dead_code, reason = "each test target uses a part")]
+mod common;
+
+use common::fixture;
 use jinabert::{Device, Embedder, Error, Measure, Options, Task, batch::Tokens};
 use serde_json::Value;
-use std::{fs, path::PathBuf};
-
-fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
-}
+use std::fs;
 
 fn open(name: &str, options: Options) -> Embedder {
     let options = Options { device: Device::Cpu, task: Task::FillMask, ..options };

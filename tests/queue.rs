@@ -1,20 +1,19 @@
 //! Calls of many threads and tasks: the same vectors as alone, cancelled when dropped; and models
 //! that an application has in memory.
 
+#[allow(dead_code, reason = "each test target uses a part")]
+mod common;
+
+use common::fixture;
 use jinabert::{Device, Embedder, Error, Files, Options, Queue};
 use rayon::prelude::*;
 use std::{
     fs,
-    path::{Path, PathBuf},
     sync::{Arc, mpsc},
     task::{Context, Poll, Wake, Waker},
     thread,
     time::Duration,
 };
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
-}
 
 fn options() -> Options {
     Options { device: Device::Cpu, ..Options::default() }

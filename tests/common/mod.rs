@@ -6,6 +6,12 @@ use jinabert::{
     recording::{Caps, Engine},
 };
 use libtest_mimic::Trial;
+use std::path::{Path, PathBuf};
+
+/// The directory of a fixture.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
 
 /// A device under test: the CPU engine, or an adapter by its position.
 #[derive(Clone, Debug, PartialEq)]
