@@ -176,10 +176,6 @@ impl Engine {
         let last = parts.len() - 1;
         #[cfg(feature = "faults")]
         let fault = self.faults.next();
-        #[cfg(feature = "faults")]
-        if let Some(Fault::Hang(time)) = fault {
-            fault::spin(&device, &self.gpu.queue, time);
-        }
         for (n, (range, _)) in parts.into_iter().enumerate() {
             let range = range.start as usize..range.end as usize;
             let mut encoder = device.create_command_encoder(&Default::default());
@@ -197,6 +193,10 @@ impl Engine {
             #[cfg(not(feature = "faults"))]
             self.chain.link(&mut encoder, n);
             if n == last {
+                #[cfg(feature = "faults")]
+                if let Some(Fault::Hang(time)) = fault {
+                    fault::spin(&device, &self.gpu.queue, &mut encoder, time);
+                }
                 self.slots[output.slot as usize].copy_out(&mut encoder, output, &readback);
                 self.chain.copy_out(&mut encoder, n + 1, &readback, bytes);
                 #[cfg(feature = "faults")]

@@ -11,7 +11,7 @@ use std::{
 pub enum Fault {
     /// The device is destroyed while the run is under way.
     Lost,
-    /// Ahead of the run, the device is kept busy for about so long.
+    /// The run's last submission takes about so long.
     Hang(Duration),
     /// One of the run's submissions is not carried out, and nothing says so.
     Stale,
