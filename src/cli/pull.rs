@@ -6,6 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     cell::RefCell,
     io::{self, IsTerminal, Write},
+    ops::ControlFlow,
     time::Duration,
 };
 
@@ -38,7 +39,7 @@ impl Bar {
     }
 
     /// Draws how far a file is.
-    pub fn show(&self, Progress { file, size, at }: Progress<'_>) {
+    pub fn show(&self, Progress { file, size, at }: Progress<'_>) -> ControlFlow<()> {
         let mut bar = self.bar.borrow_mut();
         if self.seen && size >= SMALL && bar.message() != file {
             bar.finish_and_clear();
@@ -54,6 +55,7 @@ impl Bar {
         if bar.message() == file {
             bar.set_position(at);
         }
+        ControlFlow::Continue(())
     }
 
     pub fn finish(&self) {

@@ -11,6 +11,7 @@ use crate::error::Error;
 use std::{
     fs,
     io::{self, Read, Seek, Write},
+    ops::ControlFlow,
     path::{Path, PathBuf},
 };
 use ureq::{
@@ -199,12 +200,17 @@ impl<'a> Partial<'a> {
             }
             patience.bear(trouble)?;
         }
-        self.tell(watch);
-        Ok(())
+        self.tell(watch)
     }
 
-    fn tell(&self, watch: Watch<'_>) {
-        watch(Progress { file: &self.wanted.name, size: self.wanted.size, at: self.at });
+    fn tell(&self, watch: Watch<'_>) -> Result<(), Error> {
+        let (file, size, at) = (&self.wanted.name, self.wanted.size, self.at);
+        match watch(Progress { file, size, at }) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => {
+                Err(Error::Hub(format!("`{file}`: cancelled after {at} of {size} bytes")))
+            }
+        }
     }
 
     /// One request for what lacks.
@@ -220,7 +226,7 @@ impl<'a> Partial<'a> {
         // Not everyone can send the rest of a file.
         let kept = if start == 0 && self.at > 0 { self.restart() } else { Ok(()) };
         kept.map_err(|error| self.full(error))?;
-        self.tell(watch);
+        self.tell(watch).map_err(Trouble::Final)?;
         let mut body = response.into_body().into_reader();
         let mut piece = vec![0; PIECE];
         while self.at < size {
@@ -233,7 +239,7 @@ impl<'a> Partial<'a> {
                 }
                 Ok(n) => {
                     self.write(&piece[..n])?;
-                    self.tell(watch);
+                    self.tell(watch).map_err(Trouble::Final)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(client.trouble(&error.into())),

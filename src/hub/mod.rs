@@ -6,8 +6,10 @@
 //!
 //! ```no_run
 //! use jinabert::{Embedder, hub};
+//! use std::ops::ControlFlow;
 //! let id = "jinaai/jina-embeddings-v2-base-en".parse()?;
-//! let directory = hub::Hub::from_env(None)?.open(&id, &hub::Revision::default(), &|_| {})?;
+//! let (hub, watch) = (hub::Hub::from_env(None)?, |_: hub::Progress| ControlFlow::Continue(()));
+//! let directory = hub.open(&id, &hub::Revision::default(), &watch)?;
 //! let embedder = Embedder::open(directory)?;
 //! # Ok::<(), jinabert::Error>(())
 //! ```
@@ -26,6 +28,7 @@ use client::Client;
 pub use names::{Id, Revision};
 use settings::Settings;
 use std::{
+    ops::ControlFlow,
     path::{Path, PathBuf},
     slice,
 };
@@ -41,8 +44,8 @@ pub struct Progress<'a> {
     pub at: u64,
 }
 
-/// Is told how far files have come.
-pub type Watch<'a> = &'a dyn Fn(Progress<'_>);
+/// Is told how far files have come, and may end it: what is there is fetched on the next time.
+pub type Watch<'a> = &'a dyn Fn(Progress<'_>) -> ControlFlow<()>;
 
 /// The model of the hub that a name means, if it means one: what exists is not looked for there.
 pub fn meant(name: &Path) -> Option<Id> {
