@@ -128,6 +128,10 @@ fn the_cpu_takes_over_where_that_is_declared() {
         assert_eq!(embedder.kind(), "cpu");
         let device = embedder.device();
         assert!(device.starts_with("cpu") && device.contains("took over after"), "{device}");
+        // From now on what fails there has the CPU's own remedies.
+        faults.order(0, Fault::NotFinite);
+        assert_same(&embedder.embed(&texts).expect("the twins"), &expected);
+        assert_eq!(embedder.kind(), "cpu");
     });
 }
 

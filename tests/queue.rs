@@ -5,10 +5,11 @@
 mod common;
 
 use common::fixture;
-use jinabert::{Device, Embedder, Error, Files, Options, Queue};
+use jinabert::{Device, Embedder, Error, Files, Options, Queue, Wanted, text::Chunking};
 use rayon::prelude::*;
 use std::{
     fs,
+    ops::ControlFlow,
     sync::{Arc, mpsc},
     task::{Context, Poll, Wake, Waker},
     thread,
@@ -99,6 +100,51 @@ fn callers_on_all_of_rayons_threads_do_not_wait_for_each_other() {
     });
     let same = done.recv_timeout(Duration::from_secs(120));
     assert_eq!(same, Ok(true), "a timeout is a deadlock");
+}
+
+#[test]
+fn long_calls_on_all_of_rayons_threads_come_to_an_end() {
+    let (sender, done) = mpsc::channel();
+    thread::spawn(move || {
+        let embedder = Embedder::open_with(fixture("tiny-natural"), options()).expect("a fixture");
+        // More than are tokenised at once, on more threads than there are.
+        let texts: Vec<String> = (0..5000).map(|n| format!("a cat {}", n % 10)).collect();
+        let few = embedder.embed(&texts[..10]).expect("short texts");
+        let calls = (0..2 * rayon::current_num_threads()).into_par_iter().with_max_len(1);
+        let all = calls.map(|_| embedder.embed(&texts).expect("short texts"));
+        let same = all.all(|all| (0..texts.len()).all(|n| all[n] == few[n % 10]));
+        sender.send(same).expect("waited for");
+    });
+    let same = done.recv_timeout(Duration::from_secs(120));
+    assert_eq!(same, Ok(true), "a timeout is a deadlock");
+}
+
+#[test]
+#[should_panic(expected = "has returned its result")]
+fn a_result_is_not_waited_for_twice() {
+    let mut pending = queue().embed(&["a cat"]).expect("short");
+    assert_eq!(block_on(&mut pending).expect("a healthy device").len(), 1);
+    drop(pending.wait());
+}
+
+#[test]
+fn dimensions_that_the_model_does_not_have_are_refused() {
+    let queue = queue();
+    let hidden = queue.config().hidden as usize;
+    let by: Chunking = "tokens:2".parse().expect("a rule");
+    for dimensions in [0, hidden + 1, usize::MAX] {
+        let wanted = Wanted { dimensions, ..queue.wanted() };
+        let refused = [
+            queue.prepare(&["a cat"], wanted).map(drop),
+            queue.prepare_chunks(&["a cat"], &[&by], wanted).map(drop),
+            queue.embed_watched(&["a cat"], wanted, |_| ControlFlow::Continue(())).map(drop),
+        ];
+        for result in refused {
+            let error = result.expect_err("too many, or none");
+            assert!(matches!(error, Error::Option(_)), "{error:?}");
+            assert!(error.to_string().contains(&dimensions.to_string()), "{error}");
+        }
+    }
 }
 
 #[test]

@@ -23,6 +23,7 @@ use std::{iter, ops::Range};
 
 /// A chunk's embedding.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct EmbeddedChunk {
     /// What of the text it is.
     pub chunk: Chunk,
@@ -32,6 +33,7 @@ pub struct EmbeddedChunk {
 
 /// A text's chunks and what they took.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct EmbeddedChunks {
     /// In order.
     pub chunks: Vec<EmbeddedChunk>,
@@ -186,8 +188,8 @@ impl Embedder {
         spans: Vec<Vec<Range<usize>>>,
         wanted: Wanted,
     ) -> Result<Prepared<Vec<Vec<Vector>>>, Error> {
+        let Wanted { dimensions: dims, normalize, .. } = self.checked(wanted)?;
         let (forwards, owners) = self.all_windows(&sequences, &spans, wanted)?;
-        let Wanted { dimensions: dims, normalize, .. } = wanted;
         let output = Output::Vectors { dims: dims as u32, normalize: false };
         Ok(Prepared::new(forwards, output, move |rows| {
             let mut sums: Vec<Vec<Vec<f64>>> =

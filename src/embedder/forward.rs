@@ -1,11 +1,15 @@
 //! What is asked of the device, apart from who asks and what is made of it.
 
-use super::{Embedder, Error, Output, Running, Seat};
+use super::{Embedder, Error, Output, Progress, Running, Seat};
 use crate::{
     batch::{self, PackedBatch, Tokens},
     model::Model,
 };
-use std::{collections::VecDeque, iter, ops::Range};
+use std::{
+    collections::VecDeque,
+    iter,
+    ops::{ControlFlow, Range},
+};
 
 /// Batches that are handed to the device before the one computed is waited for.
 const AHEAD: usize = 2;
@@ -164,7 +168,7 @@ impl Embedder {
         let batch = pack(forwards);
         let submit =
             |seat: &mut Seat| (seat.generation, seat.with(|model| model.submit(&batch, output)));
-        let (generation, running) = self.apart(submit);
+        let (generation, running) = self.apart(submit)?;
         match running {
             Err(error) if !error.is_of_device() => Err(error),
             running => Ok(Submitted {
@@ -183,15 +187,18 @@ impl Embedder {
     /// # Errors
     /// [`Error::Gpu`] if the device fails.
     pub fn compute<T: 'static>(&self, prepared: Prepared<T>) -> Result<T, Error> {
-        self.compute_watched(prepared, |_, _| Ok(()))
+        self.compute_watched(prepared, |_| ControlFlow::Continue(()))
     }
 
-    /// As [`Embedder::compute`]; `watch` hears after every batch how many sequences of how many are
-    /// done, and ends it with an error.
-    pub(super) fn compute_watched<T: 'static>(
+    /// As [`Embedder::compute`]; `watch` hears after every batch how many sequences (texts, pairs,
+    /// windows) are done, and may end it there.
+    ///
+    /// # Errors
+    /// As [`Embedder::compute`], and [`Error::Cancelled`] if `watch` breaks.
+    pub fn compute_watched<T: 'static>(
         &self,
         prepared: Prepared<T>,
-        mut watch: impl FnMut(usize, usize) -> Result<(), Error>,
+        mut watch: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<T, Error> {
         // The device computes a batch while the next is packed and recorded.  On an error those
         // under way are dropped: the device finishes them, and the next call waits its turn.
@@ -202,7 +209,11 @@ impl Embedder {
             for (n, rows) in iter::zip(members, submitted.wait()?) {
                 all[n] = rows;
             }
-            watch(done, forwards.len())
+            let progress = Progress { done, total: forwards.len() };
+            match watch(progress) {
+                ControlFlow::Continue(()) => Ok(()),
+                ControlFlow::Break(()) => Err(progress.cancelled()),
+            }
         };
         let mut under_way = VecDeque::new();
         for members in self.plan(forwards) {

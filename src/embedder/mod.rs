@@ -26,6 +26,7 @@ pub use perplexity::{AtLength, Measure, Measured};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use recover::{BatchTokens, Place, Seat};
 use std::{
+    io,
     ops::Deref,
     panic::resume_unwind,
     sync::{Arc, Mutex},
@@ -66,6 +67,7 @@ impl Deref for Vector {
 
 /// A text's embedding and what it took.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Embedded {
     /// The embedding.
     pub vector: Vector,
@@ -133,10 +135,13 @@ impl Embedder {
         let pool = pool()?;
         // The tokenizer takes as long to read as a small model's weights, and the device to open.
         let (tokenizer, loaded) = thread::scope(|scope| {
-            let tokenizer = scope.spawn(|| load::tokenizer(&files, &options, &config));
+            let tokenizer = || load::tokenizer(&files, &options, &config);
+            let tokenizer = thread::Builder::new().spawn_scoped(scope, tokenizer);
+            let tokenizer = tokenizer.map_err(no_thread)?;
             let loaded = load::load_or_fall_back(&files, &options, &config);
-            (tokenizer.join().unwrap_or_else(|panic| resume_unwind(panic)), loaded)
-        });
+            let tokenizer = tokenizer.join().unwrap_or_else(|panic| resume_unwind(panic));
+            Ok::<_, Error>((tokenizer, loaded))
+        })?;
         let (tokenizer, limit) = tokenizer?;
         let Loaded { model, device, batch_tokens, software } = loaded?;
         let device_limit = model.max_tokens();
@@ -270,7 +275,7 @@ impl Embedder {
         let mut spans = Vec::new();
         for batch in self.batches(&forwards) {
             let some = self.apart(|seat| seat.with(|model| model.profile(&batch, output)));
-            spans.extend(some?);
+            spans.extend(some??);
         }
         Ok(spans)
     }
@@ -312,6 +317,10 @@ fn pool() -> Result<ThreadPool, Error> {
     let pool = ThreadPoolBuilder::new().num_threads(rayon::current_num_threads());
     let pool = pool.thread_name(name).build();
     pool.map_err(|error| Error::Memory(format!("no threads to compute on: {error}")))
+}
+
+fn no_thread(error: io::Error) -> Error {
+    Error::Memory(format!("the system gives no thread: {error}"))
 }
 
 /// Components of a vector, of those that the model has.

@@ -34,6 +34,7 @@ impl Default for Measure {
 
 /// What was measured.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Measured {
     /// Each length, the shortest first.
     pub lengths: Vec<AtLength>,
@@ -53,6 +54,7 @@ pub struct Measured {
 
 /// What was measured at one length.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct AtLength {
     /// Tokens of a window, special ones included.
     pub length: usize,

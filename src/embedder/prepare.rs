@@ -162,6 +162,7 @@ impl Embedder {
         sequences: Vec<Tokens>,
         wanted: Wanted,
     ) -> Result<Prepared<Vec<Vector>>, Error> {
+        let wanted = self.checked(wanted)?;
         let windows = wanted.on_long == OnLong::Window;
         if windows && sequences.iter().any(|tokens| tokens.len() > self.limit) {
             let end = |tokens: &Tokens| match self.pooling {
@@ -180,6 +181,12 @@ impl Embedder {
         let output = self.vectors(wanted);
         let forwards = sequences.into_iter().map(forward).collect();
         Ok(Prepared::new(forwards, output, |rows| rows.into_iter().map(Vector).collect()))
+    }
+
+    /// What a call wants, if the model has that.
+    pub(super) fn checked(&self, wanted: Wanted) -> Result<Wanted, Error> {
+        let hidden = self.config.hidden as usize;
+        super::dimensions(Some(wanted.dimensions), hidden).map(|_| wanted)
     }
 
     /// What the device returns for vectors.

@@ -14,6 +14,7 @@
 use super::{
     Embedder, Error, Options,
     load::{self, Loaded},
+    no_thread,
 };
 use crate::{kernels::Version, model::Model, recording::Caps, tune::Tune};
 use std::{
@@ -152,17 +153,21 @@ impl Embedder {
 
     /// Does what holds the seat on threads of this embedder's own.  Rayon's may all be waiting for
     /// the seat, and one that waits for others takes up what else there is: the next call for it.
-    pub(super) fn apart<R: Send>(&self, work: impl FnOnce(&mut Seat) -> R + Send) -> R {
+    pub(super) fn apart<R: Send>(
+        &self,
+        work: impl FnOnce(&mut Seat) -> R + Send,
+    ) -> Result<R, Error> {
         let seated = move || {
             let mut seat = self.seat();
             let seat = &mut *seat;
             self.pool.install(move || work(seat))
         };
         if rayon::current_thread_index().is_none() {
-            return seated();
+            return Ok(seated());
         }
         thread::scope(|scope| {
-            scope.spawn(seated).join().unwrap_or_else(|panic| resume_unwind(panic))
+            let thread = thread::Builder::new().spawn_scoped(scope, seated).map_err(no_thread)?;
+            Ok(thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
         })
     }
 
@@ -171,7 +176,7 @@ impl Embedder {
         &self,
         work: impl FnMut(&mut Model) -> Result<T, Error> + Send,
     ) -> Result<T, Error> {
-        self.apart(|seat| self.seated(seat, work))
+        self.apart(|seat| self.seated(seat, work))?
     }
 
     /// As [`Embedder::attempt`], of work that failed with the model of some generation.
@@ -185,7 +190,7 @@ impl Embedder {
             true => self.remedied(seat, error, work),
             // Others that it was lost for have brought a new one.
             false => self.seated(seat, work),
-        })
+        })?
     }
 
     fn seated<T>(
@@ -282,6 +287,8 @@ impl Embedder {
         };
         let options = match remedy {
             Remedy::Cpu => as_before.on_cpu(),
+            // Plainer kernels of the CPU, though the options may name a device that it took over.
+            _ if seat.caps.cpu => Options { tier: Some(version.tier), ..as_before.on_cpu() },
             _ => as_before,
         };
         let loaded = load::load(&self.files, &options, &self.config)?;

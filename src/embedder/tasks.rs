@@ -14,6 +14,7 @@ use rayon::prelude::*;
 
 /// How well a document answers a query.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Score {
     /// The document's place in what was given.
     pub index: usize,
@@ -29,6 +30,7 @@ pub struct Score {
 
 /// A vector for every token of a text.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct TokenVectors {
     /// The tokens.
     pub ids: Vec<u32>,
@@ -85,6 +87,7 @@ impl Role {
 
 /// What a masked token may be.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Candidate {
     /// Its id.
     pub id: u32,
@@ -98,6 +101,7 @@ pub struct Candidate {
 
 /// A masked token of a text, and what it may be.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Masked {
     /// Its place among the tokens, special ones included.
     pub position: usize,

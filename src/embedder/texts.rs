@@ -1,6 +1,6 @@
 //! Texts in, vectors out.
 
-use super::{Embedded, Embedder, Error, Vector, Wanted};
+use super::{Embedded, Embedder, Error, Vector, Wanted, no_thread};
 use std::{ops::ControlFlow, sync::mpsc, thread};
 
 /// Texts that are tokenised while those before them are computed.
@@ -8,11 +8,19 @@ const WINDOW: usize = 4096;
 
 /// How far a call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Progress {
     /// Texts that are done.
     pub done: usize,
     /// Texts that were asked for.
     pub total: usize,
+}
+
+impl Progress {
+    /// What a call comes to that is ended there.
+    pub(super) fn cancelled(self) -> Error {
+        Error::Cancelled { done: self.done, total: self.total }
+    }
 }
 
 impl Embedder {
@@ -82,27 +90,33 @@ impl Embedder {
             let tokenized = tokenized.map_err(|error| error.moved(|n| before + n))?;
             let texts = tokenized.len();
             let prepared = self.prepare_tokenized(tokenized, wanted)?;
-            let some = self.compute_watched(prepared, |sequences, of| {
-                let done = before + texts * sequences / of;
-                match watch(Progress { done, total }) {
-                    ControlFlow::Continue(()) => Ok(()),
-                    ControlFlow::Break(()) => Err(Error::Cancelled { done, total }),
-                }
-            })?;
-            embedded.extend(some);
+            let mut progress = Progress { done: before, total };
+            let some = self.compute_watched(prepared, |of| {
+                progress.done = before + texts * of.done / of.total;
+                watch(progress)
+            });
+            embedded.extend(some.map_err(|error| match error {
+                Error::Cancelled { .. } => progress.cancelled(),
+                other => other,
+            })?);
             Ok::<(), Error>(())
         };
         if total <= WINDOW {
             window(&mut embedded, self.tokenize_as(texts, wanted))?;
             return Ok(embedded);
         }
+        let mut windows = texts.chunks(WINDOW).map(|texts| self.tokenize_as(texts, wanted));
+        // A thread of rayon's must not wait for one that waits for rayon's.
+        if rayon::current_thread_index().is_some() {
+            windows.try_for_each(|tokenized| window(&mut embedded, tokenized))?;
+            return Ok(embedded);
+        }
         thread::scope(|scope| {
-            let (sender, windows) = mpsc::sync_channel(1);
+            let (sender, tokenized) = mpsc::sync_channel(1);
             // Nobody receives after an error: then it ends, too.
-            let send = move |texts| sender.send(self.tokenize_as(texts, wanted)).is_ok();
-            let mut texts = texts.chunks(WINDOW);
-            scope.spawn(move || texts.all(send));
-            windows.into_iter().try_for_each(|tokenized| window(&mut embedded, tokenized))
+            let ahead = move || windows.all(|tokenized| sender.send(tokenized).is_ok());
+            thread::Builder::new().spawn_scoped(scope, ahead).map_err(no_thread)?;
+            tokenized.into_iter().try_for_each(|tokenized| window(&mut embedded, tokenized))
         })?;
         Ok(embedded)
     }

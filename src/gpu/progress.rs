@@ -81,12 +81,15 @@ impl Progress {
                 return Err(Error::Gpu(reason));
             }
             match polled? {
-                true => return Ok(()),
+                true => {
+                    self.hung.store(false, Ordering::Relaxed);
+                    return Ok(());
+                }
                 false if left.is_zero() => {
                     // What an application does with its own device may take as long as it likes.
                     self.hung.store(!self.shared, Ordering::Relaxed);
-                    let waited = self.patience.as_secs_f32();
-                    return Err(Error::Gpu(format!("no answer within {waited} s; it may hang")));
+                    let limit = self.patience.as_secs_f32();
+                    return Err(Error::Gpu(format!("no answer for over {limit} s; it may hang")));
                 }
                 false => {}
             }

@@ -13,7 +13,8 @@
 //!   those before it nor those after it can hold it up for ever.
 //!
 //! A call whose [`Ticket`] is dropped leaves the queue.  If a batch fails, each call in it is run
-//! again on its own, so that it fails for its own faults only.
+//! again on its own, so that it fails for its own faults only; unless the device failed and no
+//! remedy of the embedder's helped, for then there is nothing to run on.
 
 mod queue;
 #[cfg(test)]
@@ -93,6 +94,7 @@ struct Waiting {
     clock: usize,
     /// How fast the last batches were.
     speed: Speed,
+    failures: Failures,
     /// Whether the last batch was of short calls.
     short_last: bool,
     closing: bool,
@@ -118,6 +120,27 @@ impl Speed {
         // Not a number before the first batch.
         let seconds = tokens as f64 * (self.seconds / self.tokens);
         Duration::try_from_secs_f64(seconds).unwrap_or_default()
+    }
+}
+
+/// Batches in a row at which the device failed, and nothing helped.
+#[derive(Clone, Copy, Debug, Default)]
+struct Failures {
+    count: u32,
+    last: Option<Instant>,
+}
+
+impl Failures {
+    /// How long they say something of the device.
+    const WHILE: Duration = Duration::from_secs(60);
+
+    fn add(&mut self, now: Instant) {
+        *self = Self { count: self.at(now) + 1, last: Some(now) };
+    }
+
+    fn at(&self, now: Instant) -> u32 {
+        let lately = self.last.is_some_and(|last| now.duration_since(last) < Self::WHILE);
+        if lately { self.count } else { 0 }
     }
 }
 
@@ -237,6 +260,12 @@ impl Scheduler {
         self.shared.queue().backlog()
     }
 
+    /// Batches in a row at which the device failed, and nothing helped; none if the last did so a
+    /// minute ago, for the next may do well.
+    pub fn failures(&self) -> u32 {
+        self.shared.queue().failures.at(Instant::now())
+    }
+
     /// Calls that wait or are computed.
     pub fn calls(&self) -> usize {
         self.shared.queue().calls.len()
@@ -347,7 +376,12 @@ impl Shared {
                     free = Instant::now();
                     self.answer(&batch, rows);
                 }
-                Err(failed) => self.apart(batch, failed),
+                Err(failed) => {
+                    if matches!(failed.error, Error::Gpu(_)) {
+                        self.queue().failures.add(Instant::now());
+                    }
+                    self.apart(batch, failed);
+                }
             }
         }
     }
@@ -380,7 +414,11 @@ impl Shared {
     }
 
     fn answer(&self, batch: &[Member], rows: Vec<Vec<f32>>) {
-        let done = self.queue().keep(batch, rows);
+        let done = {
+            let mut queue = self.queue();
+            queue.failures = Failures::default();
+            queue.keep(batch, rows)
+        };
         for (reply, result) in done {
             quietly(|| reply(result));
         }

@@ -111,7 +111,11 @@ impl<T> Pending<T> {
     ///
     /// # Errors
     /// [`Error::Gpu`], [`Error::Memory`] or [`Error::NotFinite`] if the device fails.
+    ///
+    /// # Panics
+    /// If it was polled, as a future, until it had returned its result.
     pub fn wait(mut self) -> Result<T, Error> {
+        self.is_under_way();
         let rows = self.answer.wait(None).expect("waited for as long as it takes");
         self.finished(rows)
     }
@@ -120,15 +124,23 @@ impl<T> Pending<T> {
     ///
     /// # Errors
     /// Itself if the time is over.
+    ///
+    /// # Panics
+    /// As [`Pending::wait`].
     pub fn wait_for(mut self, time: Duration) -> Result<Result<T, Error>, Self> {
+        self.is_under_way();
         match self.answer.wait(Some(time)) {
             Some(rows) => Ok(self.finished(rows)),
             None => Err(self),
         }
     }
 
+    fn is_under_way(&self) {
+        assert!(self.finish.is_some(), "this call has returned its result");
+    }
+
     fn finished(&mut self, rows: Rows) -> Result<T, Error> {
-        let finish = self.finish.take().expect("a result is taken once");
+        let finish = self.finish.take().expect("it is under way");
         rows.map(finish)
     }
 }
@@ -145,6 +157,7 @@ impl<T> Future for Pending<T> {
     /// # Panics
     /// If it has returned its result before.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.is_under_way();
         match self.answer.poll(context) {
             Poll::Ready(rows) => Poll::Ready(self.finished(rows)),
             Poll::Pending => Poll::Pending,

@@ -189,3 +189,14 @@ fn nothing_asked_is_answered_at_once() {
     let _ticket = scheduler.submit(work, move |done| sender.send(done).expect("a listener"));
     assert!(receiver.recv().expect("an answer").expect("no rows").rows.is_empty());
 }
+
+#[test]
+fn failures_in_a_row_are_counted_for_a_minute() {
+    let (mut failures, start) = (Failures::default(), Instant::now());
+    let at = |seconds| start + Duration::from_secs(seconds);
+    assert_eq!(failures.at(start), 0);
+    [0, 10, 20].into_iter().for_each(|seconds| failures.add(at(seconds)));
+    assert_eq!((failures.at(at(21)), failures.at(at(79)), failures.at(at(81))), (3, 3, 0));
+    failures.add(at(90));
+    assert_eq!(failures.at(at(91)), 1);
+}
