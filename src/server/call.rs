@@ -1,6 +1,7 @@
 //! One request from its body to its answer: limits, parsing, the engine, times.
 
 use super::{
+    body::{self, is_json, turn_away},
     metrics::{self, Times},
     refusal::{Dialect, Refusal},
     state::{Served, State},
@@ -8,18 +9,17 @@ use super::{
 use crate::{Embedded, Prepared};
 use axum::{
     body::{Body, Bytes, HttpBody},
-    http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header},
+    http::{HeaderValue, Request, Response, StatusCode, header},
 };
 use hyper::body::{Frame, SizeHint};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::error::Category;
 use std::{
     convert::Infallible,
-    future::poll_fn,
     mem,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -30,18 +30,11 @@ use tokio::{
     task, time,
 };
 
-/// The longest silence in the middle of a body.
-const SILENCE: Duration = Duration::from_secs(15);
+/// How long an answer waits for room: others are sent before it.
+const ROOM: Duration = Duration::from_secs(30);
 
-/// The longest that a body may take.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// How long, and how much, is read of a body that is refused.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 128 << 20;
-
-/// Bytes of a body that have a place before they are there.
-const AHEAD: usize = 1 << 20;
+/// Bytes of a number in an answer, such as `-0.0123456789,`; hardly one has more.
+const NUMBER: usize = 14;
 
 /// Numbers, and inputs, of an answer that is made and written where it is waited for.
 const FEW: usize = 1 << 14;
@@ -73,10 +66,10 @@ struct Places {
     left: AtomicBool,
 }
 
-/// An answer that has its place until it is sent.
+/// An answer that has its place until it is sent, part by part.
 struct Held {
     body: Option<Bytes>,
-    _places: Arc<Places>,
+    places: Arc<Places>,
 }
 
 impl HttpBody for Held {
@@ -91,6 +84,7 @@ impl HttpBody for Held {
         if self.body.as_ref().is_some_and(Bytes::is_empty) {
             self.body = None;
         }
+        self.places.keep(self.body.as_ref().map_or(0, Bytes::len));
         Poll::Ready(part.map(|part| Ok(Frame::data(part))))
     }
 
@@ -117,14 +111,39 @@ impl Drop for Leaving {
 
 impl Places {
     /// Has room for an answer instead of the body, which has been read.
-    async fn hold(&self, state: &State, bytes: usize) {
-        let own = || self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(own().take());
+    async fn hold(&self, state: &State, bytes: usize) -> Result<(), Refusal> {
+        self.keep(bytes);
         let all = state.limits.payloads.div_ceil(1024);
-        let permits = bytes.div_ceil(1024).min(all) as u32;
+        let had = self.own().as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let missing = bytes.div_ceil(1024).min(all).saturating_sub(had);
+        if missing == 0 {
+            return Ok(());
+        }
+        let more = state.payloads.clone().acquire_many_owned(missing as u32);
         // It is never closed.
-        let held = state.payloads.clone().acquire_many_owned(permits).await.ok();
-        *own() = held;
+        let Ok(Ok(more)) = time::timeout(ROOM, more).await else {
+            let seconds = ROOM.as_secs();
+            let message =
+                format!("no room for the answer within {seconds} s: others are not taken");
+            return Err(Refusal::overloaded(message, state.retry_after()));
+        };
+        match &mut *self.own() {
+            Some(own) => own.merge(more),
+            none => *none = Some(more),
+        }
+        Ok(())
+    }
+
+    /// Gives back all but the room for so many bytes.
+    fn keep(&self, bytes: usize) {
+        let mut own = self.own();
+        let over = own.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let over = over.saturating_sub(bytes.div_ceil(1024));
+        drop(own.as_mut().and_then(|own| own.split(over)));
+    }
+
+    fn own(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,6 +158,10 @@ pub struct Report {
     pub inputs: usize,
     /// Of them, those that were cut.
     pub truncated: usize,
+    /// That the device returned.
+    numbers: usize,
+    /// Where: `cpu` or `gpu`.
+    kind: Option<&'static str>,
     times: Times,
 }
 
@@ -189,9 +212,7 @@ impl Call {
             turn_away(request);
             return Err(refusal);
         }
-        let (body, bytes) = time::timeout(PATIENCE, read(&state, request))
-            .await
-            .unwrap_or_else(|_| Err(slow("the body takes", PATIENCE)))?;
+        let (body, bytes) = body::read(&state, request).await?;
         let _request = state.requests.clone().try_acquire_owned().map_err(|_| {
             let limit = state.limits.concurrent_requests;
             let message = format!(
@@ -252,15 +273,13 @@ impl Call {
         // If the client leaves, this future is dropped, and the ticket with it.
         let _ticket = model.scheduler.submit(work, |result| drop(sender.send(result)));
         let done = receiver.await.map_err(|_| internal())?;
-        match &done {
-            Ok(_) => self.state.computed(true),
-            Err(error) if error.is_of_device() => self.state.computed(false),
-            Err(_) => {}
-        }
         let done = done.map_err(Refusal::engine)?;
+        let numbers = done.rows.iter().map(Vec::len).sum::<usize>();
         self.report.times.queue += done.queued;
         self.report.times.inference += done.computed;
-        match done.rows.iter().map(Vec::len).sum::<usize>() <= FEW {
+        self.report.numbers += numbers;
+        self.report.kind = Some(model.embedder().kind());
+        match numbers <= FEW {
             true => Ok(finish(done.rows)),
             false => self.aside(move |_| Ok(finish(done.rows))).await,
         }
@@ -283,16 +302,18 @@ impl Call {
         mut self,
         answer: T,
     ) -> Result<Response<Body>, Refusal> {
+        // The room comes first; what is written may take a little more, or less.
+        self.places.hold(&self.state, self.report.numbers * NUMBER).await?;
         let write = move || serde_json::to_vec(&answer).map_err(|_| internal());
         let body = match self.report.inputs <= FEW_INPUTS && self.method != "embed_all" {
             true => write()?,
             false => self.aside(move |_| write()).await?,
         };
-        self.places.hold(&self.state, body.len()).await;
+        self.places.hold(&self.state, body.len()).await?;
         self.report.times.total = self.start.elapsed();
-        let Report { characters, tokens, inputs, truncated, times } = self.report;
+        let Report { characters, tokens, inputs, truncated, times, .. } = self.report;
         metrics::answered(self.method, inputs, truncated, times);
-        let body = Held { body: Some(body.into()), _places: self.places.clone() };
+        let body = Held { body: Some(body.into()), places: self.places.clone() };
         let mut response = Response::new(Body::new(body));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -309,7 +330,8 @@ impl Call {
         for (name, value) in numbers {
             headers.insert(name, HeaderValue::from(value));
         }
-        let kind = self.state.models().map_or("", |models| models[0].embedder().kind());
+        let first = || self.state.models().map_or("", |models| models[0].embedder().kind());
+        let kind = self.report.kind.unwrap_or_else(first);
         headers.insert("x-compute-type", HeaderValue::from_static(kind));
         Ok(response)
     }
@@ -333,106 +355,6 @@ fn refused(refusal: Refusal, dialect: Dialect) -> Response<Body> {
 
 fn internal() -> Refusal {
     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "an internal error")
-}
-
-fn slow(what: &str, limit: Duration) -> Refusal {
-    let message = format!("{what} longer than {} s", limit.as_secs());
-    Refusal::new(StatusCode::REQUEST_TIMEOUT, message)
-}
-
-/// Browsers send other types without asking; this one only where CORS allows it.
-fn is_json(headers: &HeaderMap) -> Result<(), Refusal> {
-    let value = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let kind = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
-    let kind = String::from_utf8_lossy(kind).to_ascii_lowercase();
-    match kind == "application/json" || kind.starts_with("application/") && kind.ends_with("+json")
-    {
-        true => Ok(()),
-        false => {
-            let message = "the body must be `content-type: application/json`";
-            Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
-        }
-    }
-}
-
-/// The body, within the limits for one and for all together.
-async fn read(
-    state: &Arc<State>,
-    request: Request<Body>,
-) -> Result<(Vec<u8>, OwnedSemaphorePermit), Refusal> {
-    let limit = state.limits.payload;
-    let announced = request.body().size_hint().lower();
-    if announced > limit as u64 {
-        turn_away(request);
-        return Err(large(limit));
-    }
-    let mut body = request.into_body();
-    let permits = |bytes: usize| {
-        let permits = u32::try_from(bytes.div_ceil(1024)).map_err(|_| large(limit))?;
-        state.payloads.clone().try_acquire_many_owned(permits).map_err(|_| {
-            let all = state.limits.payloads;
-            let message = format!("bodies of more than {all} bytes are under way");
-            Refusal::overloaded(message, state.retry_after())
-        })
-    };
-    let mut held = permits((announced as usize).clamp(1, AHEAD))?;
-    let mut bytes = Vec::with_capacity((announced as usize).min(1 << 20));
-    loop {
-        let frame = time::timeout(SILENCE, next(&mut body)).await;
-        let Some(frame) = frame.map_err(|_| slow("the body says nothing for", SILENCE))? else {
-            return Ok((bytes, held));
-        };
-        let frame = frame.map_err(|_| Refusal::bad("the body breaks off"))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > limit {
-            drop(task::spawn(linger(body)));
-            return Err(large(limit));
-        }
-        bytes.extend_from_slice(&data);
-        let missing = bytes.len().div_ceil(1024).saturating_sub(held.num_permits());
-        if missing > 0 {
-            match permits(missing * 1024) {
-                Ok(more) => held.merge(more),
-                Err(refusal) => {
-                    drop(task::spawn(linger(body)));
-                    return Err(refusal);
-                }
-            }
-        }
-    }
-}
-
-fn large(limit: usize) -> Refusal {
-    let message = format!("the body is over the limit of {limit} bytes (--payload-limit)");
-    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message)
-}
-
-async fn next(body: &mut Body) -> Option<Result<Frame<Bytes>, axum::Error>> {
-    poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await
-}
-
-/// Lets a client that is refused finish what it says.
-pub fn turn_away(request: Request<Body>) {
-    // Who asks before it sends is told no before it sends.
-    if !request.headers().contains_key(header::EXPECT) && !request.body().is_end_stream() {
-        drop(task::spawn(linger(request.into_body())));
-    }
-}
-
-/// Reads on for a while and keeps nothing: a connection that is closed while its client still sends
-/// is reset, and the answer lost.
-async fn linger(mut body: Body) {
-    let rest = async {
-        let mut bytes = 0;
-        while let Some(Ok(frame)) = next(&mut body).await {
-            bytes += frame.data_ref().map_or(0, Bytes::len);
-            if bytes > LINGER_BYTES {
-                return;
-            }
-        }
-    };
-    // However it ends, the answer has had its time.
-    let _ = time::timeout(LINGER, rest).await;
 }
 
 /// A handler: `run` makes an answer of a [`Call`], errors are in the words of a dialect.
@@ -459,3 +381,33 @@ macro_rules! route {
 }
 
 pub(super) use route;
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fuzz, *};
+
+    #[test]
+    fn an_answer_gives_back_its_room_as_it_is_sent() {
+        let state = State::new(&fuzz::serve()).expect("metrics");
+        let (all, free) = (1024, || state.payloads.available_permits());
+        assert_eq!(free(), all);
+        let _request = state.requests.clone().try_acquire_owned().expect("a place");
+        let (bytes, left) = (Mutex::default(), AtomicBool::new(false));
+        let places = Arc::new(Places { _request, bytes, left });
+        let sent = async {
+            // What was read, then what is guessed, then what is written.
+            for bytes in [5 << 10, 1 << 20, 3 * PART + 1] {
+                places.hold(&state, bytes).await.expect("room");
+                assert_eq!(free(), all - bytes.div_ceil(1024));
+            }
+            let answer = Bytes::from(vec![0; 3 * PART + 1]);
+            let mut held = Body::new(Held { body: Some(answer), places: places.clone() });
+            for left in [2 * PART + 1, PART + 1, 1, 0] {
+                body::next(&mut held).await.expect("a part").expect("no error");
+                assert_eq!(free(), all - left.div_ceil(1024));
+            }
+            assert!(body::next(&mut held).await.is_none());
+        };
+        tokio::runtime::Runtime::new().expect("a runtime").block_on(sent);
+    }
+}

@@ -4,6 +4,7 @@
 //! [`scheduler`](crate::scheduler); while the device computes, others are read.  A client that
 //! leaves takes its request with it.
 
+mod body;
 mod call;
 #[cfg(test)]
 mod fuzz;

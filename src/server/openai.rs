@@ -81,7 +81,7 @@ fn prepare(
         let on_long = if truncate == Some(false) { OnLong::Error } else { OnLong::Window };
         return late(embedder, input, Wanted { on_long, ..wanted });
     }
-    let tokenized = tokenize(state, embedder, &input, wanted)?;
+    let tokenized = tokenize(state, embedder, ("input", &input), wanted)?;
     let prepared = embedder.prepare_tokenized(tokenized, wanted).map_err(Refusal::engine)?;
     Ok(prepared.map(|embedded: Vec<Embedded>| {
         let one = |one: Embedded| (one.vector.into_inner(), (one.tokens, one.truncated));
@@ -90,11 +90,11 @@ fn prepare(
     }))
 }
 
-/// The tokens of an input, whichever kind it is.
+/// The tokens of an input, whichever kind it is, and whatever its field is called.
 pub fn tokenize(
     state: &State,
     embedder: &Embedder,
-    input: &Input,
+    (field, input): (&'static str, &Input),
     wanted: Wanted,
 ) -> Result<Vec<Tokenized>, Refusal> {
     let tokenized = match input {
@@ -108,13 +108,13 @@ pub fn tokenize(
                     "input {index}: these token ids are not what this model's tokenizer, of {vocabulary} tokens, \
                      makes of a text: send texts (LangChain: `check_embedding_ctx_length=False`)"
                 ))
-                .about("input")
+                .about(field)
                 .coded("foreign_token_ids"));
             }
             embedder.tokenize_ids(lists, wanted)
         }
     };
-    tokenized.map_err(Refusal::engine)
+    tokenized.map_err(Refusal::engine_in(field))
 }
 
 /// All texts as one document, a vector for each.

@@ -151,10 +151,11 @@ async fn classes(call: &mut Call) -> Result<Predictions, Refusal> {
             let embedder = model.embedder();
             let wanted = state.wanted(embedder, None, None, request.truncate)?;
             let wanted = Direction::of(request.truncation_direction, wanted);
-            let tokens =
-                embedder.tokenize_sequences(&sequences, wanted).map_err(Refusal::engine)?;
+            let tokens = embedder.tokenize_sequences(&sequences, wanted);
+            let tokens = tokens.map_err(Refusal::engine_in("inputs"))?;
             let count = tokens.iter().map(|tokens| tokens.len()).sum();
-            let prepared = embedder.prepare_classes(tokens).map_err(Refusal::engine)?;
+            let prepared =
+                embedder.prepare_classes(tokens).map_err(Refusal::engine_in("inputs"))?;
             Ok((prepared, model, request.raw_scores == Some(true), one, count))
         })
         .await?;

@@ -87,6 +87,14 @@ impl Refusal {
         }
     }
 
+    /// As [`Refusal::engine`], of texts that came in some field.
+    pub fn engine_in(field: &'static str) -> impl Fn(Error) -> Self {
+        move |error| {
+            let refusal = Self::engine(error);
+            Self { param: refusal.param.map(|_| field), ..refusal }
+        }
+    }
+
     /// The field that is to blame.
     pub fn about(mut self, param: &'static str) -> Self {
         self.param = Some(param);

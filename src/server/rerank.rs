@@ -221,7 +221,7 @@ impl Ranking {
         let documents: Vec<String> = documents.into_iter().map(|document| document.0).collect();
         let prepared = embedder.prepare_scores(&query.0, &documents, wanted);
         Ok(Self {
-            prepared: prepared.map_err(Refusal::engine)?,
+            prepared: prepared.map_err(Refusal::engine_in(field))?,
             top_n: top_n.map_or(usize::MAX, |n| n as usize),
             raw: request.raw_scores == Some(true),
             model,

@@ -1,7 +1,7 @@
 //! Which address is answered by what.
 
 use super::{
-    call, openai, page, predict,
+    body, openai, page, predict,
     refusal::{Dialect, Refusal},
     rerank,
     state::State,
@@ -117,7 +117,7 @@ async fn guard(
         return next.run(request).await;
     }
     let path = request.uri().path().to_owned();
-    call::turn_away(request);
+    body::turn_away(request);
     super::metrics::failed(401);
     let message = "no valid API key: send `Authorization: Bearer KEY`";
     Refusal::new(StatusCode::UNAUTHORIZED, message)
@@ -148,14 +148,14 @@ fn dialect(path: &str) -> Dialect {
 async fn nowhere(request: Request<Body>) -> Response<Body> {
     let message = "there is nothing at this address; /docs lists what there is";
     let dialect = dialect(request.uri().path());
-    call::turn_away(request);
+    body::turn_away(request);
     Refusal::new(StatusCode::NOT_FOUND, message).response(dialect)
 }
 
 async fn otherwise(request: Request<Body>) -> Response<Body> {
     let message = "this address is asked by another method; /docs says which";
     let dialect = dialect(request.uri().path());
-    call::turn_away(request);
+    body::turn_away(request);
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message).response(dialect)
 }
 

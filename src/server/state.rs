@@ -11,7 +11,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -165,8 +165,6 @@ pub struct State {
     answers: AtomicU64,
     /// Requests that were told to come again.
     turned_away: AtomicU64,
-    /// Failures of the device since it last did something right.
-    failures: AtomicU32,
     models: OnceLock<Vec<Arc<Served>>>,
 }
 
@@ -190,7 +188,6 @@ impl State {
             },
             answers: AtomicU64::new(0),
             turned_away: AtomicU64::new(0),
-            failures: AtomicU32::new(0),
             models: OnceLock::new(),
             auto_truncate: options.auto_truncate,
             trust_ids: options.trust_ids,
@@ -238,20 +235,14 @@ impl State {
             .ok_or_else(|| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the models are loading"))
     }
 
-    /// The device did what a request wanted, or failed.
-    pub fn computed(&self, well: bool) {
-        match well {
-            true => self.failures.store(0, Ordering::Relaxed),
-            false => drop(self.failures.fetch_add(1, Ordering::Relaxed)),
-        }
-    }
-
     /// Whether requests may hope for an answer.
     pub fn healthy(&self) -> Result<(), Refusal> {
-        self.models()?;
-        match self.failures.load(Ordering::Relaxed) {
-            0..FAILURES => Ok(()),
-            _ => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the device fails")),
+        match self.models()?.iter().find(|model| model.scheduler.failures() >= FAILURES) {
+            None => Ok(()),
+            Some(model) => {
+                let message = format!("the device fails at `{}`", model.name);
+                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
+            }
         }
     }
 
@@ -332,7 +323,7 @@ impl State {
     }
 }
 
-/// Failures in a row that are no accident.
+/// Batches in a row that failed: no accident.
 const FAILURES: u32 = 3;
 
 /// The longest that a client is told to wait, in seconds: OpenAI's does not obey more.

@@ -78,7 +78,7 @@ impl EmbedRequest {
         let embedder = model.embedder();
         let wanted = state.wanted(embedder, self.dimensions, self.normalize, self.truncate)?;
         let wanted = Direction::of(self.truncation_direction, wanted);
-        Ok((openai::tokenize(state, embedder, inputs, wanted)?, wanted))
+        Ok((openai::tokenize(state, embedder, ("inputs", inputs), wanted)?, wanted))
     }
 }
 
@@ -108,7 +108,8 @@ impl Asked {
         let characters = request.inputs.characters();
         let (tokenized, wanted) = request.read(state, &model)?;
         let prepared = model.embedder().prepare_tokenized(tokenized, wanted);
-        Ok(Self { prepared: prepared.map_err(Refusal::engine)?, model, characters })
+        let prepared = prepared.map_err(Refusal::engine_in("inputs"))?;
+        Ok(Self { prepared, model, characters })
     }
 
     /// The source is the last of the vectors.
@@ -122,7 +123,8 @@ impl Asked {
         let mut texts = inputs.sentences;
         texts.push(inputs.source_sentence);
         let characters = texts.iter().map(|text| text.chars().count()).sum();
-        let prepared = model.embedder().prepare(&texts, wanted).map_err(Refusal::engine)?;
+        let prepared = model.embedder().prepare(&texts, wanted);
+        let prepared = prepared.map_err(Refusal::engine_in("sentences"))?;
         Ok(Self { prepared, model, characters })
     }
 
@@ -157,7 +159,7 @@ async fn token_vectors(call: &mut Call) -> Result<Vec<Rows>, Refusal> {
             }
             let tokens = tokenized.into_iter().map(|text| text.tokens).collect();
             let prepared = model.embedder().prepare_each_token(tokens, wanted);
-            let prepared = prepared.map_err(Refusal::engine)?.map(move |hidden| {
+            let prepared = prepared.map_err(Refusal::engine_in("inputs"))?.map(move |hidden| {
                 let rows = hidden.into_iter().map(|values| Rows { values, width });
                 rows.collect::<Vec<_>>()
             });

@@ -53,7 +53,8 @@ async fn pieces(call: &mut Call) -> Result<Vec<Vec<Token>>, Refusal> {
         let special = request.add_special_tokens != Some(false);
         let tokens = |(index, text): (usize, &String)| {
             let pieces = models[0].embedder().pieces(text, special);
-            let pieces = pieces.map_err(|error| Refusal::engine(error.moved(|_| index)))?;
+            let pieces = pieces.map_err(|error| error.moved(|_| index));
+            let pieces = pieces.map_err(Refusal::engine_in("inputs"))?;
             let mut walk = Walk { text, chars: 0, bytes: 0 };
             let pieces = pieces.into_iter().map(|piece| token(piece, &mut walk));
             Ok(pieces.collect::<Vec<_>>())
