@@ -122,8 +122,9 @@ pub unsafe extern "C" fn jinabert_embed_chunks(
         let dim = embedder.dim();
         let needed = raw::product("vectors", found.len(), dim)?;
         // SAFETY: as above.
-        let (to_chunks, to_vectors) = unsafe {
-            raw::give("chunk_count", chunk_count, found.len())?;
+        let counted = || unsafe { raw::give("chunk_count", chunk_count, found.len()) };
+        // SAFETY: as above.
+        let rooms = || unsafe {
             let what = format_args!("{} chunks", found.len());
             let to_chunks = match chunks.is_null() && chunk_capacity == 0 {
                 true => None,
@@ -134,8 +135,14 @@ pub unsafe extern "C" fn jinabert_embed_chunks(
                 true => None,
                 false => Some(Room::new("vectors", vectors, vector_capacity, needed, what)?),
             };
-            (to_chunks, to_vectors)
+            Ok((to_chunks, to_vectors))
         };
+        let (to_chunks, to_vectors) = rooms().or_else(|failure: Failure| {
+            if failure.status() == Status::Capacity {
+                counted()?;
+            }
+            Err(failure)
+        })?;
         if let Some(mut vectors) = to_vectors {
             let spans = chunked.iter().map(|text| text.chunks.iter().map(|c| c.tokens.clone()));
             let spans: Vec<Vec<Range<usize>>> = spans.map(Iterator::collect).collect();
@@ -146,15 +153,7 @@ pub unsafe extern "C" fn jinabert_embed_chunks(
         if let Some(mut chunks) = to_chunks {
             chunks.write(&found);
         }
-        Ok(())
-    };
-    let call = || {
-        call().inspect_err(|failure: &Failure| {
-            if failure.status() != Status::Capacity {
-                // SAFETY: what the header asks of a caller; null is refused there again.
-                let _ = unsafe { raw::give("chunk_count", chunk_count, 0) };
-            }
-        })
+        counted()
     };
     // SAFETY: as above.
     unsafe { guard(error, call) }
