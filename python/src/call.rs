@@ -43,6 +43,11 @@ impl Watch {
     /// Tells how far the work has come; whether it is to go on.
     pub fn hear(&self, what: &str, done: u64, total: u64) -> ControlFlow<()> {
         *lock(&self.progress) = Some((what.to_owned(), done, total));
+        self.go_on()
+    }
+
+    /// Whether the work is to go on.
+    pub fn go_on(&self) -> ControlFlow<()> {
         match self.stop.load(Relaxed) {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
@@ -102,6 +107,8 @@ pub fn watched<T: Send + 'static>(
     loop {
         match wait(TICK) {
             Ok(result) => {
+                // Not left to end later: who counts threads between two calls finds none of ours.
+                py.detach(|| drop(worker.join()));
                 tell(heard, &watch)?;
                 return result.map_err(|error| errors::raise(py, error));
             }
@@ -114,8 +121,9 @@ pub fn watched<T: Send + 'static>(
         if let Err(raised) = py.check_signals().and_then(|()| tell(heard, &watch)) {
             watch.stop.store(true, Relaxed);
             // What it does between two looks at the watch may take long.
-            if let Err(RecvTimeoutError::Timeout) = wait(PATIENCE) {
-                lock(&LEFT).push(worker);
+            match wait(PATIENCE) {
+                Err(RecvTimeoutError::Timeout) => lock(&LEFT).push(worker),
+                _ => py.detach(|| drop(worker.join())),
             }
             return Err(raised);
         }

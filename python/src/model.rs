@@ -1,14 +1,13 @@
 //! An embedder that Python holds.
 
 use crate::{
-    call::{self, Watch, briefly, watched},
+    call::{self, Watch, watched},
     errors::{raise, raise_as},
     opening::{Opening, Source},
     vectors::{Matrix, Pair, array, quantizer},
 };
 use jinabert::{
     Embedder, Error, Score, Wanted,
-    batch::Tokens,
     text::{Chunking, Tokenized},
 };
 use pyo3::{
@@ -25,9 +24,6 @@ use std::{
 
 /// Texts that are embedded before their vectors go into the array: what is held twice is no more.
 const STEP: usize = 1 << 16;
-
-/// Bytes of texts that are embedded on the caller's thread: within milliseconds, for most models.
-const FEW: usize = 1 << 10;
 
 /// Places of the first and of the one behind the last character of a chunk.
 type Span = (usize, usize);
@@ -99,8 +95,9 @@ impl Model {
     /// A handle, unless it was closed or is another process's.
     fn embedder(&self, py: Python<'_>) -> PyResult<Arc<Embedder>> {
         call::not_forked(py)?;
-        let held = self.embedder.read().unwrap_or_else(PoisonError::into_inner);
-        held.clone().ok_or_else(|| raise_as(py, "ClosedError", "this Embedder was closed"))
+        // Not held where the interpreter may be given up.
+        let held = self.embedder.read().unwrap_or_else(PoisonError::into_inner).clone();
+        held.ok_or_else(|| raise_as(py, "ClosedError", "this Embedder was closed"))
     }
 }
 
@@ -141,8 +138,8 @@ impl Model {
     /// Lets go of the device, once the calls that are under way have ended.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         call::not_forked(py)?;
-        let mut held = self.embedder.write().unwrap_or_else(PoisonError::into_inner);
-        let embedder = held.take();
+        // The lock is given back before the interpreter is: who has the one may wait for the other.
+        let embedder = self.embedder.write().unwrap_or_else(PoisonError::into_inner).take();
         py.detach(|| drop(embedder));
         Ok(())
     }
@@ -184,7 +181,6 @@ impl Model {
         let quantizer = quantizer.map_err(|error| raise(py, error))?;
         let texts = read(texts)?;
         let mut matrix = Matrix::new(quantizer, texts.len())?;
-        let few = texts.iter().map(|text| text.len()).sum::<usize>() <= FEW && heard.is_none();
         let all = Arc::clone(&texts);
         let work = move |watch: &Watch| {
             let (total, mut cut, mut first) = (all.len(), 0, None);
@@ -205,11 +201,7 @@ impl Model {
             }
             Ok((matrix, cut, first))
         };
-        let done = match few {
-            true => briefly(py, || work(&Watch::default())),
-            false => watched(py, heard, work),
-        };
-        let (matrix, cut, first) = done?;
+        let (matrix, cut, first) = watched(py, heard, work)?;
         Ok((matrix.into_array(py), cut, first))
     }
 
@@ -220,10 +212,10 @@ impl Model {
         let width = embedder.config().hidden as usize;
         let texts = read(texts)?;
         let all = Arc::clone(&texts);
-        let states = watched(py, None, move |_| {
-            let tokenized = embedder.tokenize(&all)?;
-            let tokens: Vec<&Tokens> = tokenized.iter().map(|text| &text.tokens).collect();
-            embedder.embed_each_token(&tokens)
+        let states = watched(py, None, move |watch| {
+            let tokens = embedder.tokenize(&all)?.into_iter().map(|text| text.tokens).collect();
+            let prepared = embedder.prepare_each_token(tokens, embedder.wanted())?;
+            embedder.compute_watched(prepared, |_| watch.go_on())
         })?;
         Ok(states.into_iter().map(|rows| array(py, rows.len() / width, width, rows)).collect())
     }
@@ -239,7 +231,11 @@ impl Model {
         let documents = read(documents)?;
         let all = Arc::clone(&documents);
         let query = query.to_string();
-        let scores = watched(py, None, move |_| embedder.rerank(&query, &all))?;
+        let mut scores = watched(py, None, move |watch| {
+            let prepared = embedder.prepare_scores(&query, &all, embedder.wanted())?;
+            embedder.compute_watched(prepared, |_| watch.go_on())
+        })?;
+        scores.sort_by(|a, b| b.logit.total_cmp(&a.logit));
         Ok(scores
             .into_iter()
             .map(|Score { index, score, logit, .. }| (index, score, logit))
@@ -259,9 +255,10 @@ impl Model {
         let texts = read(texts)?;
         let chunkings = cuts.chunkings(texts.len()).map_err(|error| raise(py, error))?;
         let all = Arc::clone(&texts);
-        let embedded = watched(py, None, move |_| {
+        let embedded = watched(py, None, move |watch| {
             let chunkings: Vec<&Chunking> = chunkings.iter().collect();
-            embedder.compute(embedder.prepare_chunks(&all, &chunkings, wanted)?)
+            let prepared = embedder.prepare_chunks(&all, &chunkings, wanted)?;
+            embedder.compute_watched(prepared, |_| watch.go_on())
         })?;
         let text = |text: jinabert::EmbeddedChunks| {
             let chunks = text.chunks.iter().map(|one| &one.chunk.chars);

@@ -111,7 +111,7 @@ impl Opening {
         };
         hub::locate(name, &id, &revision, self.cache_dir.as_deref(), &|progress| {
             // A file that is left half fetched is fetched on by the next call.
-            let _ = watch.hear(progress.file, progress.at, progress.size);
+            watch.hear(progress.file, progress.at, progress.size)
         })
     }
 }

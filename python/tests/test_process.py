@@ -17,7 +17,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import MODEL, TEXTS, TINY, state
+from conftest import MODEL, RERANKER, TEXTS, TINY, state
 
 import jinabert
 
@@ -176,6 +176,70 @@ def test_closing() -> None:
             call()
     embedder.close()
     assert "tiny-natural" in repr(embedder)
+
+
+def test_closing_while_others_call() -> None:
+    """Who closes has a lock and wants the interpreter; who calls has the one and wants the other."""
+    child = script(
+        """
+        import sys, threading, jinabert
+        def call(embedder):
+            while True:
+                try:
+                    embedder.device, embedder.encode("a"), embedder.tokenize("a")
+                except jinabert.ClosedError:
+                    return
+        for _ in range(30):
+            embedder = jinabert.Embedder(sys.argv[1], "cpu")
+            threads = [threading.Thread(target=call, args=[embedder]) for _ in range(4)]
+            [thread.start() for thread in threads]
+            embedder.encode("a")
+            embedder.close()
+            [thread.join() for thread in threads]
+        print("closed")
+        """,
+        str(TINY),
+    )
+    try:
+        out, err = child.communicate(timeout=120)
+    finally:
+        child.kill()
+    assert out == "closed\n", err
+
+
+@pytest.mark.parametrize("what", ["rerank", "tokens", "chunks", "short"])
+def test_ctrl_c_ends_every_call(what) -> None:
+    """And nothing of it is left to be waited for at the end, but a batch."""
+    child = script(
+        """
+        import sys, threading, jinabert
+        model, what = sys.argv[1:]
+        embedder = jinabert.Embedder(model, device="cpu", batch_tokens=2048)
+        long = ["The quick brown fox jumps over the lazy dog. " * 10] * 20_000
+        call = {
+            "rerank": lambda: embedder.rerank("a fox", long),
+            "tokens": lambda: embedder.encode(long, output_value="token_embeddings"),
+            "chunks": lambda: embedder.late_chunks(long, "tokens:8"),
+            "short": lambda: embedder.encode("a"),
+        }[what]
+        print("ready", flush=True)
+        try:
+            while True:
+                call()
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+        """,
+        str(RERANKER if what == "rerank" else MODEL),
+        what,
+    )
+    assert child.stdout.readline() == "ready\n"
+    time.sleep(3)
+    start = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=120)
+    seconds = time.monotonic() - start
+    assert (out, child.returncode) == ("interrupted\n", 0), err
+    assert seconds < 10, f"{seconds:.1f} s"
 
 
 def test_vectors_outlive_the_embedder() -> None:
