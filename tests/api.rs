@@ -1,0 +1,92 @@
+//! The library's public API is what `docs/api.txt` lists, so that no release changes it unseen.
+//!
+//! The list is made of rustdoc's JSON, which stable compilers write when asked; its form belongs to
+//! a compiler's version, so others leave this test out.
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::{env, ffi::OsString, fs, path::Path, process::Command};
+
+/// Set it to 1 to write the list.
+const WRITE: &str = "JINABERT_WRITE_API";
+
+/// The compiler whose JSON the `public-api` crate of this version reads.
+const RUSTC: &str = "rustc 1.95.";
+
+/// Lets a stable rustdoc write JSON; the rest of a build is not to know, or it would start anew.
+const RUSTDOC: &str = "#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec rustdoc \"$@\"\n";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn cargo() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// What only the program's own command line needs.
+const NOT_LISTED: &[&str] = &["jinabert::cli", "jinabert::bench", "jinabert::capi"];
+
+/// The library with all features, an item a line: without what `derive` writes, and without
+/// implementations that all types have.
+fn list() -> Result<String, Failed> {
+    let place = tempfile::tempdir()?;
+    let rustdoc = place.path().join("rustdoc");
+    fs::write(&rustdoc, RUSTDOC)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(&rustdoc, fs::Permissions::from_mode(0o755))?;
+    }
+    let output = Command::new(cargo())
+        .args(["rustdoc", "--lib", "--all-features", "--locked"])
+        .args(["--", "-Zunstable-options", "--output-format=json", "--cap-lints=allow"])
+        .env("RUSTDOC", &rustdoc)
+        .current_dir(root())
+        .output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+    }
+    let json = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("doc").join("jinabert.json");
+    let api = public_api::Builder::from_rustdoc_json(json)
+        .omit_blanket_impls(true)
+        .omit_auto_trait_impls(true)
+        .omit_auto_derived_impls(true)
+        .build()?;
+    let listed = |item: &String| !NOT_LISTED.iter().any(|module| item.contains(module));
+    let items = api.items().map(|item| format!("{item}\n"));
+    Ok(items.filter(listed).collect())
+}
+
+fn is_listed() -> Result<(), Failed> {
+    let path = root().join("docs/api.txt");
+    let made = list()?;
+    if env::var_os(WRITE).is_some_and(|value| value == "1") {
+        fs::write(&path, &made)?;
+    }
+    let there = fs::read_to_string(&path).unwrap_or_default().replace("\r\n", "\n");
+    let lacks = |a: &str, b: &str, sign: &str| -> String {
+        let b: std::collections::HashSet<_> = b.lines().collect();
+        a.lines().filter(|line| !b.contains(line)).map(|line| format!("{sign} {line}\n")).collect()
+    };
+    if made == there {
+        return Ok(());
+    }
+    let (gone, new) = (lacks(&there, &made, "-"), lacks(&made, &there, "+"));
+    Err(format!(
+        "the public API is not what docs/api.txt lists; if it is meant to change, renew the list and \
+         say in CHANGELOG.md what callers have to do:\n    {WRITE}=1 cargo test --test api\n{gone}{new}"
+    )
+    .into())
+}
+
+fn main() {
+    let version = Command::new("rustc").arg("--version").output();
+    let version = version.map(|it| String::from_utf8_lossy(&it.stdout).trim().to_owned());
+    let version = version.unwrap_or_else(|error| format!("no rustc: {error}"));
+    let trial = match version.starts_with(RUSTC) && cfg!(unix) {
+        true => Trial::test("public API", is_listed),
+        false => Trial::test(format!("public API: {version}, not {RUSTC}"), || Ok(()))
+            .with_ignored_flag(true),
+    };
+    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit();
+}
