@@ -58,11 +58,11 @@ pub enum Error {
     #[error("device failure: {0}")]
     NotFinite(String),
     /// Whoever watched the call ended it.
-    #[error("cancelled after {done} of {total} texts")]
+    #[error("cancelled after {done} of {total}")]
     Cancelled {
-        /// Texts that were done.
+        /// Texts, sequences or bytes of a file that were done.
         done: usize,
-        /// Texts that were asked for.
+        /// Those that were asked for.
         total: usize,
     },
     /// The hub has no such model, does not give it to this caller, or is not to be asked.

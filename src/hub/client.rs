@@ -28,6 +28,9 @@ const UNREACHED: u32 = 2;
 const WAIT: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(120);
 
+/// How often whoever waits is asked whether to go on.
+const STEP: Duration = Duration::from_millis(500);
+
 /// Asks about one revision of one model.
 pub(super) struct Client<'a> {
     agent: Agent,
@@ -227,7 +230,7 @@ impl<'a> Client<'a> {
         loop {
             match ask() {
                 Ok(answer) => return Ok(answer),
-                Err(trouble) => patience.bear(trouble)?,
+                Err(trouble) => patience.bear(trouble, || Ok(()))?,
             }
         }
     }
@@ -245,13 +248,18 @@ impl Patience {
         self.failures = 0;
     }
 
-    /// Waits for a better moment, or gives up.
-    pub(super) fn bear(&mut self, trouble: Trouble) -> Result<(), Error> {
+    /// Waits for a better moment, or gives up; `asked` may end it.
+    pub(super) fn bear(
+        &mut self,
+        trouble: Trouble,
+        asked: impl Fn() -> Result<(), Error>,
+    ) -> Result<(), Error> {
         self.failures += 1;
         let wait = self.wait(trouble)?;
         let end = Instant::now() + wait;
         while let Some(left) = end.checked_duration_since(Instant::now()) {
-            thread::sleep(left);
+            asked()?;
+            thread::sleep(left.min(STEP));
         }
         Ok(())
     }

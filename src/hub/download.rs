@@ -198,7 +198,7 @@ impl<'a> Partial<'a> {
             if self.at > before {
                 patience.renew();
             }
-            patience.bear(trouble)?;
+            patience.bear(trouble, || self.tell(watch))?;
         }
         self.tell(watch)
     }
@@ -208,7 +208,8 @@ impl<'a> Partial<'a> {
         match watch(Progress { file, size, at }) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => {
-                Err(Error::Hub(format!("`{file}`: cancelled after {at} of {size} bytes")))
+                let [done, total] = [at, size].map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+                Err(Error::Cancelled { done, total })
             }
         }
     }

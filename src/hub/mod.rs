@@ -108,7 +108,8 @@ impl Hub {
     /// # Errors
     /// [`Error::Hub`] for a model that does not exist, is not open to the caller, or has no
     /// safetensors; [`Error::Network`] where the hub cannot be reached or sends what it did not
-    /// announce; [`Error::Cache`] for a cache that cannot be written.
+    /// announce; [`Error::Cache`] for a cache that cannot be written; [`Error::Cancelled`], in
+    /// bytes of a file, if `watch` breaks.
     pub fn pull(&self, id: &Id, revision: &Revision, watch: Watch<'_>) -> Result<PathBuf, Error> {
         let cache = Cache::new(&self.settings.cache, id);
         if self.settings.offline {
