@@ -132,7 +132,7 @@ fn the_cpu_takes_over_where_that_is_declared() {
         // From now on what fails there has the CPU's own remedies.
         faults.order(0, Fault::NotFinite);
         assert_same(&embedder.embed(&texts).expect("the twins"), &expected);
-        assert_eq!(embedder.kind(), "cpu");
+        assert_eq!(embedder.device(), device);
     });
 }
 
@@ -168,13 +168,16 @@ fn a_device_that_hangs_is_left_to_itself() {
         assert_same(&embedder.embed(&texts).expect("opened anew"), &expected);
         let took = start.elapsed();
         assert!(took > patience, "nothing hung: {took:?} {}", embedder.device());
-        assert!(took < hang, "waited for to its end: {took:?} {}", embedder.device());
+        if cfg!(target_os = "linux") {
+            assert!(thread_called("jinabert-closin"), "nothing is left to itself");
+        }
+        // SwiftShader's threads crash where the process ends before they do.
+        let start = Instant::now();
+        while thread_called("jinabert-closin") {
+            assert!(start.elapsed() < Duration::from_secs(180), "it does not end");
+            thread::sleep(Duration::from_millis(100));
+        }
     });
-    // SwiftShader's threads crash where the process ends before they do.
-    let start = Instant::now();
-    while thread_called("jinabert-closin") && start.elapsed() < 6 * Duration::from_secs(20) {
-        thread::sleep(Duration::from_millis(100));
-    }
 }
 
 /// Whether this process has a thread of that name, of which Linux keeps 15 characters.

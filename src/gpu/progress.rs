@@ -82,7 +82,7 @@ impl Progress {
             }
             match polled? {
                 true => {
-                    self.hung.store(false, Ordering::Relaxed);
+                    self.recovered();
                     return Ok(());
                 }
                 false if left.is_zero() => {
@@ -93,6 +93,14 @@ impl Progress {
                 }
                 false => {}
             }
+        }
+    }
+
+    /// One that hung does so no more when all is done that it was given.
+    fn recovered(&self) {
+        let all = wgpu::PollType::Wait { submission_index: None, timeout: Some(Duration::ZERO) };
+        if self.hung.load(Ordering::Relaxed) && matches!(self.poll(all), Ok(true)) {
+            self.hung.store(false, Ordering::Relaxed);
         }
     }
 
