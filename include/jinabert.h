@@ -112,10 +112,12 @@ typedef enum jinabert_on_long {
 
 // `jinabert_options.pooling`: what of a text's tokens its vector is made of.
 typedef enum jinabert_pooling {
+    // As the model's files declare it (`modules.json`); the mean where they say nothing.
+    JINABERT_POOLING_AUTO = 0,
     // The mean of all.
-    JINABERT_POOLING_MEAN = 0,
+    JINABERT_POOLING_MEAN = 1,
     // The first token.
-    JINABERT_POOLING_CLS = 1,
+    JINABERT_POOLING_CLS = 2,
 } jinabert_pooling;
 
 // `jinabert_options.tune`: whether kernels are fitted to the GPU.
@@ -474,7 +476,8 @@ enum jinabert_status jinabert_embed(const struct jinabert_embedder *embedder,
 // `vectors`: as for `jinabert_embed`.
 // Threads: as `jinabert_embed`.
 // Errors: INPUT for an empty list and an id outside the vocabulary, TOO_LONG (ids are never
-// truncated), BAD_ARGUMENT for the offsets, CAPACITY, DEVICE, MEMORY, NOT_FINITE.
+// truncated; the limit does not hold for windows), BAD_ARGUMENT for the offsets, CAPACITY,
+// DEVICE, MEMORY, NOT_FINITE.
 enum jinabert_status jinabert_embed_ids(const struct jinabert_embedder *embedder,
                                         const uint32_t *ids,
                                         size_t id_count,

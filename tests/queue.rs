@@ -5,7 +5,9 @@
 mod common;
 
 use common::fixture;
-use jinabert::{Device, Embedder, Error, Files, Options, Queue, Wanted, text::Chunking};
+use jinabert::{
+    Device, Embedder, Error, Files, Options, Pooling, Queue, Task, Wanted, text::Chunking,
+};
 use rayon::prelude::*;
 use std::{
     fs,
@@ -167,19 +169,64 @@ fn what_is_wrong_with_a_text_is_said_at_once() {
     assert!(queue.embed::<&str>(&[]).expect("no texts").wait().expect("nothing to do").is_empty());
 }
 
+/// The files of a fixture, in memory.
+fn in_memory(name: &str) -> Files {
+    let files = fs::read_dir(fixture(name)).expect("a directory").filter_map(|entry| {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        path.is_file().then(|| (name, fs::read(path).expect("a file")))
+    });
+    files.fold(Files::memory(), |files, (name, bytes)| files.with(name, bytes))
+}
+
+#[test]
+fn pooling_is_what_the_model_declares() {
+    let open = |modules: &str, mode: &str, pooling: Pooling| {
+        let config = format!("{{\"pooling_mode_{mode}\": true}}");
+        let files = in_memory("tiny-natural").with("modules.json", modules.as_bytes().to_vec());
+        let files = files.with("1_Pooling/config.json", config.into_bytes());
+        Embedder::open_with(files, Options { pooling, ..options() })
+    };
+    let vector = |opened: Result<Embedder, Error>| {
+        let vectors = opened.expect("a fixture").embed(&["the cat is a cat"]).expect("short");
+        vectors.into_iter().next().expect("one")
+    };
+    let usual = "[{\"type\": \"a.Transformer\", \"path\": \"\"},
+        {\"type\": \"a.Pooling\", \"path\": \"1_Pooling\"}]";
+    let dense = usual.replace(']', ", {\"type\": \"a.Dense\", \"path\": \"2_Dense\"}]");
+    let [mean, cls] = [Pooling::Mean, Pooling::Cls].map(|pooling| {
+        let options = Options { pooling, ..options() };
+        vector(Embedder::open_with(fixture("tiny-natural"), options))
+    });
+    assert_ne!(mean, cls);
+    assert_eq!(vector(open(usual, "mean_tokens", Pooling::Auto)), mean);
+    assert_eq!(vector(open(usual, "cls_token", Pooling::Auto)), cls);
+    assert_eq!(vector(open(usual, "cls_token", Pooling::Mean)), mean);
+    assert_eq!(open(usual, "cls_token", Pooling::Auto).expect("cls").pooling(), Pooling::Cls);
+    for (modules, mode, says) in
+        [(usual, "max_tokens", "pooling `max`"), (&dense, "mean_tokens", "a module `a.Dense`")]
+    {
+        let error = open(modules, mode, Pooling::Auto).map(drop).expect_err("not computed here");
+        assert!(matches!(error, Error::Model(_)) && error.to_string().contains(says), "{error}");
+    }
+}
+
+#[test]
+fn a_reranker_makes_no_embeddings() {
+    let options = Options { task: Task::Rerank, ..options() };
+    let reranker = Embedder::open_with(fixture("tiny-reranker-bpe"), options).expect("a fixture");
+    let error = reranker.embed(&["a cat"]).expect_err("of a reranker");
+    assert!(matches!(error, Error::Option(_)), "{error:?}");
+    assert_eq!(reranker.rerank("a cat", &["a dog", "a cat"]).expect("scores").len(), 2);
+}
+
 #[test]
 fn a_model_in_memory_is_the_model_on_disk() {
     let texts = ["a cat", "the cat is a cat"];
     for name in ["tiny-natural", "tiny-sharded"] {
         let dir = fixture(name);
         let disk = Embedder::open_with(&dir, options()).expect("a fixture");
-        let files = fs::read_dir(&dir).expect("a directory").map(|entry| {
-            let path = entry.expect("an entry").path();
-            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-            (name, fs::read(path).expect("a file"))
-        });
-        let files = files.fold(Files::memory(), |files, (name, bytes)| files.with(name, bytes));
-        let memory = Embedder::open_with(files, options()).expect("the same files");
+        let memory = Embedder::open_with(in_memory(name), options()).expect("the same files");
         match disk.reads_texts() {
             true => {
                 let [disk, memory] = [disk, memory].map(|e| e.embed(&texts).expect("short"));

@@ -125,7 +125,8 @@ unsafe fn rows<'a>(
 /// `vectors`: as for `jinabert_embed`.
 /// Threads: as `jinabert_embed`.
 /// Errors: INPUT for an empty list and an id outside the vocabulary, TOO_LONG (ids are never
-/// truncated), BAD_ARGUMENT for the offsets, CAPACITY, DEVICE, MEMORY, NOT_FINITE.
+/// truncated; the limit does not hold for windows), BAD_ARGUMENT for the offsets, CAPACITY,
+/// DEVICE, MEMORY, NOT_FINITE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jinabert_embed_ids(
     embedder: *const EmbedderHandle,

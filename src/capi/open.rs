@@ -133,14 +133,15 @@ pub unsafe extern "C" fn jinabert_open_memory(
     error: *mut CallerError,
 ) -> Status {
     let call = || {
+        // Whatever is wrong with the rest, the files are released.
         // SAFETY: what the header asks of a caller.
-        let lent = unsafe { lend(files, count) }?;
+        let lent = unsafe { lend(files, count) };
         // SAFETY: as above.
         let options = unsafe {
             raw::give("embedder", embedder, ptr::null_mut())?;
-            options::read(options)?
+            options::read(options)
         };
-        let opened = Embedder::open_with(lent?, options)?;
+        let opened = Embedder::open_with(lent??, options?)?;
         // SAFETY: as above.
         unsafe { raw::give("embedder", embedder, handle::insert(opened)?) }
     };

@@ -41,10 +41,12 @@ pub enum OnLong {
 /// `jinabert_options.pooling`: what of a text's tokens its vector is made of.
 #[repr(C)]
 pub enum Pooling {
+    /// As the model's files declare it (`modules.json`); the mean where they say nothing.
+    Auto = 0,
     /// The mean of all.
-    Mean = 0,
+    Mean = 1,
     /// The first token.
-    Cls = 1,
+    Cls = 2,
 }
 
 /// `jinabert_options.tune`: whether kernels are fitted to the GPU.
@@ -148,13 +150,14 @@ pub unsafe fn read(options: *const CallerOptions) -> Result<Options, Failure> {
     };
     options.dimensions = some(given.dimensions);
     options.batch_tokens = some(given.batch_tokens);
-    let (task, long, pooling) = (crate::Task::Embed, crate::OnLong::Error, crate::Pooling::Mean);
+    let (task, long) = (crate::Task::Embed, crate::OnLong::Error);
     let tasks = [task, crate::Task::Rerank, crate::Task::Encode];
     options.task = choose("task", given.task, &tasks)?;
     options.dtype = choose("dtype", given.dtype, &[kernels::Dtype::F32, kernels::Dtype::F16])?;
     let longs = [long, crate::OnLong::Truncate, crate::OnLong::Window];
     options.on_long = choose("on_long", given.on_long, &longs)?;
-    options.pooling = choose("pooling", given.pooling, &[pooling, crate::Pooling::Cls])?;
+    let poolings = [crate::Pooling::Auto, crate::Pooling::Mean, crate::Pooling::Cls];
+    options.pooling = choose("pooling", given.pooling, &poolings)?;
     let tunes = [crate::Tune::Known, crate::Tune::Off, crate::Tune::Search];
     options.tune = choose("tune", given.tune, &tunes)?;
     options.fallback = choose("fallback", given.fallback, &[None, Some(true), Some(false)])?;

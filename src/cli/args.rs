@@ -361,11 +361,11 @@ pub struct Embed {
     /// [[first character, the one behind the last], …].
     #[arg(long, value_name = "UNIT:N")]
     pub chunk: Option<Chunking>,
-    /// What a text's vector is made of: mean of all tokens, or cls, the first one; none for a
-    /// vector of every token, neither cut nor scaled: lines of JSON, or a directory of npy files,
-    /// one for each text.
-    #[arg(long, value_enum, default_value_t = Pooling::Mean)]
-    pub pooling: Pooling,
+    /// What a text's vector is made of: mean of all tokens, or cls, the first one; what the model
+    /// declares unless given.  none for a vector of every token, neither cut nor scaled: lines of
+    /// JSON, or a directory of npy files, one for each text.
+    #[arg(long, value_enum)]
+    pub pooling: Option<Pooling>,
     /// Leave vectors at their length instead of scaling them to 1.
     #[arg(long)]
     pub no_normalize: bool,

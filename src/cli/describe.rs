@@ -1,8 +1,8 @@
-//! What the files beside the weights say: tokenizer, pooling, licence.
+//! What the files beside the weights say: tokenizer, licence.
 
 use crate::{Error, text::Tokenizer};
 use serde_json::{Value, json};
-use std::{fmt, fs, path::Path};
+use std::{fs, path::Path};
 
 /// The parts of `tokenizer.json` that people ask about.
 pub struct Tokenizing {
@@ -120,60 +120,6 @@ fn max_length(dir: &Path) -> Result<Option<u64>, Error> {
     })
 }
 
-/// What `modules.json` of sentence-transformers declares.
-#[derive(Default)]
-pub struct Pooling {
-    /// `mean`, `cls` and so on; none where nothing is declared.
-    pub mode: Option<String>,
-    /// Whether vectors are normalised; none where nothing is declared.
-    pub normalize: Option<bool>,
-}
-
-impl Pooling {
-    /// # Errors
-    /// [`Error::Model`] for a file that is not JSON.
-    pub fn read(dir: &Path) -> Result<Self, Error> {
-        let Some(modules) = json_file(&dir.join("modules.json"))? else {
-            return Ok(Self::default());
-        };
-        let modules = modules.as_array().cloned().unwrap_or_default();
-        let of = |what: &str| {
-            let ends =
-                |module: &&Value| module["type"].as_str().is_some_and(|kind| kind.ends_with(what));
-            modules.iter().find(ends)
-        };
-        let mode = match of(".Pooling") {
-            None => None,
-            Some(module) => {
-                let below = dir.join(module["path"].as_str().unwrap_or_default());
-                json_file(&below.join("config.json"))?.and_then(|config| mode(&config))
-            }
-        };
-        Ok(Self { mode, normalize: Some(of(".Normalize").is_some()) })
-    }
-}
-
-/// The modes that are on, `pooling_mode_mean_tokens` as `mean`.
-fn mode(config: &Value) -> Option<String> {
-    let on = config.as_object()?.iter().filter(|(_, value)| **value == json!(true));
-    let modes: Vec<&str> = on
-        .filter_map(|(key, _)| key.strip_prefix("pooling_mode_"))
-        .map(|key| key.trim_end_matches("_tokens").trim_end_matches("_token"))
-        .collect();
-    (!modes.is_empty()).then(|| modes.join(" + "))
-}
-
-impl fmt::Display for Pooling {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mode = self.mode.as_deref().unwrap_or("not declared");
-        match self.normalize {
-            None => f.write_str(mode),
-            Some(true) => write!(f, "{mode}, then normalised"),
-            Some(false) => write!(f, "{mode}, not normalised"),
-        }
-    }
-}
-
 /// As `README.md` declares it in the lines between `---`, else `config.json`.
 pub fn licence(dir: &Path) -> Option<String> {
     let card = fs::read_to_string(dir.join("README.md")).unwrap_or_default();
@@ -216,13 +162,5 @@ mod tests {
             json!({"type": "Sequence", "normalizers": list})
         };
         assert!(lowers(&both("Lowercase")) && !lowers(&both("NFD")) && !lowers(&Value::Null));
-    }
-
-    #[test]
-    fn pooling_modes_have_short_names() {
-        let config = |on: &str| json!({"word_embedding_dimension": 64, on: true, "x": true});
-        assert_eq!(mode(&config("pooling_mode_cls_token")).as_deref(), Some("cls"));
-        assert_eq!(mode(&config("pooling_mode_mean_tokens")).as_deref(), Some("mean"));
-        assert_eq!(mode(&config("y")), None);
     }
 }

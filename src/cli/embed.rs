@@ -21,7 +21,7 @@ use std::{
 };
 
 pub fn run(args: &Embed, quiet: bool) -> Result<(), Failure> {
-    let tokens = args.pooling == Pooling::None;
+    let tokens = args.pooling == Some(Pooling::None);
     let format = match tokens {
         true => token_level::check(args).map(|()| Format::Jsonl)?,
         false => precision::check(args)?,
@@ -39,10 +39,10 @@ pub fn run(args: &Embed, quiet: bool) -> Result<(), Failure> {
     let options = Options {
         dimensions: args.dimensions,
         normalize: !args.no_normalize,
-        pooling: if args.pooling == Pooling::Cls {
-            crate::Pooling::Cls
-        } else {
-            crate::Pooling::Mean
+        pooling: match args.pooling {
+            None => crate::Pooling::Auto,
+            Some(Pooling::Cls) => crate::Pooling::Cls,
+            Some(Pooling::Mean | Pooling::None) => crate::Pooling::Mean,
         },
         ..args.model.options()?
     };
@@ -194,7 +194,7 @@ fn part<'a>(item: &'a Item, n: usize, chunk: &Chunk) -> Part<'a> {
 
 /// How texts are cut, if they are.
 fn late(args: &Embed) -> Result<Option<Late>, Failure> {
-    if args.late_chunking && args.pooling == Pooling::Cls {
+    if args.late_chunking && args.pooling == Some(Pooling::Cls) {
         let what = "--late-chunking takes means of chunks: --pooling cls is not for it";
         return Err(Failure::Usage(what.into()));
     }

@@ -3,10 +3,13 @@
 use super::{
     Failure,
     args::Info,
-    describe::{Pooling, Tokenizing, licence},
+    describe::{Tokenizing, licence},
     source,
 };
-use crate::model::{HeadKind, Inspection, alibi};
+use crate::{
+    Files,
+    model::{Declared, HeadKind, Inspection, alibi},
+};
 use serde_json::{Value, json};
 use std::{
     io::{self, Write},
@@ -22,7 +25,7 @@ pub fn run(args: &Info, quiet: bool) -> Result<(), Failure> {
     let facts = Facts {
         name: source::name(&args.source, &dir),
         tokenizing: Tokenizing::read(&dir)?,
-        pooling: Pooling::read(&dir)?,
+        declared: Declared::open(&Files::directory(&dir))?,
         licence: licence(&dir),
         card: dir.join("README.md").exists(),
         inspection,
@@ -39,7 +42,7 @@ struct Facts {
     name: String,
     inspection: Inspection,
     tokenizing: Option<Tokenizing>,
-    pooling: Pooling,
+    declared: Declared,
     licence: Option<String>,
     /// Whether there is a README.md.
     card: bool,
@@ -78,8 +81,8 @@ impl Facts {
             "tensors_used": tensors.len() - ignored.len(),
             "tensors_ignored": ignored,
             "tokenizer": self.tokenizing.as_ref().map(Tokenizing::json),
-            "pooling": self.pooling.mode,
-            "normalize": self.pooling.normalize,
+            "pooling": self.declared.pooling,
+            "normalize": self.declared.normalize,
             "license": self.licence,
             "cpu_weight_bytes": self.inspection.weight_bytes(),
             "cpu_batch_tokens": BATCH,
@@ -128,7 +131,7 @@ impl Facts {
             None => rows.push(("tokenizer", "none: only token ids can be embedded".to_owned())),
             Some(tokenizing) => rows.extend(tokenizing.rows()),
         }
-        rows.push(("pooling", self.pooling.to_string()));
+        rows.push(("pooling", self.declared.to_string()));
         // A directory may be a part of a repository.
         let silent = if self.card { "not declared" } else { "unknown: no README.md here" };
         rows.push(("licence", self.licence.clone().unwrap_or(silent.to_owned())));

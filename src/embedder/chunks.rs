@@ -11,7 +11,7 @@
 //! crosses windows is the mean of its parts, each weighted by its tokens.
 
 use super::{
-    Embedder, OnLong, Output, Vector, Wanted,
+    Embedder, OnLong, Output, Pooling, Vector, Wanted,
     forward::{Forward, Prepared},
 };
 use crate::{
@@ -107,6 +107,10 @@ impl Embedder {
         wanted: Wanted,
     ) -> Result<(Vec<Chunked>, Vec<usize>), Error> {
         assert_eq!(texts.len(), chunkings.len(), "chunkings of the texts");
+        if self.pooling() == Pooling::Cls {
+            let what = "late chunks are means of tokens, this model's vectors the first token's";
+            return Err(Error::Option(what.to_owned()));
+        }
         let tokenizer = self.tokenizer()?;
         let mut chunked = text::each(texts, 0, |(index, text)| {
             let chunked = tokenizer.encode_chunked(text.as_ref(), chunkings[index]);
@@ -188,6 +192,7 @@ impl Embedder {
         spans: Vec<Vec<Range<usize>>>,
         wanted: Wanted,
     ) -> Result<Prepared<Vec<Vec<Vector>>>, Error> {
+        self.embeds()?;
         let Wanted { dimensions: dims, normalize, .. } = self.checked(wanted)?;
         let (forwards, owners) = self.all_windows(&sequences, &spans, wanted)?;
         let output = Output::Vectors { dims: dims as u32, normalize: false };
@@ -229,6 +234,7 @@ impl Embedder {
         sequences: Vec<Tokens>,
         wanted: Wanted,
     ) -> Result<Prepared<Vec<Vec<f32>>>, Error> {
+        self.embeds()?;
         let (d, count) = (self.config.hidden as usize, sequences.len());
         let whole: Vec<_> = sequences.iter().map(|tokens| vec![0..tokens.len()]).collect();
         let (forwards, owners) = self.all_windows(&sequences, &whole, wanted)?;

@@ -185,7 +185,8 @@ impl Embedder {
     /// Runs what was prepared, in batches, longest sequences first.
     ///
     /// # Errors
-    /// [`Error::Gpu`] if the device fails.
+    /// [`Error::Gpu`], [`Error::Memory`] or [`Error::NotFinite`] if the device fails and nothing
+    /// helps.
     pub fn compute<T: 'static>(&self, prepared: Prepared<T>) -> Result<T, Error> {
         self.compute_watched(prepared, |_| ControlFlow::Continue(()))
     }

@@ -1,12 +1,12 @@
 //! From a model directory to what embeds, the slow parts side by side.
 
-use super::Options;
+use super::{Options, Pooling};
 use crate::{
     device::{self, Device, Opened},
     error::Error,
     files::Files,
     kernels::Plan,
-    model::{Choices, Config, Model, Numerics, Queries, Task},
+    model::{Choices, Config, Declared, Model, Numerics, Queries, Task},
     text::Tokenizer,
     tune::{self, Tune},
 };
@@ -44,22 +44,39 @@ pub(super) fn queries(files: &Files, options: &Options) -> Result<Queries, Error
     Ok(Queries { length: options.query_length.unwrap_or(said.length), ..said })
 }
 
+/// What vectors are made of: as asked, or as the model declares it.  What it declares beyond that
+/// is not computed here, and vectors without it are others.
+pub(super) fn pooling(files: &Files, options: &Options) -> Result<Pooling, Error> {
+    if !matches!(options.task, Task::Embed | Task::Encode) {
+        return Ok(Pooling::Mean);
+    }
+    let declared = Declared::open(files)?;
+    if let Some(other) = declared.others.first() {
+        let what = format!("modules.json: a module `{other}`, which is not computed here");
+        return Err(Error::Model(what));
+    }
+    match (options.pooling, declared.pooling.as_deref()) {
+        (Pooling::Auto, None | Some("mean")) => Ok(Pooling::Mean),
+        (Pooling::Auto, Some("cls")) => Ok(Pooling::Cls),
+        (Pooling::Auto, Some(other)) => {
+            let what = format!("modules.json: pooling `{other}`; mean and cls are computed here");
+            Err(Error::Model(what))
+        }
+        (asked, _) => Ok(asked),
+    }
+}
+
 /// A model on its device.
 pub(super) struct Loaded {
     pub(super) model: Model,
     /// For people.
     pub(super) device: String,
+    /// Why it is there, and not what was asked for.
+    pub(super) after: Option<String>,
     /// The device's default.
     pub(super) batch_tokens: usize,
     /// Whether the processor computes.
     pub(super) software: bool,
-}
-
-impl Loaded {
-    /// Says why it is there, and not what was asked for.
-    pub(super) fn take_over_after(&mut self, error: &Error) {
-        self.device = format!("{}; took over after: {error}", self.device);
-    }
 }
 
 /// Opens the device and puts the model there, or on the CPU if that fails and the options say so.
@@ -78,7 +95,7 @@ pub(super) fn load_or_fall_back(
     };
     tracing::warn!("{error}; the CPU takes over");
     let mut loaded = load(files, &options.on_cpu(), config)?;
-    loaded.take_over_after(&error);
+    loaded.after = Some(error.to_string());
     Ok(loaded)
 }
 
@@ -111,7 +128,7 @@ pub(super) fn load(files: &Files, options: &Options, config: &Config) -> Result<
     let numerics = Numerics { skip_eps, deterministic };
     let choices = Choices { numerics, plan, task };
     let model = Model::open_with(files.clone(), opened.engine, opened.version, choices)?;
-    Ok(Loaded { model, device: opened.name, batch_tokens, software })
+    Ok(Loaded { model, device: opened.name, after: None, batch_tokens, software })
 }
 
 /// What was found about the device, if it is for the tier that is asked for.

@@ -132,6 +132,7 @@ impl Embedder {
             return Err(Error::Option("a batch of 0 tokens holds no text".to_owned()));
         }
         let queries = load::queries(&files, &options)?;
+        let pooling = load::pooling(&files, &options)?;
         let pool = pool()?;
         // The tokenizer takes as long to read as a small model's weights, and the device to open.
         let (tokenizer, loaded) = thread::scope(|scope| {
@@ -143,7 +144,7 @@ impl Embedder {
             Ok::<_, Error>((tokenizer, loaded))
         })?;
         let (tokenizer, limit) = tokenizer?;
-        let Loaded { model, device, batch_tokens, software } = loaded?;
+        let Loaded { model, device, after, batch_tokens, software } = loaded?;
         let device_limit = model.max_tokens();
         let (limit, overlap) = (limit.min(device_limit), options.overlap);
         if options.on_long == OnLong::Window && overlap >= limit {
@@ -163,7 +164,7 @@ impl Embedder {
                 drop: End::Last,
             },
             limit,
-            pooling: options.pooling,
+            pooling,
             overlap,
             batch_tokens: BatchTokens::new(
                 options.batch_tokens.unwrap_or(batch_tokens).min(device_limit),
@@ -171,7 +172,7 @@ impl Embedder {
             pool,
             queries,
             task: options.task,
-            place: Mutex::new(Place { device, cpu: model.caps().cpu, software }),
+            place: Mutex::new(Place { device, after, cpu: model.caps().cpu, software }),
             seat: Mutex::new(Seat::new(model)),
             files,
             options,
@@ -183,6 +184,11 @@ impl Embedder {
     /// Components of a vector.
     pub fn dim(&self) -> usize {
         self.wanted.dimensions
+    }
+
+    /// What a text's vector is made of: the mean of its tokens, or the first.
+    pub fn pooling(&self) -> Pooling {
+        self.pooling
     }
 
     /// Longest text in tokens, special ones included.
@@ -208,7 +214,11 @@ impl Embedder {
 
     /// What it runs on now, for people.
     pub fn device(&self) -> String {
-        self.place().device.clone()
+        let place = self.place();
+        match &place.after {
+            None => place.device.clone(),
+            Some(error) => format!("{}; took over after: {error}", place.device),
+        }
     }
 
     /// `cpu` or `gpu`.

@@ -90,7 +90,7 @@ impl Default for Options {
             on_long: OnLong::Error,
             overlap: 256,
             dimensions: None,
-            pooling: Pooling::Mean,
+            pooling: Pooling::Auto,
             normalize: true,
             query_length: None,
             batch_tokens: None,
@@ -158,8 +158,13 @@ impl Options {
 /// What a text's vector is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pooling {
-    /// The mean of all its tokens, special ones included: what the models are trained for.
+    /// What the model's files declare (`modules.json` of sentence-transformers, [`Declared`]); the
+    /// mean where they say nothing.
+    ///
+    /// [`Declared`]: crate::model::Declared
     #[default]
+    Auto,
+    /// The mean of all its tokens, special ones included: what Jina's models are trained for.
     Mean,
     /// Its first token, `[CLS]`.
     Cls,
@@ -184,7 +189,7 @@ pub enum OnLong {
 /// [`Embedder::wanted`]: crate::Embedder::wanted
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// Leading components to keep, before the norm.
+    /// Leading components to keep, before the norm: from 1 to as many as the model has.
     pub dimensions: usize,
     /// Whether vectors have unit length.
     pub normalize: bool,

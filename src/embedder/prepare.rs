@@ -162,12 +162,13 @@ impl Embedder {
         sequences: Vec<Tokens>,
         wanted: Wanted,
     ) -> Result<Prepared<Vec<Vector>>, Error> {
+        self.embeds()?;
         let wanted = self.checked(wanted)?;
         let windows = wanted.on_long == OnLong::Window;
         if windows && sequences.iter().any(|tokens| tokens.len() > self.limit) {
             let end = |tokens: &Tokens| match self.pooling {
-                Pooling::Mean => tokens.len(),
                 Pooling::Cls => 1.min(tokens.len()),
+                _ => tokens.len(),
             };
             let whole: Vec<_> = sequences.iter().map(|tokens| vec![0..end(tokens)]).collect();
             let prepared = self.prepare_spans(sequences, whole, wanted)?;
@@ -175,8 +176,8 @@ impl Embedder {
         }
         self.check_all(&sequences)?;
         let forward = match self.pooling {
-            Pooling::Mean => Forward::whole,
             Pooling::Cls => Forward::first,
+            _ => Forward::whole,
         };
         let output = self.vectors(wanted);
         let forwards = sequences.into_iter().map(forward).collect();

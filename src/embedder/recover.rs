@@ -114,6 +114,8 @@ impl BatchTokens {
 pub(super) struct Place {
     /// For people.
     pub(super) device: String,
+    /// Why it is there, and not what was asked for.
+    pub(super) after: Option<String>,
     /// Whether it is the CPU path.
     pub(super) cpu: bool,
     /// Whether the processor computes.
@@ -238,9 +240,10 @@ impl Embedder {
                     }
                 }
                 result => {
-                    if remedy == Remedy::Cpu {
-                        loaded.take_over_after(&error);
-                    }
+                    loaded.after = match remedy {
+                        Remedy::Cpu => Some(error.to_string()),
+                        _ => self.place().after.clone(),
+                    };
                     self.take_over(seat, loaded);
                     return result;
                 }
@@ -308,11 +311,11 @@ impl Embedder {
 
     /// Puts another model into the seat.
     fn take_over(&self, seat: &mut Seat, loaded: Loaded) {
-        let Loaded { model, device, batch_tokens, software } = loaded;
+        let Loaded { model, device, after, batch_tokens, software } = loaded;
         tracing::info!("device: {device}, {} kernels", model.version());
         let most = self.options.batch_tokens.unwrap_or(batch_tokens).min(model.max_tokens());
         self.batch_tokens.limit(most);
-        *self.place() = Place { device, cpu: model.caps().cpu, software };
+        *self.place() = Place { device, after, cpu: model.caps().cpu, software };
         let (generation, rebuilt) = (seat.generation + 1, std::mem::take(&mut seat.rebuilt));
         *seat = Seat { generation, rebuilt, ..Seat::new(model) };
     }

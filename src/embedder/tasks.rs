@@ -375,6 +375,16 @@ impl Embedder {
         })
     }
 
+    /// Whether it is there for vectors: a reranker's hidden states are not trained to be any.
+    pub(super) fn embeds(&self) -> Result<(), Error> {
+        match self.task {
+            Task::Rerank => Err(Error::Option(
+                "the model was opened for rerank: it makes no embeddings".to_owned(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn opened_for(&self, task: Task) -> Result<(), Error> {
         match self.task == task {
             true => Ok(()),

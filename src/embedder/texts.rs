@@ -10,9 +10,9 @@ const WINDOW: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Texts that are done.
+    /// Texts that are done; of [`Embedder::compute_watched`] sequences: texts, pairs, windows.
     pub done: usize,
-    /// Texts that were asked for.
+    /// Those that were asked for.
     pub total: usize,
 }
 
@@ -32,8 +32,9 @@ impl Embedder {
     ///
     /// # Errors
     /// [`Error::TooLong`] for a text over the limit, unless it is to be truncated;
-    /// [`Error::Option`] if there is no tokenizer; [`Error::Gpu`], [`Error::Memory`] or
-    /// [`Error::NotFinite`] if the device fails and nothing of [`Options::fallback`] helps.
+    /// [`Error::Option`] if there is no tokenizer, or if the model is a reranker; [`Error::Gpu`],
+    /// [`Error::Memory`] or [`Error::NotFinite`] if the device fails and nothing of
+    /// [`Options::fallback`] helps.
     ///
     /// # Example
     /// ```no_run
@@ -61,7 +62,8 @@ impl Embedder {
     /// and may end it there.
     ///
     /// # Errors
-    /// As [`Embedder::embed`], and [`Error::Cancelled`] if `watch` breaks.
+    /// As [`Embedder::embed`], [`Error::Option`] for dimensions that the model does not have, and
+    /// [`Error::Cancelled`] if `watch` breaks.
     ///
     /// # Example
     /// ```no_run

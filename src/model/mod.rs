@@ -3,6 +3,7 @@
 pub mod alibi;
 mod checkpoint;
 mod config;
+mod declared;
 mod heads;
 mod inspect;
 mod jina_bert;
@@ -24,6 +25,7 @@ use crate::{
 };
 pub use checkpoint::Checkpoint;
 pub use config::Config;
+pub use declared::Declared;
 pub use heads::Head;
 use heads::HeadScratch;
 pub use inspect::{Described, Inspection};

@@ -4,6 +4,7 @@ use super::{
     refusal::Dialect,
     state::{Kind, State},
 };
+use crate::Pooling;
 use axum::{
     Json,
     body::Body,
@@ -24,7 +25,10 @@ pub async fn info(extract::State(state): extract::State<Arc<State>>) -> Response
     let embedder = model.embedder();
     let labels = &embedder.config().labels;
     let kind = match model.kind() {
-        Kind::Embedding => json!({ "embedding": { "pooling": "mean" } }),
+        Kind::Embedding => {
+            let pooling = if embedder.pooling() == Pooling::Cls { "cls" } else { "mean" };
+            json!({ "embedding": { "pooling": pooling } })
+        }
         kind => {
             let ids: serde_json::Map<_, _> =
                 labels.iter().enumerate().map(|(n, name)| (n.to_string(), json!(name))).collect();
