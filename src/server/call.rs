@@ -15,8 +15,9 @@ use hyper::body::{Frame, SizeHint};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::error::Category;
 use std::{
+    collections::VecDeque,
     convert::Infallible,
-    mem,
+    io, mem,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -32,9 +33,6 @@ use tokio::{
 
 /// How long an answer waits for room: others are sent before it.
 const ROOM: Duration = Duration::from_secs(30);
-
-/// Bytes of a number in an answer, such as `-0.0123456789,`; hardly one has more.
-const NUMBER: usize = 14;
 
 /// Numbers, and inputs, of an answer that is made and written where it is waited for.
 const FEW: usize = 1 << 14;
@@ -68,8 +66,37 @@ struct Places {
 
 /// An answer that has its place until it is sent, part by part.
 struct Held {
-    body: Option<Bytes>,
+    parts: VecDeque<Vec<u8>>,
+    left: usize,
     places: Arc<Places>,
+}
+
+/// An answer as it is written: in parts, each of which is free when it is sent.
+#[derive(Default)]
+struct Parts(VecDeque<Vec<u8>>);
+
+impl Parts {
+    fn len(&self) -> usize {
+        self.0.iter().map(Vec::len).sum()
+    }
+}
+
+impl io::Write for Parts {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.back().is_none_or(|part| part.len() == PART) {
+            // Most answers are one, and short.
+            let room = if self.0.is_empty() { 0 } else { PART };
+            self.0.push_back(Vec::with_capacity(room));
+        }
+        let part = self.0.back_mut().expect("one was pushed");
+        let some = &bytes[..bytes.len().min(PART - part.len())];
+        part.extend_from_slice(some);
+        Ok(some.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl HttpBody for Held {
@@ -80,20 +107,18 @@ impl HttpBody for Held {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let part = self.body.as_mut().map(|body| body.split_to(body.len().min(PART)));
-        if self.body.as_ref().is_some_and(Bytes::is_empty) {
-            self.body = None;
-        }
-        self.places.keep(self.body.as_ref().map_or(0, Bytes::len));
-        Poll::Ready(part.map(|part| Ok(Frame::data(part))))
+        let part = self.parts.pop_front();
+        self.left -= part.as_ref().map_or(0, Vec::len);
+        self.places.keep(self.left);
+        Poll::Ready(part.map(|part| Ok(Frame::data(part.into()))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_none()
+        self.parts.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.body.as_ref().map_or(0, |body| body.len() as u64))
+        SizeHint::with_exact(self.left as u64)
     }
 }
 
@@ -116,10 +141,20 @@ impl Places {
         let all = state.limits.payloads.div_ceil(1024);
         let had = self.own().as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let missing = bytes.div_ceil(1024).min(all).saturating_sub(had);
+        let take = |more| match &mut *self.own() {
+            Some(own) => own.merge(more),
+            none => *none = Some(more),
+        };
         if missing == 0 {
             return Ok(());
         }
-        let more = state.payloads.clone().acquire_many_owned(missing as u32);
+        if let Ok(more) = state.payloads.clone().try_acquire_many_owned(missing as u32) {
+            take(more);
+            return Ok(());
+        }
+        // Who waits has nothing that others wait for.
+        self.keep(0);
+        let more = state.payloads.clone().acquire_many_owned((had + missing) as u32);
         // It is never closed.
         let Ok(Ok(more)) = time::timeout(ROOM, more).await else {
             let seconds = ROOM.as_secs();
@@ -127,10 +162,7 @@ impl Places {
                 format!("no room for the answer within {seconds} s: others are not taken");
             return Err(Refusal::overloaded(message, state.retry_after()));
         };
-        match &mut *self.own() {
-            Some(own) => own.merge(more),
-            none => *none = Some(more),
-        }
+        take(more);
         Ok(())
     }
 
@@ -158,9 +190,9 @@ pub struct Report {
     pub inputs: usize,
     /// Of them, those that were cut.
     pub truncated: usize,
-    /// That the device returned.
-    numbers: usize,
-    /// Where: `cpu` or `gpu`.
+    /// Bytes that a long answer takes, for all that is known before it is written.
+    pub room: usize,
+    /// Where it was computed: `cpu` or `gpu`.
     kind: Option<&'static str>,
     times: Times,
 }
@@ -277,7 +309,6 @@ impl Call {
         let numbers = done.rows.iter().map(Vec::len).sum::<usize>();
         self.report.times.queue += done.queued;
         self.report.times.inference += done.computed;
-        self.report.numbers += numbers;
         self.report.kind = Some(model.embedder().kind());
         match numbers <= FEW {
             true => Ok(finish(done.rows)),
@@ -303,8 +334,12 @@ impl Call {
         answer: T,
     ) -> Result<Response<Body>, Refusal> {
         // The room comes first; what is written may take a little more, or less.
-        self.places.hold(&self.state, self.report.numbers * NUMBER).await?;
-        let write = move || serde_json::to_vec(&answer).map_err(|_| internal());
+        self.places.hold(&self.state, self.report.room).await?;
+        let write = move || {
+            let mut parts = Parts::default();
+            serde_json::to_writer(&mut parts, &answer).map_err(|_| internal())?;
+            Ok(parts)
+        };
         let body = match self.report.inputs <= FEW_INPUTS && self.method != "embed_all" {
             true => write()?,
             false => self.aside(move |_| write()).await?,
@@ -313,7 +348,7 @@ impl Call {
         self.report.times.total = self.start.elapsed();
         let Report { characters, tokens, inputs, truncated, times, .. } = self.report;
         metrics::answered(self.method, inputs, truncated, times);
-        let body = Held { body: Some(body.into()), places: self.places.clone() };
+        let body = Held { left: body.len(), parts: body.0, places: self.places.clone() };
         let mut response = Response::new(Body::new(body));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -400,8 +435,11 @@ mod tests {
                 places.hold(&state, bytes).await.expect("room");
                 assert_eq!(free(), all - bytes.div_ceil(1024));
             }
-            let answer = Bytes::from(vec![0; 3 * PART + 1]);
-            let mut held = Body::new(Held { body: Some(answer), places: places.clone() });
+            let mut answer = Parts::default();
+            io::Write::write_all(&mut answer, &vec![7; 3 * PART + 1]).expect("room");
+            let (left, parts) = (answer.len(), answer.0);
+            assert_eq!((left, parts.len()), (3 * PART + 1, 4));
+            let mut held = Body::new(Held { parts, left, places: places.clone() });
             for left in [2 * PART + 1, PART + 1, 1, 0] {
                 body::next(&mut held).await.expect("a part").expect("no error");
                 assert_eq!(free(), all - left.div_ceil(1024));

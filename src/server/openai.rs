@@ -56,6 +56,7 @@ async fn embed(call: &mut Call) -> Result<EmbeddingsAnswer, Refusal> {
         .await?;
     let (data, lengths) = call.compute(&model, prepared).await??;
     call.report.read(characters, data.len(), lengths);
+    call.report.room = data.iter().map(|item| item.embedding.room()).sum();
     let (model, usage) = (model.name.clone(), Usage::of(call.report.tokens));
     Ok(EmbeddingsAnswer { object: "list", data, model, usage })
 }

@@ -6,9 +6,9 @@ use super::{
     openai,
     refusal::{Dialect, Refusal},
     state::{Served, State, Use},
-    wire::{Input, InputVisitor},
+    wire::{Input, InputVisitor, NUMBER},
 };
-use crate::{Embedded, End, Prepared, Wanted, text::Tokenized};
+use crate::{Embedded, End, Error, Prepared, Wanted, text::Tokenized};
 use axum::{
     body::Body,
     extract,
@@ -88,7 +88,9 @@ route!(embed, vectors, "embed", Tei, #[doc = "A vector for each text."],
 
 async fn vectors(call: &mut Call) -> Result<Vec<Vec<f32>>, Refusal> {
     let asked = call.prepare(|state, body| Asked::vectors(state, parse(body)?)).await?;
-    Ok(inner(asked.embed(call).await?))
+    let vectors = inner(asked.embed(call).await?);
+    call.report.room = vectors.iter().map(Vec::len).sum::<usize>() * NUMBER;
+    Ok(vectors)
 }
 
 fn inner(embedded: Vec<Embedded>) -> Vec<Vec<f32>> {
@@ -124,7 +126,14 @@ impl Asked {
         texts.push(inputs.source_sentence);
         let characters = texts.iter().map(|text| text.chars().count()).sum();
         let prepared = model.embedder().prepare(&texts, wanted);
-        let prepared = prepared.map_err(Refusal::engine_in("sentences"))?;
+        let source = texts.len() - 1;
+        let field = |error: &Error| match error {
+            Error::TooLong { index, .. } | Error::Input { index, .. } if *index == source => {
+                "source_sentence"
+            }
+            _ => "sentences",
+        };
+        let prepared = prepared.map_err(|error| Refusal::engine_in(field(&error))(error))?;
         Ok(Self { prepared, model, characters })
     }
 
@@ -168,6 +177,7 @@ async fn token_vectors(call: &mut Call) -> Result<Vec<Rows>, Refusal> {
         .await?;
     let rows = call.compute(&model, prepared).await?;
     call.report.read(characters, rows.len(), lengths);
+    call.report.room = rows.iter().map(|rows| rows.values.len()).sum::<usize>() * NUMBER;
     Ok(rows)
 }
 

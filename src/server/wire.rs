@@ -251,6 +251,20 @@ pub enum Embedding {
     Integers(Vec<i16>),
 }
 
+/// Bytes of a number in an answer, such as `-0.0123456789,`; hardly one has more.
+pub const NUMBER: usize = 14;
+
+impl Embedding {
+    /// Bytes that it takes in an answer.
+    pub fn room(&self) -> usize {
+        match self {
+            Self::Floats(values) => values.len() * NUMBER,
+            Self::Base64(text) => text.len(),
+            Self::Integers(codes) => codes.len() * 5,
+        }
+    }
+}
+
 /// A request for embeddings, OpenAI's and Jina's fields in one.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct EmbeddingsRequest {
