@@ -131,11 +131,11 @@ struct Failures {
 }
 
 impl Failures {
-    /// How long they say something of the device.
-    const WHILE: Duration = Duration::from_secs(60);
+    /// How long they say something of the device: one that hangs fails every second minute.
+    const WHILE: Duration = Duration::from_secs(300);
 
     fn add(&mut self, now: Instant) {
-        *self = Self { count: self.at(now) + 1, last: Some(now) };
+        *self = Self { count: self.count + 1, last: Some(now) };
     }
 
     fn at(&self, now: Instant) -> u32 {
@@ -260,8 +260,9 @@ impl Scheduler {
         self.shared.queue().backlog()
     }
 
-    /// Batches in a row at which the device failed, and nothing helped; none if the last did so a
-    /// minute ago, for the next may do well.
+    /// Batches in a row at which the device failed, and nothing helped; none if the last did so
+    /// five minutes ago, for the next may do well.  What has no room or is not finite may be a
+    /// call's doing and is not counted.
     pub fn failures(&self) -> u32 {
         self.shared.queue().failures.at(Instant::now())
     }
@@ -377,7 +378,7 @@ impl Shared {
                     self.answer(&batch, rows);
                 }
                 Err(failed) => {
-                    if matches!(failed.error, Error::Gpu(_)) {
+                    if !failed.alone {
                         self.queue().failures.add(Instant::now());
                     }
                     self.apart(batch, failed);

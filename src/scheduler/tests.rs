@@ -191,12 +191,12 @@ fn nothing_asked_is_answered_at_once() {
 }
 
 #[test]
-fn failures_in_a_row_are_counted_for_a_minute() {
+fn failures_in_a_row_are_counted_for_a_while() {
     let (mut failures, start) = (Failures::default(), Instant::now());
     let at = |seconds| start + Duration::from_secs(seconds);
     assert_eq!(failures.at(start), 0);
-    [0, 10, 20].into_iter().for_each(|seconds| failures.add(at(seconds)));
-    assert_eq!((failures.at(at(21)), failures.at(at(79)), failures.at(at(81))), (3, 3, 0));
-    failures.add(at(90));
-    assert_eq!(failures.at(at(91)), 1);
+    [0, 120, 240].into_iter().for_each(|seconds| failures.add(at(seconds)));
+    assert_eq!((failures.at(at(241)), failures.at(at(539)), failures.at(at(541))), (3, 3, 0));
+    failures.add(at(900)); // nothing went well in between
+    assert_eq!(failures.at(at(901)), 4);
 }
