@@ -84,7 +84,8 @@ class Embedder:
         truncate_dim: leading components to keep, before the norm, unless `encode` says otherwise.
         prompts: texts that go before others, by name, for `prompt_name`.
         default_prompt_name: which of them goes before a text unless `encode` names another.
-        pooling: mean of all tokens, or cls, the first one.
+        pooling: mean of all tokens, or cls, the first one; what the model's modules.json declares
+            if None, and the mean where it says nothing.
         batch_tokens: tokens of a batch; 16384 on a GPU and 2048 on the CPU if None.
         task: embed or rerank; what the model's tensors say if None.
         deterministic: whether a text has the same bits in every batch, not only to rounding.
@@ -112,7 +113,7 @@ class Embedder:
         truncate_dim: int | None = None,
         prompts: Mapping[str, str] | None = None,
         default_prompt_name: str | None = None,
-        pooling: Literal["mean", "cls"] = "mean",
+        pooling: Literal["mean", "cls"] | None = None,
         batch_tokens: int | None = None,
         task: Literal["embed", "rerank"] | None = None,
         deterministic: bool = False,
@@ -332,8 +333,8 @@ class Embedder:
         natural("batch_size", batch_size, 1)
         if pool is not None or chunk_size is not None:
             raise OptionError("pool and chunk_size: one Embedder is one process's")
-        if device is not None and device != self._options["device"]:
-            opened = self._options["device"]
+        opened = self._options["device"]
+        if device is not None and device not in (opened, self.device, self._model.facts()["kind"]):
             raise OptionError(f"device {device!r}: this Embedder was opened on {opened!r}")
         before = self._prompt(prompt_name, prompt)
         single = isinstance(sentences, str)
@@ -343,7 +344,8 @@ class Embedder:
                 raise OptionError(f"precision {precision!r}: token embeddings are float32")
             if normalize_embeddings or truncate_dim is not None:
                 raise OptionError("token embeddings are neither scaled nor cut")
-            states = self._model.encode_tokens(texts)
+            states, cut = self._model.encode_tokens(texts)
+            self._tell_cut(*cut)
             found = [as_tensor(state) for state in states] if convert_to_tensor else states
             return found[0] if single else found
         if output_value != "sentence_embedding":
@@ -372,9 +374,13 @@ class Embedder:
         documents: Texts,
         top_k: int | None = None,
         return_documents: bool = False,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
     ) -> list[Ranked]:
         """Documents by how well they answer a query, the best first, as `CrossEncoder.rank` of
-        sentence-transformers returns them; of a reranker."""
+        sentence-transformers returns them; of a reranker. `batch_size` and `show_progress_bar` are
+        accepted, without effect."""
+        natural("batch_size", batch_size, 1)
         if not isinstance(query, str):
             raise TypeError(f"query: a str is meant, not {type(query).__name__}")
         if isinstance(documents, str):
@@ -384,7 +390,8 @@ class Embedder:
             what = "this model has no classifier: it is no reranker"
             raise OptionError(f"{what}, or was opened with task='embed'")
         texts = listed(documents)
-        found = self._model.rerank(query, texts)
+        found, cut = self._model.rerank(query, texts)
+        self._tell_cut(*cut)
         ranked: list[Ranked] = []
         for index, score, logit in found if top_k is None else found[:top_k]:
             one = Ranked(corpus_id=index, score=score, logit=logit)
@@ -450,7 +457,8 @@ class Embedder:
                 all_texts, self._model.late_chunks(all_texts, cuts, asked), strict=True
             )
         ]
-        self._tell_cut([(n, one.truncated) for n, one in enumerate(found) if one.truncated])
+        cut = [(n, one.truncated) for n, one in enumerate(found) if one.truncated]
+        self._tell_cut(len(cut), cut[0] if cut else None)
         return found[0] if single else found
 
     @overload
@@ -462,7 +470,8 @@ class Embedder:
     def tokenize(self, texts: str | Texts) -> Any:
         """The ids of a text's tokens as the model reads them, special ones included; a list of them
         for texts."""
-        ids = self._model.tokenize(listed(texts))
+        ids, cut = self._model.tokenize(listed(texts))
+        self._tell_cut(*cut)
         return ids[0] if isinstance(texts, str) else ids
 
     @staticmethod
@@ -493,18 +502,16 @@ class Embedder:
         if ranges is None and precision.endswith("int8") and not asked["normalize"]:
             raise OptionError(f"precision {precision} of vectors that are not scaled needs ranges")
         with Bar(logging_wanted(show_progress_bar), "text") as bar:
-            array, cut, first = self._model.encode(
+            array, cut = self._model.encode(
                 texts, asked, precision, _precision.pair(ranges), bar.heard
             )
-        self._tell_cut([first] * cut)
+        self._tell_cut(*cut)
         return _precision.named(array, precision)
 
-    def _tell_cut(self, cut: Sequence[tuple[int, int | None] | None]) -> None:
-        if cut and cut[0]:
-            index, tokens = cut[0]
-            count, limit = len(cut), self.max_seq_length
-            first = f"the first is input {index}, {tokens} tokens"
-            logger.warning("%d texts were cut to %d tokens; %s", count, limit, first)
+    def _tell_cut(self, count: int, first: tuple[int, int] | None) -> None:
+        if first:
+            what = f"the first is input {first[0]}, {first[1]} tokens"
+            logger.warning("%d texts were cut to %d tokens; %s", count, self.max_seq_length, what)
 
     def _asked(self, normalize: bool | None, truncate_dim: int | None) -> dict[str, Any]:
         truncate_dim = natural("truncate_dim", truncate_dim, 1)
@@ -518,8 +525,8 @@ class Embedder:
         if prompt is not None:
             return prompt
         name = self.default_prompt_name if name is None else name
-        if name is None:
-            return ""
+        if name is None or (name in ("query", "document") and name not in self.prompts):
+            return ""  # as sentence-transformers has them unless a model says otherwise
         if name not in self.prompts:
             known = ", ".join(sorted(self.prompts)) or "none"
             raise OptionError(f"prompt_name {name!r}: the prompts are {known}")

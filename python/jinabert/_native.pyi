@@ -1,13 +1,16 @@
 """What the compiled part has; `jinabert` is what to import."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["Model", "__version__", "quantize", "set_num_threads", "settle"]
 __version__: str
+
+# How many texts were cut, and the first of them with its length.
+_Cut: TypeAlias = tuple[int, tuple[int, int] | None]
 
 @final
 class Model:
@@ -27,16 +30,18 @@ class Model:
         precision: str,
         ranges: tuple[list[float], list[float]] | None = None,
         heard: Callable[[str, int, int], object] | None = None,
-    ) -> tuple[NDArray[Any], int, tuple[int, int] | None]: ...
-    def encode_tokens(self, texts: list[str]) -> list[NDArray[np.float32]]: ...
-    def rerank(self, query: str, documents: list[str]) -> list[tuple[int, float, float]]: ...
+    ) -> tuple[NDArray[Any], _Cut]: ...
+    def encode_tokens(self, texts: list[str]) -> tuple[list[NDArray[np.float32]], _Cut]: ...
+    def rerank(
+        self, query: str, documents: list[str]
+    ) -> tuple[list[tuple[int, float, float]], _Cut]: ...
     def late_chunks(
         self,
         texts: list[str],
         cuts: str | list[list[tuple[int, int]]],
         asked: Mapping[str, Any],
     ) -> list[tuple[list[tuple[int, int]], NDArray[np.float32], int, int | None]]: ...
-    def tokenize(self, texts: list[str]) -> list[list[int]]: ...
+    def tokenize(self, texts: list[str]) -> tuple[list[list[int]], _Cut]: ...
 
 def set_num_threads(threads: int) -> None: ...
 def quantize(

@@ -72,9 +72,9 @@ pub fn not_forked(py: Python<'_>) -> PyResult<()> {
     }
     let parent = PROCESS.get().copied().unwrap_or_default();
     let message = format!(
-        "process {} is a fork of process {parent}, which had opened an Embedder already; its threads \
-         and its device are not in the fork. Start processes with `spawn` or `forkserver` \
-         (multiprocessing.set_start_method), or open no Embedder before the fork",
+        "process {} is a fork of process {parent}, which had used jinabert already (opened an Embedder, \
+         or set_num_threads); its threads and its device are not in the fork. Start processes with \
+         `spawn` or `forkserver` (multiprocessing.set_start_method), or use jinabert only after the fork",
         process::id()
     );
     Err(errors::raise_as(py, "ForkedError", &message))

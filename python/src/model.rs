@@ -8,6 +8,7 @@ use crate::{
 };
 use jinabert::{
     Embedder, Error, Score, Wanted,
+    batch::Tokens,
     text::{Chunking, Tokenized},
 };
 use pyo3::{
@@ -28,8 +29,14 @@ const STEP: usize = 1 << 16;
 /// Places of the first and of the one behind the last character of a chunk.
 type Span = (usize, usize);
 
-/// Vectors of texts, how many texts were cut, and the first of them with its length.
-type Encoded<'py> = (Bound<'py, PyAny>, usize, Option<(usize, usize)>);
+/// How many texts were cut, and the first of them with its length.
+type Cut = (usize, Option<(usize, usize)>);
+
+/// Vectors of texts, and which were cut.
+type Encoded<'py> = (Bound<'py, PyAny>, Cut);
+
+/// Place, score and logit of each document.
+type Ranked = Vec<(usize, f32, f32)>;
 
 /// Of a text, the spans of its chunks, their vectors, the tokens that were read, and the tokens
 /// that there were if some were dropped.
@@ -183,7 +190,7 @@ impl Model {
         let mut matrix = Matrix::new(quantizer, texts.len())?;
         let all = Arc::clone(&texts);
         let work = move |watch: &Watch| {
-            let (total, mut cut, mut first) = (all.len(), 0, None);
+            let (total, mut cut) = (all.len(), (0, None));
             for (step, texts) in all.chunks(STEP).enumerate() {
                 let before = step * STEP;
                 let heard = |at: jinabert::Progress| {
@@ -192,32 +199,33 @@ impl Model {
                 let embedded = embedder.embed_watched(texts, wanted, heard);
                 let embedded = embedded.map_err(|error| error.moved(|n| before + n))?;
                 for (n, one) in embedded.iter().enumerate() {
-                    if let Some(length) = one.truncated {
-                        cut += 1;
-                        first.get_or_insert((before + n, length));
-                    }
+                    count(&mut cut, before + n, one.truncated);
                     matrix.push(&one.vector)?;
                 }
             }
-            Ok((matrix, cut, first))
+            Ok((matrix, cut))
         };
-        let (matrix, cut, first) = watched(py, heard, work)?;
-        Ok((matrix.into_array(py), cut, first))
+        let (matrix, cut) = watched(py, heard, work)?;
+        Ok((matrix.into_array(py), cut))
     }
 
     /// The last hidden state of every token of each text.
-    fn encode_tokens<'py>(&self, texts: &Bound<'py, PyList>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    fn encode_tokens<'py>(
+        &self,
+        texts: &Bound<'py, PyList>,
+    ) -> PyResult<(Vec<Bound<'py, PyAny>>, Cut)> {
         let py = texts.py();
         let embedder = self.embedder(py)?;
         let width = embedder.config().hidden as usize;
         let texts = read(texts)?;
         let all = Arc::clone(&texts);
-        let states = watched(py, None, move |watch| {
-            let tokens = embedder.tokenize(&all)?.into_iter().map(|text| text.tokens).collect();
+        let (states, cut) = watched(py, None, move |watch| {
+            let (tokens, cut) = tokens(embedder.tokenize(&all)?);
             let prepared = embedder.prepare_each_token(tokens, embedder.wanted())?;
-            embedder.compute_watched(prepared, |_| watch.go_on())
+            Ok((embedder.compute_watched(prepared, |_| watch.go_on())?, cut))
         })?;
-        Ok(states.into_iter().map(|rows| array(py, rows.len() / width, width, rows)).collect())
+        let states = states.into_iter().map(|rows| array(py, rows.len() / width, width, rows));
+        Ok((states.collect(), cut))
     }
 
     /// Place, score and logit of each document, the best first.
@@ -225,7 +233,7 @@ impl Model {
         &self,
         query: PyBackedStr,
         documents: &Bound<'_, PyList>,
-    ) -> PyResult<Vec<(usize, f32, f32)>> {
+    ) -> PyResult<(Ranked, Cut)> {
         let py = documents.py();
         let embedder = self.embedder(py)?;
         let documents = read(documents)?;
@@ -235,11 +243,12 @@ impl Model {
             let prepared = embedder.prepare_scores(&query, &all, embedder.wanted())?;
             embedder.compute_watched(prepared, |_| watch.go_on())
         })?;
+        let mut cut = (0, None);
+        scores.iter().for_each(|one| count(&mut cut, one.index, one.truncated));
         scores.sort_by(|a, b| b.logit.total_cmp(&a.logit));
-        Ok(scores
-            .into_iter()
-            .map(|Score { index, score, logit, .. }| (index, score, logit))
-            .collect())
+        let ranked = scores.into_iter();
+        let ranked = ranked.map(|Score { index, score, logit, .. }| (index, score, logit));
+        Ok((ranked.collect(), cut))
     }
 
     /// The chunks of each text.
@@ -271,13 +280,31 @@ impl Model {
     }
 
     /// The ids of each text's tokens, as the model reads them.
-    fn tokenize(&self, texts: &Bound<'_, PyList>) -> PyResult<Vec<Vec<u32>>> {
+    fn tokenize(&self, texts: &Bound<'_, PyList>) -> PyResult<(Vec<Vec<u32>>, Cut)> {
         let py = texts.py();
         let embedder = self.embedder(py)?;
         let texts = read(texts)?;
         let all = Arc::clone(&texts);
-        let tokenized = watched(py, None, move |_| embedder.tokenize(&all))?;
-        Ok(tokenized.into_iter().map(|Tokenized { tokens, .. }| tokens.ids).collect())
+        let (tokens, cut) = tokens(watched(py, None, move |_| embedder.tokenize(&all))?);
+        Ok((tokens.into_iter().map(|tokens| tokens.ids).collect(), cut))
+    }
+}
+
+/// Tokens of texts, and which texts were cut.
+fn tokens(tokenized: Vec<Tokenized>) -> (Vec<Tokens>, Cut) {
+    let mut cut = (0, None);
+    let tokens = tokenized.into_iter().enumerate().map(|(n, text)| {
+        count(&mut cut, n, text.lengths().1);
+        text.tokens
+    });
+    (tokens.collect(), cut)
+}
+
+/// Counts a text that was cut, of which the whole length is known.
+fn count(cut: &mut Cut, text: usize, whole: Option<usize>) {
+    if let Some(length) = whole {
+        cut.0 += 1;
+        cut.1.get_or_insert((text, length));
     }
 }
 

@@ -104,7 +104,11 @@ def test_prompts(cpu) -> None:
         passage = other.encode("passage: A blue cat")
         assert np.array_equal(other.encode_document("A blue cat"), passage)
         assert np.array_equal(other.encode("query: A blue cat"), whole)
-    assert np.array_equal(cpu.encode_query("A blue cat"), cpu.encode("A blue cat"))
+    plain = cpu.encode("A blue cat")
+    assert np.array_equal(cpu.encode_query("A blue cat"), plain)
+    assert np.array_equal(cpu.encode("A blue cat", prompt_name="document"), plain)
+    assert np.array_equal(cpu.encode("A blue cat", device="cpu"), plain)
+    assert np.array_equal(cpu.encode("A blue cat", device=cpu.device), plain)
 
 
 def test_many_texts_keep_their_order(cpu) -> None:
@@ -113,7 +117,7 @@ def test_many_texts_keep_their_order(cpu) -> None:
     with jinabert.Embedder(TINY, device="cpu") as tiny:
         expected = tiny.encode(texts[:7])
         vectors = tiny.encode(texts)
-        array, _, _ = tiny._model.encode(
+        array, _ = tiny._model.encode(
             texts, tiny._asked(None, None), "float32", None, lambda *at: heard.append(at[1])
         )
     assert np.abs(vectors - np.tile(expected, (10_000, 1))).max() <= BOUND
@@ -134,7 +138,10 @@ def test_long_texts(cpu, caplog) -> None:
         assert short.max_seq_length == 64
         short.encode(["a", long, long])
         assert "2 texts were cut to 64 tokens; the first is input 1, " in caplog.text
+        caplog.clear()
         assert len(short.tokenize(long)) == 64
+        assert short.encode(long, output_value="token_embeddings").shape == (64, 384)
+        assert caplog.text.count("1 texts were cut to 64 tokens; the first is input 0, ") == 2
     with jinabert.Embedder(MODEL, device="cpu", max_length=64, on_long="window", overlap=8) as some:
         windows = some.encode(long)
     assert cpu.similarity(windows, cpu.encode(long))[0, 0] > 0.9
@@ -165,7 +172,7 @@ def test_late_chunks(tmp_path, embedder, device) -> None:
     assert some.embeddings.shape == (1, 5)
 
 
-def test_rerank(tmp_path, device) -> None:
+def test_rerank(tmp_path, device, caplog) -> None:
     documents = ["a dog", "a blue cat", "what is blue?", "", "cats and dogs"]
     lines = tmp_path / "documents.jsonl"
     out = command(
@@ -185,6 +192,11 @@ def test_rerank(tmp_path, device) -> None:
         assert [one["corpus_id"] for one in best] == [one["corpus_id"] for one in ranked[:2]]
         assert set(best[0]) == {"corpus_id", "score", "logit"}
         assert reranker.rerank("a blue cat", []) == []
+        with pytest.raises(jinabert.OptionError, match="makes no embeddings"):
+            reranker.encode("a blue cat")
+    with jinabert.Embedder(RERANKER, device="cpu", max_length=16, truncate=True) as short:
+        assert len(short.rank("a cat", ["a dog", "dogs " * 40], batch_size=1)) == 2
+        assert "1 texts were cut to 16 tokens; the first is input 1, " in caplog.text
 
 
 def test_files_in_memory(cpu) -> None:
