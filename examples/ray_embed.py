@@ -1,21 +1,22 @@
 #!/usr/bin/env python3
 """Embeds a data set of Parquet files with Ray, resumably, and writes Parquet; into Milvus if asked.
 
-    pip install jinabert 'ray[data]' pyarrow
+    pip install 'ray[data]' pyarrow, and jinabert's wheel (docs/python.md)
     python examples/ray_embed.py texts/ vectors/ --workers 4
     python examples/ray_embed.py texts/ vectors/ --workers 8 --address auto  # a cluster that runs
     python examples/ray_embed.py texts/ vectors/ --milvus http://localhost:19530 --collection docs
 
 The input has a column of ids and one of texts (`--id`, `--text`); ids are integers or strings and
-occur once. What is to be done is cut into parts before it begins: row groups of the input, or
+occur once; nothing changes while it is read. What is to be done is cut into parts before it begins: row groups of the input, or
 pieces of them of `--rows` rows. A part becomes one file of the output, named after what it is made
 of, and written under another name first: so it is there whole, or not at all. Actors of Ray Data
 take parts; one that dies is replaced, and its part is done again. A run that was ended goes on
 where it was, for parts whose file is there are left out. So nothing is lost and nothing is there
-twice, whoever is killed when. Into Milvus, parts go by primary key (upsert), as they come; a part
-that is there has a mark beside its file.
+twice, whoever is killed when. Into Milvus, parts go by primary key (upsert), as they come; a mark
+beside a part's file says into which collection it was inserted. Empty marks (`*.milvus`) are made
+for one server and collection each; where a collection was dropped, remove them.
 
-Each worker has one model and `--threads` threads; on a cluster, input, output and the model's
+Each worker has one model, on the same device of its machine and `--threads` threads; on a cluster, input, output and the model's
 directory are places that all machines share. `--workers 0` does the same in this process, without
 Ray.
 """
@@ -37,10 +38,13 @@ try:
     import pyarrow as pa
     import pyarrow.parquet as pq
 except ImportError as missing:
-    sys.exit(f"ray_embed.py: {missing}: pip install jinabert 'ray[data]' pyarrow")
+    sys.exit(f"ray_embed.py: {missing}: pip install numpy pyarrow")
 
 # The file that says what the parts of an output are.
 PLAN = "plan.json"
+
+# How often a part is done again whose worker died: it may be what kills them.
+RETRIES = 5
 
 # Rows of one request to Milvus.
 UPSERT = 1000
@@ -77,14 +81,23 @@ def plan(source: Path, rows: int, id_column: str, text_column: str) -> list[dict
         # Files of one name in several directories are different parts.
         within = str(file.relative_to(root))
         stem = f"{file.stem}-{hashlib.sha256(within.encode()).hexdigest()[:8]}"
+        at = file.stat()
+        # One that was written anew is another.
+        made = {"bytes": at.st_size, "changed": at.st_mtime_ns}
         for group in range(metadata.num_row_groups):
             count = metadata.row_group(group).num_rows
             for first in range(0, count, rows):
                 name = f"{stem}-{group:05}-{first:09}.parquet"
                 length = min(rows, count - first)
-                part = {"file": str(file.resolve()), "group": group, "first": first}
-                parts.append(part | {"rows": length, "name": name})
+                part = {"file": within, "group": group, "first": first, "rows": length}
+                parts.append(part | {"name": name} | made)
     return parts
+
+
+def weights(model: str) -> dict[str, list[int]]:
+    """What tells the files of a model in a directory from those of another."""
+    files = sorted(Path(model).glob("*.json")) + sorted(Path(model).glob("*.safetensors"))
+    return {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
 
 
 def agree(output: Path, parts: list[dict[str, Any]], settings: dict[str, Any]) -> None:
@@ -95,8 +108,8 @@ def agree(output: Path, parts: list[dict[str, Any]], settings: dict[str, Any]) -
     if note.exists():
         if note.read_text() != said:
             raise Failure(
-                f"`{note}` was made of another input, model or options: give another output "
-                "directory, or remove it"
+                f"`{note}` was made of another input, model or options, or of these before they "
+                "changed: give another output directory, or empty this one"
             )
         return
     if any(output.glob("*.parquet")):
@@ -123,7 +136,10 @@ class Worker:
         self.options = options
         jinabert.set_num_threads(options["threads"])
         self.embedder = jinabert.Embedder(
-            options["model"], device=options["device"], truncate=options["truncate"]
+            options["model"],
+            device=options["device"],
+            truncate=options["truncate"],
+            revision=options["revision"],
         )
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -143,7 +159,7 @@ class Worker:
     def make(self, part: dict[str, Any]) -> dict[str, Any]:
         begun = time.time()
         columns = [self.options["id"], self.options["text"]]
-        with pq.ParquetFile(part["file"]) as file:
+        with pq.ParquetFile(Path(self.options["root"]) / part["file"]) as file:
             table = file.read_row_group(part["group"], columns=columns)
         table = table.slice(part["first"], part["rows"])
         ids, texts = (table.column(name).combine_chunks() for name in columns)
@@ -195,15 +211,18 @@ def with_ray(
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=arguments.workers),
         num_cpus=threads,
-        num_gpus=arguments.num_gpus or None,
         max_restarts=-1,
-        max_task_retries=-1,
+        max_task_retries=RETRIES,
     )
     try:
         for row in data.iter_rows():
             yield json.loads(row["outcome"])
     except ray.exceptions.RayTaskError as error:
         raise Failure(f"{error.cause}") from None
+    except ray.exceptions.RayError as error:
+        lines = str(error).strip().splitlines()
+        what = lines[0] if lines else type(error).__name__
+        raise Failure(f"workers died {RETRIES + 1} times with the same part: {what}") from None
     finally:
         ray.shutdown()
 
@@ -216,13 +235,19 @@ def embed(arguments: argparse.Namespace) -> None:
         "device": arguments.device,
         "precision": arguments.precision,
         "truncate": arguments.truncate,
+        "revision": arguments.revision,
+        "root": str(
+            arguments.input.resolve() if arguments.input.is_dir() else arguments.input.parent.resolve()
+        ),
         "id": arguments.id,
         "text": arguments.text,
         "output": str(output.resolve()),
         "threads": threads,
     }
     parts = plan(arguments.input, arguments.rows, arguments.id, arguments.text)
-    settings = {name: options[name] for name in ("model", "precision", "truncate", "id", "text")}
+    named = ("model", "revision", "precision", "truncate", "id", "text")
+    settings: dict[str, Any] = {name: options[name] for name in named}
+    settings["weights"] = weights(options["model"])
     agree(output, parts, settings)
     missing = [part for part in parts if not (output / part["name"]).exists()]
     there = len(parts) - len(missing)
@@ -230,10 +255,10 @@ def embed(arguments: argparse.Namespace) -> None:
         say(f"{there} of {len(parts)} parts are there")
     milvus = Milvus(arguments) if arguments.milvus else None
     if milvus:
-        marked = [part for part in parts if milvus.lacks(output / part["name"])]
-        for part in marked:
-            if (output / part["name"]).exists():
-                milvus.insert(output / part["name"])
+        for part in parts:
+            file = output / part["name"]
+            if file.exists() and milvus.lacks(file):
+                milvus.insert(file)
     if arguments.workers == 0:
         done: Iterable[dict[str, Any]] = in_turn(missing, options)
     else:
@@ -293,9 +318,16 @@ class Milvus:
             raise Failure("--milvus is for vectors of float32")
         self.client = MilvusClient(arguments.milvus)
         self.collection, self.id = arguments.collection, arguments.id
+        place = arguments.milvus if "://" in arguments.milvus else os.path.abspath(arguments.milvus)
+        self.place = hashlib.sha256(f"{place} {self.collection}".encode()).hexdigest()[:8]
+
+    def mark(self, file: Path) -> Path:
+        return file.with_suffix(f".{self.place}.milvus")
 
     def lacks(self, file: Path) -> bool:
-        return not mark(file).exists()
+        """A part made anew after its mark is to be inserted again."""
+        made = self.mark(file)
+        return not made.exists() or made.stat().st_mtime_ns < file.stat().st_mtime_ns
 
     def insert(self, file: Path) -> None:
         """Once or twice makes no difference: rows with the same id replace each other."""
@@ -310,7 +342,7 @@ class Milvus:
             self.client.upsert(
                 self.collection, [{self.id: one, "embedding": row.tolist()} for one, row in pairs]
             )
-        mark(file).touch()
+        self.mark(file).touch()
 
     def make(self, width: int, kind: pa.DataType) -> None:
         if self.client.has_collection(self.collection):
@@ -328,10 +360,6 @@ class Milvus:
         self.client.create_collection(self.collection, schema=schema, index_params=index)
 
 
-def mark(file: Path) -> Path:
-    return file.with_suffix(".milvus")
-
-
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -343,6 +371,7 @@ def main() -> None:
     parser.add_argument("input", type=Path, help="a Parquet file, or a directory of them")
     parser.add_argument("output", type=Path, help="a directory")
     parser.add_argument("--model", default="jinaai/jina-embeddings-v2-small-en")
+    parser.add_argument("--revision", help="of a model of the hub: a commit does not move")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--truncate", action="store_true", help="cut texts over the model's limit")
@@ -351,7 +380,6 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000, help="most rows of a part")
     parser.add_argument("--workers", type=int, default=2, help="0: this process, without Ray")
     parser.add_argument("--threads", type=int, default=0, help="of a worker; 0: its share of cores")
-    parser.add_argument("--num-gpus", type=float, default=0, help="GPUs of each worker, for Ray")
     parser.add_argument("--address", help="a Ray cluster that runs: auto, or host:port")
     parser.add_argument("--milvus", metavar="URI", help="a server, or a file of Milvus Lite")
     parser.add_argument("--collection", default="texts")
