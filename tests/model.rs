@@ -78,13 +78,15 @@ fn main() {
             trials.push(Trial::test(format!("tokens/{name}"), move || Ok(tokens(&dir)?)));
         }
         for (device_name, device) in &devices {
+            let flashed = format!("{name} flash");
+            let flashes = if name == "tiny-geglu-4h" { versions(device, &flashed) } else { vec![] };
+            for version in flashes {
+                let (dir, device) = (dir.clone(), device.clone());
+                let name = format!("{device_name}/{flashed}/{version}");
+                trials.push(Trial::test(name, move || Ok(flash(&dir, &device, version)?)));
+            }
             for version in versions(device, &name) {
                 let (dir, device) = (dir.clone(), device.clone());
-                if name == "tiny-geglu-4h" {
-                    let (dir, device) = (dir.clone(), device.clone());
-                    let name = format!("{device_name}/{name} flash/{version}");
-                    trials.push(Trial::test(name, move || Ok(flash(&dir, &device, version)?)));
-                }
                 trials.push(Trial::test(format!("{device_name}/{name}/{version}"), move || {
                     Ok(encoder(&dir, &device, version)?)
                 }));
@@ -94,8 +96,17 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-/// Fixtures like others to every kernel: they have their weights, or more than these, elsewhere.
-const STORED: &[&str] = &["tiny-bf16", "tiny-extra-tensors", "tiny-sharded"];
+/// Fixtures like others to every kernel: they have their weights elsewhere, or more than these.
+/// `tests/heads.rs` runs the heads of some in every tier.
+const STORED: &[&str] = &[
+    "tiny-bf16",
+    "tiny-colbert",
+    "tiny-extra-tensors",
+    "tiny-geglu-4h flash",
+    "tiny-mlm",
+    "tiny-mlm-decoder-f16",
+    "tiny-sharded",
+];
 
 /// Every version of the device; of the one wide fixture, which takes the plain ones minutes, the
 /// device's own, and of [`STORED`], too, unless `JINABERT_SLOW` is set.
