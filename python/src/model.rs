@@ -229,11 +229,7 @@ impl Model {
     }
 
     /// Place, score and logit of each document, the best first.
-    fn rerank(
-        &self,
-        query: PyBackedStr,
-        documents: &Bound<'_, PyList>,
-    ) -> PyResult<(Ranked, Cut)> {
+    fn rerank(&self, query: PyBackedStr, documents: &Bound<'_, PyList>) -> PyResult<(Ranked, Cut)> {
         let py = documents.py();
         let embedder = self.embedder(py)?;
         let documents = read(documents)?;
