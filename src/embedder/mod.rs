@@ -207,6 +207,12 @@ impl Embedder {
         if self.place().software { 1 } else { 2 }
     }
 
+    /// Whether nothing is handed to the device or waited for at this moment: a call that comes now
+    /// hardly waits for others.
+    pub fn is_idle(&self) -> bool {
+        self.seat.try_lock().is_ok()
+    }
+
     /// What the model was opened for.
     pub fn task(&self) -> Task {
         self.task
