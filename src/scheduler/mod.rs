@@ -6,7 +6,7 @@
 //!
 //! * Calls of few tokens, a quarter of a batch at most, are *short*: they go first, in their order,
 //!   and share their batches with each other only.  While there are others, every second batch is
-//!   theirs.
+//!   theirs.  Where short calls come now and then, these batches have half of the tokens.
 //! * Of the others the one that has had the fewest tokens computed is next, and the rest of its
 //!   batch is filled from the one after it.  A call that comes later is counted as if it had had
 //!   its share until then (start-time fair queueing; Goyal, Vin, Cheng 1996), so that neither
@@ -34,6 +34,9 @@ use std::{
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
+
+/// How long after a short call others are expected, which shall wait for half a batch only.
+const LATELY: Duration = Duration::from_secs(2);
 
 /// Why a batch has no rows.
 struct Failed {
@@ -97,6 +100,8 @@ struct Waiting {
     failures: Failures,
     /// Whether the last batch was of short calls.
     short_last: bool,
+    /// When the last short call came.
+    short_at: Option<Instant>,
     closing: bool,
 }
 
@@ -248,6 +253,9 @@ impl Scheduler {
         let mut queue = self.shared.queue();
         // It is owed nothing for the time before.
         call.served = queue.clock;
+        if short {
+            queue.short_at = Some(Instant::now());
+        }
         let number = queue.next;
         queue.next += 1;
         queue.calls.insert(number, call);
@@ -303,7 +311,9 @@ impl Waiting {
         let sharing = long.len().max(1);
         let calls = if self.short_last { &mut short } else { &mut long };
         let output = calls.first().map(|(_, call)| call.work.output());
-        let (mut batch, mut room) = (Vec::new(), budget);
+        let lately = self.short_at.is_some_and(|at| at.elapsed() < LATELY);
+        let halved = lately && !self.short_last;
+        let (mut batch, mut room) = (Vec::new(), if halved { budget / 2 } else { budget });
         for (number, call) in calls {
             if Some(call.work.output()) != output {
                 continue;

@@ -200,3 +200,14 @@ fn failures_in_a_row_are_counted_for_a_while() {
     failures.add(at(900)); // nothing went well in between
     assert_eq!(failures.at(at(901)), 4);
 }
+
+#[test]
+fn beside_short_calls_long_ones_have_half_batches() {
+    let embedder = embedder();
+    let mut queue = queue(&embedder, &[(&[10; 15], false)]);
+    assert_eq!(queue.pick(64).len(), 6);
+    queue.short_at = Some(Instant::now());
+    assert_eq!(queue.pick(64).len(), 3);
+    queue.short_at = Instant::now().checked_sub(LATELY);
+    assert_eq!(queue.pick(64).len(), 6);
+}
