@@ -1,6 +1,6 @@
 //! What the files beside the weights say: tokenizer, licence.
 
-use crate::{Error, text::Tokenizer};
+use crate::{Error, Files, model::json_file, text::Tokenizer};
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 
@@ -27,7 +27,7 @@ impl Tokenizing {
             return Ok(None);
         }
         let added = Tokenizer::open(&path)?.special_tokens();
-        let file = json_file(&path)?.unwrap_or_default();
+        let file = json_file(&Files::directory(dir), "tokenizer.json")?.unwrap_or_default();
         let model = &file["model"];
         let words = match &model["vocab"] {
             Value::Object(words) => words.len(),
@@ -110,7 +110,7 @@ fn lowers(normalizer: &Value) -> bool {
 fn max_length(dir: &Path) -> Result<Option<u64>, Error> {
     let none = 1 << 30;
     let own = |name: &str, key: &str| -> Result<Option<u64>, Error> {
-        let file = json_file(&dir.join(name))?;
+        let file = json_file(&Files::directory(dir), name)?;
         // Python's stand-in for no limit is 10^30, which only a float holds.
         Ok(file.and_then(|file| file[key].as_f64()).map(|n| n as u64).filter(|n| *n < none))
     };
@@ -134,19 +134,8 @@ pub fn licence(dir: &Path) -> Option<String> {
     if !found.is_empty() {
         return Some(found.join(", "));
     }
-    let config = json_file(&dir.join("config.json")).ok()??;
+    let config = json_file(&Files::directory(dir), "config.json").ok()??;
     config["license"].as_str().map(str::to_owned)
-}
-
-/// None if there is no such file.
-fn json_file(path: &Path) -> Result<Option<Value>, Error> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    let text =
-        fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    let parsed = serde_json::from_str(&text);
-    parsed.map(Some).map_err(|e| Error::Model(format!("`{}`: {e}", path.display())))
 }
 
 #[cfg(test)]

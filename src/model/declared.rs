@@ -61,7 +61,11 @@ impl fmt::Display for Declared {
     }
 }
 
-fn json_file(files: &Files, name: &str) -> Result<Option<Value>, Error> {
+/// One of the files, if it is there.
+///
+/// # Errors
+/// [`Error::Read`], and [`Error::Model`] if it is not JSON.
+pub(crate) fn json_file(files: &Files, name: &str) -> Result<Option<Value>, Error> {
     if !files.has(name) {
         return Ok(None);
     }

@@ -26,6 +26,8 @@ use crate::{
 pub use checkpoint::Checkpoint;
 pub use config::Config;
 pub use declared::Declared;
+#[cfg(feature = "cli")]
+pub(crate) use declared::json_file;
 pub use heads::Head;
 use heads::HeadScratch;
 pub use inspect::{Described, Inspection};
