@@ -7,18 +7,19 @@
     python examples/ray_embed.py texts/ vectors/ --milvus http://localhost:19530 --collection docs
 
 The input has a column of ids and one of texts (`--id`, `--text`); ids are integers or strings and
-occur once; nothing changes while it is read. What is to be done is cut into parts before it begins: row groups of the input, or
-pieces of them of `--rows` rows. A part becomes one file of the output, named after what it is made
-of, and written under another name first: so it is there whole, or not at all. Actors of Ray Data
-take parts; one that dies is replaced, and its part is done again. A run that was ended goes on
-where it was, for parts whose file is there are left out. So nothing is lost and nothing is there
-twice, whoever is killed when. Into Milvus, parts go by primary key (upsert), as they come; a mark
-beside a part's file says into which collection it was inserted. Empty marks (`*.milvus`) are made
-for one server and collection each; where a collection was dropped, remove them.
+occur once; nothing changes while it is read. What is to be done is cut into parts before it begins:
+row groups of the input, or pieces of them of `--rows` rows. A part becomes one file of the output,
+named after what it is made of, and written under another name first: so it is there whole, or not
+at all. Actors of Ray Data take parts; one that dies is replaced, and its part is done again. A run
+that was ended goes on where it was, for parts whose file is there are left out. So nothing is lost
+and nothing is there twice, whoever is killed when. Into Milvus, parts go by primary key (upsert),
+as they come; a mark beside a part's file says into which collection it was inserted. Empty marks
+(`*.milvus`) are made for one server and collection each; where a collection was dropped, remove
+them.
 
-Each worker has one model, on the same device of its machine and `--threads` threads; on a cluster, input, output and the model's
-directory are places that all machines share. `--workers 0` does the same in this process, without
-Ray.
+Each worker has one model, on the device that `--device` means on its machine, and `--threads`
+threads; on a cluster, input, output and the model's directory are places that all machines share.
+`--workers 0` does the same in this process, without Ray.
 """
 
 from __future__ import annotations
@@ -65,10 +66,14 @@ def inputs(source: Path) -> list[Path]:
     return files
 
 
+def root(source: Path) -> Path:
+    """Where the names of its files begin."""
+    return source if source.is_dir() else source.parent
+
+
 def plan(source: Path, rows: int, id_column: str, text_column: str) -> list[dict[str, Any]]:
     """Parts: of which file, which row group, from which row on, how many, under which name."""
     parts = []
-    root = source if source.is_dir() else source.parent
     for file in inputs(source):
         try:
             metadata = pq.read_metadata(file)
@@ -79,7 +84,7 @@ def plan(source: Path, rows: int, id_column: str, text_column: str) -> list[dict
             if column not in names:
                 raise Failure(f"`{file}`: no column `{column}`, but {', '.join(names)}")
         # Files of one name in several directories are different parts.
-        within = str(file.relative_to(root))
+        within = str(file.relative_to(root(source)))
         stem = f"{file.stem}-{hashlib.sha256(within.encode()).hexdigest()[:8]}"
         at = file.stat()
         # One that was written anew is another.
@@ -236,9 +241,7 @@ def embed(arguments: argparse.Namespace) -> None:
         "precision": arguments.precision,
         "truncate": arguments.truncate,
         "revision": arguments.revision,
-        "root": str(
-            arguments.input.resolve() if arguments.input.is_dir() else arguments.input.parent.resolve()
-        ),
+        "root": str(root(arguments.input).resolve()),
         "id": arguments.id,
         "text": arguments.text,
         "output": str(output.resolve()),
