@@ -4,7 +4,7 @@
 #   docker build --target lavapipe -t jinabert:lavapipe .   WGSL on Mesa's software Vulkan, to try without a card
 #   docker build --target gpu      -t jinabert:gpu .        NVIDIA, AMD, Intel
 
-FROM rust:1-bookworm AS build
+FROM rust:1-trixie AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
@@ -19,26 +19,30 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && install -D target/release/jinabert /out/bin/jinabert \
     && /out/bin/jinabert man --dir /out/share/man/man1
 
-FROM debian:bookworm-slim AS cpu
+# Debian 13: its Mesa, 25.0, knows cards that 22.3 of Debian 12 does not.
+FROM debian:trixie-slim AS cpu
 COPY --from=build /out /usr/local
 COPY models/jinabert-mini-en /usr/local/share/jinabert/models/jinabert-mini-en
 COPY LICENSE-APACHE LICENSE-MIT /usr/local/share/doc/jinabert/
 # /models keeps what comes from the Hugging Face hub, /cache compiled kernels and what tuning found.
-RUN useradd --system --uid 10001 --user-group --home-dir /nonexistent --no-create-home jinabert \
-    && install -d -o jinabert -g jinabert /models /cache
+# Group 0 may write there: OpenShift runs images under a user id of its choice, in that group.
+RUN useradd --system --uid 10001 --gid 0 --home-dir /nonexistent --no-create-home jinabert \
+    && install -d -o 10001 -g 0 -m 0775 /models /cache
 # Whoever can reach a published port can ask: JINABERT_API_KEY, or a proxy, says who may.
 ENV HF_HUB_CACHE=/models \
     JINABERT_CACHE=/cache \
     JINABERT_HOST=0.0.0.0 \
     JINABERT_PORT=8080 \
     JINABERT_DEVICE=cpu
-USER jinabert
+# A number, so that Kubernetes can see that it is not root (runAsNonRoot).
+USER 10001:0
 VOLUME ["/models", "/cache"]
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# 200 once the models are loaded and warm.  Debian's bash can ask for itself; there is no curl here.
+# 200 once the models are loaded and warm.  Debian's bash can ask for itself; there is no curl here.  The port is that of
+# the server's --port or -p, else JINABERT_PORT's.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s \
-    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/$JINABERT_PORT && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3 && read -r _ status _ <&3 && [ \"$status\" = 200 ]"]
+    CMD ["bash", "-c", "port=$JINABERT_PORT; mapfile -d '' -t words </proc/1/cmdline; for n in \"${!words[@]}\"; do case ${words[n]} in --port|-p) port=${words[n+1]} ;; --port=*|-p=*) port=${words[n]#*=} ;; -p[0-9]*) port=${words[n]#-p} ;; esac; done; case $port in ''|tcp://*) port=8080 ;; esac; exec 3<>\"/dev/tcp/127.0.0.1/$port\" && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3 && read -r _ status _ <&3 && [ \"$status\" = 200 ]"]
 ENTRYPOINT ["jinabert"]
 CMD ["serve"]
 
@@ -47,7 +51,7 @@ USER root
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libvulkan1 mesa-vulkan-drivers \
     && rm -rf /var/lib/apt/lists/*
-USER jinabert
+USER 10001:0
 # Mesa complains where no directory of this name is given.
 ENV XDG_RUNTIME_DIR=/tmp \
     JINABERT_DEVICE=vulkan
@@ -59,7 +63,7 @@ USER root
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libegl1 libx11-6 libxext6 \
     && rm -rf /var/lib/apt/lists/*
-USER jinabert
+USER 10001:0
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=graphics,compute,utility \
     JINABERT_DEVICE=auto

@@ -1,7 +1,7 @@
-//! Tokens a second of the whole model over (sequences × length): a seeded checkpoint of the size of
-//! jina-embeddings-v2-small-en.  Elements in the report are tokens.
+//! Throughput of the whole model in tokens a second, by (sequences × length): a seeded checkpoint
+//! of the size of jina-embeddings-v2-small-en.  Elements in the report are tokens.
 //!
-//! `JINABERT_BENCH_DEVICE` names a device as `--device` does; the default is the CPU.
+//! `JINABERT_BENCH_DEVICE` selects a device, like `--device`; the default is the CPU.
 
 #[path = "../tests/common/checkpoint.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
@@ -38,7 +38,7 @@ fn tokens(sequences: usize, length: usize) -> Vec<Tokens> {
     (0..sequences).map(|n| sequence(1000 * n)).collect()
 }
 
-/// The device agrees with the CPU device before anything is timed.
+/// Checks the device against the CPU device before anything is timed.
 fn verify(embedder: &Embedder, dir: &std::path::Path) {
     let options = Options { device: Device::Cpu, ..Options::default() };
     let cpu = Embedder::open_with(dir, options).expect("a good checkpoint");

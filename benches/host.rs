@@ -1,5 +1,5 @@
-//! What the host does for one call: tokenise, plan and pack, record.  Elements in the report are
-//! texts.
+//! Work of the host for one call: tokenising, planning and packing, recording.  Elements in the
+//! report are texts.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use jinabert::{

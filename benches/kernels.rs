@@ -1,8 +1,8 @@
-//! Time of every kernel on every device and tier, next to what it computes and moves.
+//! Duration of every kernel on every device and tier, with its operations and bytes.
 //!
-//! `cargo bench --bench kernels -- vulkan-llvmpipe/linear` picks by name.  Each problem is compared
-//! with the twin before it is timed.  Where the device has timestamps, the time is the device's
-//! own.
+//! `cargo bench --bench kernels -- vulkan-llvmpipe/linear` selects by name.  Each problem is
+//! compared with the reference before it is timed.  If the device has timestamps, durations are
+//! measured on the device.
 
 #[path = "../tests/common/mod.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
@@ -19,8 +19,8 @@ use jinabert::{
 };
 use std::time::{Duration, Instant};
 
-/// Problems of jina-embeddings-v2-base for 128 tokens (1,024 where the kernel is bound by memory),
-/// by word.
+/// Problems of jina-embeddings-v2-base for 128 tokens (1,024 if the kernel is memory-bound), with
+/// kernel names.
 fn problems() -> Vec<(&'static str, Problem)> {
     let lengths = vec![128; 8];
     let (gate_first, activation) = (true, Activation::Gelu);
@@ -52,7 +52,7 @@ fn kernels(criterion: &mut Criterion) {
     let (devices, _) = common::devices();
     for (name, device) in devices {
         for (word, problem) in problems() {
-            // The twin is a definition; its speed means nothing.
+            // The reference defines the result; its speed is not of interest.
             let versions = problem.versions(&device.caps()).into_iter();
             for version in versions.filter(|version| version.tier != Tier::Twin) {
                 let mut bench = Bench::open(&device, version.tier);
@@ -88,7 +88,7 @@ impl Bench {
     fn run(&mut self, criterion: &mut Criterion, group: &str, problem: &Problem, version: Version) {
         let mut group = criterion.benchmark_group(group);
         let work = problem.work(version);
-        // Ten operations a byte: below that, memory decides everywhere.
+        // Below ten operations per byte, memory is the limit on every device.
         group.throughput(match work.flops > 10.0 * work.bytes {
             true => Throughput::Elements(work.flops as u64),
             false => Throughput::BytesDecimal(work.bytes as u64),
@@ -105,7 +105,7 @@ impl Bench {
         group.finish();
     }
 
-    /// On the device's own clock where it has one.
+    /// Measures on the device's clock, if it has one.
     fn time(&mut self, recorded: &Recorded) -> Duration {
         if let Self::Gpu(engine) = self
             && let Ok(spans) = engine.profile(&recorded.recording)

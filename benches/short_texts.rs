@@ -1,4 +1,4 @@
-//! What `tools/native/short_texts.c` does through the C interface, through the Rust one:
+//! The benchmark of `tools/native/short_texts.c`, through the Rust API instead of the C API:
 //!
 //! `cargo bench --bench short_texts -- MODEL DEVICE SENTENCES TEXTS AT_ONCE TURNS`
 

@@ -1,4 +1,4 @@
-//! Two sentences, one cosine: `cargo run --release --example embed`
+//! Cosine similarity of two sentences: `cargo run --release --example embed`
 
 fn main() -> Result<(), jinabert::Error> {
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/models/jinabert-mini-en");

@@ -1,10 +1,10 @@
-//! Where in a long document an answer may lie, and who finds it: chunks that were embedded alone,
-//! late chunks, and vectors of whole documents.
+//! Retrieval of an answer in long documents, compared for three methods: chunks embedded
+//! separately, late chunks, and vectors of whole documents.
 //! `cargo run --release --example late_chunking [-- MODEL]`
 //!
-//! Forty invented towns have a document each, of twelve paragraphs.  Only the first names the
-//! town; the others say "the town", as articles do.  A question names a town and one thing about
-//! it, whose paragraph comes second, seventh or last.
+//! Forty invented towns have a document each, of twelve paragraphs.  Only the first names the town;
+//! the others say "the town", as articles do.  A question is about a town and a topic, whose
+//! paragraph comes second, seventh or last.
 
 use jinabert::{Embedder, Options, Vector, text::Chunking};
 use std::{env, error::Error, ops::Range};
@@ -12,7 +12,7 @@ use std::{env, error::Error, ops::Range};
 const STARTS: [&str; 8] = ["Ard", "Bel", "Cor", "Dun", "Elm", "Fal", "Gren", "Hol"];
 const ENDS: [&str; 5] = ["enfeld", "minster", "abruck", "ovia", "holm"];
 
-/// What is asked, and the paragraph that says it; `#` is a number of the town's own.
+/// Questions, with the paragraphs that answer them; `#` is a number specific to the town.
 const TOPICS: [(&str, &str); 11] = [
     (
         "How many people live in",
@@ -85,11 +85,11 @@ const PLACES: [(&str, usize); 3] = [("beginning", 0), ("middle", 5), ("end", 10)
 
 struct Document {
     text: String,
-    /// Characters of each paragraph.
+    /// Character ranges of the paragraphs.
     paragraphs: Vec<Range<usize>>,
 }
 
-/// The document of a town, with the paragraph on `topic` at `place`.
+/// Document of a town, with the paragraph on `topic` at index `place`.
 fn document(town: usize, topic: usize, place: usize) -> Document {
     let mut order: Vec<usize> = (0..TOPICS.len()).map(|n| (n + town) % TOPICS.len()).collect();
     order.retain(|&n| n != topic);
@@ -114,7 +114,7 @@ fn name(town: usize) -> String {
     format!("{}{}", STARTS[town % 8], ENDS[town / 8])
 }
 
-/// For each question, the document and the chunk that are nearest.
+/// Indices of the nearest document and chunk for each question.
 fn nearest(questions: &[Vector], chunks: &[Vec<Vector>]) -> Vec<(usize, usize)> {
     let all = || chunks.iter().enumerate().flat_map(|(d, c)| (0..c.len()).map(move |n| (d, n)));
     let best = |question: &Vector| {

@@ -1,9 +1,9 @@
-//! An application that draws with wgpu embeds on the same device, beside its frames.
+//! An application that draws with wgpu and embeds texts on the same device.
 //!
 //!     cargo run --release --example render_loop [MODEL]
 //!
-//! It draws into a texture, without a window, and says how long frames take while nothing is
-//! embedded and while texts are.
+//! It draws into a texture, without a window, and prints the duration of frames with and without
+//! embedding at the same time.
 
 use jinabert::{
     Embedder, Options, Queue,
@@ -24,7 +24,7 @@ struct Frame { turn: f32 }
 @fragment fn colour() -> @location(0) vec4f { return vec4f(1.0, 0.6, 0.2, 1.0); }
 ";
 
-/// What the application had before it could embed.
+/// State of the application, independent of embedding.
 struct Scene {
     device: wgpu::Device,
     queue: wgpu::Queue,
@@ -87,7 +87,7 @@ impl Scene {
         Self { device, queue, pipeline, turn, group, target }
     }
 
-    /// Draws a frame and waits for it, as presenting it would.
+    /// Draws a frame and waits for it, as presentation would.
     fn draw(&self, turn: f32) -> Result<Duration, wgpu::PollError> {
         let start = Instant::now();
         self.queue.write_buffer(&self.turn, 0, &turn.to_le_bytes());

@@ -1,5 +1,5 @@
-//! Embeds the paragraphs of text files, and of those in folders, and answers a question with the
-//! nearest ones: `cargo run --release --example search -- "How are kernels tested?" README.md docs`
+//! Search: embeds the paragraphs of text files and folders, and answers a question with the
+//! nearest: `cargo run --release --example search -- "How are kernels tested?" README.md docs`
 
 use jinabert::{Embedder, OnLong, Options};
 use std::{
@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A file, or the `.md` and `.txt` files of a folder and those below it.
+/// Collects a file, or the `.md` and `.txt` files of a folder and of its subfolders.
 fn files(path: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
     if !path.is_dir() {
         found.push(path.to_owned());

@@ -8,45 +8,49 @@
 // encoder sees both sides (lib/alibi.wgsl).
 //
 // Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   tiles: [n, 4]   norms: [n, H]
-// Work        workgroup = (one tile of 64 queries, one head); both products are tiled as in lib/product_8x8.wgsl:
-//             an invocation has 8 queries by 2 of KEYS keys of the scores, and 8 queries by 8 columns of the output
-// Memory      sh_q: CH vec4s of every query, then the weights; sh_k: CH vec4s of the keys; sh_v: the values; what an
-//             invocation reads together lies together, and what neighbours read is in different bank groups
-// Skips       no padding exists, and no mask: the keys of a sequence are its first tokens, mostly all.  Tiles of keys
-//             whose weight is certainly below params.skip are left out (lib/reach.wgsl has the proof)
-// Numerics    f32; M starts at -3.4e38, not -inf (fast-math drivers drop inf); keys past the end score that too,
-//             and exp of it is 0 because every key tile holds at least one real key
+// Work        workgroup = (one tile of 64 queries, one head); both products are tiled as in lib/product_tiled.wgsl:
+//             an invocation computes R queries by 2 of KEYS keys of the scores, and R queries by 8 columns of output.
+//             R = 4 fits the registers of every GPU; 8 reads workgroup memory less often
+// Memory      sh_q: CH vec4s of every query, then the weights; sh_k: CH vec4s of the keys; sh_v: the values
+// Skips       tiles of keys whose weight is provably below params.skip (proof in lib/reach.wgsl)
+// Numerics    f32; M starts at -3.4e38, not -inf (fast-math drivers drop inf); keys past the end get the same score,
+//             and their exp is 0 because every key tile holds at least one real key
 // Host        src/kernels/attention.rs        CPU twin  src/reference/attention.rs
 // Test        tests/kernels/attention.rs      Bench     benches/kernels.rs "attention"
 
 #import elem
 #import alibi
 #import reach
+#import tile_max
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
-const WG: u32 = 64u; // invocations per workgroup, and queries
-const E: u32 = 64u;  // head width
+const R: u32 = 4u;  // queries per invocation
+const E: u32 = 64u; // head width
 
-const TILE: u32 = WG;
+const TILE: u32 = 64u;         // queries per workgroup
 const E4: u32 = E / 4u;
-const KEYS: u32 = 16u;         // keys at a time
+const KEYS: u32 = 16u;         // keys per step
 const CH: u32 = 4u;            // vec4s along E staged at a time; also vec4s of KEYS
 const LX: u32 = E / 8u;        // invocations along keys, and along E
-const STRIDE: u32 = LX + 1u;   // from one vec4 along E to the next, in what invocations read
+const LY: u32 = TILE / R;      // invocations along queries
+const WG: u32 = LX * LY;
+const R4: u32 = R / 4u;
+const ROWS: u32 = LY + 1u;     // stride from one vec4 along E to the next: of queries,
+const STRIDE: u32 = LX + 1u;   // and of keys and values
 const STEP: u32 = WG / CH;     // rows staged at once
 const LOWEST: f32 = -3.4e38;
-const_assert E == 64u && WG == 64u;
+const_assert E == 64u && (R == 4u || R == 8u);
 
 struct Params {
-    first: u32,    // entry of the tile list that this dispatch begins with
-    tiles: u32,    // entry that it ends before
+    first: u32,    // first entry of the work list in this dispatch
+    tiles: u32,    // end of its entries, exclusive
     heads: u32,    // H
     scale: f32,    // 1/sqrt(E)
-    skip: f32,     // ln(eps/2), or above 0: look at every key
+    skip: f32,     // ln(eps/2), or above 0: skip nothing
     q_column: u32, // first column of q, in vec4s
     k_column: u32,
     v_column: u32,
-    q_step: u32,   // from row to row of q, in vec4s
+    q_step: u32,   // row stride of q, in vec4s
     k_step: u32,
     v_step: u32,
 }
@@ -60,15 +64,17 @@ struct Params {
 @group(0) @binding(6) var<storage, read> norms: array<f32>;            // [n, H]: largest norm of a tile's keys
 @group(0) @binding(7) var<storage, read_write> context: array<Elem4>;  // [T, D]
 
-alias Eight = array<vec4<f32>, 9>; // and one unused
+alias Queries = array<vec4<f32>, R + 1u>; // and one unused, against bank conflicts, as below
+alias Eight = array<vec4<f32>, 9>;
 alias Two = array<vec4<f32>, 3>;
 
-var<workgroup> sh_q: array<Eight, CH * STRIDE>; // 8 queries, or weights, of each row of invocations
+var<workgroup> sh_q: array<Queries, CH * ROWS>; // R queries, or weights, of each row of invocations
 var<workgroup> sh_k: array<Two, CH * STRIDE>;   // 2 keys of each column of invocations
 var<workgroup> sh_v: array<Eight, CH * STRIDE>; // 8 columns of each column of invocations, at 4 keys
-var<workgroup> sh_row: array<vec4<f32>, 2u * WG>;
+var<workgroup> sh_range: Reach;
+var<workgroup> sh_row: array<vec4<f32>, R4 * WG>; // one value per query of each invocation, in vec4s
 
-// Something of each of an invocation's queries, or eight columns of one.
+// Eight columns of a query's output.
 struct Row8 {
     l: vec4<f32>,
     r: vec4<f32>,
@@ -94,36 +100,50 @@ fn attention(
     let sc = lid % CH; // what this invocation stages: vec4 sc of rows sr, sr + STEP, …
     let sr = lid / CH;
 
-    #unroll m 8
+    var qmax = 0.0;
+    if here.count > 1u {
+        var square = 0.0;
+        for (var e = 0u; e < E4; e++) {
+            let part = query(min(first + lid % TILE, end - 1u), head, e);
+            square += dot(part, part);
+        }
+        qmax = sqrt(tile_max(lid, square));
+    }
+    #unroll m R
     var o{m} = Row8(vec4(0.0), vec4(0.0));
     #end
-    var most = Row8(vec4(LOWEST), vec4(LOWEST));
-    var sum = Row8(vec4(0.0), vec4(0.0));
-    var range = only_own(here);
-    for (var n = 0u; n < range.last - range.first; n++) {
+    #unroll h R/4
+    var most{h} = vec4(LOWEST);
+    var sum{h} = vec4(0.0);
+    #end
+    if lid == 0u { sh_range = only_own(here); }
+    for (var n = 0u;; n++) {
+        // Read from memory: if compilers know the first range, they split this loop in two, and spill registers.
+        let range = workgroupUniformLoad(&sh_range);
+        if n >= range.last - range.first { break; }
         let tile = nth_tile(range, here, n);
         let tile_end = min(start + (tile + 1u) * TILE, keys_end);
         for (var j0 = start + tile * TILE; j0 < tile_end; j0 += KEYS) {
-            // Scores of queries first + ly + 8m and keys j0 + 2lx, j0 + 2lx + 1.
-            #unroll m 8
+            // Scores of queries first + ly + LY*m and keys j0 + 2lx, j0 + 2lx + 1.
+            #unroll m R
             var s{m} = vec2(0.0);
             #end
             for (var e = 0u; e < E4; e += CH) {
-                #unroll j 4
+                #unroll j R/2
                 let q{j} = query(min(first + sr + {j}u * STEP, end - 1u), head, e + sc);
                 #end
-                let key = min(j0 + sr, keys_end - 1u) * params.k_step + params.k_column + head * E4 + e + sc;
+                let key = min(j0 + sr % KEYS, keys_end - 1u) * params.k_step + params.k_column + head * E4 + e + sc;
                 let k0 = load4(k[key]);
-                #unroll j 4
-                sh_q[sc * STRIDE + sr % 8u][sr / 8u + {j}u * STEP / 8u] = q{j};
+                #unroll j R/2
+                sh_q[sc * ROWS + sr % LY][sr / LY + {j}u * STEP / LY] = q{j};
                 #end
-                sh_k[sc * STRIDE + sr / 2u][sr % 2u] = k0;
+                if sr < KEYS { sh_k[sc * STRIDE + sr / 2u][sr % 2u] = k0; }
                 workgroupBarrier();
                 for (var c = 0u; c < CH; c++) {
-                    let row = c * STRIDE + ly;
+                    let row = c * ROWS + ly;
                     let col = c * STRIDE + lx;
                     let keys = transpose(mat2x4(sh_k[col][0], sh_k[col][1]));
-                    #unroll m 8
+                    #unroll m R
                     let q{m} = sh_q[row][{m}];
                     #unroll x 4
                     s{m} = fma(vec2(q{m}[{x}]), keys[{x}], s{m});
@@ -134,34 +154,35 @@ fn attention(
             }
 
             let j = j0 + 2u * lx + vec2(0u, 1u);
-            #unroll m 8
-            let bias{m} = vec2(alibi(slope, first + ly + {8*m}u, j.x), alibi(slope, first + ly + {8*m}u, j.y));
+            #unroll m R
+            let i{m} = first + ly + {m}u * LY;
+            let bias{m} = vec2(alibi(slope, i{m}, j.x), alibi(slope, i{m}, j.y));
             s{m} = select(vec2(LOWEST), s{m} + bias{m}, j < vec2(tile_end));
             let top{m} = max(s{m}.x, s{m}.y);
             #end
-            sh_row[2u * lid] = vec4(top0, top1, top2, top3);
-            sh_row[2u * lid + 1u] = vec4(top4, top5, top6, top7);
-            workgroupBarrier();
-            var grown = most;
-            for (var x = 0u; x < LX; x++) {
-                grown.l = max(grown.l, sh_row[2u * (ly * LX + x)]);
-                grown.r = max(grown.r, sh_row[2u * (ly * LX + x) + 1u]);
-            }
-            let keep = Row8(exp(most.l - grown.l), exp(most.r - grown.r));
-            most = grown;
-            #unroll m 4
-            s{m} = exp(s{m} - most.l[{m}]);
-            s{m+4} = exp(s{m+4} - most.r[{m}]);
-            o{m} = Row8(o{m}.l * keep.l[{m}], o{m}.r * keep.l[{m}]);
-            o{m+4} = Row8(o{m+4}.l * keep.r[{m}], o{m+4}.r * keep.r[{m}]);
+            #unroll h R/4
+            sh_row[R4 * lid + {h}u] = vec4(top{4*h}, top{4*h+1}, top{4*h+2}, top{4*h+3});
             #end
-            sum.l = sum.l * keep.l + vec4(s0.x + s0.y, s1.x + s1.y, s2.x + s2.y, s3.x + s3.y);
-            sum.r = sum.r * keep.r + vec4(s4.x + s4.y, s5.x + s5.y, s6.x + s6.y, s7.x + s7.y);
+            workgroupBarrier();
+            #unroll h R/4
+            var grown{h} = most{h};
+            for (var x = 0u; x < LX; x++) {
+                grown{h} = max(grown{h}, sh_row[R4 * (ly * LX + x) + {h}u]);
+            }
+            let keep{h} = exp(most{h} - grown{h});
+            most{h} = grown{h};
+            #unroll x 4
+            s{4*h+x} = exp(s{4*h+x} - most{h}[{x}]);
+            o{4*h+x} = Row8(o{4*h+x}.l * keep{h}[{x}], o{4*h+x}.r * keep{h}[{x}]);
+            let mass{4*h+x} = s{4*h+x}.x + s{4*h+x}.y;
+            #end
+            sum{h} = sum{h} * keep{h} + vec4(mass{4*h}, mass{4*h+1}, mass{4*h+2}, mass{4*h+3});
+            #end
 
             // Output of the same queries and columns 4lx to 4lx+3 and 4(lx + LX) to 4(lx + LX)+3.
             let half = lx % 2u * 2u;
-            let to = lx / 2u * STRIDE + ly;
-            #unroll m 8
+            let to = lx / 2u * ROWS + ly;
+            #unroll m R
             sh_q[to][{m}][half] = s{m}.x;
             sh_q[to][{m}][half + 1u] = s{m}.y;
             #end
@@ -173,13 +194,13 @@ fn attention(
             }
             workgroupBarrier();
             for (var c = 0u; c < CH; c++) {
-                let row = c * STRIDE + ly;
+                let row = c * ROWS + ly;
                 let col = c * STRIDE + lx;
                 #unroll x 4
                 let l{x} = sh_v[col][{x}];
                 let r{x} = sh_v[col][{x+4}];
                 #end
-                #unroll m 8
+                #unroll m R
                 let p{m} = sh_q[row][{m}];
                 #unroll x 4
                 o{m}.l = fma(vec4(p{m}[{x}]), l{x}, o{m}.l);
@@ -189,35 +210,32 @@ fn attention(
             }
             workgroupBarrier();
         }
-        if n == 0u {
-            // Queries beyond the end repeat the last one further out: they must not count.
+        if n == 0u && here.count > 1u {
+            // Queries beyond the end repeat the last one at a greater distance; exclude them from the minimum.
             var least = 3.4e38;
-            #unroll m 4
-            if first + ly + {8*m}u < end { least = min(least, most.l[{m}]); }
-            if first + ly + {8*m+32}u < end { least = min(least, most.r[{m}]); }
+            #unroll h R/4
+            #unroll x 4
+            if first + ly + {4*h+x}u * LY < end { least = min(least, most{h}[{x}]); }
+            #end
             #end
             let mass = -tile_max(lid, -least);
-            var square = 0.0;
-            for (var e = 0u; e < E4; e++) {
-                let part = query(min(first + lid, end - 1u), head, e);
-                square += dot(part, part);
-            }
-            let qmax = sqrt(tile_max(lid, square));
-            range = reach(here, keys_end - start, head, slope, qmax, mass);
+            let found = reach(here, keys_end - start, head, slope, qmax, mass);
+            if lid == 0u { sh_range = found; }
         }
     }
 
-    sh_row[2u * lid] = sum.l;
-    sh_row[2u * lid + 1u] = sum.r;
+    #unroll h R/4
+    sh_row[R4 * lid + {h}u] = sum{h};
+    #end
     workgroupBarrier();
-    var total = Row8(vec4(0.0), vec4(0.0));
+    #unroll h R/4
+    var total{h} = vec4(0.0);
     for (var x = 0u; x < LX; x++) {
-        total.l += sh_row[2u * (ly * LX + x)];
-        total.r += sh_row[2u * (ly * LX + x) + 1u];
+        total{h} += sh_row[R4 * (ly * LX + x) + {h}u];
     }
-    #unroll m 4
-    store8(o{m}, total.l[{m}], first + ly + {8*m}u, end, head * E4 + lx);
-    store8(o{m+4}, total.r[{m}], first + ly + {8*m+32}u, end, head * E4 + lx);
+    #unroll x 4
+    store8(o{4*h+x}, total{h}[{x}], first + ly + {4*h+x}u * LY, end, head * E4 + lx);
+    #end
     #end
 }
 
@@ -229,17 +247,4 @@ fn store8(o: Row8, total: f32, i: u32, end: u32, column: u32) {
     if i >= end { return; }
     context[i * params.heads * E4 + column] = store4(o.l / total);
     context[i * params.heads * E4 + column + LX] = store4(o.r / total);
-}
-
-// The maximum over the workgroup.
-fn tile_max(lid: u32, value: f32) -> f32 {
-    sh_row[lid].x = value;
-    workgroupBarrier();
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        if lid < half { sh_row[lid].x = max(sh_row[lid].x, sh_row[lid + half].x); }
-        workgroupBarrier();
-    }
-    let most = sh_row[0].x;
-    workgroupBarrier(); // sh_row may be overwritten
-    return most;
 }

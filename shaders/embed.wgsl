@@ -4,8 +4,8 @@
 //     x_t = LN(z_t) * gamma + beta
 //
 // Shapes      ids, type_ids: [T]   word: [rows, D]   kind: [types, D]   gamma, beta: [D]   x: [T, D]
-// Parts       a vocabulary larger than one binding comes in parts: this dispatch owns the rows first..first + rows
-//             and leaves the other tokens alone
+// Parts       a vocabulary larger than one binding is split: this dispatch has the rows first..first + rows and
+//             skips other tokens
 // Work        one workgroup per token, WG invocations stride over D/4 vec4s
 // Traffic     reads 2*T*D, writes T*D elements; memory-bound
 // Numerics    f32 throughout
@@ -41,7 +41,7 @@ fn embed(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    // T may pass 65535, the limit of one grid dimension, so tokens fold into x and y.
+    // T may exceed 65535, the limit of a grid dimension, so tokens fold into x and y.
     let t = wg.y * grid.x + wg.x;
     if t >= params.tokens { return; } // uniform over the workgroup
     let id = ids[t];

@@ -2,11 +2,11 @@
 //
 //     norm_nh = max over the keys j of tile n of |k_jh|
 //
-// What lib/reach.wgsl needs to tell which tiles a query may leave out.
+// Input of the skip bound in lib/reach.wgsl.
 //
 // Shapes      k: [T, D], D = H·E, columns of a wider tensor   tiles: [n, 4]   norms: [n, H]
 // Work        one invocation per tile and head
-// Traffic     reads T*D elements; memory-bound, and a hundredth of what the layer's products read
+// Traffic     reads T*D elements; memory-bound, and a hundredth of the layer's products
 // Host        src/kernels/key_norm.rs         CPU twin  src/reference/key_norm.rs
 // Test        tests/kernels/key_norm.rs       Bench     benches/kernels.rs "key_norm"
 
@@ -20,10 +20,10 @@ const E: u32 = 64u;    // head width
 const E4: u32 = E / 4u;
 
 struct Params {
-    tiles: u32,    // entries in the tile list
+    tiles: u32,    // entries of the work list
     heads: u32,    // H
     k_column: u32, // first column of k, in vec4s
-    k_step: u32,   // from row to row of k, in vec4s
+    k_step: u32,   // row stride of k, in vec4s
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

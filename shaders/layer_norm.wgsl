@@ -1,6 +1,6 @@
 // layer_norm: residual add and LayerNorm, one row per workgroup.
 //
-//     z_i = x_i + r_i                                     (z_i = x_i where there is no residual)
+//     z_i = x_i + r_i                                     (z_i = x_i if there is no residual)
 //     y_i = (z_i - mean(z)) / sqrt(var(z) + eps) * gamma_i + beta_i
 //
 // where var is the biased variance, as in torch.nn.LayerNorm.
@@ -39,7 +39,7 @@ fn layer_norm(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    // T may pass 65535, the limit of one grid dimension, so rows fold into x and y.
+    // T may exceed 65535, the limit of a grid dimension, so rows fold into x and y.
     let row = wg.y * grid.x + wg.x;
     if row >= params.rows { return; } // uniform over the workgroup
 

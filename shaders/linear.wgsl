@@ -1,10 +1,11 @@
 // linear: y = act(x·Wᵀ + bias), or y = act(x·Wᵀ + bias) + r, tiled.
 //
-//     y_tn = act(sum over k of x_tk * w_nk + bias_n) + r_tn        act: imported, none for most
+//     y_tn = act(sum over k of x_tk * w_nk + bias_n) + r_tn        act: imported, usually identity
 //
 // Shapes      x: [T, K]   w: [N, K]   bias: [N]   r, y: [T, N]   (row-major; W as PyTorch stores it)
-// Work        workgroup = BM rows by BN columns of y; invocation = 8 by 8 of them, in registers (lib/product_8x8.wgsl);
-//             for few rows, in SLICES of the inner elements each (lib/slices_many.wgsl)
+// Work        workgroup = BM rows by BN columns of y; invocation = TM by TN of them, in registers
+//             (lib/product_tiled.wgsl); for few rows, SLICES parts of the inner elements are summed in parallel
+//             (lib/slices_many.wgsl)
 // Traffic     reads T*N*K*(1/BM + 1/BN) elements; compute-bound from T of about 64 on
 // Numerics    f32 accumulate in an order of k that the Spec fixes: a row's result does not depend on its neighbours
 // Host        src/kernels/linear.rs           CPU twin  src/reference/linear.rs
@@ -12,18 +13,21 @@
 
 #import activation
 #import elem as y
-#import product_8x8
+#import product_tiled
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
+const TM: u32 = 8u;           // rows of y per invocation
+const TN: u32 = 8u;           // columns of y per invocation
 const BM: u32 = 64u;          // rows of y per workgroup
 const BN: u32 = 64u;          // columns of y per workgroup
 const BK: u32 = 16u;          // inner elements staged at a time, for each slice
-const SLICES: u32 = 1u;       // parts that the inner elements staged are taken in, side by side
+const SLICES: u32 = 1u;       // parts of the staged inner elements, computed in parallel
+const HELD: u32 = 8u;         // rows of y that an invocation stores: TM / SLICES, rounded up
 const RESIDUAL: bool = false; // whether r is added
 
 struct Params {
-    first: u32, // row that this dispatch begins with
-    rows: u32,  // row that it ends before, at most T
+    first: u32, // first row of this dispatch
+    rows: u32,  // end of its rows, exclusive, at most T
     outer: u32, // N
     inner: u32, // K
 }
@@ -43,14 +47,11 @@ fn linear(
 ) {
     let origin = product_origin(wg, grid, lid);
     let sums = product(origin, lid);
-    #unroll m 7/SLICES+1
-    store8(sums.y{m}, origin.x + held(lid, {m}u), origin.y);
+    #unroll m HELD
+    #unroll g TN/4
+    store(sums.y{m}.c{g}, origin.x + held(lid, {m}u), origin.y + {4*g}u);
     #end
-}
-
-fn store8(sums: Row8, row: u32, col: u32) {
-    store(sums.l, row, col);
-    store(sums.r, row, col + 4u);
+    #end
 }
 
 fn store(sum: vec4<f32>, row: u32, col: u32) {

@@ -1,21 +1,21 @@
-//! From token lists to packed batches: no padding, a token budget, longest first.
+//! Packed batches of token lists: no padding, a token budget, longest first.
 
 use std::ops::Range;
 
-/// One sequence as the model reads it, special tokens included.
+/// Input of the model for one sequence, special tokens included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokens {
     /// Vocabulary ids.
     pub ids: Vec<u32>,
     /// Segment of each token: 0, or 1 for the second text of a pair.
     pub type_ids: Vec<u32>,
-    /// How many of the last tokens no token attends to, not even they themselves, though they
-    /// attend to the others: ColBERT's padding of queries.
+    /// Number of query-only tokens at the end: they attend to the other tokens, but no token
+    /// attends to them, themselves included.  ColBERT pads queries with them.
     pub unseen: usize,
 }
 
 impl Tokens {
-    /// A single segment.
+    /// Creates tokens of a single segment.
     pub fn new(ids: Vec<u32>) -> Self {
         Self { type_ids: vec![0; ids.len()], ids, unseen: 0 }
     }
@@ -25,7 +25,7 @@ impl Tokens {
         self.ids.len()
     }
 
-    /// Whether there is no token at all, not even a special one.
+    /// True if there is no token at all, not even a special one.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
@@ -40,15 +40,14 @@ pub struct PackedBatch {
     pub type_ids: Vec<u32>,
     /// \[B+1\]: first token of each sequence, and T.
     pub cu_seqlens: Vec<u32>,
-    /// \[B\]: how many of a sequence's tokens, from the first on, are attended to.
+    /// \[B\]: number of keys of each sequence, its first tokens.
     pub keys: Vec<u32>,
-    /// What is pooled: the first token of each span, and the one behind its last.
+    /// Spans to pool: first token and end, exclusive.
     pub spans: Vec<[u32; 2]>,
 }
 
 impl PackedBatch {
-    /// Lays out sequences in the order given, each its own span.  Each must have a token that is
-    /// attended to.
+    /// Packs sequences in the given order, each as one span.  Each must have at least one key.
     pub fn new<'a>(sequences: impl IntoIterator<Item = &'a Tokens>) -> Self {
         let mut batch = Self { cu_seqlens: vec![0], ..Self::default() };
         for tokens in sequences {
@@ -62,7 +61,7 @@ impl PackedBatch {
         batch
     }
 
-    /// Has these spans of each sequence instead, counted from its first token, in that order.  None
+    /// Replaces the spans by these of each sequence, relative to its first token, in order.  None
     /// may be empty or pass the end of its sequence.
     pub fn with_spans<'a>(mut self, spans: impl IntoIterator<Item = &'a [Range<u32>]>) -> Self {
         let sequences = self.cu_seqlens.windows(2).zip(spans);
@@ -88,10 +87,10 @@ impl PackedBatch {
     }
 }
 
-/// The work list of `attention`: for every tile of at most `height` queries its first query, the
-/// end of its sequence, the sequence's first token, and the one behind the last key.
+/// Work list of `attention`.  For every tile of at most `height` queries: its first query, the end
+/// of its sequence, the sequence's first token, and the end of its keys.
 ///
-/// `keys` counts those of each sequence, which are its first tokens.
+/// `keys` has the number of keys of each sequence, its first tokens.
 pub fn tiles(cu_seqlens: &[u32], keys: &[u32], height: u32) -> Vec<[u32; 4]> {
     let sequences = cu_seqlens.windows(2).zip(keys);
     let tiles = sequences.flat_map(|(range, keys)| {
@@ -101,14 +100,14 @@ pub fn tiles(cu_seqlens: &[u32], keys: &[u32], height: u32) -> Vec<[u32; 4]> {
     tiles.collect()
 }
 
-/// How many keys the queries of each tile face.
+/// Number of keys for the queries of each tile.
 pub fn tile_keys(tiles: &[[u32; 4]]) -> Vec<u32> {
     tiles.iter().map(|[_, _, start, end]| end - start).collect()
 }
 
 /// Splits sequences of the given lengths into batches of at most `budget` tokens, longest first.
 ///
-/// Returns positions.  A sequence over the budget gets a batch of its own.
+/// Returns indices.  A sequence over the budget gets a batch of its own.
 pub fn plan(lengths: &[usize], budget: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&n| std::cmp::Reverse(lengths[n])); // stable: equal lengths keep their order

@@ -1,22 +1,26 @@
-//! Files that save work from one process to the next: a directory of the user's, where everything
-//! may be missing, stale or damaged at any time, and nothing that fails is an error.
+//! Disk cache that saves work for later processes: a user directory in which any file may be
+//! missing, stale or damaged at any time, and failures are not errors.
 //!
-//! `JINABERT_CACHE` names another directory, which must belong to the user; empty, there is none.
+//! `JINABERT_CACHE` sets another directory, which must belong to the user; empty disables it.
 
 use std::{
     env, fs, io,
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
-/// Environment variable: where the files are.
+/// Environment variable: directory of the cache.
 const DIRECTORY: &str = "JINABERT_CACHE";
 
-/// A file over this many bytes is not one of ours.
+/// Maximum file size in bytes; a larger file is not from this crate.
 const MOST: u64 = 256 << 20;
 
-/// Where the files are, if anywhere.
+/// Age after which a temporary file is considered abandoned.
+const STALE: Duration = Duration::from_secs(3600);
+
+/// Directory of the cache, if any.
 pub(crate) fn dir() -> Option<PathBuf> {
     match env::var_os(DIRECTORY) {
         Some(dir) => Some(PathBuf::from(dir)).filter(|dir| !dir.as_os_str().is_empty()),
@@ -24,12 +28,12 @@ pub(crate) fn dir() -> Option<PathBuf> {
     }
 }
 
-/// The bytes last written under a name, a relative path with `/`.
+/// Reads the bytes last written under a name, a relative path with `/`.
 pub(crate) fn read(name: &str) -> Option<Vec<u8>> {
     read_from(&dir()?, name)
 }
 
-/// Keeps bytes under a name, all or nothing, for [`read`] to find.
+/// Writes bytes under a name, atomically, for [`read`].
 pub(crate) fn write(name: &str, bytes: &[u8]) {
     let Some(dir) = dir() else { return };
     if let Err(error) = write_to(&dir, name, bytes) {
@@ -37,7 +41,7 @@ pub(crate) fn write(name: &str, bytes: &[u8]) {
     }
 }
 
-/// Where the system keeps such files of all programs.
+/// The system's cache directory.
 fn platform() -> Option<PathBuf> {
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
     if cfg!(windows) {
@@ -71,17 +75,30 @@ fn write_to(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let file = [header(bytes).as_bytes(), bytes].concat();
     let written = fs::write(&temporary, file).and_then(|()| fs::rename(&temporary, &path));
     if written.is_err() {
-        let _ = fs::remove_file(&temporary); // there may be none
+        let _ = fs::remove_file(&temporary); // it may not exist
     }
+    remove_stale(path.parent().unwrap_or(dir));
     written
 }
 
-/// The first line of a file: how many bytes follow, and their checksum.
+/// Removes temporary files of processes that ended during a write.
+fn remove_stale(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let age = entry.metadata().and_then(|file| file.modified()).map(|at| at.elapsed());
+        let stale = age.is_ok_and(|age| age.is_ok_and(|age| age > STALE));
+        if stale && path.extension().is_some_and(|extension| extension == "tmp") {
+            let _ = fs::remove_file(path); // another process may have removed it
+        }
+    }
+}
+
+/// First line of a file: number of bytes that follow, and their checksum.
 fn header(bytes: &[u8]) -> String {
     format!("jinabert {} {:016x}\n", bytes.len(), checksum(bytes))
 }
 
-/// What follows the header, if it is whole.
+/// Contents after the header, if complete.
 fn checked(file: &[u8]) -> Option<&[u8]> {
     let line = file.iter().position(|&byte| byte == b'\n')? + 1;
     let (line, bytes) = file.split_at(line);
@@ -97,7 +114,7 @@ pub(crate) fn checksum(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::thread;
+    use std::{thread, time::SystemTime};
 
     const NAME: &str = "kind/name_0.1.0";
 
@@ -111,6 +128,25 @@ mod tests {
         }
         let left = fs::read_dir(dir.path().join("kind")).expect("made").count();
         assert_eq!(left, 1, "temporary files are left");
+    }
+
+    #[test]
+    fn temporary_files_of_ended_processes_are_removed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        write_to(dir.path(), NAME, b"bytes").expect("a writable directory");
+        let [old, new, other] =
+            ["name_0.1.77-0.tmp", "name_0.1.78-0.tmp", "name_0.1.1"].map(|name| {
+                let path = dir.path().join("kind").join(name);
+                fs::write(&path, "half").expect("writable");
+                path
+            });
+        let long_ago = SystemTime::now() - 2 * STALE;
+        for path in [&old, &other] {
+            let file = fs::File::options().append(true).open(path).expect("a file");
+            file.set_modified(long_ago).expect("a time");
+        }
+        write_to(dir.path(), NAME, b"bytes").expect("a writable directory");
+        assert_eq!([old, new, other].map(|path| path.exists()), [false, true, true]);
     }
 
     #[test]

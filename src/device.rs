@@ -1,4 +1,4 @@
-//! Which device to run on, in the user's words.
+//! Selection of a device by its user-visible name.
 
 use crate::{
     cpu,
@@ -9,24 +9,24 @@ use crate::{
 };
 use std::{fmt, str::FromStr};
 
-/// A device as the user names it.
+/// Device as named by the user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Device {
-    /// A hardware GPU if there is one, otherwise the CPU.  A software Vulkan is not a GPU.
+    /// Hardware GPU if there is one, otherwise the CPU.  A software Vulkan is not a GPU.
     #[default]
     Auto,
     /// The CPU path.
     Cpu,
-    /// The first adapter of a graphics API, software ones included.
+    /// First adapter of a graphics API, software ones included.
     Backend(Backend),
-    /// An adapter by its position in [`gpu::adapters`].
+    /// Adapter by its index in [`gpu::adapters`].
     Index(usize),
 }
 
 impl FromStr for Device {
-    type Err = String;
+    type Err = Error;
 
-    fn from_str(name: &str) -> Result<Self, String> {
+    fn from_str(name: &str) -> Result<Self, Error> {
         Ok(match name {
             "auto" => Self::Auto,
             "cpu" => Self::Cpu,
@@ -35,7 +35,8 @@ impl FromStr for Device {
             "dx12" => Self::Backend(Backend::Dx12),
             "gl" => Self::Backend(Backend::Gl),
             index => Self::Index(index.parse().map_err(|_| {
-                "a device is `auto`, `cpu`, `vulkan`, `metal`, `dx12`, `gl`, or an index from `jinabert devices`"
+                let known = "`auto`, `cpu`, `vulkan`, `metal`, `dx12`, `gl`";
+                Error::Option(format!("a device is {known}, or an index from `jinabert devices`"))
             })?),
         })
     }
@@ -52,24 +53,24 @@ impl fmt::Display for Device {
     }
 }
 
-/// A device that was opened.
+/// An opened device.
 pub struct Opened {
-    /// What runs the recordings.
+    /// Engine that runs the recordings.
     pub engine: Box<dyn Engine>,
-    /// Which kernels to record.
+    /// Kernel version to record.
     pub version: Version,
-    /// The adapter, unless it is the CPU, and its number in [`gpu::adapters`], unless it is an
-    /// application's.
+    /// Adapter, with its index in [`gpu::adapters`] unless it is an application's; none for the
+    /// CPU.
     pub adapter: Option<(Option<usize>, AdapterSummary)>,
-    /// For people: what it is, and why it was chosen.
+    /// Human-readable name, and the reason for the choice.
     pub name: String,
 }
 
 impl Device {
-    /// Number of the adapter in [`gpu::adapters`]; none is the CPU.
+    /// Index of the adapter in [`gpu::adapters`]; none for the CPU.
     ///
     /// # Errors
-    /// [`Error::NoGpu`] if there is no adapter of the API named.
+    /// [`Error::NoGpu`] if the API has no adapter.
     pub fn adapter(self) -> Result<Option<usize>, Error> {
         match self {
             Self::Cpu => Ok(None),
@@ -91,10 +92,10 @@ impl Device {
         }
     }
 
-    /// The tier of this name that the device has, experimental ones too.
+    /// Tier of the device by name, experimental ones included.
     ///
     /// # Errors
-    /// [`Error::NoGpu`] if the device is not there, [`Error::Option`] naming its tiers.
+    /// [`Error::NoGpu`] if the device does not exist, [`Error::Option`] naming its tiers.
     pub fn tier(self, name: &str) -> Result<Tier, Error> {
         let caps = match self.adapter()? {
             None => cpu::Engine::CAPS,
@@ -115,12 +116,12 @@ impl Device {
         })
     }
 
-    /// Opens it, with a tier of the caller's choice or the one that suits it.  Where `auto` finds
-    /// no GPU, the CPU's f32 serves for f16 too.
+    /// Opens the device, with the given tier or its default.  If `auto` finds no GPU, the CPU uses
+    /// f32 even if f16 was requested.
     ///
     /// # Errors
-    /// [`Error::NoGpu`] if it is not there or lacks something, [`Error::Option`] if it has no
-    /// kernels for what is asked; `auto` cannot fail without a tier.
+    /// [`Error::NoGpu`] if it does not exist or lacks a feature, [`Error::Option`] if it has no
+    /// kernels for the tier and dtype; `auto` cannot fail without a tier.
     pub fn open(self, tier: Option<Tier>, dtype: Dtype) -> Result<Opened, Error> {
         let cpu = |why: &str| open_cpu(tier, Dtype::F32, why);
         match (self, self.adapter()?) {
@@ -151,7 +152,7 @@ fn open_adapter(index: usize, tier: Option<Tier>, dtype: Dtype) -> Result<Opened
 /// Opens an application's device.
 ///
 /// # Errors
-/// [`Error::Option`] if it has no kernels for what is asked.
+/// [`Error::Option`] if it has no kernels for the tier and dtype.
 pub fn open_shared(gpu: gpu::Gpu, tier: Option<Tier>, dtype: Dtype) -> Result<Opened, Error> {
     with_engine(gpu, None, tier, dtype)
 }
@@ -168,6 +169,12 @@ fn with_engine(
     Ok(Opened { engine: Box::new(gpu::Engine::cached(gpu)), version, adapter, name })
 }
 
+/// Capabilities of this machine's processor.
+#[cfg(feature = "cli")]
+pub fn cpu_caps() -> Caps {
+    cpu::Engine::new(Tier::Blocked).caps().clone()
+}
+
 fn open_cpu(tier: Option<Tier>, dtype: Dtype, why: &str) -> Result<Opened, Error> {
     let name = format!("cpu ({} threads{why})", rayon::current_num_threads());
     let version = version(tier, dtype, &cpu::Engine::CAPS, &name)?;
@@ -176,7 +183,7 @@ fn open_cpu(tier: Option<Tier>, dtype: Dtype, why: &str) -> Result<Opened, Error
 }
 
 fn version(tier: Option<Tier>, dtype: Dtype, caps: &Caps, name: &str) -> Result<Version, Error> {
-    let version = Version { tier: tier.unwrap_or_else(|| Tier::choose(caps)), dtype };
+    let version = Version::new(tier.unwrap_or_else(|| Tier::choose(caps)), dtype);
     match version.suits(caps) {
         true => Ok(version),
         false => {
@@ -197,7 +204,8 @@ mod tests {
             assert_eq!(name.parse::<Device>().expect(name).to_string(), name);
         }
         for name in ["", "cuda", "-1", "1.5", "CPU"] {
-            assert!(name.parse::<Device>().expect_err(name).contains("jinabert devices"));
+            let error = name.parse::<Device>().expect_err(name);
+            assert!(error.to_string().contains("jinabert devices"), "{error}");
         }
     }
 }

@@ -1,19 +1,19 @@
-//! Real numbers as files and devices store them: in 32 bits, or in 16.
+//! Real numbers as stored in files and on devices: in 32 or 16 bits.
 
 pub use half::f16;
 use half::{bf16, slice::HalfFloatSliceExt};
 use rayon::prelude::*;
 use std::{borrow::Cow, ops::Range};
 
-/// Elements that one core takes at a time.
+/// Elements per unit of parallel work.
 const PART: usize = 1 << 16;
 
 /// The largest f16.
 pub const F16_MAX: f32 = f16::MAX.to_f32_const();
 
-/// Real numbers as they are stored: where they lie, if this machine can read them there.
+/// Real numbers in their stored type: borrowed, if this machine can read them in place.
 #[derive(Clone, Debug)]
-pub enum Elements<'a> {
+pub enum TensorData<'a> {
     /// 32 bits.
     F32(Cow<'a, [f32]>),
     /// 16 bits, 5 of them the exponent.
@@ -22,37 +22,37 @@ pub enum Elements<'a> {
     BF16(Cow<'a, [bf16]>),
 }
 
-/// Brings elements into another order, of whatever type they are: `$values` are the old slice,
-/// `$result` is a slice or vector of the same type.
+/// Reorders elements of any type: `$values` is the old slice, `$result` a slice or vector of the
+/// same type.
 macro_rules! reordered {
     ($elements:expr, $values:ident => $result:expr) => {{
-        use $crate::elements::Elements;
+        use $crate::elements::TensorData;
         match $elements {
-            Elements::F32($values) => Elements::F32($result.into()),
-            Elements::F16($values) => Elements::F16($result.into()),
-            Elements::BF16($values) => Elements::BF16($result.into()),
+            TensorData::F32($values) => TensorData::F32($result.into()),
+            TensorData::F16($values) => TensorData::F16($result.into()),
+            TensorData::BF16($values) => TensorData::BF16($result.into()),
         }
     }};
 }
 pub(crate) use reordered;
 
-impl<'a> Elements<'a> {
-    /// Little-endian f32.
+impl<'a> TensorData<'a> {
+    /// Reads little-endian f32.
     pub fn f32(bytes: &'a [u8]) -> Self {
         Self::F32(stored(bytes, f32::from_le_bytes))
     }
 
-    /// Little-endian f16.
+    /// Reads little-endian f16.
     pub fn f16(bytes: &'a [u8]) -> Self {
         Self::F16(stored(bytes, f16::from_le_bytes))
     }
 
-    /// Little-endian bf16.
+    /// Reads little-endian bf16.
     pub fn bf16(bytes: &'a [u8]) -> Self {
         Self::BF16(stored(bytes, bf16::from_le_bytes))
     }
 
-    /// How many.
+    /// Number of elements.
     pub fn len(&self) -> usize {
         match self {
             Self::F32(values) => values.len(),
@@ -61,12 +61,12 @@ impl<'a> Elements<'a> {
         }
     }
 
-    /// Whether there are none.
+    /// True if there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// One of them.
+    /// Element `n` as f32.
     pub fn at(&self, n: usize) -> f32 {
         match self {
             Self::F32(values) => values[n],
@@ -75,33 +75,33 @@ impl<'a> Elements<'a> {
         }
     }
 
-    /// Some of them.
-    pub fn slice(&self, range: Range<usize>) -> Elements<'_> {
+    /// A range of elements.
+    pub fn slice(&self, range: Range<usize>) -> TensorData<'_> {
         reordered!(self, values => &values[range])
     }
 
-    /// All lists one behind the other: as f32, if they are not stored alike.
-    pub fn concat(lists: &[Elements]) -> Elements<'static> {
+    /// Concatenates lists; as f32, if their types differ.
+    pub fn concat(lists: &[TensorData]) -> TensorData<'static> {
         macro_rules! if_all {
             ($kind:ident) => {
                 let lists = lists.iter().map(|list| match list {
-                    Elements::$kind(values) => Some(&values[..]),
+                    TensorData::$kind(values) => Some(&values[..]),
                     _ => None,
                 });
                 if let Some(lists) = lists.collect::<Option<Vec<_>>>() {
-                    return Elements::$kind(lists.concat().into());
+                    return TensorData::$kind(lists.concat().into());
                 }
             };
         }
         if_all!(F16);
         if_all!(BF16);
-        let lists: Vec<_> = lists.iter().map(Elements::widened).collect();
-        Elements::F32(lists.concat().into())
+        let lists: Vec<_> = lists.iter().map(TensorData::widened).collect();
+        TensorData::F32(lists.concat().into())
     }
 
-    /// The first that is infinite or no number.
+    /// Index of the first infinite or NaN element.
     pub fn first_odd(&self) -> Option<usize> {
-        // Without a branch for each: an exponent of all ones is the largest there is.
+        // Branch-free: an exponent of all ones is the largest one.
         let most = match self {
             Self::F32(values) => {
                 odd_part(values, |x| x.to_bits() << 1, f32::INFINITY.to_bits() << 1)
@@ -116,7 +116,7 @@ impl<'a> Elements<'a> {
         most.and_then(|first| (first..self.len()).find(|&n| !self.at(n).is_finite()))
     }
 
-    /// The first that f16 cannot hold.
+    /// Index of the first element beyond the range of f16.
     pub fn first_beyond_f16(&self) -> Option<usize> {
         match self {
             Self::F16(_) => None,
@@ -124,7 +124,7 @@ impl<'a> Elements<'a> {
         }
     }
 
-    /// Those from `first` on as f32, as many as `out` has.
+    /// Reads elements from `first` on as f32, to fill `out`.
     pub fn read(&self, first: usize, out: &mut [f32]) {
         let range = first..first + out.len();
         match self {
@@ -134,7 +134,7 @@ impl<'a> Elements<'a> {
         }
     }
 
-    /// As f32, on all cores.
+    /// Converts to f32, on all cores.
     pub fn widened(&self) -> Cow<'_, [f32]> {
         if let Self::F32(values) = self {
             return Cow::Borrowed(values);
@@ -144,14 +144,14 @@ impl<'a> Elements<'a> {
         out.into()
     }
 
-    /// All of them as f32, on all cores.
+    /// Writes all elements as f32, on all cores.
     pub fn write_f32(&self, out: &mut [f32]) {
         assert_eq!(out.len(), self.len(), "elements");
         let parts = out.par_chunks_mut(PART).enumerate();
         parts.for_each(|(n, out)| self.read(n * PART, out));
     }
 
-    /// All of them as f16 on all cores, rounded to nearest even; beyond [`F16_MAX`], infinite.
+    /// Writes all as f16 on all cores, rounded to nearest even; beyond [`F16_MAX`], infinite.
     pub fn write_f16(&self, out: &mut [f16]) {
         assert_eq!(out.len(), self.len(), "elements");
         let values = match self {
@@ -165,7 +165,7 @@ impl<'a> Elements<'a> {
         parts.for_each(|(out, values)| out.convert_from_f32_slice(values));
     }
 
-    /// As a little-endian file has them in f16, rounded as [`Elements::write_f16`] does.
+    /// Little-endian bytes in f16, rounded as in [`TensorData::write_f16`].
     pub fn to_f16(&self) -> Cow<'_, [u8]> {
         if let (Self::F16(values), true) = (self, cfg!(target_endian = "little")) {
             return bytemuck::cast_slice(values).into();
@@ -176,25 +176,25 @@ impl<'a> Elements<'a> {
     }
 }
 
-impl<'a> From<&'a [f32]> for Elements<'a> {
+impl<'a> From<&'a [f32]> for TensorData<'a> {
     fn from(values: &'a [f32]) -> Self {
         Self::F32(values.into())
     }
 }
 
-impl<'a, const N: usize> From<&'a [f32; N]> for Elements<'a> {
+impl<'a, const N: usize> From<&'a [f32; N]> for TensorData<'a> {
     fn from(values: &'a [f32; N]) -> Self {
         Self::F32(values.into())
     }
 }
 
-impl From<Vec<f32>> for Elements<'_> {
+impl From<Vec<f32>> for TensorData<'_> {
     fn from(values: Vec<f32>) -> Self {
         Self::F32(values.into())
     }
 }
 
-/// The elements of a little-endian file, as this machine reads them.
+/// Elements of a little-endian file, in this machine's byte order.
 fn stored<T: bytemuck::Pod, const N: usize>(
     bytes: &[u8],
     one: impl Fn([u8; N]) -> T,
@@ -205,7 +205,7 @@ fn stored<T: bytemuck::Pod, const N: usize>(
     }
 }
 
-/// Where a part begins that has an element whose bits reach `least`.
+/// Start of the first part with an element whose bits are at least `least`.
 fn odd_part<T: Copy + Sync, B: Ord + Default + Copy + Send + Sync>(
     values: &[T],
     bits: impl Fn(T) -> B + Sync,
@@ -223,21 +223,21 @@ mod tests {
     fn values_round_to_nearest_even() {
         let given = [1.0, -0.1, 65_504.0, 1.0 + 1.0 / 2048.0, 1.0 + 3.0 / 2048.0, 1e6, 2e-8];
         let meant = [1.0, -0.099_975_586, F16_MAX, 1.0, 1.0 + 2.0 / 1024.0, f32::INFINITY, 0.0];
-        let given = Elements::from(&given);
-        assert_eq!(Elements::f16(&given.to_f16()).widened()[..], meant);
+        let given = TensorData::from(&given);
+        assert_eq!(TensorData::f16(&given.to_f16()).widened()[..], meant);
         assert_eq!(given.first_beyond_f16(), Some(5));
-        assert_eq!(Elements::bf16(&[0x80, 0x3f, 0x00, 0xc0]).widened()[..], [1.0, -2.0]);
+        assert_eq!(TensorData::bf16(&[0x80, 0x3f, 0x00, 0xc0]).widened()[..], [1.0, -2.0]);
     }
 
     #[test]
     fn elements_are_read_from_any_place() {
         let bytes: Vec<u8> = [0.0, 1.0f32, -2.5].iter().flat_map(|x| x.to_le_bytes()).collect();
-        let halves = Elements::f32(&bytes).to_f16().into_owned();
+        let halves = TensorData::f32(&bytes).to_f16().into_owned();
         for first in 0..4 {
             let shifted = [&[7; 4][..first], &bytes].concat();
-            assert_eq!(Elements::f32(&shifted[first..]).widened()[..], [0.0, 1.0, -2.5]);
+            assert_eq!(TensorData::f32(&shifted[first..]).widened()[..], [0.0, 1.0, -2.5]);
             let shifted = [&[7; 4][..first], &halves].concat();
-            let elements = Elements::f16(&shifted[first..]);
+            let elements = TensorData::f16(&shifted[first..]);
             assert_eq!((elements.at(2), elements.slice(1..2).at(0)), (-2.5, 1.0));
         }
     }
@@ -246,24 +246,24 @@ mod tests {
     fn the_first_odd_one_is_found() {
         for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut values = vec![-1e4; 2 * PART + 3];
-            assert_eq!(Elements::from(&values[..]).first_odd(), None);
+            assert_eq!(TensorData::from(&values[..]).first_odd(), None);
             values[PART + 7] = odd;
             values[2 * PART + 1] = f32::NAN;
-            assert_eq!(Elements::from(&values[..]).first_odd(), Some(PART + 7));
-            let bytes = Elements::from(&values[..]).to_f16().into_owned();
-            assert_eq!(Elements::f16(&bytes).first_odd(), Some(PART + 7));
+            assert_eq!(TensorData::from(&values[..]).first_odd(), Some(PART + 7));
+            let bytes = TensorData::from(&values[..]).to_f16().into_owned();
+            assert_eq!(TensorData::f16(&bytes).first_odd(), Some(PART + 7));
             let bytes: Vec<u8> =
                 values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect();
-            assert_eq!(Elements::bf16(&bytes).first_odd(), Some(PART + 7));
+            assert_eq!(TensorData::bf16(&bytes).first_odd(), Some(PART + 7));
         }
     }
 
     #[test]
     fn unlike_lists_are_joined_as_f32() {
         let (ones, bytes) = ([1.0f32, 2.0], [0x00, 0x3c]);
-        let joined = Elements::concat(&[Elements::f16(&bytes), Elements::from(&ones)]);
+        let joined = TensorData::concat(&[TensorData::f16(&bytes), TensorData::from(&ones)]);
         assert_eq!(joined.widened()[..], [1.0, 1.0, 2.0]);
-        let joined = Elements::concat(&[Elements::f16(&bytes), Elements::f16(&bytes)]);
-        assert!(matches!(joined, Elements::F16(_)) && joined.len() == 2);
+        let joined = TensorData::concat(&[TensorData::f16(&bytes), TensorData::f16(&bytes)]);
+        assert!(matches!(joined, TensorData::F16(_)) && joined.len() == 2);
     }
 }

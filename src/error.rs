@@ -1,8 +1,8 @@
-//! The one error type, and the table that every door maps it with.
+//! The error type, and its table of exit codes for all front ends.
 
 use std::{io, path::PathBuf};
 
-/// What can go wrong, from the caller's point of view.
+/// Errors, classified from the caller's point of view.
 ///
 /// Messages name the thing, the limit and the value; [`Error::exit_code`] gives the process exit
 /// code.
@@ -14,7 +14,7 @@ pub enum Error {
     Read {
         /// The file or directory.
         path: PathBuf,
-        /// What the operating system said.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// The model files are damaged, contradict each other, or are not JinaBERT.
@@ -28,69 +28,86 @@ pub enum Error {
     Input {
         /// Position in the caller's list, from 0.
         index: usize,
-        /// What is wrong with it.
+        /// Description of the problem.
         what: String,
     },
-    /// A text or token list is longer than the limit, and truncation was not asked for.
+    /// A text or token list is longer than the limit, and truncation is off.
     #[error("input {index}: {tokens} tokens, over the limit of {limit}")]
     TooLong {
         /// Position in the caller's list, from 0.
         index: usize,
-        /// Its length in tokens, special ones included.
+        /// Its length in tokens, special tokens included; for texts of more than a megabyte, a
+        /// lower bound.
         tokens: usize,
         /// The limit in tokens.
         limit: usize,
     },
-    /// No adapter meets the requirements; `needs` says which one failed.
+    /// A query for reranking leaves no room for a document, and truncation is off.
+    #[error("the query has {tokens} tokens, over the limit of {limit}")]
+    QueryTooLong {
+        /// Its length in tokens, with the special tokens of a pair.
+        tokens: usize,
+        /// Limit in tokens, for query and document together.
+        limit: usize,
+    },
+    /// No adapter meets the requirements.
     #[error("no suitable GPU: {needs}")]
     NoGpu {
-        /// The requirement that failed and what was found.
+        /// The unmet requirement, and the value found.
         needs: String,
     },
-    /// The device was lost, gave no answer, or did not do what it was told; trying again did not
-    /// help.
+    /// The device was lost, hung, or skipped work, and the retries failed.
     #[error("device failure: {0}")]
     Gpu(String),
-    /// The device has no room for what is asked, not even for one text at a time.
+    /// The device's compiler refuses a kernel and all simpler versions of it.  Another device or
+    /// driver version may work.
+    #[error("device failure: the driver's compiler refuses kernel `{kernel}`: {message}")]
+    Compile {
+        /// The kernel's name, as in `shaders/`.
+        kernel: &'static str,
+        /// The compiler's message, with its location.
+        message: String,
+    },
+    /// The device is out of memory even for one text at a time.
     #[error("out of memory: {0}")]
     Memory(String),
-    /// What was computed is not a number.
+    /// A result is not finite.
     #[error("device failure: {0}")]
     NotFinite(String),
-    /// Whoever watched the call ended it.
+    /// The call was cancelled by its progress callback.
     #[error("cancelled after {done} of {total}")]
     Cancelled {
-        /// Texts, sequences or bytes of a file that were done.
+        /// Finished texts, sequences or bytes of a file.
         done: usize,
-        /// Those that were asked for.
+        /// Number of all of them.
         total: usize,
     },
-    /// The hub has no such model, does not give it to this caller, or is not to be asked.
+    /// The hub has no such model, denies access to it, or is disabled.
     #[error("{0}")]
     Hub(String),
-    /// The hub cannot be reached, or answers what is of no use.  Try again later.
+    /// The hub is unreachable, or its answer is unusable.  Try again later.
     #[error("{0}")]
     Network(String),
-    /// The cache of the hub's models cannot be written.  Choose another, or make room.
+    /// The cache of the hub's models is not writable.  Choose another, or free disk space.
     #[error("cannot write `{}`: {source}{}", path.display(), still_to_come(*.missing))]
     Cache {
         /// The file or directory.
         path: PathBuf,
-        /// What the operating system said.
+        /// Error of the operating system.
         source: io::Error,
-        /// Bytes that are still to be written, where room is what lacks.
+        /// Bytes still to be written, if the disk is full.
         missing: Option<u64>,
     },
 }
 
-/// What a full disk means for a download.
+/// Message for a full disk during a download.
 fn still_to_come(missing: Option<u64>) -> String {
     let what = "bytes are still to come; what is there is kept, and the next pull goes on from it";
     missing.map_or_else(String::new, |bytes| format!("; {bytes} {what}"))
 }
 
 impl Error {
-    /// The same of another position: what the caller knows input `index` as.
+    /// Replaces the index of an input by the caller's own.
     pub fn moved(self, place: impl FnOnce(usize) -> usize) -> Self {
         match self {
             Self::Input { index, what } => Self::Input { index: place(index), what },
@@ -101,19 +118,19 @@ impl Error {
         }
     }
 
-    /// Whether the device is to blame, not what it was asked.
+    /// True if the device is at fault, not its input.
     pub fn is_of_device(&self) -> bool {
-        matches!(self, Self::Gpu(_) | Self::Memory(_) | Self::NotFinite(_))
+        matches!(self, Self::Gpu(_) | Self::Compile { .. } | Self::Memory(_) | Self::NotFinite(_))
     }
 
-    /// The process exit code: 2 bad options; after `sysexits.h`, 65 bad data, 66 missing or bad
-    /// model, 69 no device or no hub, 73 nowhere to keep a model, 75 cancelled.
+    /// Process exit code: 2 bad options; after `sysexits.h`, 65 bad data, 66 missing or bad model,
+    /// 69 no device or no hub, 73 cache not writable, 75 cancelled.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Option(_) => 2,
-            Self::Input { .. } | Self::TooLong { .. } => 65,
+            Self::Input { .. } | Self::TooLong { .. } | Self::QueryTooLong { .. } => 65,
             Self::Read { .. } | Self::Model(_) | Self::Hub(_) => 66,
-            Self::NoGpu { .. } | Self::Gpu(_) | Self::Network(_) => 69,
+            Self::NoGpu { .. } | Self::Gpu(_) | Self::Compile { .. } | Self::Network(_) => 69,
             Self::Memory(_) | Self::NotFinite(_) => 69,
             Self::Cache { .. } => 73,
             Self::Cancelled { .. } => 75,

@@ -1,4 +1,4 @@
-//! The files of a model by name: in a directory, or in an application's memory.
+//! Model files by name: in a directory, or in an application's memory.
 
 use crate::{error::Error, memory::Mapped};
 use std::{
@@ -9,7 +9,10 @@ use std::{
     sync::Arc,
 };
 
-/// The files of a model: a directory, or what an application holds in memory.
+/// UTF-8 byte order mark, which is not part of a text.
+const MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// Files of a model: a directory, or data in an application's memory.
 ///
 /// ```no_run
 /// use jinabert::{Embedder, Files};
@@ -26,7 +29,7 @@ pub struct Files(Place);
 
 #[derive(Clone, Debug)]
 enum Place {
-    /// As it was given, for messages, and from the root, for whoever changes where he is.
+    /// The given path, for messages, and the absolute one, which survives a change of directory.
     Directory {
         given: PathBuf,
         path: PathBuf,
@@ -34,7 +37,7 @@ enum Place {
     Memory(BTreeMap<String, Held>),
 }
 
-/// Bytes that the application keeps.
+/// Bytes owned by the application.
 #[derive(Clone)]
 struct Held(Arc<dyn AsRef<[u8]> + Send + Sync>);
 
@@ -51,27 +54,29 @@ impl<P: AsRef<Path>> From<P> for Files {
 }
 
 impl Files {
-    /// Those of a directory, mapped while they are read: they must not change meanwhile.
+    /// Files of a directory, memory-mapped while they are read: they must not change meanwhile.
     pub fn directory(path: impl Into<PathBuf>) -> Self {
         let given = path.into();
         let path = std::path::absolute(&given).unwrap_or_else(|_| given.clone());
         Self(Place::Directory { given, path })
     }
 
-    /// None yet: [`Files::with`] adds them.
+    /// Creates an empty set of files; [`Files::with`] adds files.
     pub fn memory() -> Self {
         Self(Place::Memory(BTreeMap::new()))
     }
 
-    /// Adds a file that is in memory, or replaces it: `config.json` and `model.safetensors` (or
-    /// `model.safetensors.index.json` and its shards) are needed, `tokenizer.json` for texts,
-    /// `artifact.metadata` is what ColBERT checkpoints may have.
+    /// Adds a file in memory, or replaces it.  `config.json` and `model.safetensors` (or
+    /// `model.safetensors.index.json` and its shards) are required, `tokenizer.json` for texts.
+    /// Optional: ColBERT's `artifact.metadata`, and, of sentence-transformers, `modules.json` and
+    /// the configurations that it declares, `config_sentence_transformers.json`,
+    /// `sentence_bert_config.json` and `tokenizer_config.json`.
     ///
-    /// The bytes are kept as long as what was opened from them, for a device that is lost is given
-    /// its weights again; a `Vec<u8>`, a `&'static [u8]`, a map of a file or of a resource will do.
+    /// The bytes are kept as long as the model opened from them, as a lost device needs the weights
+    /// again; a `Vec<u8>`, a `&'static [u8]`, a map of a file or of a resource will do.
     ///
     /// # Panics
-    /// If these are the files of a directory.
+    /// If this is a directory.
     #[must_use]
     pub fn with(
         mut self,
@@ -83,7 +88,7 @@ impl Files {
         self
     }
 
-    /// What a message calls one.
+    /// Path for messages.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         match &self.0 {
             Place::Directory { given, .. } => given.join(name),
@@ -93,12 +98,12 @@ impl Files {
 
     pub(crate) fn has(&self, name: &str) -> bool {
         match &self.0 {
-            Place::Directory { path, .. } => path.join(name).exists(),
+            Place::Directory { given, path } => !is_empty(given) && path.join(name).exists(),
             Place::Memory(files) => files.contains_key(name),
         }
     }
 
-    /// A large one, without a copy.
+    /// Opens a large file without a copy.
     ///
     /// # Errors
     /// [`Error::Read`]
@@ -106,7 +111,7 @@ impl Files {
         self.find(name, |path| Ok(Bytes(Inner::Mapped(Mapped::open(path)?))))
     }
 
-    /// A small one.
+    /// Reads a small file.
     ///
     /// # Errors
     /// [`Error::Read`]
@@ -114,12 +119,13 @@ impl Files {
         self.find(name, |path| Ok(Bytes(Inner::Read(fs::read(path)?))))
     }
 
-    /// A small one that is text.
+    /// Reads a small text file, without the byte order mark that some editors add.
     ///
     /// # Errors
     /// [`Error::Read`], also if it is not UTF-8.
     pub(crate) fn text(&self, name: &str) -> Result<String, Error> {
-        let text = String::from_utf8(self.read(name)?.to_vec());
+        let bytes = self.read(name)?;
+        let text = String::from_utf8(bytes.strip_prefix(MARK).unwrap_or(&bytes).to_vec());
         text.map_err(|e| self.failed(name, io::Error::new(io::ErrorKind::InvalidData, e)))
     }
 
@@ -129,6 +135,11 @@ impl Files {
         open: impl FnOnce(&Path) -> io::Result<Bytes>,
     ) -> Result<Bytes, Error> {
         let found = match &self.0 {
+            // Joined to an empty path, a file name would refer to the working directory.
+            Place::Directory { given, .. } if is_empty(given) => {
+                let what = "expected the directory of a model, got an empty path";
+                Err(io::Error::new(io::ErrorKind::InvalidInput, what))
+            }
             Place::Directory { path, .. } => open(&path.join(name)),
             Place::Memory(files) => match files.get(name) {
                 Some(held) => Ok(Bytes(Inner::Held(held.clone()))),
@@ -143,7 +154,11 @@ impl Files {
     }
 }
 
-/// A file's bytes.
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
+}
+
+/// Bytes of a file.
 pub(crate) struct Bytes(Inner);
 
 enum Inner {
@@ -183,7 +198,14 @@ mod tests {
             let error = files.text("absent").expect_err("absent");
             assert!(matches!(&error, Error::Read { path, .. } if path.ends_with("absent")));
         }
+        // `Cargo.toml` exists in the tests' working directory.
+        let nowhere = Files::from("");
+        assert!(!nowhere.has("Cargo.toml"));
+        let error = nowhere.text("Cargo.toml").expect_err("no directory").to_string();
+        assert!(error.contains("got an empty path"), "{error}");
         let odd = Files::memory().with("odd", [0xff_u8]);
         assert!(odd.text("odd").expect_err("not UTF-8").to_string().contains("utf-8"));
+        let marked = Files::memory().with("marked", "\u{feff}{}\u{feff}");
+        assert_eq!(marked.text("marked").expect("UTF-8"), "{}\u{feff}");
     }
 }

@@ -11,53 +11,52 @@
 //!
 //! [`Embedder::open`] takes a directory with `config.json`, `model.safetensors` and
 //! `tokenizer.json`, as the jina-embeddings-v2 models are published, or the same [`Files`] in
-//! memory; [`Options`] say what is not usual: the device, f16, what happens to texts over the
-//! limit, how many components are kept.  Texts are packed without padding, so a batch of long and
-//! short ones costs what its tokens cost; memory grows with the longest text, not with its square.
+//! memory; [`Options`] set the device, f16, the policy for texts over the limit, and the number of
+//! components kept.  Texts are packed without padding, so the cost of a batch depends only on its
+//! tokens; memory grows linearly with the longest text.
 //!
 //! # Other tasks
 //!
 //! A checkpoint is opened for one [`Task`]: embeddings, reranking ([`Embedder::rerank`]), a vector
-//! for every token ([`Embedder::embed_each_token`]), classes, words behind a mask.  Chunks of a
-//! long text that know their context (late chunking) are [`Embedder::embed_chunks`]'s.
+//! for every token ([`Embedder::embed_each_token`]), classification, masked tokens.  Late chunking,
+//! for chunks of a long text with context, is [`Embedder::embed_chunks`].
 //!
 //! # Many callers
 //!
-//! An [`Embedder`] may be called from any thread; calls take turns.  A [`Queue`] puts what many
-//! threads or `async` tasks ask for at the same time into common batches, and is cheap to clone:
+//! An [`Embedder`] may be called from any thread; calls take turns.  A [`Queue`] merges
+//! simultaneous calls of many threads or `async` tasks into common batches, and is cheap to clone:
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), jinabert::Error> {
 //! use jinabert::{Embedder, Queue};
 //!
 //! let queue = Queue::new(Embedder::open("models/jinabert-mini-en")?)?;
-//! let here = queue.embed(&["A blue cat"])?;          // under way
+//! let here = queue.embed(&["A blue cat"])?;          // in flight
 //! let there = queue.embed(&["A cat that is blue"])?; // in the same batch, or the next
 //! let cosine = here.wait()?[0].dot(&there.await?[0]);  // blocking, or as a future
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! A call that is dropped is cancelled.  [`Embedder::embed_watched`] reports the progress of a long
-//! one and can end it.
+//! Long texts are tokenised on threads of the queue, not on the calling task.  Dropping a call
+//! cancels it.  [`Embedder::embed_watched`] reports the progress of a long call and can cancel it.
 //!
 //! # An application's own device
 //!
-//! What draws with wgpu may embed on the same device, between its frames: [`gpu::Gpu::shared`] and
-//! [`Options::gpu`]; `examples/render_loop.rs` does it.
+//! An application that draws with wgpu can embed on the same device, between its frames: see
+//! [`gpu::Gpu::shared`], [`Options::gpu`] and `examples/render_loop.rs`.
 //!
 //! # Failure
 //!
-//! Bad input is an [`Error`] that names it, the limit and the value.  Devices are lost, run out of
-//! memory, hang and return nonsense: every result is checked (that all of its work was done, that
-//! it is finite), and what failed is done again, in smaller batches, on plainer kernels or on the
-//! device opened anew; on the CPU, if [`Options::fallback`] says so.  If nothing helps there is an
-//! error, and the embedder is as good as before.  No failure of a device is a panic.
+//! Bad input is an [`Error`] that names the input, the limit and the value.  Devices are lost, run
+//! out of memory, hang and return wrong results.  Every result is checked (complete and finite),
+//! and a failed batch is retried: in smaller batches, with simpler kernels, on the re-opened
+//! device, or on the CPU if [`Options::fallback`] allows it.  If all fail, the call returns an
+//! error, and the embedder is as good as before.  Device failures never cause a panic.
 //!
-//! Nothing is global but rayon's threads, which tokenise; an embedder computes on its own, so that
-//! it may be called from rayon's.  Nothing is written but events of `tracing`, and compiled kernels
-//! and what was found about the GPU, into the user's cache directory or the one that
-//! `JINABERT_CACHE` names.
+//! Only rayon's threads, which tokenise, are global; an embedder computes on its own threads, so
+//! that it may be called from rayon's.  The only outputs are events of `tracing`, and compiled
+//! kernels and GPU measurements in the user's cache directory or in `JINABERT_CACHE`.
 //!
 //! # How it is built
 //!
@@ -67,22 +66,23 @@
 //! ```
 //!
 //! A [`model`] writes each batch as a [`recording`]: a list of dispatches as plain data.  An engine
-//! runs it, [`gpu`] with the shaders in `shaders/`, [`cpu`] with their twins; the plainest twins,
-//! in [`reference`](mod@reference), define what each kernel computes.  [`probe`] sets a single
-//! kernel a problem, for tests, benchmarks and `jinabert doctor`.
+//! runs it: [`gpu`] with the shaders in `shaders/`, [`cpu`] with its own kernels.  The functions in
+//! [`reference`](mod@reference) define the result of each kernel.  [`probe`] runs a single kernel,
+//! for tests, benchmarks and `jinabert doctor`.
 //!
 //! # Features
 //!
-//! | feature | what it brings | default |
+//! | feature | contents | default |
 //! |---|---|---|
 //! | `cli` | the command line, and [`hub`] | yes |
 //! | `server` | `jinabert serve` | yes |
+//! | `shaders` | `jinabert shaders`: kernels in the drivers' languages | yes |
 //! | `hub` | models by name, from the Hugging Face hub and its cache | with `cli` |
 //! | `capi` | the C interface, `include/jinabert.h` | no |
-//! | `otlp` | the server's requests as spans to a collector | no |
-//! | `faults` | failures on order, for tests | no |
+//! | `otlp` | export of the server's requests as spans to a collector | no |
+//! | `faults` | fault injection, for tests | no |
 //!
-//! A library that only embeds wants `default-features = false`.
+//! A library that only embeds should set `default-features = false`.
 
 pub mod batch;
 #[cfg(feature = "cli")]
@@ -104,8 +104,11 @@ pub mod hub;
 pub mod kernels;
 mod memory;
 pub mod model;
+mod names;
 pub mod precision;
 pub mod probe;
+#[cfg(feature = "shaders")]
+pub mod programs;
 pub mod recording;
 pub mod reference;
 pub mod scheduler;
@@ -116,13 +119,13 @@ pub mod tune;
 
 pub use device::Device;
 pub use embedder::{
-    AtLength, Candidate, Embedded, EmbeddedChunk, EmbeddedChunks, Embedder, End, Forward, Masked,
-    Measure, Measured, OnLong, Options, Pooling, Prepared, Progress, Role, Score, Submitted,
-    TokenVectors, Vector, Wanted, Work,
+    Candidate, Embedded, EmbeddedChunk, EmbeddedChunks, Embedder, EncodeOptions, Forward,
+    LengthBucket, Masked, Measured, OnLong, Options, PerplexityOptions, Pooling, Power, Prepared,
+    Progress, Prompt, Role, Score, Submitted, TokenVectors, TruncationSide, Vector, Work,
 };
 pub use error::Error;
 pub use files::Files;
 pub use model::Task;
 pub use precision::Precision;
 pub use scheduler::{Pending, Queue};
-pub use tune::Tune;
+pub use tune::{Tune, Workload};

@@ -1,4 +1,4 @@
-//! Memory by the page, for what is large: files as they lie, and room for tensors.
+//! Page-aligned memory for large data: mapped files, and memory for tensors.
 
 // `Mmap::map` is unsafe because another process may change the file; see `Mapped::open`.
 #![allow(unsafe_code)]
@@ -11,24 +11,24 @@ use std::{
     path::Path,
 };
 
-/// A whole file, to be read.
+/// A whole file, mapped for reading.
 pub struct Mapped(Mmap);
 
 impl Mapped {
     /// Maps a file.
     ///
     /// # Errors
-    /// The system's, and for what is no regular file.
+    /// Errors of the system, and an error for anything but a regular file.
     pub fn open(path: &Path) -> io::Result<Self> {
-        // Asked before it is opened: opening a named pipe waits for its other end.
+        // Checked before opening: opening a named pipe waits for its other end.
         if !fs::metadata(path)?.is_file() {
             return Err(io::Error::other("not a regular file"));
         }
         let file = File::open(path)?;
-        // SAFETY: the map is only read, and dropped when the model is loaded.  What remains is that
-        // another process may truncate the file meanwhile, which is a fault (SIGBUS) in any program
-        // that maps files; `Embedder::open` documents that model files must not change while they
-        // load.
+        // SAFETY: the map is only read, and dropped when the model is loaded.  The remaining risk
+        // is another process that truncates the file meanwhile, which is a fault (SIGBUS) in any
+        // program that maps files; `Embedder::open` documents that model files must not change
+        // while they load.
         Ok(Self(unsafe { Mmap::map(&file) }?))
     }
 }
@@ -41,21 +41,21 @@ impl Deref for Mapped {
     }
 }
 
-/// Bytes that are zero until they are written, from the beginning of a page.
+/// Zero-initialised bytes, aligned to a page.
 ///
-/// Nothing touches them before that: a page is given on the first write to it, on whatever thread
-/// that is.  Where the system has pages of megabytes, it is asked for them: for a model they are
-/// hundreds of faults, not hundreds of thousands.
+/// A page is allocated on the first write to it, by the thread that writes.  If the system has
+/// pages of megabytes, they are requested: a model then takes hundreds of page faults, not hundreds
+/// of thousands.
 pub struct Zeroed(Option<MmapMut>);
 
 impl Zeroed {
     /// No bytes.
     pub const NONE: Self = Self(None);
 
-    /// So many bytes.
+    /// Allocates `bytes` bytes.
     ///
     /// # Errors
-    /// If there is no such room.
+    /// If there is not enough memory.
     pub fn new(bytes: usize) -> io::Result<Self> {
         if bytes == 0 {
             return Ok(Self::NONE);
@@ -63,7 +63,7 @@ impl Zeroed {
         let map = MmapMut::map_anon(bytes)?;
         #[cfg(target_os = "linux")]
         if bytes >= LARGE {
-            // Only advice: kernels without large pages refuse it.
+            // Only a hint: kernels without large pages refuse it.
             let _ = map.advise(memmap2::Advice::HugePage);
         }
         Ok(Self(Some(map)))
@@ -74,12 +74,12 @@ impl Zeroed {
         self.0.as_deref().unwrap_or_default()
     }
 
-    /// The bytes, to be written.
+    /// The bytes, mutable.
     pub fn get_mut(&mut self) -> &mut [u8] {
         self.0.as_deref_mut().unwrap_or_default()
     }
 }
 
-/// The size of a large page on most machines.
+/// Size of a large page on most machines.
 #[cfg(target_os = "linux")]
 const LARGE: usize = 2 << 20;

@@ -1,60 +1,59 @@
-//! Vectors in fewer bits: with the arithmetic of sentence-transformers' `quantize_embeddings`, to
-//! the bit, and float16.
+//! Quantisation of vectors: the arithmetic of sentence-transformers' `quantize_embeddings`,
+//! bit-identical, and float16.
 //!
-//! Two things are settled that it leaves open: what lies outside a range takes the code at its end,
-//! where NumPy's cast may give any; and bits are padded to whole bytes vector by vector.
+//! Two points that it leaves open are defined here: values outside a range take the code at its
+//! end, where NumPy's cast may give any; and bits are padded to whole bytes per vector.
 //!
-//! What each keeps, measured with the shipped model on 1,034 paragraphs (Debian's package
-//! descriptions): how many of a text's ten nearest stay among its ten nearest, and how far a cosine
-//! moves at most.  Binary vectors are compared by the bits that differ.
+//! Loss of each precision, measured with the shipped model on 1,034 paragraphs (Debian's package
+//! descriptions): the share of a text's ten nearest neighbours that stay among its ten nearest, and
+//! the maximum change of a cosine.  Binary vectors are compared by Hamming distance.
 //!
-//! | precision | bytes of 384 components | ten nearest kept | cosine moves |
+//! | precision | bytes of 384 components | ten nearest kept | change of a cosine |
 //! |---|---|---|---|
 //! | float32 | 1536 | 1.000 | 0 |
 //! | float16 | 768 | 1.000 | 0.0001 |
 //! | int8, uint8: one range, [`Ranges::unit`] | 384 | 0.988, 0.993 | 0.007, 0.005 |
-//! | int8, uint8: a range for each, [`Ranges::of`], read back | 384 | 0.993 | 0.015 |
-//! | int8: a range for each, cosines of the codes themselves | 384 | 0.849 | 0.31 |
+//! | int8, uint8: a range per component, [`Ranges::of`], decoded | 384 | 0.993 | 0.015 |
+//! | int8: a range per component, cosines of the codes themselves | 384 | 0.849 | 0.31 |
 //! | binary, ubinary | 48 | 0.697 | – |
-//! | the same, 40 candidates scored again in float32 | 48 | 0.948 | – |
+//! | the same, 40 candidates rescored in float32 | 48 | 0.948 | – |
 //!
-//! Codes of int8 over one symmetric range are the components on another scale, so cosines may be
-//! taken of them as they are.  With a range for each component every one is moved and stretched by
-//! another amount: read codes back before comparing them.  Code `c` of uint8 stands for
-//! `start + (c + 1/2) · step`, code `c` of int8 for `start + (c + 128 + sign(c)/2) · step`, since
-//! sentence-transformers rounds both toward zero.
+//! Codes of int8 over one symmetric range are scaled components, so cosines of the codes are valid.
+//! With a range per component every one is shifted and scaled differently: decode the codes before
+//! comparing them.  Code `c` of uint8 stands for `start + (c + 1/2) · step`, code `c` of int8 for
+//! `start + (c + 128 + sign(c)/2) · step`, since sentence-transformers rounds both toward zero.
 
 use crate::{
-    elements::{Elements, F16_MAX, f16},
+    elements::{F16_MAX, TensorData, f16},
     error::Error,
 };
 use std::{borrow::Cow, fmt, str::FromStr};
 
-/// How the components of a vector are stored.
+/// Storage type of a vector's components.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// As they were computed.
+    /// f32, as computed.
     #[default]
     Float32,
-    /// In 16 bits, rounded to nearest even.
+    /// 16 bits, rounded to nearest even.
     Float16,
-    /// In one of 256 steps of a range, -128 to 127.
+    /// One of 256 steps of a range, -128 to 127.
     Int8,
-    /// In one of 256 steps of a range, 0 to 255.
+    /// One of 256 steps of a range, 0 to 255.
     Uint8,
-    /// One bit, set where the component is positive: eight to a byte as NumPy's `packbits` packs
-    /// them, the first in the highest bit, zeros after the last; less 128, -128 to 127.
+    /// One bit, set if the component is positive: eight per byte as in NumPy's `packbits`, the
+    /// first in the highest bit, zeros after the last; minus 128, so -128 to 127.
     Binary,
-    /// The same bytes, 0 to 255.
+    /// The bytes of [`Precision::Binary`] without the offset, 0 to 255.
     Ubinary,
 }
 
 impl Precision {
-    /// All of them.
+    /// All precisions.
     pub const ALL: [Self; 6] =
         [Self::Float32, Self::Float16, Self::Int8, Self::Uint8, Self::Binary, Self::Ubinary];
 
-    /// The name that users of sentence-transformers know it by.
+    /// Name in sentence-transformers.
     pub fn name(self) -> &'static str {
         match self {
             Self::Float32 => "float32",
@@ -66,7 +65,7 @@ impl Precision {
         }
     }
 
-    /// Numbers that `dims` components become: an eighth, rounded up, where they are bits.
+    /// Number of stored values for `dims` components: an eighth, rounded up, for bits.
     pub fn width(self, dims: usize) -> usize {
         match self {
             Self::Binary | Self::Ubinary => dims.div_ceil(8),
@@ -74,7 +73,7 @@ impl Precision {
         }
     }
 
-    /// Whether it needs [`Ranges`].
+    /// True if the precision needs [`Ranges`].
     pub fn has_ranges(self) -> bool {
         matches!(self, Self::Int8 | Self::Uint8)
     }
@@ -98,8 +97,8 @@ impl FromStr for Precision {
     }
 }
 
-/// The range of each component, cut into 255 steps: for [`Precision::Int8`] and
-/// [`Precision::Uint8`].  What lies outside takes the nearest code.
+/// Range of each component, cut into 255 steps: for [`Precision::Int8`] and [`Precision::Uint8`].
+/// Values outside take the nearest code.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranges {
     starts: Vec<f32>,
@@ -108,33 +107,33 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    /// For unit vectors: ±6/√`dims`, at most ±1.
+    /// Ranges for unit vectors: ±6/√`dims`, at most ±1.
     ///
-    /// Components of unit vectors are 1/√`dims` in the mean of squares, and of the shipped model's
-    /// none is beyond 4.7/√`dims`.  It depends on nothing else, so that a text's codes depend on
-    /// nothing but the text.
+    /// Components of unit vectors have a root mean square of 1/√`dims`; with the shipped model none
+    /// exceeds 4.7/√`dims`.  The ranges depend on nothing else, so that a text's codes depend only
+    /// on the text.
     pub fn unit(dims: usize) -> Self {
         let limit = (6.0 / (dims as f32).sqrt()).min(1.0);
         Self::symmetric(dims, limit).expect("a range from 0 to 1")
     }
 
-    /// From -`limit` to `limit` for every component.
+    /// Ranges from -`limit` to `limit` for every component.
     ///
     /// # Errors
     /// [`Error::Option`] for a limit that is not a positive number.
     pub fn symmetric(dims: usize, limit: f32) -> Result<Self, Error> {
         if !(limit > 0.0 && limit.is_finite()) {
-            return Err(Error::Option(format!("range {limit}: a positive number is meant")));
+            return Err(Error::Option(format!("expected a positive range, got {limit}")));
         }
         Self::new(vec![-limit; dims], vec![limit; dims])
     }
 
-    /// The smallest and the largest value of each component in some vectors, as
-    /// sentence-transformers finds them in `calibration_embeddings`.
+    /// Minimum and maximum of each component in some vectors, as in the `calibration_embeddings` of
+    /// sentence-transformers.
     ///
     /// # Errors
-    /// [`Error::Option`] if there are no rows, if they differ in length, if one has a component
-    /// that is not finite, or if a component is the same in all.
+    /// [`Error::Option`] if there are no rows, if they differ in length, if a component is not
+    /// finite, or if a component is the same in all rows.
     pub fn of<R: AsRef<[f32]>>(rows: impl IntoIterator<Item = R>) -> Result<Self, Error> {
         let mut ranges: Option<(Vec<f32>, Vec<f32>)> = None;
         for (n, row) in rows.into_iter().enumerate() {
@@ -175,18 +174,18 @@ impl Ranges {
         }
     }
 
-    /// Components of the vectors that they are for.
+    /// Number of components of the vectors.
     pub fn dims(&self) -> usize {
         self.starts.len()
     }
 
-    /// Components of a vector that lie outside.
+    /// Number of components of a vector outside their ranges.
     pub fn outside(&self, row: &[f32]) -> usize {
         let ranges = self.starts.iter().zip(&self.ends);
         row.iter().zip(ranges).filter(|(x, (start, end))| *x < start || *x > end).count()
     }
 
-    /// In steps from the start of each range; f32 throughout, as NumPy computes it.
+    /// Steps from the start of each range; f32 throughout, as in NumPy.
     fn buckets(&self, row: &[f32]) -> impl Iterator<Item = f32> {
         assert_eq!(row.len(), self.dims(), "components and ranges");
         let ranges = self.starts.iter().zip(&self.steps);
@@ -194,7 +193,7 @@ impl Ranges {
     }
 }
 
-/// A precision, and the ranges if it needs them.
+/// A precision, with ranges if it needs them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quantizer {
     precision: Precision,
@@ -202,12 +201,12 @@ pub struct Quantizer {
 }
 
 impl Quantizer {
-    /// For unit vectors of `dims` components, with [`Ranges::unit`].
+    /// Creates a quantizer for unit vectors of `dims` components, with [`Ranges::unit`].
     pub fn new(precision: Precision, dims: usize) -> Self {
         Self::with_ranges(precision, Ranges::unit(dims))
     }
 
-    /// With ranges of the caller's.
+    /// Creates a quantizer with given ranges.
     pub fn with_ranges(precision: Precision, ranges: Ranges) -> Self {
         Self { precision, ranges }
     }
@@ -217,26 +216,26 @@ impl Quantizer {
         self.precision
     }
 
-    /// Numbers that a vector becomes.
+    /// Number of stored values per vector.
     pub fn width(&self) -> usize {
         self.precision.width(self.ranges.dims())
     }
 
-    /// Components of a vector that take the nearest code because they lie outside their range.
+    /// Number of components of a vector that are clipped because they are outside their range.
     pub fn outside(&self, row: &[f32]) -> usize {
         if self.precision.has_ranges() { self.ranges.outside(row) } else { 0 }
     }
 
-    /// A vector in this precision.
+    /// Quantizes a vector.
     ///
     /// # Errors
-    /// [`Error::Input`] for a component that float16 cannot hold.
+    /// [`Error::Input`] for a component beyond the range of float16.
     ///
     /// # Panics
-    /// If the vector has another number of components.
+    /// If the vector has a different number of components.
     pub fn quantize<'a>(&self, row: &'a [f32]) -> Result<Quantized<'a>, Error> {
         assert_eq!(row.len(), self.ranges.dims(), "components of a vector");
-        let int8 = |bucket: f32| (bucket - 128.0) as i8; // both casts cut, and keep to the range
+        let int8 = |bucket: f32| (bucket - 128.0) as i8; // both casts truncate, and saturate
         Ok(match self.precision {
             Precision::Float32 => Quantized::Float32(row),
             Precision::Float16 => Quantized::Float16(halves(row)?),
@@ -253,7 +252,7 @@ impl Quantizer {
 }
 
 fn halves(row: &[f32]) -> Result<Vec<f16>, Error> {
-    let elements = Elements::from(row);
+    let elements = TensorData::from(row);
     if let Some(at) = elements.first_beyond_f16() {
         let value = row[at];
         let what = format!("component {at} is {value}, over float16's limit of {F16_MAX}");
@@ -264,7 +263,7 @@ fn halves(row: &[f32]) -> Result<Vec<f16>, Error> {
     Ok(halves)
 }
 
-/// A bit for each component, eight to a byte.
+/// Packs the sign bit of each component, eight per byte.
 fn signs(row: &[f32]) -> impl Iterator<Item = u8> {
     let byte = |eight: &[f32]| {
         let bits = eight.iter().enumerate();
@@ -273,7 +272,7 @@ fn signs(row: &[f32]) -> impl Iterator<Item = u8> {
     row.chunks(8).map(byte)
 }
 
-/// A vector in some precision.
+/// A quantized vector.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Quantized<'a> {
     /// [`Precision::Float32`]
@@ -287,7 +286,7 @@ pub enum Quantized<'a> {
 }
 
 impl Quantized<'_> {
-    /// Its numbers one behind the other, little-endian.
+    /// Stored values in order, little-endian.
     pub fn to_le_bytes(&self) -> Cow<'_, [u8]> {
         match self {
             Self::Float32(values) if cfg!(target_endian = "little") => {
@@ -300,7 +299,7 @@ impl Quantized<'_> {
         }
     }
 
-    /// Its numbers in decimal, the shortest that read back the same.
+    /// Stored values in decimal, the shortest that read back the same.
     pub fn to_decimals(&self) -> Vec<String> {
         match self {
             Self::Float32(values) => values.iter().map(f32::to_string).collect(),
@@ -311,7 +310,7 @@ impl Quantized<'_> {
     }
 }
 
-/// A list of numbers.
+/// Serialises as a list of numbers.
 impl serde::Serialize for Quantized<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -327,7 +326,7 @@ impl serde::Serialize for Quantized<'_> {
 mod tests {
     use super::*;
 
-    // The numbers of these tests are NumPy 2.4's, of x = np.array(X, np.float32).
+    // Expected values in these tests are from NumPy 2.4, with x = np.array(X, np.float32).
     const X: [f32; 10] = [0.5, -0.25, 0.0, 1e-8, -1e-8, 0.7, -0.9, 0.1, 0.3, -0.0];
 
     fn quantized(quantizer: &Quantizer, row: &[f32]) -> Vec<u8> {
@@ -350,7 +349,7 @@ mod tests {
         assert_eq!((signed(&quantized(&binary, &all)), binary.width()), (&[127, -128][..], 2));
     }
 
-    /// x.astype("<f2").view(np.uint16), except that NumPy makes infinity of what is too large.
+    /// x.astype("<f2").view(np.uint16), except that NumPy converts large values to infinity.
     #[test]
     fn halves_are_numpy_s() {
         let halves = quantized(&Quantizer::new(Precision::Float16, 10), &X);
@@ -384,7 +383,7 @@ mod tests {
 
     /// cal = np.random.default_rng(7).standard_normal((4, 6)).astype(np.float32).round(2)
     /// r = np.vstack((cal.min(axis=0), cal.max(axis=0))); s = r[0, :]; t = (r[1, :] - s) / 255
-    /// v = cal[0] * np.float32(.3) + cal[1] * np.float32(.7); the same of cal[0], cal[3] and v.
+    /// v = cal[0] * np.float32(.3) + cal[1] * np.float32(.7); likewise for cal[0], cal[3] and v.
     #[test]
     fn calibrated_ranges_are_numpy_s() {
         let rows = [

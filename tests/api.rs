@@ -1,18 +1,18 @@
-//! The library's public API is what `docs/api.txt` lists, so that no release changes it unseen.
+//! The library's public API must equal `docs/api.txt`, so that each change of it is visible.
 //!
-//! The list is made of rustdoc's JSON, which stable compilers write when asked; its form belongs to
-//! a compiler's version, so others leave this test out.
+//! The list is generated from rustdoc's JSON, which stable compilers write on request; its format
+//! depends on the compiler's version, so that other compilers skip this test.
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::{env, ffi::OsString, fs, path::Path, process::Command};
 
-/// Set it to 1 to write the list.
+/// Environment variable: 1 rewrites the list.
 const WRITE: &str = "JINABERT_WRITE_API";
 
-/// The compiler whose JSON the `public-api` crate of this version reads.
+/// Compiler whose JSON this version of the `public-api` crate reads.
 const RUSTC: &str = "rustc 1.95.";
 
-/// Lets a stable rustdoc write JSON; the rest of a build is not to know, or it would start anew.
+/// Makes a stable rustdoc write JSON; set for rustdoc alone, since it would cause a full rebuild.
 const RUSTDOC: &str = "#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec rustdoc \"$@\"\n";
 
 fn root() -> &'static Path {
@@ -23,10 +23,10 @@ fn cargo() -> OsString {
     env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-/// Modules of the program itself, and of the C interface, which its header lists.
+/// Modules of the program, and of the C interface, which its header lists.
 const NOT_LISTED: &[&str] = &["jinabert::cli", "jinabert::bench", "jinabert::capi"];
 
-/// The library with all features, an item a line: without [`NOT_LISTED`], what `derive` writes, and
+/// Public items with all features, one a line: without [`NOT_LISTED`], derived implementations, and
 /// implementations that all types have.
 fn list() -> Result<String, Failed> {
     let place = tempfile::tempdir()?;

@@ -1,5 +1,5 @@
-//! Chunks of a text: which tokens and which part of the text each has, by a WordPiece tokenizer and
-//! a byte-level one.
+//! Chunks of a text: tokens and characters of each, with a WordPiece tokenizer and a byte-level
+//! one.
 
 #![allow(clippy::single_range_in_vec_init, reason = "one span is a list of spans, too")]
 
@@ -37,7 +37,7 @@ fn chunked(tokenizer: &Tokenizer, text: &str, chunking: &Chunking) -> Chunked {
     tokenizer.encode_chunked(text, chunking).unwrap_or_else(|e| panic!("{text:?}: {e}"))
 }
 
-/// The text of each chunk, and its tokens.
+/// Text and tokens of each chunk.
 fn parts<'a>(tokenizer: &Tokenizer, text: &'a str, cut: Chunking) -> Vec<(&'a str, Range<usize>)> {
     let chunks = chunked(tokenizer, text, &cut).chunks;
     chunks.into_iter().map(|chunk| (&text[chunk.bytes], chunk.tokens)).collect()
@@ -55,8 +55,8 @@ fn spans(spans: &[Range<usize>]) -> Chunking {
     Chunking::Spans(spans.to_vec())
 }
 
-/// Of Python's reference (`Chunker.chunk_by_tokens`, then `_extend_special_tokens`): windows of the
-/// text's tokens, one further for [CLS], which the first has too, as the last has [SEP].
+/// Python's reference (`Chunker.chunk_by_tokens`, then `_extend_special_tokens`): windows of the
+/// text's tokens, shifted by one for [CLS], which the first includes, as the last includes [SEP].
 fn windows(own: usize, n: usize) -> Vec<Range<usize>> {
     let mut windows: Vec<_> = (0..own).step_by(n).map(|i| i + 1..(i + n).min(own) + 1).collect();
     if let Some(first) = windows.first_mut() {
@@ -69,6 +69,41 @@ fn windows(own: usize, n: usize) -> Vec<Range<usize>> {
 }
 
 #[test]
+fn prompts_belong_to_the_first_chunk() {
+    for tokenizer in [&*WORD_PIECE, &*BYTES] {
+        for (prompt, text) in [
+            ("query: ", "the cat is here. and there."),
+            ("q", "the"),
+            ("query: ", "  a  "),
+            ("query: ", ""),
+            ("", "the cat"),
+        ] {
+            let whole = format!("{prompt}{text}");
+            let before = tokenizer.encode_chunked_after(prompt, text, &tokens(2)).expect("chunks");
+            let plain = chunked(tokenizer, &whole, &tokens(1000));
+            assert_eq!(before.tokens, plain.tokens, "{whole}");
+            let chunks = &before.chunks;
+            assert_eq!((chunks[0].tokens.start, chunks[0].bytes.start), (0, 0), "{whole}");
+            let last = chunks.last().expect("one at least");
+            assert_eq!((last.tokens.end, last.bytes.end), (before.tokens.len(), text.len()));
+            let tiles = chunks.windows(2).all(|two| {
+                two[0].tokens.end == two[1].tokens.start && two[0].bytes.end == two[1].bytes.start
+            });
+            assert!(tiles, "{whole}: {chunks:?}");
+        }
+        let spans = spans(&[0..3, 4..7]);
+        let alone = chunked(tokenizer, "the cat", &spans).chunks;
+        let after = tokenizer.encode_chunked_after("query: ", "the cat", &spans).expect("chunks");
+        let prompt = after.tokens.len() - chunked(tokenizer, "the cat", &tokens(9)).tokens.len();
+        for (n, (alone, after)) in alone.iter().zip(&after.chunks).enumerate() {
+            assert_eq!((&alone.chars, &alone.bytes), (&after.chars, &after.bytes));
+            let start = if n == 0 { 0 } else { alone.tokens.start + prompt };
+            assert_eq!(after.tokens, start..alone.tokens.end + prompt);
+        }
+    }
+}
+
+#[test]
 fn windows_of_tokens() {
     let text = "  a b, c\n";
     let expected = [("  a b", 0..3), (", c\n", 3..6)];
@@ -76,7 +111,7 @@ fn windows_of_tokens() {
     assert_eq!(parts(&WORD_PIECE, text, tokens(3)), [("  a b, ", 0..4), ("c\n", 4..6)]);
     assert_eq!(parts(&WORD_PIECE, text, tokens(4)), [(text, 0..6)]);
     assert_eq!(parts(&WORD_PIECE, text, tokens(usize::MAX)), [(text, 0..6)]);
-    // One space is a token of its own here; the others are the words', but not their beginning.
+    // A single space is a token here; other spaces belong to words, but do not begin them.
     let expected = [("  a ", 0..3), ("b, ", 3..5), ("c\n", 5..8)];
     assert_eq!(parts(&BYTES, text, tokens(2)), expected);
 }
@@ -90,7 +125,7 @@ fn characters_are_counted_as_python_counts_them() {
     assert_eq!(*last, Chunk { tokens: 3..6, chars: 3..8, bytes: 6..19 });
 }
 
-/// Several tokens are one character, and several characters one token.
+/// Several tokens may form one character, and several characters one token.
 #[test]
 fn characters_are_not_cut() {
     let expected = [("\u{1f469}", 0..3), ("", 3..5), ("!", 5..7)];
@@ -110,7 +145,7 @@ fn groups_of_sentences() {
     for n in [3, 4, usize::MAX] {
         assert_eq!(parts(&WORD_PIECE, text, sentences(n)), [(text, 0..13)]);
     }
-    // Line breaks are tokens here; they stay with the sentence before them, or with the first.
+    // Line breaks are tokens here; they belong to the sentence before them, or to the first.
     let text = "\n\nA.\n\nB.";
     assert_eq!(parts(&BYTES, text, sentences(1)), [("\n\nA.\n\n", 0..7), ("B.", 7..10)]);
 }
@@ -134,20 +169,20 @@ fn spans_of_characters() {
     assert_eq!(cut(&[0..4, 4..8]), [("a b ", 0..3), ("c. d", 3..7)]);
     // Spaces need not be covered; the special tokens are still next to the text's first and last.
     assert_eq!(cut(&[0..1, 2..6, 7..8]), [("a", 0..2), ("b c.", 2..5), ("d", 5..7)]);
-    // What is not covered is in no chunk, and parts the special tokens from the chunks.
+    // Uncovered tokens are in no chunk, and separate the special tokens from the chunks.
     assert_eq!(cut(&[2..3]), [("b", 2..3)]);
     assert_eq!(cut(&[2..3, 4..6]), [("b", 2..3), ("c.", 3..5)]);
     assert_eq!(cut(&[0..3]), [("a b", 0..3)]);
-    // A span may begin with the space that is part of a byte-level token, or behind it.
+    // A span may begin with the space that is part of a byte-level token, or after it.
     assert_eq!(parts(&BYTES, text, spans(&[2..3])), [("b", 2..3)]);
     assert!(BYTES.encode_chunked(text, &spans(&[1..2])).is_err());
     assert_eq!(parts(&BYTES, text, spans(&[1..3])), [(" b", 2..3)]);
-    // A token of spaces only begins with the first of them.
+    // A token of only spaces begins with the first of them.
     assert_eq!(parts(&BYTES, "a   b", spans(&[1..2])), [(" ", 2..3)]);
     // Characters, not bytes.
     let text = "\u{65e5}\u{672c} a";
     assert_eq!(parts(&WORD_PIECE, text, spans(&[1..2])), [("\u{672c}", 2..3)]);
-    // A token that lies in two spans is of the first; the second then needs one of its own.
+    // A token in two spans belongs to the first; the second must have one of its own.
     let word = "[SEP] a";
     assert_eq!(parts(&WORD_PIECE, word, spans(&[0..2, 2..7]))[0], ("[S", 0..2));
     let refused = WORD_PIECE.encode_chunked(word, &spans(&[0..2, 2..5]));
@@ -175,7 +210,7 @@ fn spans_that_do_not_suit_the_text_are_refused() {
     assert_eq!(refused(&[0..1, 3..5]), none);
 }
 
-/// 40,000 tokens, and 300,000 spaces behind a full stop: minutes, if time grew with the square.
+/// 40,000 tokens, and 300,000 spaces after a full stop: quadratic time would take minutes.
 #[test]
 fn long_texts_are_cut() {
     let text = "a b c. D ".repeat(8_000);
@@ -191,7 +226,7 @@ fn long_texts_are_cut() {
 }
 
 /// Letters, digits, ends of sentences, white space, CJK, emoji with joiners, combining marks,
-/// right-to-left letters and marks, nothing wide, and what lower case and accents make longer.
+/// right-to-left letters and marks, zero-width characters, letters that normalisation lengthens.
 fn piece() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         "[a-zA-Z]{1,3}",
@@ -215,7 +250,7 @@ fn text() -> impl Strategy<Value = String> {
     prop::collection::vec(piece(), 0..24).prop_map(|pieces| pieces.concat())
 }
 
-/// Ids are those of the plain encoding, and ranges lie in the text where they say.
+/// Ids equal those of the plain encoding, and ranges are consistent with the text.
 fn check(tokenizer: &Tokenizer, text: &str, chunked: &Chunked) {
     let plain = tokenizer.encode(&[text], None).expect("tokens");
     assert_eq!(chunked.tokens, plain[0].tokens, "{text:?}");
@@ -227,7 +262,7 @@ fn check(tokenizer: &Tokenizer, text: &str, chunked: &Chunked) {
     }
 }
 
-/// Chunks have every token and every character once.
+/// The chunks contain every token and every character exactly once.
 fn check_tiles(text: &str, chunked: &Chunked) {
     let joined: Vec<usize> = chunked.chunks.iter().flat_map(|c| c.tokens.clone()).collect();
     assert!(joined.into_iter().eq(0..chunked.tokens.len()), "{text:?}: {:?}", chunked.chunks);
@@ -235,8 +270,8 @@ fn check_tiles(text: &str, chunked: &Chunked) {
     assert_eq!(parts.collect::<String>(), text);
 }
 
-/// Where the first character of each of the text's tokens lies, by the crate's own offsets before
-/// its post-processor trims them.
+/// Position of the first character of each of the text's tokens, from the crate's own offsets
+/// before its post-processor trims them.
 fn first_characters(tokenizer: &Tokenizer, text: &str) -> Vec<usize> {
     let fixture = if ptr::eq(tokenizer, &*BYTES) { "tiny-code-qknorm" } else { "tiny-geglu-4h" };
     static RAW: LazyLock<[(&str, tokenizers::Tokenizer); 2]> = LazyLock::new(|| {
@@ -285,7 +320,7 @@ proptest! {
             check_tiles(&text, &chunked);
             let blank = |chunk: &Chunk| text[chunk.bytes.clone()].trim().is_empty();
             prop_assert!(chunked.chunks.len() == 1 || !chunked.chunks.iter().any(blank));
-            // As ranges of characters, they are the same chunks.
+            // Spans with the same character ranges give the same chunks.
             if chunked.tokens.len() > 2 {
                 let given = chunked.chunks.iter().map(|chunk| chunk.chars.clone()).collect();
                 let again = tokenizer.encode_chunked(&text, &Chunking::Spans(given));

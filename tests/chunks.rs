@@ -3,7 +3,7 @@
 use jinabert::{
     Device, Embedder, OnLong, Options,
     batch::Tokens,
-    text::{Chunking, Tokenizer},
+    text::{Chunking, Tokenizer, Unit},
 };
 use std::{fs, num::NonZeroUsize, ops::Range, path::PathBuf};
 
@@ -25,7 +25,7 @@ fn drawn(length: usize, seed: u32) -> Tokens {
     Tokens::new((0..length).map(|_| next()).collect())
 }
 
-/// The mean of some rows, in f64, of unit length where asked for.
+/// Mean of rows in f64, scaled to unit length if requested.
 fn mean(hidden: &[f32], d: usize, span: Range<usize>, normalize: bool) -> Vec<f64> {
     let count = span.len() as f64;
     let of = |i: usize| span.clone().map(|t| f64::from(hidden[t * d + i])).sum::<f64>() / count;
@@ -37,7 +37,7 @@ fn mean(hidden: &[f32], d: usize, span: Range<usize>, normalize: bool) -> Vec<f6
 fn close(what: &str, actual: &[f32], expected: &[f64], bound: f64) {
     assert_eq!(actual.len(), expected.len(), "{what}");
     for (a, e) in actual.iter().zip(expected) {
-        assert!((f64::from(*a) - e).abs() <= bound, "{what}: {a} where {e} is meant");
+        assert!((f64::from(*a) - e).abs() <= bound, "{what}: expected {e}, got {a}");
     }
 }
 
@@ -76,8 +76,8 @@ fn bad_spans_are_refused() {
     }
 }
 
-/// 30,000 tokens in windows of 1,000 that share 100: each chunk is the mean of what the windows
-/// that own its tokens make of them.
+/// 30,000 tokens in windows of 1,000 with an overlap of 100: each chunk is the mean over its
+/// tokens, each taken from the window that owns it.
 #[test]
 fn windows_own_what_is_new_in_them() {
     const LENGTH: usize = 30_000;
@@ -91,7 +91,7 @@ fn windows_own_what_is_new_in_them() {
     };
     let embedder = open(options);
     let (d, text) = (embedder.dim(), drawn(LENGTH, 7));
-    // The same by hand: every window, without its overlap.
+    // Expected values: every window, without its overlap.
     let mut hidden = Vec::new();
     let mut start = 0;
     while hidden.len() < LENGTH * d {
@@ -138,8 +138,8 @@ fn one_window_is_one_forward_of_its_own() {
     assert!(windows.embed_tokens(&[&long]).is_ok());
 }
 
-/// The texts of chunks, their tokens and their vectors belong together; a text that is cut keeps
-/// what is left.
+/// Chunks of texts have consistent text, tokens and vectors; truncation keeps the chunks that are
+/// left.
 #[test]
 fn chunks_of_texts() {
     let text = "One is short. Two is a bit longer than that! Три — не по-английски? Four.";
@@ -174,7 +174,61 @@ fn chunks_of_texts() {
     assert!(matches!(error, jinabert::Error::TooLong { index: 1, limit: 20, .. }), "{error}");
 }
 
-/// The fixture of a fine document: what a reader of the licence would look for.
+/// Overlapping chunks are means of the same token outputs, and share text and tokens; a truncated
+/// text has no chunk that is only overlap.
+#[test]
+fn overlapping_chunks_are_means_of_the_token_outputs() {
+    let text =
+        "One is short. Two is a bit longer than that! Три — не по-английски? Four. \u{1f980} Five.";
+    let tokenizer = Tokenizer::open(&natural().join("tokenizer.json")).expect("a tokenizer");
+    let embedder = open(Options::default());
+    let tokens = tokenizer.encode(&[text], None).expect("tokens").remove(0).tokens;
+    let hidden = embedder.embed_each_token(&[&tokens]).expect("hidden").remove(0);
+    let own = tokens.len() - 2; // without [CLS] and [SEP]
+    for (size, overlap) in [(7, 3), (7, 6), (2, 1), (own - 1, 1), (own, 3), (1000, 999)] {
+        let chunking: Chunking = format!("tokens:{size}:{overlap}").parse().expect("good");
+        let found = embedder.embed_chunks(&[text], &chunking).expect("chunks").remove(0);
+        let mut start = 0;
+        let last = found.chunks.len() - 1;
+        for (n, piece) in found.chunks.iter().enumerate() {
+            let end = own.min(start + size);
+            assert_eq!(n == last, end == own, "{size}:{overlap}");
+            let first = if n == 0 { 0 } else { 1 + start };
+            let behind = if n == last { own + 2 } else { 1 + end };
+            assert_eq!(piece.chunk.tokens, first..behind, "{size}:{overlap}, chunk {n}");
+            let expected = mean(&hidden, embedder.dim(), first..behind, true);
+            close(&format!("{size}:{overlap}, chunk {n}"), &piece.vector, &expected, 1e-5);
+            let said: String = text.chars().skip(piece.chunk.chars.start).collect();
+            let said: String = said.chars().take(piece.chunk.chars.len()).collect();
+            assert_eq!(said, text[piece.chunk.bytes.clone()], "{size}:{overlap}, chunk {n}");
+            start += size - overlap;
+        }
+    }
+
+    let chunking: Chunking = "sentences:3:1".parse().expect("good");
+    let found = embedder.embed_chunks(&[text], &chunking).expect("chunks").remove(0);
+    let said: Vec<&str> =
+        found.chunks.iter().map(|piece| &text[piece.chunk.bytes.clone()]).collect();
+    let third = text.find("Три").expect("a sentence");
+    assert!(said.len() == 2 && said[1] == &text[third..] && said[0].ends_with("английски? "));
+    for piece in &found.chunks {
+        let expected = mean(&hidden, embedder.dim(), piece.chunk.tokens.clone(), true);
+        close("sentences", &piece.vector, &expected, 1e-5);
+    }
+
+    // 18 tokens of the text are left: 0..7, 4..11, 8..15, 12..18; 16..18 would be only overlap.
+    let cut = Options { max_length: Some(20), on_long: OnLong::Truncate, ..Options::default() };
+    let found = open(cut).embed_chunks(&[text], &"tokens:7:3".parse().expect("good"));
+    let found = found.expect("cut").remove(0);
+    let ranges: Vec<_> = found.chunks.iter().map(|piece| piece.chunk.tokens.clone()).collect();
+    assert_eq!(ranges, [0..8, 5..12, 9..16, 13..20]);
+    let size = NonZeroUsize::new(3).expect("not zero");
+    let none_new = Chunking::Overlapping { unit: Unit::Tokens, size, overlap: 3 };
+    let error = embedder.embed_chunks(&["a b"], &none_new).expect_err("no step").to_string();
+    assert!(error.contains("expected an overlap under the size of 3, got 3"), "{error}");
+}
+
+/// Text of a licence, with words to look for.
 #[test]
 fn a_long_text_of_real_words() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));

@@ -1,6 +1,6 @@
-//! Whatever stands in a model's files, opening it succeeds or says what is wrong; and what opens
-//! embeds, or says why it does not.  `PROPTEST_CASES` says how many cases each target runs: 64
-//! unless set.
+//! Fuzzing of model files: for any contents, opening succeeds or gives an error; and a model that
+//! opens embeds, or gives an error.  `PROPTEST_CASES` sets the number of cases for each target; the
+//! default is 64.
 
 #[allow(dead_code, reason = "each test target uses a part")]
 mod common;
@@ -14,7 +14,7 @@ fn read(fixture: &str, name: &str) -> Vec<u8> {
     fs::read(common::fixture(fixture).join(name)).expect("a fixture's file")
 }
 
-/// The files of a fixture, one of them replaced.
+/// Files of a fixture, one of them replaced.
 fn files(fixture: &str, names: &[&str], name: &str, bytes: Vec<u8>) -> Files {
     let files = names.iter().filter(|other| **other != name);
     let files = files.fold(Files::memory(), |files, name| files.with(*name, read(fixture, name)));
@@ -23,7 +23,7 @@ fn files(fixture: &str, names: &[&str], name: &str, bytes: Vec<u8>) -> Files {
 
 const PLAIN: &[&str] = &["config.json", "model.safetensors", "tokenizer.json"];
 
-/// Opens it and embeds; the property.
+/// Checks the property: opens the model and embeds.
 fn holds(files: Files, task: Task) -> TestCaseResult {
     let options = Options {
         device: Device::Cpu,
@@ -60,15 +60,15 @@ fn holds(files: Files, task: Task) -> TestCaseResult {
 
 #[derive(Clone, Debug)]
 enum Damage {
-    /// Another byte.
+    /// Changes a byte.
     Set(Index, u8),
-    /// The end is missing.
+    /// Removes the end.
     Cut(Index),
-    /// Something within is missing.
+    /// Removes bytes in the middle.
     Drop(Index, u8),
-    /// Something is there twice.
+    /// Repeats bytes.
     Repeat(Index, u8),
-    /// Something else is in it.
+    /// Inserts other bytes.
     Insert(Index, Vec<u8>),
 }
 
@@ -121,7 +121,7 @@ fn damaged(mut bytes: Vec<u8>, most: usize, damage: &[Damage]) -> Vec<u8> {
     bytes
 }
 
-/// What may stand where something else is meant.
+/// Unexpected JSON values.
 fn odd() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(Value::Null),
@@ -145,7 +145,7 @@ fn odd() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Puts `odd` into the place of one of the values within, or leaves it out.
+/// Replaces one of the nested values by `odd`, or removes it.
 fn replaced(value: &mut Value, at: Index, odd: Option<Value>) {
     fn count(value: &Value) -> usize {
         1 + match value {
@@ -155,7 +155,7 @@ fn replaced(value: &mut Value, at: Index, odd: Option<Value>) {
         }
     }
     fn put(value: &mut Value, n: &mut usize, odd: &mut Option<Option<Value>>) {
-        // The n-th value below this one.
+        // Finds the n-th value below this one.
         match value {
             Value::Array(all) => {
                 for place in 0..all.len() {
@@ -210,7 +210,7 @@ fn changes() -> impl Strategy<Value = Vec<(Index, Option<Value>)>> {
     prop::collection::vec((any::<Index>(), prop::option::weighted(0.85, odd())), 1..4)
 }
 
-/// Bytes of the length and the header.
+/// Number of bytes of the length and the header.
 fn header(safetensors: &[u8]) -> usize {
     let length = safetensors[..8].try_into().expect("eight bytes");
     8 + u64::from_le_bytes(length) as usize

@@ -1,9 +1,9 @@
-//! What must hold of whole embeddings on every device: batch mates, order, length and binding size
-//! never change a vector, or only its rounding, and memory grows with the tokens, not with their
-//! square.
+//! Properties of whole embeddings on every device: batch mates, order, length and binding size
+//! change at most the rounding of a vector, and memory grows linearly with the number of tokens,
+//! not quadratically.
 //!
-//! `JINABERT_SLOW=1` makes the long text as wide as jina-embeddings-v2-base; otherwise it has one
-//! head.
+//! With `JINABERT_SLOW=1` the long text has the hidden size of jina-embeddings-v2-base; otherwise
+//! one head.
 
 #[path = "common/checkpoint.rs"]
 #[allow(dead_code, reason = "each test target uses a part")]
@@ -16,7 +16,7 @@ use jinabert::{
     Error,
     batch::{PackedBatch, Tokens, plan},
     kernels::{Dtype, Tier, Version, attention, linear, linear_geglu},
-    model::{Choices, Model, Numerics, Output},
+    model::{Model, ModelOptions, Numerics, Output},
     recording::{Command, Format, Recording, Tensor},
 };
 use libtest_mimic::{Arguments, Trial};
@@ -42,14 +42,14 @@ fn main() {
         for (n, (rule, holds)) in rules.into_iter().enumerate() {
             let device = device.clone();
             let trial = Trial::test(format!("{name}/{rule}"), move || Ok(holds(&device, tier)?));
-            // The naive tier takes minutes over the first two.
+            // The naive tier takes minutes for the first two.
             trials.push(trial.with_ignored_flag(tier == Tier::Naive && n < 2));
         }
     }
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-/// A counter-based generator, so that every run sees the same lists.
+/// Counter-based generator, so that every run uses the same sequences.
 struct Random(u64);
 
 impl Random {
@@ -64,7 +64,7 @@ impl Random {
     }
 }
 
-/// Vectors of all sequences, in order, from batches of at most `budget` tokens.
+/// Embeds all sequences, in order, in batches of at most `budget` tokens.
 fn embed(
     model: &mut Model,
     all: &[Tokens],
@@ -99,12 +99,12 @@ fn within(what: &str, error: f32, limit: f32) -> Outcome {
 fn open(device: &Device, version: impl Into<Version>, deterministic: bool) -> Result<Model, Error> {
     let version = version.into();
     let numerics = Numerics { deterministic, ..Numerics::default() };
-    let choices = Choices { numerics, ..Choices::default() };
+    let choices = ModelOptions { numerics, ..ModelOptions::default() };
     Model::open_with(fixture("tiny-geglu-4h"), device.open(version.tier), version, choices)
 }
 
-/// 1,000 sequences alone, together, and together in another order: the same bits, where they are
-/// asked for.
+/// Embeds 1,000 sequences alone, together, and together in another order: bit-identical in
+/// deterministic mode.
 fn mates(device: &Device, tier: Tier) -> Outcome {
     let mut model = open(device, tier, true)?;
     let mut random = Random(1);
@@ -114,7 +114,7 @@ fn mates(device: &Device, tier: Tier) -> Outcome {
             random.tokens(length, 400)
         })
         .collect();
-    // A software GPU takes milliseconds for each submission, so there every tenth sequence runs
+    // A software GPU takes milliseconds for each submission, so that only every tenth sequence runs
     // alone.
     let step = if *device == Device::Cpu { 1 } else { 10 };
     let some: Vec<Tokens> = all.iter().step_by(step).cloned().collect();
@@ -137,13 +137,13 @@ fn mates(device: &Device, tier: Tier) -> Outcome {
     Ok(())
 }
 
-/// 40 sequences alone and together: the same bits where they are asked for, otherwise the same but
-/// for the order of sums, which the tiled tier chooses by the number of rows.
+/// Embeds 40 sequences alone and together: bit-identical in deterministic mode, otherwise equal up
+/// to the order of sums, which depends on the number of rows in the tiled tier.
 fn few(device: &Device, _: Tier) -> Outcome {
     let mut random = Random(4);
     let all: Vec<Tokens> = (0..40).map(|n| random.tokens(1 + 2 * n, 400)).collect();
     for (dtype, bound) in [(Dtype::F32, 1e-6), (Dtype::F16, 1e-3)] {
-        let version = Version { tier: Tier::Tiled, dtype };
+        let version = Version::new(Tier::Tiled, dtype);
         if !version.suits(&device.caps()) {
             continue;
         }
@@ -163,7 +163,7 @@ fn few(device: &Device, _: Tier) -> Outcome {
     Ok(())
 }
 
-/// A layer of heads 64 wide, and 8,192 tokens for it.
+/// Layer with heads of width 64, and 8,192 tokens for it.
 fn long_problem() -> Result<(tempfile::TempDir, PackedBatch), Box<dyn std::error::Error>> {
     let heads = if std::env::var_os("JINABERT_SLOW").is_some() { 12 } else { 1 };
     let dir = tempfile::tempdir()?;
@@ -171,7 +171,7 @@ fn long_problem() -> Result<(tempfile::TempDir, PackedBatch), Box<dyn std::error
     Ok((dir, PackedBatch::new([&Random(2).tokens(8192, 1000)])))
 }
 
-/// What the twins make of it: computed once for all devices.
+/// Reference result of the long problem, computed once for all devices.
 fn long_twin() -> &'static [f32] {
     static HIDDEN: OnceLock<Vec<f32>> = OnceLock::new();
     HIDDEN.get_or_init(|| {
@@ -189,9 +189,9 @@ fn long(device: &Device, tier: Tier) -> Outcome {
     within("hidden states", difference(&hidden, long_twin()), 1e-4)
 }
 
-/// Bytes held for one text of 2,048 … 32,768 tokens at base width: six numbers for each component
-/// of the stream at the most, and from where the batch outgrows the blocks of the MLP, each
-/// doubling adds twice as much as the last.
+/// Device memory for one text of 2,048 … 32,768 tokens at base size: at most six numbers for each
+/// component of the residual stream.  Once the batch is larger than the blocks of the MLP, each
+/// doubling of the length adds twice as much as the last.
 fn memory(device: &Device, tier: Tier) -> Outcome {
     let dir = tempfile::tempdir()?;
     Recipe::of_size(1, 768, 12, 100).write(dir.path());
@@ -218,12 +218,12 @@ fn memory(device: &Device, tier: Tier) -> Outcome {
     Ok(())
 }
 
-/// A device whose bindings hold 64 KiB: the vocabulary comes in parts, q, k and v in three
-/// products, the MLP in blocks of 128 rows.
+/// Device with bindings of 64 KiB: the embedding table is split into parts, q, k and v into three
+/// products, the MLP into blocks of 128 rows.
 fn bindings(device: &Device, tier: Tier) -> Outcome {
-    // Textures are not bound by it.
+    // The limit does not apply to textures.
     let tier = if tier.format() == Format::Texture { Tier::Tiled } else { tier };
-    let of = |dtype| Version { tier, dtype };
+    let of = |dtype| Version::new(tier, dtype);
     let versions = [of(Dtype::F32), of(Dtype::F16)].into_iter();
     for version in versions.filter(|version| version.suits(&device.caps())) {
         bindings_of(device, version).map_err(|e| format!("{version}: {e}"))?;
@@ -245,9 +245,9 @@ fn bindings_of(device: &Device, version: Version) -> Outcome {
         let recorded = PackedBatch::new([&all[19]]);
         let recorded = narrow.record(&recorded, Output::Vectors { dims: 64, normalize: true })?;
         let count = |word| recorded.commands.iter().filter(|c| c.program.word == word).count();
-        // In f16 the vocabulary and more rows fit.
+        // In f16 the embedding table fits, and blocks have more rows.
         let (parts, blocks) = if version.dtype == Dtype::F16 { (1, 2) } else { (2, 4) };
-        // Two products of two layers in blocks, the first of them another kernel with a gate.
+        // Two products of two layers in blocks; the first is another kernel if it has a gate.
         let (mlp, other) = match name {
             "tiny-original" => (count("linear"), 8 + 2 * blocks),
             _ => (count("linear_geglu"), blocks),
@@ -263,14 +263,14 @@ fn bindings_of(device: &Device, version: Version) -> Outcome {
     Ok(())
 }
 
-/// A device so slow that every tile and 64 rows are a dispatch and a submission of their own: the
-/// same bits, in every tier.
+/// Device so slow that every tile and every 64 rows need a dispatch and a submission of their own:
+/// bit-identical, in every tier.
 fn pieces(device: &Device, _: Tier) -> Outcome {
     let all: Vec<Tokens> =
         [300, 5, 130, 64, 1].map(|n| Random(n as u64).tokens(n, 400)).into_iter().collect();
     let slow = std::env::var_os("JINABERT_SLOW").is_some();
     for tier in Tier::of(&device.caps()) {
-        // What the second has besides is cut in the same way.
+        // The second model's additional operations are split in the same way.
         let second = (slow || tier == device.tier()).then_some("tiny-code-qknorm");
         for name in iter::once("tiny-geglu-4h").chain(second) {
             let mut whole = Model::open(fixture(name), device.open(tier), tier)?;
@@ -293,15 +293,15 @@ fn pieces(device: &Device, _: Tier) -> Outcome {
     Ok(())
 }
 
-/// A text of 8,192 tokens at base width on a device of which nothing is known: at most 10 GFLOP at
-/// a time.
+/// Text of 8,192 tokens at base size on a device of unknown speed: at most 10 GFLOP for each
+/// dispatch.
 fn short(device: &Device, tier: Tier) -> Outcome {
     const MOST: f64 = 10e9;
     let dir = tempfile::tempdir()?;
     Recipe::of_size(1, 768, 12, 100).write(dir.path());
     let mut engine = device.open(tier);
     if *device == Device::Cpu {
-        engine.limit_dispatches(MOST); // the cores need none
+        engine.limit_dispatches(MOST); // the CPU has no limit of its own
     }
     let mut model = Model::open(dir.path(), engine, tier)?;
     let batch = PackedBatch::new([&Random(4).tokens(8192, 100)]);
@@ -317,7 +317,7 @@ fn short(device: &Device, tier: Tier) -> Outcome {
     }
 }
 
-/// Each operation that may be cut, with its dispatches, which cover all of it once and in order.
+/// Divisible operations with the number of their dispatches, which cover each once and in order.
 fn slices(recording: &Recording) -> Result<Vec<(&'static str, usize)>, String> {
     let mut operations: Vec<(&str, usize)> = Vec::new();
     let mut under_way: Option<(&[Tensor], u32)> = None;
@@ -340,7 +340,7 @@ fn slices(recording: &Recording) -> Result<Vec<(&'static str, usize)>, String> {
     }
 }
 
-/// Rows or tiles that a dispatch begins with and ends before, and how many there are.
+/// Start, end and total of the rows or tiles of a dispatch.
 fn range(command: &Command) -> Option<(u32, u32, u32)> {
     let rows = |n: usize| command.bindings[n].shape.rows();
     match command.program.word {

@@ -1,17 +1,23 @@
-//! What must hold of every engine, whatever it runs.
+//! Properties of every engine, independent of the model.
 
 mod common;
 
 use common::Device;
+use half::f16;
 use jinabert::{
     batch::{PackedBatch, Tokens},
-    kernels::{Tier, linear},
+    elements::TensorData,
+    kernels::{Tier, Tile, Version, linear},
     model::{Model, Output},
     probe::Problem,
-    recording::{Kernel, Program, Recording},
+    recording::{
+        Binding, Caps, Command, DispatchLimits, Engine, Format, Kernel, Program, Recording, Shape,
+        Span, Tensor, Ticket,
+    },
 };
 use libtest_mimic::{Arguments, Trial};
-use std::{error::Error, sync::Arc};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use std::{error::Error, fs, path::Path, sync::Arc};
 
 type Outcome = Result<(), Box<dyn Error>>;
 type Rule = fn(&Device, Tier) -> Outcome;
@@ -19,14 +25,19 @@ type Rule = fn(&Device, Tier) -> Outcome;
 fn main() {
     let arguments = Arguments::from_args();
     let (devices, mut trials) = common::devices();
-    let rules: [(&str, Rule); 3] = [
+    let rules: [(&str, Rule); 7] = [
         ("broken kernels are errors", broken),
         ("batches under way do not meet", under_way),
         ("a failure spoils nothing else", failure),
+        ("f16 weights are as good as f32", half_weights),
+        ("f16 weights are read as they are", every_half),
+        ("f16 weights that would be others are f32", others),
+        ("what is beyond f16 is not finite", beyond),
     ];
     for (name, device) in &devices {
         // The CPU compiles nothing, and cannot fail.
-        let of_all = |rule: &str| *device != Device::Cpu || rule.starts_with("batches");
+        let also = |rule: &str| ["batches", "f16"].iter().any(|part| rule.starts_with(part));
+        let of_all = |rule: &str| *device != Device::Cpu || also(rule);
         for (rule, holds) in rules.into_iter().filter(|(rule, _)| of_all(rule)) {
             let device = device.clone();
             let holds = move || Ok(holds(&device, device.tier())?);
@@ -36,8 +47,8 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-/// A product whose shader is not WGSL fails with the name of its file, compiled ahead or not, and
-/// the engine goes on.
+/// A product with invalid WGSL fails with the name of its file, compiled ahead of time or not, and
+/// the engine stays usable.
 fn broken(device: &Device, tier: Tier) -> Outcome {
     let (good, bad) = products(tier);
     let problem = Problem::linear(5, 8, 8, false);
@@ -61,7 +72,7 @@ fn broken(device: &Device, tier: Tier) -> Outcome {
     Ok(())
 }
 
-/// A product, and one whose shader is not WGSL.
+/// Product, and one with invalid WGSL.
 fn products(tier: Tier) -> (Kernel<linear::Spec>, Kernel<linear::Spec>) {
     let good = linear::kernel(linear::Spec::new(tier, false));
     let text = good.program.text.replace("@compute", "@compote").leak();
@@ -70,8 +81,8 @@ fn products(tier: Tier) -> (Kernel<linear::Spec>, Kernel<linear::Spec>) {
     (good, bad)
 }
 
-/// Batches that grow, so that tensors are replaced while others are computed with, in one
-/// submission each or in many; waited for in order, backwards, and not at all.
+/// Batches of growing size, so that tensors are replaced while others are in use, in one submission
+/// each or in many; awaited in order, in reverse, and not at all.
 fn under_way(device: &Device, tier: Tier) -> Outcome {
     let dir = common::fixture("tiny-geglu-4h");
     let batches: Vec<PackedBatch> = [3, 200, 40, 900, 1, 1200]
@@ -103,7 +114,7 @@ fn under_way(device: &Device, tier: Tier) -> Outcome {
     Ok(())
 }
 
-/// Work before a failure comes out right, and so does work after it.
+/// Work before and after a failure gives correct results.
 fn failure(device: &Device, tier: Tier) -> Outcome {
     let (_, bad) = products(tier);
     let problem = Problem::linear(100, 64, 64, false);
@@ -123,4 +134,216 @@ fn failure(device: &Device, tier: Tier) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Matrices of an f16 file stay f16, in half the memory, without other changes: bit-identical to a
+/// file with the same numbers in f32, in every tier, for few rows and many.
+fn half_weights(device: &Device, _: Tier) -> Outcome {
+    let caps = device.caps();
+    for name in ["tiny-f16", "hd64-3heads-f16"] {
+        let (dir, wide, mixed) =
+            (common::fixture(name), tempfile::tempdir()?, tempfile::tempdir()?);
+        widened(&dir, wide.path(), |_| true)?;
+        widened(&dir, mixed.path(), |name| name == "encoder.layer.0.mlp.wo.weight")?;
+        for tier in Tier::of(&caps) {
+            let open = |dir: &Path| Model::open(dir, device.open(tier), tier);
+            let (mut halves, mut floats) = (open(&dir)?, open(wide.path())?);
+            let [small, large] = [&halves, &floats].map(Model::allocated_bytes);
+            let reads = caps.half && !matches!(tier, Tier::Twin | Tier::Naive);
+            let stored = [halves.version(), floats.version(), open(mixed.path())?.version()];
+            if stored.map(|version| version.half_weights) != [reads, false, false] {
+                return Err(format!("{name}, {tier}: {stored:?}").into());
+            }
+            if reads && 5 * small > 3 * large {
+                return Err(format!("{name}, {tier}: {small} bytes, in f32 {large}").into());
+            }
+            for tokens in [3, 16, 17, 64, 150] {
+                let batch = Tokens::new((0..tokens).map(|i| (i * 7 + tokens) % 300).collect());
+                let batch = PackedBatch::new([&batch]);
+                let [a, b] = [&mut halves, &mut floats].map(|m| m.forward(&batch, Output::Tokens));
+                if a?.iter().map(|x| x.to_bits()).ne(b?.iter().map(|x| x.to_bits())) {
+                    return Err(format!("{name}, {tier}: {tokens} tokens differ").into());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes a copy of a checkpoint with some tensors in f32.
+fn widened(from: &Path, to: &Path, wide: impl Fn(&str) -> bool) -> Outcome {
+    fs::copy(from.join("config.json"), to.join("config.json"))?;
+    let file = fs::read(from.join("model.safetensors"))?;
+    let file = SafeTensors::deserialize(&file)?;
+    let mut stored = Vec::new();
+    for (name, tensor) in file.iter() {
+        let (shape, data) = (tensor.shape().to_vec(), tensor.data());
+        stored.push(match tensor.dtype() == Dtype::F16 && wide(name) {
+            true => {
+                let values = TensorData::f16(data).widened().into_owned();
+                let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+                (name, Dtype::F32, shape, bytes)
+            }
+            false => (name, tensor.dtype(), shape, data.to_vec()),
+        });
+    }
+    let views = stored.iter().map(|(name, dtype, shape, bytes)| {
+        Ok((*name, TensorView::new(*dtype, shape.clone(), bytes)?))
+    });
+    let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
+    Ok(safetensors::serialize_to_file(views, None, &to.join("model.safetensors"))?)
+}
+
+/// Every finite f16 is unchanged by a product with one.
+fn every_half(device: &Device, _: Tier) -> Outcome {
+    let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).filter(|x| x.is_finite()).collect();
+    let n = all.len() as u32 / 4;
+    let versions = Version::all(&device.caps());
+    for version in versions.into_iter().filter(|version| version.half_weights) {
+        for (_, tile) in Tile::by_rows(version.tier) {
+            let kernel = linear::kernel(linear::Spec { tile, ..linear::Spec::new(version, false) });
+            let mut engine = device.open(version.tier);
+            let (shape, w) = tile.layout().arrange(TensorData::F16(all[..].into()), [n, 4]);
+            let unit: Vec<f32> = (0..16).map(|i| if i % 5 == 0 { 1.0 } else { 0.0 }).collect();
+            let x = engine.upload([4, 4].into(), version.stream(), unit.into())?;
+            let w = engine.upload(shape, version.weights(), w)?;
+            let bias = engine.upload([n].into(), Format::F32, vec![0.0; n as usize].into())?;
+            let y = engine.alloc([4, n].into(), version.wide())?;
+            let mut recording = Recording::new();
+            let args = linear::Args { x: &x, w: &w, bias: &bias, r: &x, y: &y };
+            linear::record(&mut recording, &kernel, args);
+            let found = engine.run(&recording, &y)?;
+            let expected = |i: usize| all[i % n as usize * 4 + i / n as usize].to_f32();
+            if let Some(i) = (0..found.len()).find(|&i| found[i] != expected(i)) {
+                return Err(format!("{version} {tile}: {} is {}", expected(i), found[i]).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The largest f16 is stored exactly; larger values are not finite, whatever the driver does.
+fn beyond(device: &Device, _: Tier) -> Outcome {
+    let versions = Version::of(&device.caps());
+    for version in versions.into_iter().filter(|version| version.wide() == Format::F16) {
+        let kernel = linear::kernel(linear::Spec::new(version, false));
+        let mut engine = device.open(version.tier);
+        let unit: Vec<f32> = (0..16).map(|i| if i % 5 == 0 { 1.0 } else { 0.0 }).collect();
+        let (shape, w) = Tile::new(version.tier).layout().arrange(unit.into(), [4, 4]);
+        let rows =
+            [[65504.0, -65504.0, 2.0, 0.0], [1.0, 65520.0, 0.0, 0.0], [0.0, 0.0, 1.0, -1e30]];
+        let x = engine.upload([3, 4].into(), version.stream(), rows.concat().into())?;
+        let w = engine.upload(shape, version.weights(), w)?;
+        let bias = engine.upload([4].into(), Format::F32, vec![0.0; 4].into())?;
+        let y = engine.alloc([3, 4].into(), version.wide())?;
+        let mut recording = Recording::new();
+        let args = linear::Args { x: &x, w: &w, bias: &bias, r: &x, y: &y };
+        linear::record(&mut recording, &kernel, args);
+        let found = engine.run(&recording, &y)?;
+        if found[..4] != rows[0] || found[5].is_finite() || found[11].is_finite() {
+            return Err(format!("{version}: {found:?} of {rows:?}").into());
+        }
+    }
+    Ok(())
+}
+
+/// On a device that flushes the smallest f16 to zero, or refuses f16, weights are converted to f32
+/// when they are loaded.
+fn others(device: &Device, _: Tier) -> Outcome {
+    let open = || device.open(Tier::Blocked);
+    if *device != Device::Cpu || !open().caps().half {
+        return Ok(());
+    }
+    let (dir, wide) = (common::fixture("tiny-f16"), tempfile::tempdir()?);
+    widened(&dir, wide.path(), |_| true)?;
+    let batch = PackedBatch::new([&Tokens::new((0..50).collect())]);
+    let expected =
+        Model::open(wide.path(), open(), Tier::Blocked)?.forward(&batch, Output::Tokens)?;
+    for refuses in [false, true] {
+        let engine = Box::new(PoorInHalves { engine: open(), refuses });
+        let mut model = Model::open(&dir, engine, Tier::Blocked)?;
+        if model.version().half_weights {
+            return Err("f16 weights on a device that changes them, or has no kernels".into());
+        }
+        if model.forward(&batch, Output::Tokens)? != expected {
+            return Err("other numbers".into());
+        }
+    }
+    Ok(())
+}
+
+/// Engine whose compiler `refuses` shaders that read f16, or that flushes the smallest f16 to zero.
+struct PoorInHalves {
+    engine: Box<dyn Engine>,
+    refuses: bool,
+}
+
+impl Engine for PoorInHalves {
+    fn upload(
+        &mut self,
+        shape: Shape,
+        format: Format,
+        data: TensorData<'_>,
+    ) -> Result<Tensor, jinabert::Error> {
+        let mut values = data.widened().into_owned();
+        if format.half() && !self.refuses {
+            let least = f16::MIN_POSITIVE.to_f32();
+            values.iter_mut().filter(|x| x.abs() < least).for_each(|x| *x = 0.0);
+        }
+        self.engine.upload(shape, format, values.into())
+    }
+
+    fn caps(&self) -> &Caps {
+        self.engine.caps()
+    }
+
+    fn limit_bindings(&mut self, bytes: u64) {
+        self.engine.limit_bindings(bytes);
+    }
+
+    fn alloc(&mut self, shape: Shape, format: Format) -> Result<Tensor, jinabert::Error> {
+        self.engine.alloc(shape, format)
+    }
+
+    fn reserve(&mut self, views: &[Tensor]) -> Result<(), jinabert::Error> {
+        self.engine.reserve(views)
+    }
+
+    fn release(&mut self, tensors: &[Tensor]) -> Result<(), jinabert::Error> {
+        self.engine.release(tensors)
+    }
+
+    fn write(&mut self, tensor: &Tensor, data: &[u32]) -> Result<(), jinabert::Error> {
+        self.engine.write(tensor, data)
+    }
+
+    fn dispatch_limits(&self) -> DispatchLimits {
+        self.engine.dispatch_limits()
+    }
+
+    fn limit_dispatches(&mut self, flops: f64) {
+        self.engine.limit_dispatches(flops);
+    }
+
+    fn submit(
+        &mut self,
+        recording: &Recording,
+        output: &Tensor,
+    ) -> Result<Ticket, jinabert::Error> {
+        let halves = |binding: &Binding| binding.format == Format::F16;
+        let reads = |command: &&Command| command.program.bindings.iter().any(halves);
+        if let Some(command) = recording.commands.iter().find(reads).filter(|_| self.refuses) {
+            let (kernel, message) = (command.program.word, "no f16".to_owned());
+            return Err(jinabert::Error::Compile { kernel, message });
+        }
+        self.engine.submit(recording, output)
+    }
+
+    fn profile(&mut self, recording: &Recording) -> Result<Vec<Span>, jinabert::Error> {
+        self.engine.profile(recording)
+    }
+
+    fn allocated_bytes(&self) -> u64 {
+        self.engine.allocated_bytes()
+    }
 }

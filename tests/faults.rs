@@ -1,12 +1,12 @@
-//! What a caller sees when a device fails, on every Vulkan driver of this machine: failures are
-//! ordered (feature `faults`), real where they can be.  `docs/failures.md` has them as a table.
+//! Errors and recovery when a device fails, on every Vulkan driver of this machine: failures are
+//! injected (feature `faults`), and real where possible.  `docs/failures.md` lists them in a table.
 
 #[allow(dead_code, reason = "each test target uses a part")]
 mod common;
 
 use common::fixture;
 use jinabert::{
-    Device, Embedder, Error, Options, Queue, Task, Vector,
+    Device, Embedder, Error, Options, Queue, Task, Vector, Workload,
     gpu::{self, Gpu, wgpu},
     recording::{Fault, Faults},
 };
@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Every adapter of the native APIs, with options for it and a handle for its failures.
+/// Runs a test for every adapter of the native APIs, with options and a handle to inject faults.
 fn each(test: impl Fn(Options, Faults)) {
     let adapters = gpu::native_adapters();
     if std::env::var("JINABERT_REQUIRE").is_ok() {
@@ -42,7 +42,7 @@ fn texts(n: usize) -> Vec<String> {
     (0..n).map(|n| format!("a {} is a {}", "cat ".repeat(n % 7), n)).collect()
 }
 
-/// As the CPU has them.
+/// Vectors computed on the CPU.
 fn expected(texts: &[String]) -> Vec<Vector> {
     let options = Options { device: Device::Cpu, ..Options::default() };
     open(&options).embed(texts).expect("short texts")
@@ -117,6 +117,57 @@ fn a_device_lost_again_is_an_error_and_the_next_call_is_served() {
 }
 
 #[test]
+fn kernels_that_the_compiler_refuses_are_replaced_by_plainer_ones() {
+    let texts = texts(5);
+    let expected = expected(&texts);
+    each(|options, faults| {
+        let embedder = open(&options);
+        let device = embedder.device();
+        // Files of the software drivers' default tier, the texture tier, and the tiled one.
+        faults.refuse("texture/attention.wgsl");
+        faults.refuse("linear.wgsl");
+        assert_same(&embedder.embed(&texts).expect("the naive kernels"), &expected);
+        assert_eq!(embedder.device(), device, "on the same device");
+        assert_same(&embedder.embed(&texts).expect("what helped stays"), &expected);
+
+        let embedder = open(&options);
+        faults.refuse("naive/linear.wgsl");
+        let error = embedder.embed(&texts).expect_err("nothing is left");
+        assert!(matches!(error, Error::Compile { kernel: "linear", .. }), "{error:?}");
+        let embedder = open(&Options { fallback: Some(true), ..options });
+        assert_same(&embedder.embed(&texts).expect("the CPU"), &expected);
+        assert!(embedder.device().contains("refuses kernel"), "{}", embedder.device());
+    });
+}
+
+#[test]
+fn auto_takes_the_faster_of_gpu_and_cpu() {
+    let faults = Faults::default();
+    let options = Options { device: Device::Auto, faults: faults.clone(), ..Options::default() };
+    let plain = open(&options).device();
+    assert!(!plain.contains("measurement"), "software adapters are no candidates: {plain}");
+    faults.pose();
+    if gpu::native_adapters().is_empty() {
+        return; // no Vulkan adapter
+    }
+    // A software driver that reports an integrated GPU is slower than the CPU path.
+    for workload in [Workload::Mixed, Workload::Latency, Workload::Throughput] {
+        let embedder = open(&Options { workload, ..options.clone() });
+        let device = embedder.device();
+        assert!(device.starts_with("cpu") && device.contains("chosen by measurement"), "{device}");
+        assert!(device.contains("tokens/s"), "{device}");
+        assert_eq!(embedder.kind(), "cpu");
+    }
+    let named = open(&Options { device: Device::Index(0), ..options.clone() });
+    assert!(!named.device().contains("measurement"), "{}", named.device());
+    assert!(named.batch_tokens() < 16_384, "its batches take a moment: {}", named.batch_tokens());
+    // If the GPU cannot be opened, the CPU is used, and the reason is reported.
+    faults.close(true);
+    let device = open(&options).device();
+    assert!(device.starts_with("cpu") && device.contains("failed"), "{device}");
+}
+
+#[test]
 fn the_cpu_takes_over_where_that_is_declared() {
     let texts = texts(30);
     let expected = expected(&texts);
@@ -129,7 +180,7 @@ fn the_cpu_takes_over_where_that_is_declared() {
         assert_eq!(embedder.kind(), "cpu");
         let device = embedder.device();
         assert!(device.starts_with("cpu") && device.contains("took over after"), "{device}");
-        // From now on what fails there has the CPU's own remedies.
+        // From now on, failures are handled by the CPU's own retries.
         faults.order(0, Fault::NotFinite);
         assert_same(&embedder.embed(&texts).expect("the twins"), &expected);
         assert_eq!(embedder.device(), device);
@@ -147,7 +198,7 @@ fn without_it_a_device_that_cannot_be_opened_is_an_error() {
             let error = embedder.embed(&texts).expect_err("closed");
             assert!(matches!(error, Error::Gpu(_)), "{error:?}");
         }
-        // Three times in a minute is all that is tried: opening takes longer than saying no.
+        // At most three attempts in a minute: opening takes longer than returning an error.
         faults.close(false);
         assert!(embedder.embed(&texts).is_err());
     });
@@ -159,7 +210,7 @@ fn a_device_that_hangs_is_left_to_itself() {
     let expected = expected(&texts);
     each(|options, faults| {
         let embedder = open(&options);
-        embedder.embed(&texts).expect("no failure"); // compiled
+        embedder.embed(&texts).expect("no failure"); // compiles the kernels
         drop(embedder);
         let (patience, hang) = (Duration::from_secs(6), Duration::from_secs(20));
         let embedder = open(&Options { patience, ..options });
@@ -171,7 +222,7 @@ fn a_device_that_hangs_is_left_to_itself() {
         if cfg!(target_os = "linux") {
             assert!(thread_called("jinabert-closin"), "nothing is left to itself");
         }
-        // SwiftShader's threads crash where the process ends before they do.
+        // SwiftShader's threads crash if the process ends before them.
         let start = Instant::now();
         while thread_called("jinabert-closin") {
             assert!(start.elapsed() < Duration::from_secs(180), "it does not end");
@@ -180,7 +231,7 @@ fn a_device_that_hangs_is_left_to_itself() {
     });
 }
 
-/// Whether this process has a thread of that name, of which Linux keeps 15 characters.
+/// True if this process has a thread with that name, of which Linux keeps 15 characters.
 fn thread_called(name: &str) -> bool {
     let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
@@ -209,7 +260,7 @@ fn what_is_not_finite_is_computed_by_plainer_kernels() {
         faults.order(1, Fault::NotFinite);
         assert_same(&embedder.embed(&texts).expect("a lower tier"), &expected);
 
-        // There as well: nothing is left, and the embedder is as it was.
+        // Here, too, nothing is left, and the embedder is unchanged.
         let embedder = open(&options);
         let again: Vec<_> = (0..2).collect();
         again.iter().for_each(|&n| faults.order(n, Fault::NotFinite));
@@ -217,7 +268,7 @@ fn what_is_not_finite_is_computed_by_plainer_kernels() {
         assert!(matches!(error, Error::NotFinite(_)), "{error:?}");
         assert_same(&embedder.embed(&texts).expect("no failure"), &expected);
 
-        // The CPU's own plainer kernels.
+        // Fallback to the CPU's simpler kernels.
         let embedder = open(&Options { device: Device::Cpu, ..options.clone() });
         faults.order(0, Fault::NotFinite);
         assert_same(&embedder.embed(&texts).expect("the twins"), &expected);
@@ -235,7 +286,7 @@ fn where_room_lacks_batches_are_halved() {
         let before = embedder.batch_tokens();
         assert_same(&embedder.embed(&texts).expect("halved"), &expected);
         assert!(faults.refused() > 0 && embedder.batch_tokens() < before);
-        // Smaller batches from now on, which fit.
+        // From now on batches are smaller, and fit.
         let refused = faults.refused();
         assert_same(&embedder.embed(&texts).expect("small enough"), &expected);
         assert_eq!(faults.refused(), refused);
@@ -299,7 +350,7 @@ fn an_application_shares_its_device_and_keeps_its_callbacks() {
         let embedder = open(&options);
         assert_eq!(embedder.kind(), "gpu");
         assert_same(&embedder.embed(&texts).expect("no failure"), &expected);
-        // A second model on it, and the application's own work between.
+        // A second model on the device, and the application's own work in between.
         let other = open(&Options { fallback: Some(true), ..options });
         let buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: None,

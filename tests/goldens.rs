@@ -1,11 +1,11 @@
-//! Published numbers of the real checkpoints, where somebody has them.
+//! Published reference values of the real checkpoints, checked if they are on this machine.
 //!
 //! `JINABERT_MODELS=DIR cargo test --test goldens` looks for `DIR/jina-embeddings-v2-small-en` and
-//! so on, or for a Hugging Face cache's `DIR/models--jinaai--…`; what is not there is reported as
-//! ignored.  `JINABERT_DEVICE` chooses the device [default: the CPU].
+//! so on, or for a Hugging Face cache's `DIR/models--jinaai--…`; missing models are reported as
+//! ignored.  `JINABERT_DEVICE` selects the device [default: the CPU].
 //!
 //! Sources: snapshots of text-embeddings-inference (unnormalised means, f32; its own runs differ by
-//! 1e-4), tests of qdrant/fastembed (ONNX, four digits, its own bound 1e-3), the README of
+//! 1e-4), tests of qdrant/fastembed (ONNX, four digits, its own tolerance 1e-3), the README of
 //! jina-ai/late-chunking.
 
 #[path = "common/mod.rs"]
@@ -21,7 +21,7 @@ type Outcome = Result<(), Box<dyn Error>>;
 
 const DEEP: &str = "What is Deep Learning?";
 
-/// First components of means, not normalised.
+/// First components of unnormalised means.
 const MEANS: &[(&str, &[f32])] = &[
     (
         "jina-embeddings-v2-small-en",
@@ -90,13 +90,13 @@ const HELLO: &[(&str, [f32; 5])] = &[
     ("jina-clip-v1", [-0.0862, -0.0101, -0.0056, 0.0375, -0.0472]),
 ];
 
-/// Logits of two documents on the capital of France.
+/// Logits of two documents for a question about the capital of France.
 const RERANK: &[(&str, [f32; 2])] = &[
     ("jina-reranker-v1-tiny-en", [2.5911, 0.1122]),
     ("jina-reranker-v1-turbo-en", [1.8295, -2.8908]),
 ];
 
-/// Ids of texts, from other tokenizers' logs.
+/// Token ids of texts, from logs of other tokenizers.
 const IDS: &[(&str, &str, &[u32])] = &[("jina-embeddings-v2-base-zh", "你好", &[0, 49_226, 2])];
 
 fn main() {
@@ -129,7 +129,7 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-/// A directory of this name, or the newest snapshot of a Hugging Face cache.
+/// Directory with this name, or the newest snapshot in a Hugging Face cache.
 fn find(root: &std::path::Path, model: &str) -> Option<PathBuf> {
     let plain = root.join(model);
     if plain.join("config.json").exists() {
@@ -174,7 +174,7 @@ fn rerank(dir: PathBuf, expected: [f32; 2]) -> Outcome {
     near(&scores.iter().map(|score| score.logit).collect::<Vec<_>>(), &expected, 1e-3)
 }
 
-/// One segment, no pair.
+/// A single text, not a pair.
 fn one_text(dir: PathBuf) -> Outcome {
     let tokenizer = Tokenizer::open(&dir.join("tokenizer.json"))?;
     let tokens: Tokens = tokenizer.encode(&[DEEP], None)?.remove(0).tokens;
@@ -188,7 +188,7 @@ fn ids(dir: PathBuf, text: &str, expected: &[u32]) -> Outcome {
     if found == expected { Ok(()) } else { Err(format!("{found:?}, not {expected:?}").into()) }
 }
 
-/// The example of the paper's repository: three sentences about Berlin, apart and as late chunks.
+/// Example of the paper's repository: three sentences about Berlin, separately and as late chunks.
 fn berlin(dir: PathBuf) -> Outcome {
     let sentences = [
         "Berlin is the capital and largest city of Germany, both by area and by population. ",
@@ -205,6 +205,6 @@ fn berlin(dir: PathBuf) -> Outcome {
     let chunks =
         embedder.embed_chunks(&[sentences.concat()], &"sentences:1".parse::<Chunking>()?)?;
     let late: Vec<f32> = chunks[0].chunks.iter().map(|c| c.vector.dot(&query)).collect();
-    // The repository leaves special tokens and the last full stop's neighbours out of its chunks.
+    // The repository excludes special tokens, and tokens near the last full stop, from its chunks.
     near(&late, &[0.849_546, 0.824_890_26, 0.849_800_94], 1e-2)
 }

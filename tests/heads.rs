@@ -1,4 +1,4 @@
-//! What follows the encoder, against the float64 fixtures, on every device: late chunks, rerankers,
+//! Heads after the encoder, against the float64 fixtures, on every device: late chunks, rerankers,
 //! ColBERT, masked language models.
 
 #[path = "common/checkpoint.rs"]
@@ -13,7 +13,7 @@ use jinabert::{
     Task,
     batch::{PackedBatch, Tokens},
     kernels::{Dtype, Tier, Version},
-    model::{Choices, Model, Output},
+    model::{Model, ModelOptions, Output},
 };
 use libtest_mimic::{Arguments, Trial};
 use serde::Deserialize;
@@ -34,12 +34,12 @@ struct Fixture {
     cases: Vec<Case>,
     #[serde(default)]
     maxsim: Vec<MaxSim>,
-    /// Of a file of their own.
+    /// Read from a separate file.
     #[serde(default)]
     queries: Vec<Query>,
 }
 
-/// A query of ColBERT's, with its marker and masks.
+/// ColBERT query, with its marker and masks.
 #[derive(Deserialize)]
 struct Query {
     name: String,
@@ -63,7 +63,7 @@ struct Special {
     mask: u32,
 }
 
-/// Worst errors of other implementations.
+/// Largest errors of other implementations.
 #[derive(Deserialize)]
 struct Measured {
     f16_weights_f16_activations: Tolerance,
@@ -134,7 +134,7 @@ struct MaxSim {
 
 type Check = fn(&Fixture, &mut Model, &[Tokens]) -> Result<usize, Box<dyn Error>>;
 
-/// What is checked, and what the model must be for.
+/// Checks, with the task that the model must support.
 const CHECKS: [(&str, Task, Check); 5] = [
     ("late chunks", Task::Encode, late_chunks),
     ("masked lm", Task::FillMask, masked_lm),
@@ -153,8 +153,8 @@ fn main() {
             let all = Version::of(&device.caps()).into_iter();
             for version in all.filter(|version| !matches!(version.tier, Tier::Matrix { .. })) {
                 for (what, task, check) in CHECKS {
-                    // Spans are the pool kernel's business, names no kernel's: one version of each
-                    // device will do.
+                    // Late chunks test the pool kernel, and names no kernel: one version for each
+                    // device is enough.
                     let own = version == device.tier().into();
                     if !fixture.has(what) || (task == Task::Encode && !own) {
                         continue;
@@ -175,7 +175,7 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-/// Those whose weights are there.
+/// Fixtures whose weights are stored.
 fn fixtures() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let entries = fs::read_dir(root).expect("the fixtures").map(|e| e.expect("an entry").path());
@@ -208,7 +208,7 @@ fn run(
     if version.dtype == Dtype::F16 {
         fixture.tolerance = fixture.measured.f16_weights_f16_activations.thrice();
     }
-    let choices = Choices { task, ..Choices::default() };
+    let choices = ModelOptions { task, ..ModelOptions::default() };
     let mut model = Model::open_with(dir, device.open(version.tier), version, choices)?;
     let cases: Vec<Tokens> = fixture.cases.iter().map(Case::tokens).collect();
     match check(&fixture, &mut model, &cases)? {
@@ -217,7 +217,7 @@ fn run(
     }
 }
 
-/// A language model in the flash layout is the same model, to the bit.
+/// The flash layout of a language model gives bit-identical results.
 fn flash(dir: &Path, device: &Device, version: Version) -> Result<(), Box<dyn Error>> {
     let made = tempfile::tempdir()?;
     let mut config = flash_sizes(dir);
@@ -227,7 +227,7 @@ fn flash(dir: &Path, device: &Device, version: Version) -> Result<(), Box<dyn Er
     let batch = PackedBatch::new(&tokens[..8]);
     let rows: Vec<u32> = (0..batch.tokens()).collect();
     let logits = |dir: &Path| -> Result<Vec<u32>, Box<dyn Error>> {
-        let choices = Choices { task: Task::FillMask, ..Choices::default() };
+        let choices = ModelOptions { task: Task::FillMask, ..ModelOptions::default() };
         let mut model = Model::open_with(dir, device.open(version.tier), version, choices)?;
         assert_eq!(model.variant().name == "jina-bert-flash", dir == made.path());
         Ok(model.logits(&batch, &rows)?.into_iter().map(f32::to_bits).collect())
@@ -259,7 +259,7 @@ impl Case {
 }
 
 impl Tolerance {
-    /// Other places may be rounded than in what was measured.
+    /// Tolerance for rounding at other places than in the measured implementations.
     fn thrice(self) -> Self {
         let thrice = |bound: Option<f64>| bound.map(|bound| 3.0 * bound);
         Self {
@@ -271,7 +271,7 @@ impl Tolerance {
     }
 }
 
-/// Means over spans of a document, all documents in one batch.
+/// Means over spans of documents, with all documents in one batch.
 fn late_chunks(
     fixture: &Fixture,
     model: &mut Model,
@@ -344,7 +344,7 @@ fn colbert(
     Ok(checked)
 }
 
-/// Masks that see the tokens before them and are not seen, and masks that are.
+/// Queries with query-only masks, which attend to all tokens before them, and with normal masks.
 fn padded_queries(
     fixture: &Fixture,
     model: &mut Model,
@@ -353,7 +353,7 @@ fn padded_queries(
     let tolerance = fixture.tolerance.colbert_max_abs.ok_or("no tolerance")?;
     let queries = fixture.queries.iter();
     let queries = queries.map(|q| Tokens { unseen: q.unseen, ..Tokens::new(q.ids.clone()) });
-    // In one batch with what has no masks.
+    // One batch, together with sequences without masks.
     let all: Vec<Tokens> = cases.iter().cloned().chain(queries).collect();
     let vectors = projected(model, &all)?;
     let (documents, queries) = vectors.split_at(cases.len());
@@ -366,7 +366,7 @@ fn padded_queries(
     Ok(queries.len())
 }
 
-/// The unit vectors of each list's tokens.
+/// Unit vectors of the tokens of each list.
 fn projected(model: &mut Model, lists: &[Tokens]) -> Result<Vec<Vec<Vec<f32>>>, Box<dyn Error>> {
     let batch = PackedBatch::new(lists);
     let rows = model.forward(&batch, Output::Projected)?;
@@ -428,7 +428,7 @@ fn masked_lm(fixture: &Fixture, model: &mut Model, _: &[Tokens]) -> Result<usize
         let mean = losses.iter().sum::<f64>() / losses.len() as f64;
         close(name, mean, expected.cross_entropy, 2.0 * tolerance)?;
 
-        // Every position, nothing masked: several batches of rows at once.
+        // All positions, nothing masked: several batches of rows in one call.
         let all: Vec<u32> = (0..case.ids.len() as u32).collect();
         let logits = model.logits(&PackedBatch::new([&case.tokens()]), &all)?;
         let losses = logits.chunks_exact(v).zip(&case.ids);
@@ -483,7 +483,7 @@ fn near(what: &str, actual: &[f32], expected: &[f64], bound: f64) -> Result<(), 
 fn close(what: &str, actual: f64, expected: f64, bound: f64) -> Result<(), Box<dyn Error>> {
     let off = (actual - expected).abs();
     if off.is_nan() || off > bound {
-        return Err(format!("{what} is {actual} where {expected} is meant, over {bound:e}").into());
+        return Err(format!("{what}: expected {expected}, got {actual}, over {bound:e}").into());
     }
     Ok(())
 }

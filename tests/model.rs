@@ -36,7 +36,7 @@ struct Fixture {
     cases: Vec<Case>,
 }
 
-/// Worst errors of other implementations.
+/// Largest errors of other implementations.
 #[derive(Deserialize)]
 struct Measured {
     f16_weights_f16_activations: Tolerance,
@@ -96,8 +96,8 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-/// Fixtures like others to every kernel: they have their weights elsewhere, or more than these.
-/// `tests/heads.rs` runs the heads of some in every tier.
+/// Fixtures that use the same kernels as others: their weights are stored differently, or there are
+/// more of them.  `tests/heads.rs` runs the heads of some in every tier.
 const STORED: &[&str] = &[
     "tiny-bf16",
     "tiny-colbert",
@@ -108,8 +108,8 @@ const STORED: &[&str] = &[
     "tiny-sharded",
 ];
 
-/// Every version of the device; of the one wide fixture, which takes the plain ones minutes, the
-/// device's own, and of [`STORED`], too, unless `JINABERT_SLOW` is set.
+/// All versions of the device; only the device's own for the one wide fixture, for which plain
+/// versions take minutes, and for [`STORED`], unless `JINABERT_SLOW` is set.
 fn versions(device: &Device, fixture: &str) -> Vec<Version> {
     let wide = fixture.starts_with("base-768");
     let stored = STORED.contains(&fixture) && std::env::var_os("JINABERT_SLOW").is_none();
@@ -136,7 +136,7 @@ fn open(dir: &Path) -> Result<Fixture, Box<dyn Error>> {
     Ok(serde_json::from_str(&text)?)
 }
 
-/// The tokenizer gives the fixture's ids.
+/// Checks that the tokenizer gives the fixture's ids.
 fn tokens(dir: &Path) -> Result<(), Box<dyn Error>> {
     let tokenizer = Tokenizer::open(&dir.join("tokenizer.json"))?;
     let mut compared = 0;
@@ -147,16 +147,16 @@ fn tokens(dir: &Path) -> Result<(), Box<dyn Error>> {
             (None, None) => continue,
         };
         if found.ids != case.ids || found.type_ids != case.type_ids {
-            return Err(format!("{}: {found:?} where {:?} is meant", case.name, case.ids).into());
+            return Err(format!("{}: expected {:?}, got {found:?}", case.name, case.ids).into());
         }
         compared += 1;
     }
     if compared == 0 { Err("no case has a text".into()) } else { Ok(()) }
 }
 
-/// Every case alone and in the given batches.
+/// Checks every case alone and in the given batches.
 fn encoder(dir: &Path, device: &Device, version: Version) -> Result<(), Box<dyn Error>> {
-    // One fixture stores a recipe for its weights, not the weights.
+    // One fixture stores a recipe for its weights instead of the weights.
     let made = tempfile::tempdir()?;
     let weights = match dir.join("model.safetensors").exists()
         || dir.join("model.safetensors.index.json").exists()
@@ -171,8 +171,8 @@ fn encoder(dir: &Path, device: &Device, version: Version) -> Result<(), Box<dyn 
     check(dir, &mut model, version)
 }
 
-/// The flash layout of a fixture is the same model: within its tolerance, and in the same bits.
-/// Once as jina-clip's text tower, once by itself.
+/// Checks the flash layout of a fixture: within the tolerance, and bit-identical.  Once as
+/// jina-clip's text tower, once as a separate model.
 fn flash(dir: &Path, device: &Device, version: Version) -> Result<(), Box<dyn Error>> {
     let mut sizes = flash_sizes(dir);
     let clip = json!({"model_type": "jina_clip", "add_projections": false, "text_config": {
@@ -200,7 +200,7 @@ fn flash(dir: &Path, device: &Device, version: Version) -> Result<(), Box<dyn Er
     Ok(())
 }
 
-/// A fixture's expectations of a model.
+/// Checks a model against a fixture's expected values.
 fn check(dir: &Path, model: &mut Model, version: Version) -> Result<(), Box<dyn Error>> {
     let mut fixture = open(dir)?;
     if version.dtype == Dtype::F16 || matches!(version.tier, Tier::Matrix { .. }) {
@@ -220,7 +220,7 @@ fn check(dir: &Path, model: &mut Model, version: Version) -> Result<(), Box<dyn 
 }
 
 impl Tolerance {
-    /// Other places may be rounded than in what was measured; a cosine of 0.9999 must be kept.
+    /// Tolerance for rounding at other places than measured; the cosine stays at least 0.9999.
     fn thrice(self) -> Self {
         Self {
             hidden_max_abs: 3.0 * self.hidden_max_abs,
@@ -293,7 +293,7 @@ fn near(
     for (n, (a, e)) in actual.iter().zip(expected).enumerate() {
         let off = (f64::from(*a) - e).abs();
         if off.is_nan() || off > tolerance {
-            return Err(format!("{what}[{n}] is {a} where {e} is meant, over {tolerance:e}").into());
+            return Err(format!("{what}[{n}]: expected {e}, got {a}, over {tolerance:e}").into());
         }
     }
     Ok(())

@@ -1,11 +1,11 @@
-//! Log-probabilities of masked tokens in batches, against the same one at a time and the float64
+//! Log-probabilities of masked tokens in batches, against single computations and the float64
 //! fixtures.
 
 #[allow(dead_code, reason = "each test target uses a part")]
 mod common;
 
 use common::fixture;
-use jinabert::{Device, Embedder, Error, Measure, Options, Task, batch::Tokens};
+use jinabert::{Device, Embedder, Error, Options, PerplexityOptions, Task, batch::Tokens};
 use serde_json::Value;
 use std::fs;
 
@@ -49,7 +49,7 @@ fn batches_give_what_each_list_gives_alone() {
         }
         assert_eq!(compared, 1 + 86 + 499 + 3);
         assert!(together[2].windows(2).any(|two| two[0] != two[1]), "{name}: all alike");
-        // More rows of logits than are computed at a time.
+        // More rows of logits than are computed at once.
         let wide = drawn(1020, 6);
         let both: Vec<usize> = (0..1020).collect();
         let all = open(name, Options::default());
@@ -96,12 +96,13 @@ fn tokens_masked_alone_have_the_published_log_probabilities() {
     }
 }
 
-/// What a region's tokens have in windows of every length, from log-probabilities alone.
+/// Scores of a region's tokens in windows of every length, recomputed from log-probabilities.
 #[test]
 fn lengths_score_the_same_tokens_in_windows_of_their_own() {
     let embedder = open("tiny-mlm", Options::default());
     let text = "the harbour master wrote down the name of every boat. ".repeat(12);
-    let measure = Measure { lengths: vec![64, 20], windows: 2, stride: None, mask_every: 5 };
+    let measure =
+        PerplexityOptions { lengths: vec![64, 20], windows: 2, stride: None, mask_every: 5 };
     let mut told = Vec::new();
     let measured = embedder
         .pseudo_perplexity(&[&text], &measure, |done, total| told.push((done, total)))
@@ -139,13 +140,13 @@ fn lengths_score_the_same_tokens_in_windows_of_their_own() {
 fn another_task_or_no_text_is_refused() {
     let options = Options { device: Device::Cpu, ..Options::default() };
     let encoder = Embedder::open_with(fixture("tiny-mlm"), options).expect("a good fixture");
-    let refused = encoder.pseudo_perplexity(&["a"], &Measure::default(), |_, _| ());
+    let refused = encoder.pseudo_perplexity(&["a"], &PerplexityOptions::default(), |_, _| ());
     assert!(matches!(refused, Err(Error::Option(what)) if what.contains("FillMask")));
     let embedder = open("tiny-mlm", Options::default());
     let none: [&str; 0] = [];
-    let refused = embedder.pseudo_perplexity(&none, &Measure::default(), |_, _| ());
+    let refused = embedder.pseudo_perplexity(&none, &PerplexityOptions::default(), |_, _| ());
     assert!(matches!(refused, Err(Error::Option(what)) if what == "no text to measure"));
-    let measure = Measure { lengths: vec![10], ..Measure::default() };
+    let measure = PerplexityOptions { lengths: vec![10], ..PerplexityOptions::default() };
     let refused = embedder.pseudo_perplexity(&["a", "a b c"], &measure, |_, _| ());
     let Err(Error::Input { index: 1, what }) = refused else { panic!("{refused:?}") };
     assert!(what.starts_with("5 tokens"), "{what}");

@@ -1,11 +1,11 @@
-//! How much each precision keeps of the shipped model's ranking.
+//! Effect of each precision on the shipped model's ranking.
 
 use jinabert::{
-    Device, Embedder, Options,
-    precision::{Precision, Quantized, Quantizer},
+    Device, Embedder, Options, Vector,
+    precision::{Precision, Quantized, Quantizer, Ranges},
 };
 
-/// 336 captions: many near each other, so that a ranking is easily upset.
+/// 336 captions: many similar ones, so that a ranking is easily changed.
 fn texts() -> Vec<String> {
     let who =
         ["A man", "A young woman", "Two dogs", "The black cat", "A group of children", "Nobody"];
@@ -24,7 +24,7 @@ fn texts() -> Vec<String> {
     texts
 }
 
-/// Codes of one symmetric range lie around their middle; bits are 1 and -1.
+/// Dequantizes: codes of one symmetric range are relative to its middle; bits are 1 and -1.
 fn read_back(precision: Precision, quantized: &Quantized, dims: usize) -> Vec<f64> {
     let bytes = quantized.to_le_bytes();
     let bits = |flip: u8| -> Vec<f64> {
@@ -50,7 +50,7 @@ fn cosines(rows: &[Vec<f64>]) -> Vec<Vec<f64>> {
     (0..rows.len()).map(row).collect()
 }
 
-/// The ten nearest of each, itself left out.
+/// Ten nearest neighbours of each text, without itself.
 fn nearest(cosines: &[Vec<f64>]) -> Vec<Vec<usize>> {
     let ten = |(i, row): (usize, &Vec<f64>)| {
         let mut order: Vec<usize> = (0..row.len()).filter(|&j| j != i).collect();
@@ -59,6 +59,21 @@ fn nearest(cosines: &[Vec<f64>]) -> Vec<Vec<usize>> {
         order
     };
     cosines.iter().enumerate().map(ten).collect()
+}
+
+#[test]
+fn vectors_are_calibrated_stored_and_compared() {
+    let calibration = [vec![-1.0, 0.0], vec![1.0, 4.0]].map(Vector::from);
+    let ranges = Ranges::of(&calibration).expect("two different vectors");
+    assert_eq!(ranges.outside(&[0.0, 5.0]), 1);
+    let quantizer = Quantizer::with_ranges(Precision::Uint8, ranges);
+    let quantized = quantizer.quantize(&calibration[1]).expect("components within f16");
+    let codes =
+        |quantized| matches!(quantized, Quantized::Uint8(codes) if codes.iter().all(|&c| c > 253));
+    assert!(codes(quantized));
+    let stored: Vec<f32> = calibration[0].clone().into();
+    let read = Vector::from(stored);
+    assert_eq!((read.dot(&calibration[1]), read.as_ref()), (-1.0, &[-1.0, 0.0][..]));
 }
 
 #[test]

@@ -1,12 +1,13 @@
-//! Calls of many threads and tasks: the same vectors as alone, cancelled when dropped; and models
-//! that an application has in memory.
+//! Calls from many threads and tasks: the same vectors as alone, cancelled when dropped; and models
+//! in an application's memory.
 
 #[allow(dead_code, reason = "each test target uses a part")]
 mod common;
 
 use common::fixture;
 use jinabert::{
-    Device, Embedder, Error, Files, Options, Pooling, Queue, Task, Wanted, text::Chunking,
+    Device, Embedder, EncodeOptions, Error, Files, OnLong, Options, Pooling, Queue, Task,
+    text::Chunking,
 };
 use rayon::prelude::*;
 use std::{
@@ -48,7 +49,7 @@ fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
 fn threads_and_tasks_get_what_a_call_alone_gets() {
     let queue = queue();
     let texts: Vec<String> = (0..48).map(|n| format!("a {} {n}", "cat ".repeat(n % 5))).collect();
-    // By the embedder itself, past the queue.
+    // Called on the embedder itself, without the queue.
     let alone = Embedder::embed(&queue, &texts).expect("short texts");
     thread::scope(|scope| {
         for worker in 0..8 {
@@ -109,7 +110,7 @@ fn long_calls_on_all_of_rayons_threads_come_to_an_end() {
     let (sender, done) = mpsc::channel();
     thread::spawn(move || {
         let embedder = Embedder::open_with(fixture("tiny-natural"), options()).expect("a fixture");
-        // More than are tokenised at once, on more threads than there are.
+        // More texts than are tokenised at once, on more threads than there are.
         let texts: Vec<String> = (0..5000).map(|n| format!("a cat {}", n % 10)).collect();
         let few = embedder.embed(&texts[..10]).expect("short texts");
         let calls = (0..2 * rayon::current_num_threads()).into_par_iter().with_max_len(1);
@@ -135,7 +136,7 @@ fn dimensions_that_the_model_does_not_have_are_refused() {
     let hidden = queue.config().hidden as usize;
     let by: Chunking = "tokens:2".parse().expect("a rule");
     for dimensions in [0, hidden + 1, usize::MAX] {
-        let wanted = Wanted { dimensions, ..queue.wanted() };
+        let wanted = EncodeOptions { dimensions, ..queue.encode_options() };
         let refused = [
             queue.prepare(&["a cat"], wanted).map(drop),
             queue.prepare_chunks(&["a cat"], &[&by], wanted).map(drop),
@@ -150,13 +151,116 @@ fn dimensions_that_the_model_does_not_have_are_refused() {
 }
 
 #[test]
+fn a_call_may_have_a_lower_limit() {
+    let long = "a cat ".repeat(20);
+    for on_long in [OnLong::Truncate, OnLong::Window, OnLong::Error] {
+        let open = |max_length| {
+            let options = Options { on_long, max_length, overlap: 4, ..options() };
+            Embedder::open_with(fixture("tiny-natural"), options).expect("a fixture")
+        };
+        let (lower, embedder) = (open(Some(16)), open(None));
+        let wanted = EncodeOptions { max_length: 16, ..embedder.encode_options() };
+        let called = embedder.prepare(&[&long], wanted).and_then(|call| embedder.compute(call));
+        let by: Chunking = "tokens:9".parse().expect("a rule");
+        let chunks = embedder.prepare_chunks(&[&long], &[&by], wanted);
+        let chunks = chunks.and_then(|call| embedder.compute(call));
+        if on_long == OnLong::Error {
+            for error in [called.map(drop), chunks.map(drop)] {
+                let error = error.expect_err("over the limit of the call");
+                assert!(matches!(error, Error::TooLong { limit: 16, .. }), "{error:?}");
+            }
+            continue;
+        }
+        let called = called.expect("short enough");
+        assert_eq!(called, lower.embed_counted(&[&long]).expect("short enough"), "{on_long}");
+        let by_options = lower.embed_chunks(&[&long], &by).expect("short enough");
+        assert_eq!(chunks.expect("short enough"), by_options, "{on_long}");
+        for max_length in [0, 2, embedder.max_length() + 1] {
+            let wanted = EncodeOptions { max_length, ..embedder.encode_options() };
+            let error = embedder.prepare(&["a"], wanted).expect_err("no such limit");
+            let says = format!("max length {max_length}: expected 3 to {}", embedder.max_length());
+            assert_eq!(error.to_string(), says);
+        }
+    }
+}
+
+#[test]
 fn what_is_not_there_yet_can_be_waited_for_again() {
     let queue = queue();
     let texts: Vec<String> = (0..2000).map(|n| "a cat ".repeat(9 + n % 7)).collect();
     let pending = queue.embed(&texts).expect("short enough");
     let pending = pending.wait_for(Duration::ZERO).expect_err("nothing is that fast");
-    drop(queue); // accepted is accepted
+    drop(queue); // accepted calls are completed
     assert_eq!(pending.wait().expect("a healthy device").len(), texts.len());
+}
+
+#[test]
+fn more_than_a_few_texts_are_tokenised_off_the_task() {
+    let limited = Options { max_length: Some(40), ..options() };
+    let embedder = Embedder::open_with(fixture("tiny-natural"), limited).expect("a fixture");
+    let queue = Queue::new(embedder).expect("a thread");
+    let mut texts: Vec<String> = (0..6000).map(|n| format!("a cat {}", n % 10)).collect();
+    let few = queue.embed(&texts[..10]).expect("short texts").wait().expect("a healthy device");
+    let some = &texts[..1200];
+    let all = block_on(queue.embed(some).expect("queued")).expect("short texts");
+    assert!(all.len() == some.len() && (0..some.len()).all(|n| all[n] == few[n % 10]));
+    // `embed` returns before the tokens are counted: a text over the limit is reported later.
+    texts[5000] = "a ".repeat(50);
+    let pending = queue.embed(&texts).expect("no text is read here");
+    let error = block_on(pending).expect_err("a text is too long");
+    assert!(matches!(error, Error::TooLong { index: 5000, limit: 40, .. }), "{error:?}");
+    let error = queue.embed(&texts).expect("queued").wait().expect_err("a text is too long");
+    assert!(matches!(error, Error::TooLong { index: 5000, limit: 40, .. }), "{error:?}");
+    // Errors that do not depend on the texts are reported immediately.
+    let reranker = Options { task: Task::Rerank, ..options() };
+    let reranker = Embedder::open_with(fixture("tiny-reranker-bpe"), reranker).expect("a fixture");
+    let error = Queue::new(reranker).expect("a thread").embed(&texts).map(drop);
+    assert!(matches!(error, Err(Error::Option(_))), "{error:?}");
+}
+
+#[test]
+fn calls_that_are_read_are_cancelled_and_waited_for() {
+    let queue = queue();
+    let texts: Vec<String> = (0..20_000).map(|n| format!("a cat {}", n % 10)).collect();
+    let calls = |n: usize| format!("{queue:?}").starts_with(&format!("Queue({n} calls"));
+    let pending = queue.embed(&texts).expect("queued");
+    assert!(calls(1), "{queue:?}");
+    drop(pending);
+    assert!(calls(0), "{queue:?}");
+    let pending = queue.embed(&texts[..1200]).expect("queued");
+    drop(queue); // accepted calls are completed
+    let ready = pending.wait_for(Duration::ZERO).expect("waited for when the queue was dropped");
+    assert_eq!(ready.expect("a healthy device").len(), 1200);
+}
+
+#[test]
+fn calls_of_others_are_waited_for_on_all_of_rayons_threads() {
+    let (sender, done) = mpsc::channel();
+    thread::spawn(move || {
+        let queue = queue();
+        let texts: Vec<String> = (0..1200).map(|n| format!("a cat {}", n % 10)).collect();
+        let embed = |_| queue.embed(&texts).expect("queued");
+        let calls: Vec<_> = (0..2 * rayon::current_num_threads()).map(embed).collect();
+        let all = calls.into_par_iter().with_max_len(1);
+        let all = all.all(|call| call.wait().expect("a healthy device").len() == texts.len());
+        sender.send(all).expect("waited for");
+    });
+    let all = done.recv_timeout(Duration::from_secs(120));
+    assert_eq!(all, Ok(true), "a timeout is a deadlock");
+}
+
+#[test]
+fn what_a_program_holds_can_be_printed() {
+    let queue = queue();
+    let printed = format!("{:?}", &*queue);
+    for part in ["Embedder", "tiny-natural", "Embed", "cpu", "dimensions", "max_length"] {
+        assert!(printed.contains(part), "`{part}` is not in {printed}");
+    }
+    let prepared = queue.prepare(&["a cat"], queue.encode_options()).expect("short");
+    assert!(format!("{prepared:?}").starts_with("Prepared"), "{prepared:?}");
+    let forwards: Vec<_> = prepared.work.forwards().iter().collect();
+    let submitted = Embedder::submit(&queue, &forwards, prepared.work.output()).expect("a device");
+    assert!(format!("{submitted:?}").contains("1 sequences"), "{submitted:?}");
 }
 
 #[test]
@@ -169,7 +273,7 @@ fn what_is_wrong_with_a_text_is_said_at_once() {
     assert!(queue.embed::<&str>(&[]).expect("no texts").wait().expect("nothing to do").is_empty());
 }
 
-/// The files of a fixture, in memory.
+/// Files of a fixture, in memory.
 fn in_memory(name: &str) -> Files {
     let files = fs::read_dir(fixture(name)).expect("a directory").filter_map(|entry| {
         let path = entry.expect("an entry").path();

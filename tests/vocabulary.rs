@@ -1,8 +1,8 @@
-//! Word embeddings of the sizes that published models have, behind bindings of 128 MiB.
+//! Embedding tables of the sizes of published models, with bindings of 128 MiB.
 //!
-//! The checkpoint is a sparse file: zeros, and a few rows that are asked for.  `JINABERT_SLOW=1`
-//! adds 250,002 × 1,024, half a gigabyte; without it as many rows are narrow, in bindings as much
-//! smaller.
+//! The checkpoint is a sparse file: zeros, and the few rows that are read.  `JINABERT_SLOW=1` adds
+//! a table of 250,002 × 1,024, half a gigabyte; without it the table has as many rows, but narrow
+//! ones, with proportionally smaller bindings.
 
 #[allow(dead_code, reason = "each test target uses a part")]
 mod common;
@@ -10,7 +10,7 @@ mod common;
 use common::Device;
 use jinabert::{
     batch::{PackedBatch, Tokens},
-    kernels::{Dtype, Tier, Version},
+    kernels::Tier,
     model::{Model, Output},
     recording::Format,
 };
@@ -24,7 +24,7 @@ use std::{
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// A vocabulary, and in how many parts it must come.
+/// Embedding table, and the number of parts that it must be split into.
 #[derive(Clone, Copy)]
 struct Table {
     rows: usize,
@@ -65,7 +65,7 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-/// Rows that must be right: the first and last of the table and of every part, and some between.
+/// Rows to check: the first and last of the table and of every part, and some between.
 fn asked(table: Table) -> Vec<usize> {
     let bytes = if table.dtype == "F16" { 2 } else { 4 };
     let step = table.binding as usize / (bytes * table.width);
@@ -77,7 +77,7 @@ fn asked(table: Table) -> Vec<usize> {
     rows
 }
 
-/// Component `i` of a row: few bits, so that f16 holds it.
+/// Component `i` of a row: few bits, so that f16 is exact.
 fn component(row: usize, i: usize) -> f32 {
     ((row * 31 + i * 17) % 127) as f32 / 64.0 - 1.0
 }
@@ -86,31 +86,31 @@ fn holds(device: &Device, table: Table) -> Outcome {
     let dir = tempfile::tempdir()?;
     let rows = asked(table);
     write(dir.path(), table, &rows)?;
-    // Textures are not bound by it.
+    // The limit does not apply to textures.
     let tier = device.tier();
     let tier = if tier.format() == Format::Texture { Tier::Tiled } else { tier };
     let mut engine = device.open(tier);
     engine.limit_bindings(table.binding);
-    let mut model = Model::open(dir.path(), engine, Version { tier, dtype: Dtype::F32 })?;
+    let mut model = Model::open(dir.path(), engine, tier)?;
     let batch = PackedBatch::new([&Tokens::new(rows.iter().map(|&row| row as u32).collect())]);
     let recorded = model.record(&batch, Output::Tokens)?;
     let parts = recorded.commands.iter().filter(|command| command.program.word == "embed").count();
     if parts != table.parts {
-        return Err(format!("{parts} parts where {} are meant", table.parts).into());
+        return Err(format!("expected {} parts, got {parts}", table.parts).into());
     }
     let found = model.forward(&batch, Output::Tokens)?;
     for (row, found) in rows.iter().zip(found.chunks_exact(table.width)) {
         for (i, (found, expected)) in found.iter().zip(normalised(*row, table.width)).enumerate() {
             let off = (f64::from(*found) - expected).abs();
             if off.is_nan() || off > 1e-4 {
-                return Err(format!("row {row}[{i}] is {found} where {expected} is meant").into());
+                return Err(format!("row {row}[{i}]: expected {expected}, got {found}").into());
             }
         }
     }
     Ok(())
 }
 
-/// LayerNorm of a row: what a layer whose products are all zero returns.
+/// LayerNorm of a row: the output of a layer whose products are all zero.
 fn normalised(row: usize, width: usize) -> impl Iterator<Item = f64> {
     let values = move || (0..width).map(move |i| f64::from(component(row, i)));
     let mean = values().sum::<f64>() / width as f64;
@@ -118,7 +118,7 @@ fn normalised(row: usize, width: usize) -> impl Iterator<Item = f64> {
     values().map(move |x| (x - mean) / variance.sqrt())
 }
 
-/// One layer of zeros but for the LayerNorms' scales, over a table of zeros but for `rows`.
+/// Writes one layer of zeros except LayerNorm scales, and a table of zeros except `rows`.
 fn write(dir: &Path, table: Table, rows: &[usize]) -> Outcome {
     let (v, d, f) = (table.rows, table.width, 64);
     let config = json!({
@@ -163,7 +163,7 @@ fn write(dir: &Path, table: Table, rows: &[usize]) -> Outcome {
     let mut file = File::create(dir.join("model.safetensors"))?;
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(header.as_bytes())?;
-    file.set_len((data + end) as u64)?; // a hole, read as zeros
+    file.set_len((data + end) as u64)?; // a hole in the file, read as zeros
     let mut put = |at: usize, values: &mut dyn Iterator<Item = f32>| -> Outcome {
         let stored = values.flat_map(|x| match bytes {
             2 => half::f16::from_f32(x).to_le_bytes().to_vec(),

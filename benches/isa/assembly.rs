@@ -1,22 +1,22 @@
-//! What a disassembly says: the instruction mix of the hottest loop, and how wide loads are.
+//! Analysis of a disassembly: instruction mix of the hottest loop, and width of loads.
 
 use std::collections::BTreeMap;
 
-/// Counts of instructions.
+/// Instruction counts.
 #[derive(Default)]
 pub struct Mix {
-    /// Fused multiply-adds of the hottest loop.
+    /// Fused multiply-adds in the hottest loop.
     pub fmas: u32,
-    /// All vector arithmetic of the same loop.
+    /// Vector arithmetic instructions in the same loop.
     pub valu: u32,
-    /// Loads from workgroup memory, in the whole program: of 128 bits, and narrower.
+    /// Loads from workgroup memory in the whole program: of 128 bits, and narrower.
     pub lds: [u32; 2],
-    /// Vector loads from buffers and textures likewise.
+    /// Vector loads from buffers and textures in the whole program: of 128 bits, and narrower.
     pub memory: [u32; 2],
 }
 
-/// Counts instructions.  The hottest loop is the one with the most multiply-adds among those that
-/// contain no other; where no loop has any, the whole program stands for it.
+/// Counts instructions.  The hottest loop is the one with the most multiply-adds among the
+/// innermost loops; if no loop has any, the whole program is used instead.
 pub fn mix(assembly: &str) -> Mix {
     let lines: Vec<&str> = assembly.lines().map(instruction).collect();
     let hottest =
@@ -35,12 +35,12 @@ pub fn mix(assembly: &str) -> Mix {
     mix
 }
 
-/// A line without its encoding.
+/// Strips the encoding from a line.
 fn instruction(line: &str) -> &str {
     line.split(';').next().unwrap_or_default().trim()
 }
 
-/// Ranges of lines from a label to the last branch back to it, that contain no other such range.
+/// Innermost loops: ranges of lines from a label to the last branch back to it.
 fn innermost_loops(lines: &[&str]) -> Vec<(usize, usize)> {
     let labels: BTreeMap<&str, usize> = lines
         .iter()
@@ -64,7 +64,7 @@ fn innermost_loops(lines: &[&str]) -> Vec<(usize, usize)> {
     loops.iter().filter(innermost).copied().collect()
 }
 
-/// Multiply-adds and all vector instructions; a dual-issue pair is two.
+/// Numbers of multiply-adds and of all vector instructions; a dual-issue pair counts as two.
 fn arithmetic(lines: &[&str]) -> (u32, u32) {
     let ops = lines.iter().flat_map(|line| line.split("::")).map(str::trim);
     let valu: Vec<_> = ops.filter_map(|op| op.strip_prefix("v_")).collect();
@@ -77,7 +77,7 @@ fn is_fma(op: &str) -> bool {
     ["fma", "mac_f", "mad_f", "mad_mix", "dot", "wmma"].iter().any(|start| op.starts_with(start))
 }
 
-/// Whether a load from workgroup memory is of 128 bits a lane; `None` for what is no such load.
+/// True for a load of 128 bits a lane from workgroup memory; `None` for other instructions.
 fn lds_load(line: &str) -> Option<bool> {
     let op = line.strip_prefix("ds_read").or_else(|| line.strip_prefix("ds_load"))?;
     let op = op.split(' ').next().unwrap_or_default();
@@ -85,7 +85,7 @@ fn lds_load(line: &str) -> Option<bool> {
     Some(op.ends_with("b128") || pair && op.ends_with("b64"))
 }
 
-/// Whether a vector load from memory is of 128 bits a lane; `None` for what is no such load.
+/// True for a vector load of 128 bits a lane from memory; `None` for other instructions.
 fn memory_load(line: &str) -> Option<bool> {
     let (op, rest) = line.split_once(' ')?;
     if op.starts_with("image_load") || op.starts_with("image_sample") {

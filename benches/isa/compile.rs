@@ -1,156 +1,195 @@
-//! From the programs of every kernel to what the driver makes of them.
+//! Compilation of every kernel's programs, and statistics from the driver.
 
 use crate::{
     assembly,
+    drivers::{self, Kind},
     report::{Figures, Row},
-    vulkan::{Compiler, Shader},
+    vulkan::{Compiled, Compiler, Shader},
 };
 use ash::vk;
-use jinabert::{gpu, kernels, recording::Program};
-use naga::{
-    AddressSpace, ImageClass, Module, ShaderStage, TypeInner,
-    back::spv,
-    proc::{BoundsCheckPolicies, BoundsCheckPolicy},
-    valid::{Capabilities, ValidationFlags, Validator},
+use jinabert::{
+    gpu::{self, Language},
+    programs,
+    recording::{Access, Binding, Program},
 };
+use std::fs;
 
-/// Constants that differ between programs by the model's size alone, and their values for the base
-/// size; other sizes are left out.
-const BASE: &[(&str, &str)] = &[("D", "768u"), ("E", "64u"), ("F", "3072u")];
+/// Constants that differ between programs only by the model's size, with their values for the base
+/// size; programs of other sizes are skipped.
+const BASE: &[(&str, u32)] = &[("D", 768), ("E", 64)];
 
-/// Subgroups of software drivers, whose tiles are made for caches and not for registers.
-const SOFTWARE_LANES: [&str; 2] = ["4u", "8u"];
+/// Subgroup sizes of software drivers, whose tiles are sized for caches and not for registers.
+const SOFTWARE_LANES: [u32; 2] = [4, 8];
 
-/// Programs of the base size that a device can compile, by name.
-pub fn programs(compiler: &Compiler, filter: &str) -> Vec<(String, Program)> {
-    let all = kernels::ALL.iter().flat_map(|interface| (interface.programs)());
+/// Programs of the base size that the device can compile.
+pub fn chosen(compiler: &Compiler, filter: &str) -> Vec<Program> {
     let software = |program: &Program| {
-        let mut lanes = program.constants.iter().filter(|(name, _)| *name == "S");
-        lanes.any(|(_, value)| SOFTWARE_LANES.contains(&value.to_string().as_str()))
+        programs::number(program, "S").is_some_and(|lanes| SOFTWARE_LANES.contains(&lanes))
     };
     let runs = |program: &Program| {
-        let mut sizes = program.constants.iter().filter(|(name, _)| *name == "M");
-        let known = |size| compiler.matrices.iter().any(|m| format!("{m}u") == size);
-        sizes.all(|(_, value)| known(value.to_string()))
+        programs::number(program, "M").is_none_or(|size| compiler.matrices.contains(&size))
     };
-    let all = all.filter(|program| !software(program) && runs(program));
-    let base = all.filter(|program| {
-        program.constants.iter().all(|(name, value)| {
-            let value = value.to_string();
-            BASE.iter().all(|(known, base)| known != name || *base == value)
+    let base = |program: &Program| {
+        BASE.iter().all(|&(constant, value)| {
+            programs::number(program, constant).is_none_or(|found| found == value)
         })
-    });
-    let named = base.map(|program| (name(&program), program));
-    named.filter(|(name, _)| name.contains(filter)).collect()
-}
-
-/// The imports that go without saying.
-const USUAL: [&str; 2] = ["elem_f32", "identity"];
-
-/// `linear.wgsl BM=64 BN=64 BK=16`, and the imports that are not the usual ones.
-fn name(program: &Program) -> String {
-    let mut name = program.file.to_owned();
-    for (constant, value) in &program.constants {
-        name += &format!(" {constant}={}", value.to_string().trim_end_matches('u'));
-    }
-    for (generic, import) in program.imports.iter().filter(|(_, import)| !USUAL.contains(import)) {
-        name += &match *import {
-            "elem_f16" => format!(" {generic}:f16"),
-            import => format!(" {import}"),
-        };
-    }
-    name
-}
-
-/// Compiles a program; returns its row of the table, and its disassembly.
-pub fn compile(compiler: &Compiler, program: &Program) -> Result<(Figures, String), String> {
-    let text = gpu::assemble(program)?.text;
-    let module = naga::front::wgsl::parse_str(&text).map_err(|e| e.emit_to_string(&text))?;
-    let shader = Shader {
-        spirv: &spirv(&module, &text, program.word)?,
-        entry: program.word,
-        bindings: &bindings(&module)?,
-        subgroups: text.contains("subgroup"),
     };
+    let mut all = programs::all();
+    all.retain(|program| !software(program) && runs(program) && base(program));
+    all.retain(|program| programs::name(program).contains(filter));
+    all
+}
+
+/// Compiles a program; returns its figures, and its disassembly if there is one.
+pub fn compile(
+    compiler: &Compiler,
+    kind: Kind,
+    program: &Program,
+) -> Result<(Figures, String), String> {
+    // As in wgpu: the shader checks the bounds that the driver does not.
+    let language = if compiler.robust { Language::Spirv(1, 6) } else { Language::Spirv(1, 3) };
+    let written = gpu::write(program, language).map_err(|e| e.to_string())?;
+    let words: Vec<u32> = written
+        .bytes
+        .chunks_exact(4)
+        .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+        .collect();
+    let start = processor_time()?;
+    let shader = Shader { spirv: &words, entry: &written.entry, bindings: &bindings(program) };
+    let log = drivers::said_until_now(kind)?;
     let made = compiler.compile(&shader)?;
-    let mix = assembly::mix(&made.assembly);
-    if mix.valu == 0 {
-        return Err("no disassembly: this driver was built without a disassembler".to_owned());
-    }
-    let figures = Figures {
-        vgprs: made.statistic("VGPRs")?,
-        sgprs: made.statistic("SGPRs")?,
-        vgpr_spills: made.statistic("Spilled VGPRs")?,
-        sgpr_spills: made.statistic("Spilled SGPRs")?,
-        scratch: made.statistic("Scratch size")?,
-        lds: made.statistic("LDS size")?,
-        waves: made.statistic("Subgroups per SIMD")?,
-        bytes: made.statistic("Code size")?,
-        instructions: made.statistic("Instructions")?,
-        latency: made.statistic("Latency")?,
-        inverse_throughput: made.statistic("Inverse Throughput")?,
-        loop_fmas: mix.fmas,
-        loop_valu: mix.valu,
-        lds_wide: mix.lds[0],
-        lds_narrow: mix.lds[1],
-        memory_wide: mix.memory[0],
-        memory_narrow: mix.memory[1],
+    let hundredths = processor_time()? - start;
+    let mut figures = figures(kind, &made, log)?;
+    figures.hundredths = Some(hundredths);
+    Ok((figures, made.assembly.unwrap_or_default()))
+}
+
+/// Parses cycles, threads, spills and fills from a line such as `SHADER-DB: … shader: 419 inst,
+/// 26.0 cycles, …, 2 threads, 1 loops, 0:0 spills:fills`.
+fn shader_db(said: &str) -> Result<[u32; 4], String> {
+    let line = said.lines().rev().find(|line| line.starts_with("SHADER-DB:"));
+    let line = line.ok_or_else(|| format!("the driver says nothing of its shader: {said}"))?;
+    let value = |unit: &str| -> Option<&str> {
+        line.split([',', ':']).map(str::trim).find_map(|part| part.strip_suffix(unit))
     };
-    Ok((figures, made.assembly))
-}
-
-/// All rows of one family.
-pub fn rows(compiler: &Compiler, family: &str, filter: &str) -> Result<Vec<Row>, String> {
-    let rows = programs(compiler, filter).into_iter().map(|(name, program)| {
-        let (figures, _) = compile(compiler, &program).map_err(|e| format!("{name}: {e}"))?;
-        Ok(Row { family: family.to_owned(), program: name, figures })
-    });
-    rows.collect()
-}
-
-/// As wgpu 30 writes it for RADV: buffers and textures are checked by the device
-/// (`robustBufferAccess2`, `robustImageAccess`), arrays by clamps, and every loop is bounded.
-fn spirv(module: &Module, text: &str, entry: &str) -> Result<Vec<u32>, String> {
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
-    let info = validator.validate(module).map_err(|e| e.emit_to_string(text))?;
-    let options = spv::Options {
-        lang_version: (1, 6),
-        flags: spv::WriterFlags::LABEL_VARYINGS | spv::WriterFlags::FORCE_POINT_SIZE,
-        bounds_check_policies: BoundsCheckPolicies {
-            index: BoundsCheckPolicy::Restrict,
-            buffer: BoundsCheckPolicy::Unchecked,
-            image_load: BoundsCheckPolicy::Unchecked,
-            binding_array: BoundsCheckPolicy::Unchecked,
-        },
-        zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::Native,
-        force_loop_bounding: true,
-        emit_int_div_checks: true,
-        ..Default::default()
+    let whole = |unit| value(unit)?.trim().parse::<f64>().ok().map(|n| n as u32);
+    let spilled = || {
+        let (_, last) = line.rsplit_once(", ")?;
+        let (spills, fills) = last.strip_suffix(" spills:fills")?.split_once(':')?;
+        Some((spills.parse().ok()?, fills.parse().ok()?))
     };
-    let entry =
-        spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry.to_owned() };
-    spv::write_vec(module, &info, &options, Some(&entry)).map_err(|e| e.to_string())
+    let all = || {
+        let (spills, fills) = spilled()?;
+        Some([whole(" cycles")?, whole(" threads")?, spills, fills])
+    };
+    all().ok_or_else(|| format!("expected cycles, threads and spills:fills, got `{line}`"))
 }
 
-/// The module's bindings as descriptors, uniforms with dynamic offsets.
-fn bindings(module: &Module) -> Result<Vec<(u32, vk::DescriptorType)>, String> {
-    let variables = module.global_variables.iter().map(|(_, variable)| variable);
-    let bound = variables.filter_map(|variable| Some((variable.binding?, variable)));
-    let bindings = bound.map(|(at, variable)| {
-        let kind = match (variable.space, &module.types[variable.ty].inner) {
-            (AddressSpace::Uniform, _) => vk::DescriptorType::UNIFORM_BUFFER_DYNAMIC,
-            (AddressSpace::Storage { .. }, _) => vk::DescriptorType::STORAGE_BUFFER,
-            (_, TypeInner::Image { class: ImageClass::Storage { .. }, .. }) => {
-                vk::DescriptorType::STORAGE_IMAGE
+/// Figures of a pipeline from the driver's statistics, whose names differ between drivers.
+fn figures(kind: Kind, made: &Compiled, log: u64) -> Result<Figures, String> {
+    let count = |name: &str| made.statistic(name).map(Some);
+    Ok(match kind {
+        Kind::Radv => {
+            let assembly = made.assembly.as_deref().unwrap_or_default();
+            let mix = assembly::mix(assembly);
+            if !assembly.contains("s_endpgm") {
+                let why = "no disassembly: this driver was built without a disassembler";
+                return Err(why.to_owned());
             }
-            (_, TypeInner::Image { .. }) => vk::DescriptorType::SAMPLED_IMAGE,
-            (_, TypeInner::Sampler { .. }) => vk::DescriptorType::SAMPLER,
-            (space, inner) => return Err(format!("binding {at:?}: {inner:?} in {space:?}")),
-        };
-        match at.group {
-            0 => Ok((at.binding, kind)),
-            group => Err(format!("binding in group {group}")),
+            if mix.valu == 0 {
+                return Err("the compiled program computes nothing".to_owned());
+            }
+            let spills = made.statistic("Spilled VGPRs")? + made.statistic("Spilled SGPRs")?;
+            Figures {
+                registers: count("VGPRs")?,
+                spills: Some(spills),
+                local: count("Scratch size")?,
+                lds: count("LDS size")?,
+                width: Some(made.subgroup),
+                waves: count("Subgroups per SIMD")?,
+                bytes: count("Code size")?,
+                instructions: count("Instructions")?,
+                cycles: count("Latency")?,
+                loop_fmas: Some(mix.fmas),
+                loop_valu: Some(mix.valu),
+                lds_wide: Some(mix.lds[0]),
+                lds_narrow: Some(mix.lds[1]),
+                memory_wide: Some(mix.memory[0]),
+                memory_narrow: Some(mix.memory[1]),
+                ..Figures::default()
+            }
         }
-    });
-    bindings.collect()
+        Kind::Anv => Figures {
+            registers: count("Max live registers")?,
+            spills: count("Spill Count")?,
+            fills: count("Fill Count")?,
+            local: count("Scratch Memory Size")?,
+            lds: count("Workgroup Memory Size")?,
+            width: count("Max dispatch width")?,
+            instructions: count("Instruction Count")?,
+            cycles: count("Cycle Count")?,
+            ..Figures::default()
+        },
+        Kind::Nvk => Figures {
+            registers: count("Number of GPRs")?,
+            // Local memory in bytes, for both spills and indexed arrays.
+            local: count("SLM Size")?,
+            spills: count("SLM Size")?,
+            bytes: count("Code Size")?,
+            instructions: count("Instruction count")?,
+            ..Figures::default()
+        },
+        Kind::Turnip => Figures {
+            registers: count("Registers used")?,
+            spills: count("STP Count")?,
+            fills: count("LDP Count")?,
+            waves: count("Max Waves Per Core")?,
+            instructions: count("Instruction Count")?,
+            ..Figures::default()
+        },
+        Kind::Panvk => {
+            let [cycles, threads, spills, fills] = shader_db(&drivers::said(log)?)?;
+            Figures {
+                spills: Some(spills),
+                fills: Some(fills),
+                waves: Some(threads),
+                bytes: count("Code Size")?,
+                cycles: Some(cycles),
+                ..Figures::default()
+            }
+        }
+    })
+}
+
+/// Rows of one family.
+pub fn rows(compiler: &Compiler, kind: Kind, family: &str, filter: &str) -> Vec<Row> {
+    let row = |program: Program| {
+        let (figures, refused) = match compile(compiler, kind, &program) {
+            Ok((figures, _)) => (figures, None),
+            Err(why) => (Figures::default(), Some(why.replace(['\n', '\t'], " "))),
+        };
+        Row { family: family.to_owned(), program: programs::name(&program), figures, refused }
+    };
+    chosen(compiler, filter).into_iter().map(row).collect()
+}
+
+/// CPU time of this process in hundredths of a second, from Linux.
+fn processor_time() -> Result<u32, String> {
+    let stat =
+        fs::read_to_string("/proc/self/stat").map_err(|e| format!("/proc/self/stat: {e}"))?;
+    // The name may contain anything; after it come the state and, later, user and system time.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    let times: Option<Vec<u32>> = fields.skip(11).take(2).map(|n| n.parse().ok()).collect();
+    times.map(|times| times.iter().sum()).ok_or_else(|| "/proc/self/stat: no times".to_owned())
+}
+
+/// Descriptors of the program's bindings; `params` has a dynamic offset.
+fn bindings(program: &Program) -> Vec<(u32, vk::DescriptorType)> {
+    let kind = |binding: &Binding| match (binding.format.texture(), binding.access) {
+        (false, _) => vk::DescriptorType::STORAGE_BUFFER,
+        (true, Access::Read) => vk::DescriptorType::SAMPLED_IMAGE,
+        (true, Access::Write) => vk::DescriptorType::STORAGE_IMAGE,
+    };
+    let params = std::iter::once(vk::DescriptorType::UNIFORM_BUFFER_DYNAMIC);
+    (0..).zip(params.chain(program.bindings.iter().map(kind))).collect()
 }

@@ -1,54 +1,59 @@
-//! One Vulkan device that compiles and does not run: RADV's null device.
+//! Vulkan device that compiles and does not run: RADV's null device, or a driver over a shim.
 //!
-//! Through ash, not wgpu, which refuses a device without memory.  Features are those that wgpu asks
-//! for on a real card of the same driver, as far as they change the code that comes out.
+//! It uses ash, since wgpu refuses a device without memory.  Features are those that wgpu requests
+//! on a real card of the same driver, as far as they change the compiled code.
 
 #![allow(unsafe_code, reason = "every call into Vulkan is unsafe")]
 
 use ash::{khr, vk};
 use std::ffi::{CStr, CString};
 
-/// A device, open until the process ends.
+/// Device, open until the process ends.
 pub struct Compiler {
     device: ash::Device,
     executables: khr::pipeline_executable_properties::Device,
-    /// Name of the device, name and version of the driver.
+    /// Name of the device, with name and version of the driver.
     pub driver: String,
-    /// Rows and columns of the matrices of f16 that it multiplies into f32.
+    /// Supported sizes of square matrices with f16 factors and f32 sums.
     pub matrices: Vec<u32>,
+    /// The driver checks the bounds of buffers and textures.
+    pub robust: bool,
+    /// The driver may choose the size of subgroups.
+    varying: bool,
     // Owns the library that all of the above call.
     _entry: ash::Entry,
 }
 
-/// What the driver tells of a pipeline.
+/// Driver's information about a pipeline.
 pub struct Compiled {
-    /// Names as the driver has them.
+    /// Statistics, with the driver's names.
     pub statistics: Vec<(String, u64)>,
+    /// Number of invocations in a subgroup.
+    pub subgroup: u32,
     /// Disassembly.
-    pub assembly: String,
+    pub assembly: Option<String>,
 }
 
 impl Compiled {
-    /// A statistic whose name begins so.
+    /// Statistic whose name starts with `name`.
     pub fn statistic(&self, name: &str) -> Result<u32, String> {
         let found = self.statistics.iter().find(|(known, _)| known.starts_with(name));
-        let (_, value) = found.ok_or_else(|| format!("the driver counts no `{name}`"))?;
+        let (_, value) = found
+            .ok_or_else(|| format!("the driver counts no `{name}`, only {:?}", self.statistics))?;
         u32::try_from(*value).map_err(|_| format!("`{name}` is {value}"))
     }
 }
 
-/// A shader and its interface.
+/// Shader and its interface.
 pub struct Shader<'a> {
     pub spirv: &'a [u32],
     pub entry: &'a str,
-    /// All in set 0.
+    /// Bindings, all in set 0.
     pub bindings: &'a [(u32, vk::DescriptorType)],
-    /// Whether it uses subgroups; wgpu then lets the driver choose their size.
-    pub subgroups: bool,
 }
 
 impl Compiler {
-    /// Opens the first device of the drivers that the environment names.
+    /// Opens the first device of the driver that the environment selects.
     pub fn open() -> Result<Self, String> {
         // SAFETY: nothing else in this process loads or unloads a Vulkan library.
         let entry = unsafe { ash::Entry::load() }.map_err(|e| format!("no Vulkan loader: {e}"))?;
@@ -62,9 +67,9 @@ impl Compiler {
         let &physical = devices.first().ok_or("the driver offers no device")?;
         let driver = describe(&instance, physical);
         let matrices = matrices(&entry, &instance, physical)?;
-        let device = open_device(&instance, physical, !matrices.is_empty())?;
+        let Opened { device, robust, varying } = open_device(&instance, physical, &matrices)?;
         let executables = khr::pipeline_executable_properties::Device::new(&instance, &device);
-        Ok(Self { device, executables, driver, matrices, _entry: entry })
+        Ok(Self { device, executables, driver, matrices, robust, varying, _entry: entry })
     }
 
     /// Compiles a compute shader.
@@ -72,6 +77,7 @@ impl Compiler {
         let pipeline = self.pipeline(shader)?;
         let compiled = Ok(Compiled {
             statistics: self.statistics(pipeline)?,
+            subgroup: self.subgroup(pipeline)?,
             assembly: self.assembly(pipeline)?,
         });
         // SAFETY: the pipeline is this device's, never ran, and is not used again.
@@ -99,7 +105,8 @@ impl Compiler {
             .stage(vk::ShaderStageFlags::COMPUTE)
             .module(module)
             .name(&entry);
-        if shader.subgroups {
+        // wgpu sets it for every pipeline of a device with subgroups.
+        if self.varying {
             stage = stage.flags(vk::PipelineShaderStageCreateFlags::ALLOW_VARYING_SUBGROUP_SIZE);
         }
         let capture = vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR
@@ -111,6 +118,17 @@ impl Compiler {
             self.device.create_compute_pipelines(vk::PipelineCache::null(), &[info], None)
         };
         pipelines.map(|made| made[0]).map_err(|(_, e)| format!("pipeline: {e}"))
+    }
+
+    fn subgroup(&self, pipeline: vk::Pipeline) -> Result<u32, String> {
+        let info = vk::PipelineInfoKHR::default().pipeline(pipeline);
+        // SAFETY: the pipeline is this device's.
+        let found = unsafe { self.executables.get_pipeline_executable_properties(&info) }
+            .map_err(named("executables"))?;
+        match found.as_slice() {
+            [one] => Ok(one.subgroup_size),
+            all => Err(format!("expected one executable, got {}", all.len())),
+        }
     }
 
     fn statistics(&self, pipeline: vk::Pipeline) -> Result<Vec<(String, u64)>, String> {
@@ -136,7 +154,7 @@ impl Compiler {
         Ok(numbers.collect())
     }
 
-    fn assembly(&self, pipeline: vk::Pipeline) -> Result<String, String> {
+    fn assembly(&self, pipeline: vk::Pipeline) -> Result<Option<String>, String> {
         let info = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline);
         // SAFETY: the pipeline was made with CAPTURE_INTERNAL_REPRESENTATIONS.
         let mut found =
@@ -158,10 +176,12 @@ impl Compiler {
         }
         .result()
         .map_err(named("representations"))?;
-        let at = found.iter().position(|known| text(&known.name) == "Assembly");
-        let at = at.ok_or("the driver shows no assembly")?;
+        let assembly = |name: &str| ASSEMBLIES.iter().any(|known| name.contains(known));
+        let Some(at) = found.iter().position(|known| assembly(&text(&known.name))) else {
+            return Ok(None);
+        };
         let text = CStr::from_bytes_until_nul(&texts[at]).map_err(|e| e.to_string())?;
-        Ok(text.to_string_lossy().into_owned())
+        Ok(Some(text.to_string_lossy().into_owned()))
     }
 }
 
@@ -175,36 +195,61 @@ fn layout_binding(
         .stage_flags(vk::ShaderStageFlags::COMPUTE)
 }
 
+/// Substrings by which drivers name their disassembly.
+const ASSEMBLIES: [&str; 3] = ["Assembly", "assembly", "IR3"];
+
+struct Opened {
+    device: ash::Device,
+    robust: bool,
+    varying: bool,
+}
+
 fn open_device(
     instance: &ash::Instance,
     physical: vk::PhysicalDevice,
-    matrices: bool,
-) -> Result<ash::Device, String> {
+    matrices: &[u32],
+) -> Result<Opened, String> {
     let queue = vk::DeviceQueueCreateInfo::default().queue_family_index(0);
     let queues = [queue.queue_priorities(&[1.0])];
-    let mut extensions = vec![
-        khr::pipeline_executable_properties::NAME.as_ptr(),
-        ash::ext::robustness2::NAME.as_ptr(),
-    ];
-    if matrices {
+    let has = |name: &CStr| has_extension(instance, physical, name);
+    let mut extensions = vec![khr::pipeline_executable_properties::NAME.as_ptr()];
+    let robust = has(ash::ext::robustness2::NAME)?;
+    if robust {
+        extensions.push(ash::ext::robustness2::NAME.as_ptr());
+    }
+    if !matrices.is_empty() {
         extensions.push(khr::cooperative_matrix::NAME.as_ptr());
     }
+    let mut known_11 = vk::PhysicalDeviceVulkan11Features::default();
+    let mut known_12 = vk::PhysicalDeviceVulkan12Features::default();
+    let mut known_13 = vk::PhysicalDeviceVulkan13Features::default();
+    let mut known = vk::PhysicalDeviceFeatures2::default()
+        .push_next(&mut known_11)
+        .push_next(&mut known_12)
+        .push_next(&mut known_13);
+    // SAFETY: the device is of this instance; the structures live through the call.
+    unsafe { instance.get_physical_device_features2(physical, &mut known) };
+    let known = known.features;
+    let on = |flag: vk::Bool32| flag == vk::TRUE;
+    let varying = on(known_13.subgroup_size_control);
     let core = vk::PhysicalDeviceFeatures::default()
         .robust_buffer_access(true)
-        .shader_int16(true)
-        .shader_storage_image_extended_formats(true);
-    let mut core_11 =
-        vk::PhysicalDeviceVulkan11Features::default().storage_buffer16_bit_access(true);
+        .shader_int16(on(known.shader_int16))
+        .shader_storage_image_extended_formats(on(known.shader_storage_image_extended_formats));
+    let mut core_11 = vk::PhysicalDeviceVulkan11Features::default()
+        .storage_buffer16_bit_access(on(known_11.storage_buffer16_bit_access));
     let mut core_12 = vk::PhysicalDeviceVulkan12Features::default()
-        .shader_float16(true)
-        .vulkan_memory_model(matrices)
-        .vulkan_memory_model_device_scope(matrices);
+        .shader_float16(on(known_12.shader_float16))
+        .vulkan_memory_model(!matrices.is_empty())
+        .vulkan_memory_model_device_scope(!matrices.is_empty());
     let mut matrix =
         vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default().cooperative_matrix(true);
     let mut core_13 = vk::PhysicalDeviceVulkan13Features::default()
-        .robust_image_access(true)
-        .shader_zero_initialize_workgroup_memory(true)
-        .subgroup_size_control(true);
+        .robust_image_access(on(known_13.robust_image_access))
+        .shader_zero_initialize_workgroup_memory(on(
+            known_13.shader_zero_initialize_workgroup_memory
+        ))
+        .subgroup_size_control(varying);
     let mut robustness = vk::PhysicalDeviceRobustness2FeaturesEXT::default()
         .robust_buffer_access2(true)
         .robust_image_access2(true);
@@ -217,30 +262,42 @@ fn open_device(
         .push_next(&mut core_11)
         .push_next(&mut core_12)
         .push_next(&mut core_13)
-        .push_next(&mut robustness)
         .push_next(&mut executables);
-    if matrices {
+    if robust {
+        info = info.push_next(&mut robustness);
+    }
+    if !matrices.is_empty() {
         info = info.push_next(&mut matrix);
     }
     // SAFETY: `info` and all that it points at live through the call.
-    unsafe { instance.create_device(physical, &info, None) }.map_err(named("device"))
+    let device =
+        unsafe { instance.create_device(physical, &info, None) }.map_err(named("device"))?;
+    Ok(Opened { device, robust, varying })
 }
 
-/// Sizes of the square matrices of f16, with sums of f32, that subgroups multiply.
+fn has_extension(
+    instance: &ash::Instance,
+    physical: vk::PhysicalDevice,
+    name: &CStr,
+) -> Result<bool, String> {
+    // SAFETY: the device is of this instance.
+    let extensions = unsafe { instance.enumerate_device_extension_properties(physical) }
+        .map_err(named("extensions"))?;
+    let name = name.to_string_lossy();
+    Ok(extensions.iter().any(|extension| text(&extension.extension_name) == name))
+}
+
+/// Sizes of the square f16 matrices, with f32 sums, that subgroups can multiply.
 fn matrices(
     entry: &ash::Entry,
     instance: &ash::Instance,
     physical: vk::PhysicalDevice,
 ) -> Result<Vec<u32>, String> {
-    // SAFETY: the device is of this instance.
-    let extensions = unsafe { instance.enumerate_device_extension_properties(physical) }
-        .map_err(named("extensions"))?;
-    let name = khr::cooperative_matrix::NAME.to_string_lossy();
-    if !extensions.iter().any(|extension| text(&extension.extension_name) == name) {
+    if !has_extension(instance, physical, khr::cooperative_matrix::NAME)? {
         return Ok(Vec::new());
     }
     let matrix = khr::cooperative_matrix::Instance::new(entry, instance);
-    // SAFETY: likewise, and it has the extension.
+    // SAFETY: the device is of this instance, and has the extension.
     let all = unsafe { matrix.get_physical_device_cooperative_matrix_properties(physical) }
         .map_err(named("matrices"))?;
     let (f16, f32) = (vk::ComponentTypeKHR::FLOAT16, vk::ComponentTypeKHR::FLOAT32);

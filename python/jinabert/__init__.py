@@ -1,4 +1,4 @@
-"""JinaBERT text embeddings on any GPU, or the CPU.
+"""JinaBERT text embeddings on any GPU or the CPU.
 
 >>> import jinabert
 >>> embedder = jinabert.Embedder("jinaai/jina-embeddings-v2-small-en")

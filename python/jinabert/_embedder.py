@@ -1,4 +1,4 @@
-"""The front door: `Embedder`."""
+"""The class `Embedder`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,36 +23,42 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("jinabert")
 
+NO_POOL = (
+    "one Embedder is one process's: encode(texts) uses all cores, or the GPU, from there; for "
+    "several processes use multiprocessing with spawn, and an Embedder in each"
+)
+"""Error message for the process pools of sentence-transformers, which do not exist here."""
+
 Span = tuple[int, int]
 Texts = Iterable[str] | NDArray[Any]
 
 
 class Ranked(TypedDict):
-    """A document in the order of `Embedder.rerank`."""
+    """A document ranked by `Embedder.rerank`."""
 
     corpus_id: int
-    """Its position in what was given."""
+    """Index of the document in the input."""
     score: float
-    """From 0 to 1."""
+    """Relevance from 0 to 1."""
     logit: float
-    """What the score is the sigmoid of."""
+    """The score before the sigmoid."""
     text: NotRequired[str]
     """The document, with return_documents=True."""
 
 
 @dataclass(frozen=True)
 class LateChunks:
-    """The chunks of a text that was read as a whole."""
+    """Chunks of a text that was encoded as a whole."""
 
     text: str
     spans: list[Span]
-    """Of each chunk, the first character and the one behind the last."""
+    """Start and end of each chunk in characters, end exclusive."""
     embeddings: NDArray[np.float32]
     """Shape (chunks, dimensions)."""
     tokens: int
-    """Tokens that were read."""
+    """Number of tokens that were read."""
     truncated: int | None
-    """Tokens of the whole text, where some were dropped."""
+    """Number of tokens of the whole text if it was truncated, else None."""
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -62,7 +68,7 @@ class LateChunks:
 
     @property
     def texts(self) -> list[str]:
-        """What each chunk says."""
+        """Text of each chunk."""
         return [self.text[start:end] for start, end in self.spans]
 
 
@@ -71,38 +77,44 @@ class Embedder:
 
     Args:
         model: a directory with config.json, model.safetensors (or shards) and tokenizer.json, or
-            owner/name of a model at the Hugging Face hub, from its cache or fetched.
-        device: auto (a hardware GPU, otherwise the CPU), cpu, vulkan, metal, dx12, gl, or an index
-            from `jinabert devices`.
+            owner/name, owner/name@revision or the URL of a model on the Hugging Face hub, opened
+            from its cache or downloaded.
+        device: auto (the faster of a hardware GPU and the CPU), cpu, vulkan, metal, dx12, gl, or an
+            index from `jinabert devices`, as a number or a str; auto if None.
         dtype: float32, or float16 for weights and activations in half the memory, on a GPU.
-        max_length: longest text in tokens, special ones included; the model's own limit if None.
-        truncate: whether a longer text is cut, as sentence-transformers does silently; here a
-            warning of the logger `jinabert` says how many were. Short for on_long="truncate".
-        on_long: error (TooLongError), truncate, or window: it is read in windows of max_length
-            tokens that share `overlap`, and its vector is the mean over all.
-        normalize: whether vectors have length 1 unless `encode` says otherwise.
-        truncate_dim: leading components to keep, before the norm, unless `encode` says otherwise.
-        prompts: texts that go before others, by name, for `prompt_name`.
-        default_prompt_name: which of them goes before a text unless `encode` names another.
-        pooling: mean of all tokens, or cls, the first one; what the model's modules.json declares
-            if None, and the mean where it says nothing.
-        batch_tokens: tokens of a batch; 16384 on a GPU and 2048 on the CPU if None.
-        task: embed or rerank; what the model's tensors say if None.
-        deterministic: whether a text has the same bits in every batch, not only to rounding.
-        tune: whether kernels are fitted to a GPU, once.
-        fallback: whether the CPU takes over where the GPU fails twice; only with device="auto" if
-            None.
-        revision: branch, tag or commit of a model at the hub.
-        cache_dir: where the hub's models are kept.
+        max_length: maximum text length in tokens, including special tokens and prompt; the model's
+            own limit if None, as in sentence-transformers.
+        truncate: truncate texts over the maximum length. sentence-transformers does so silently;
+            here the logger `jinabert` warns with their number. Short for on_long="truncate".
+        on_long: handling of texts over the maximum length: error (TooLongError), truncate, or
+            window: windows of max_length tokens that share `overlap` tokens; the vector is the mean
+            over all windows.
+        normalize: default of `encode`: scale vectors to unit length.
+        truncate_dim: default of `encode`: leading components to keep, before normalisation.
+        prompts: prompts by name, for `prompt_name`; added to those in the model's
+            config_sentence_transformers.json, and replacing those of the same name.
+        default_prompt_name: name of the prompt put before a text unless `encode` names another; the
+            model's own default if None.
+        pooling: mean of all tokens, or cls for the first token; as declared in the model's
+            modules.json if None, mean if it declares nothing.
+        batch_tokens: maximum tokens per batch; if None, up to 16384 on a GPU, depending on its
+            speed, and 2048 on the CPU.
+        task: embed or rerank; by the model's tensors if None.
+        deterministic: make vectors of a text bit-identical in every batch, not only equal up to
+            rounding.
+        tune: tune kernels for a GPU, once.
+        fallback: use the CPU if the GPU fails repeatedly; only with device="auto" if None.
+        revision: branch, tag or commit of a hub model.
+        cache_dir: cache directory for hub models.
 
-    Calls may come from several threads, and take turns on the device; none holds the GIL while it
-    computes. Pickling one, as for another process, opens the same model there.
+    Several threads may call an Embedder; calls take turns on the device and release the GIL while
+    they compute. Unpickling an Embedder, as in another process, opens the same model there.
     """
 
     def __init__(
         self,
         model: str | os.PathLike[str],
-        device: str = "auto",
+        device: str | int | None = "auto",
         *,
         dtype: str = "float32",
         max_length: int | None = None,
@@ -125,7 +137,7 @@ class Embedder:
         if isinstance(model, Mapping):
             raise TypeError("files in memory are for Embedder.from_files")
         name = os.fspath(model)
-        # The same for a process elsewhere.
+        # An absolute path, valid in other processes too.
         source = os.path.abspath(name) if os.path.exists(name) else name
         options = dict(locals())
         for other in ("self", "model", "name", "source"):
@@ -133,21 +145,24 @@ class Embedder:
         self._open(source, options)
 
     @classmethod
-    def from_files(cls, files: Mapping[str, bytes], device: str = "auto", **options: Any) -> Self:
-        """A model whose files are in memory, by name: config.json, model.safetensors and
-        tokenizer.json. They are not copied, and stay as long as the Embedder does. Options are
-        those of `Embedder`, but for revision and cache_dir."""
+    def from_files(
+        cls, files: Mapping[str, bytes], device: str | int | None = "auto", **options: Any
+    ) -> Self:
+        """Opens a model from files in memory, by name: config.json, model.safetensors and
+        tokenizer.json. They are not copied, and are kept as long as the Embedder. Options are those
+        of `Embedder`, except revision and cache_dir."""
         self = cls.__new__(cls)
         defaults = cls.__init__.__kwdefaults__ or {}
         if unknown := sorted(set(options) - set(defaults)):
             raise TypeError(f"from_files() got an unexpected keyword argument {unknown[0]!r}")
         for name, content in files.items():
             if not isinstance(content, bytes):
-                raise TypeError(f"{name}: bytes are meant, not {type(content).__name__}")
+                raise TypeError(f"{name}: expected bytes, got {type(content).__name__}")
         self._open(dict(files), {"device": device} | defaults | options)
         return self
 
     def _open(self, source: str | dict[str, bytes], options: dict[str, Any]) -> None:
+        options["device"] = device_name(options["device"])
         self._source, self._options = source, dict(options)
         truncate, on_long = options.pop("truncate"), options.pop("on_long")
         if truncate and on_long not in (None, "truncate"):
@@ -155,9 +170,8 @@ class Embedder:
         options["on_long"] = "truncate" if truncate else on_long or "error"
         self._normalize: bool = options.pop("normalize")
         self.truncate_dim: int | None = options.pop("truncate_dim")
-        self.prompts: dict[str, str] = dict(options.pop("prompts") or {})
-        self.default_prompt_name: str | None = options.pop("default_prompt_name")
-        self._prompt(None, None)
+        prompts: dict[str, str] = dict(options.pop("prompts") or {})
+        default: str | None = options.pop("default_prompt_name")
         for name, least in (("max_length", 1), ("overlap", 0), ("batch_tokens", 1)):
             options[name] = natural(name, options[name], least)
         self.truncate_dim = natural("truncate_dim", self.truncate_dim, 1)
@@ -165,17 +179,24 @@ class Embedder:
             self._model = _native.Model(source, options, bar.heard)
         facts = self._model.facts()
         self._facts = facts
+        self.prompts: dict[str, str] = facts["prompts"] | prompts
+        self.default_prompt_name: str | None = default or facts["default_prompt_name"]
+        try:
+            self._prompt(None, None)
+        except OptionError:
+            self._model.close()
+            raise
         if self.truncate_dim is not None and not 1 <= self.truncate_dim <= facts["dim"]:
             self._model.close()
             raise OptionError(
                 f"truncate_dim {self.truncate_dim}: the model has 1 to {facts['dim']}"
             )
 
-    # ---- What it is ----
+    # ---- Properties ----
 
     @property
     def dim(self) -> int:
-        """Components of a vector."""
+        """Number of components of a vector."""
         return self.truncate_dim or int(self._facts["dim"])
 
     def get_embedding_dimension(self) -> int:
@@ -188,38 +209,80 @@ class Embedder:
 
     @property
     def max_seq_length(self) -> int:
-        """Longest text in tokens, special ones included."""
+        """Maximum text length in tokens, special tokens included; may be set, up to its value when
+        the model was opened. Calls in progress keep the old value."""
         return int(self._facts["max_length"])
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int) -> None:
+        number = natural("max_seq_length", value, 1)
+        if number is None:
+            raise TypeError("max_seq_length: expected an int, got None")
+        self._model.set_max_length(number)
+        self._facts["max_length"] = self._options["max_length"] = number
+
+    def get_max_seq_length(self) -> int:
+        """As `max_seq_length`."""
+        return self.max_seq_length
+
+    @property
+    def tokenizer(self) -> Any:
+        """Not available: `tokenize` returns the token ids of texts."""
+        raise AttributeError(
+            "an Embedder has no tokenizer object: tokenize(texts) returns ids; for more, "
+            "tokenizers.Tokenizer.from_file reads the model's tokenizer.json"
+        )
 
     @property
     def device(self) -> str:
-        """What it runs on, for people."""
+        """Human-readable name of the device."""
         return str(self._model.facts()["device"])
 
     @property
     def batch_tokens(self) -> int:
-        """Tokens of a batch."""
+        """Maximum tokens per batch."""
         return int(self._facts["batch_tokens"])
 
     @property
     def task(self) -> str:
-        """embed or rerank."""
+        """Task of the model: embed or rerank."""
         return str(self._facts["task"])
 
     @property
     def allocated_bytes(self) -> int:
-        """Bytes that the device holds for it now."""
+        """Bytes currently allocated on the device."""
         return self._model.allocated_bytes()
 
     def __repr__(self) -> str:
         source = self._source if isinstance(self._source, str) else "files in memory"
         return f"<jinabert.Embedder of {source} on {self._facts['device']}>"
 
-    # ---- Its life ----
+    # ---- Lifetime ----
 
     def close(self) -> None:
-        """Lets go of the device, once the calls that are under way have ended."""
+        """Releases the device after all calls in progress have ended."""
         self._model.close()
+
+    def to(self, device: str | int | None) -> Self:
+        """Returns the Embedder if it is on that device; a model cannot change its device."""
+        self._on(device)
+        return self
+
+    def eval(self) -> Self:
+        """Returns the Embedder: it is always in inference mode."""
+        return self
+
+    def start_multi_process_pool(self, target_devices: Any = None) -> NoReturn:
+        """Not supported: `encode` uses all cores, or the GPU, from one process."""
+        raise OptionError(NO_POOL)
+
+    def stop_multi_process_pool(self, pool: Any = None) -> NoReturn:
+        """Refused, as `start_multi_process_pool` is."""
+        raise OptionError(NO_POOL)
+
+    def encode_multi_process(self, *arguments: Any, **options: Any) -> NoReturn:
+        """Refused, as `start_multi_process_pool` is."""
+        raise OptionError(NO_POOL)
 
     def __enter__(self) -> Self:
         return self
@@ -235,7 +298,7 @@ class Embedder:
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (type(self), self._source, self._options)
 
-    # ---- What it does ----
+    # ---- Encoding ----
 
     @overload
     def encode(
@@ -246,10 +309,10 @@ class Embedder:
         batch_size: int = ...,
         show_progress_bar: bool | None = ...,
         output_value: Literal["sentence_embedding"] = ...,
-        precision: Precision = ...,
+        precision: Precision | None = ...,
         convert_to_numpy: Literal[True] = ...,
         convert_to_tensor: Literal[False] = ...,
-        device: str | None = ...,
+        device: str | int | None = ...,
         normalize_embeddings: bool | None = ...,
         truncate_dim: int | None = ...,
         pool: None = ...,
@@ -267,10 +330,10 @@ class Embedder:
         batch_size: int = ...,
         show_progress_bar: bool | None = ...,
         output_value: str | None = ...,
-        precision: Precision = ...,
+        precision: Precision | None = ...,
         convert_to_numpy: bool = ...,
         convert_to_tensor: bool = ...,
-        device: str | None = ...,
+        device: str | int | None = ...,
         normalize_embeddings: bool | None = ...,
         truncate_dim: int | None = ...,
         pool: None = ...,
@@ -287,10 +350,10 @@ class Embedder:
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         output_value: str | None = "sentence_embedding",
-        precision: Precision = "float32",
+        precision: Precision | None = "float32",
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
-        device: str | None = None,
+        device: str | int | None = None,
         normalize_embeddings: bool | None = None,
         truncate_dim: int | None = None,
         pool: None = None,
@@ -298,46 +361,49 @@ class Embedder:
         *,
         ranges: ArrayLike | None = None,
     ) -> Any:
-        """Vectors of texts, in order; names, order and meaning of the arguments are those of
-        sentence-transformers but for what is said here.
+        """Embeds texts, in order. Names, order and meaning of the arguments are those of
+        sentence-transformers; differences are noted here.
 
         Args:
-            sentences: a text, which gives one vector, shape (dimensions,), or texts, which give
-                shape (texts, dimensions): a list, an array of NumPy's or Arrow's, or what else
-                yields str.
-            prompt_name: which of `prompts` goes before each text.
-            prompt: a text that goes before each.
-            batch_size: accepted, and without effect: batches are packed by tokens, without padding
+            sentences: one text, which gives a vector of shape (dimensions,), or several texts,
+                which give an array of shape (texts, dimensions): a list, a NumPy or Arrow array, a
+                column of pandas or polars, or another iterable of str. A 0-dimensional array is one
+                text. A data frame is refused: pass one of its columns.
+            prompt_name: name of the prompt in `prompts` to put before each text;
+                `default_prompt_name` if None.
+            prompt: prompt text to put before each text; "" for none.
+            batch_size: accepted, but ignored: batches are packed by tokens, without padding
                 (`batch_tokens` of the Embedder).
-            show_progress_bar: needs tqdm; if None, where the logger `jinabert` is at INFO or below.
-            output_value: sentence_embedding, or token_embeddings: for each text an array, shape
-                (tokens, hidden), neither cut nor scaled.
-            precision: float32, float16, int8, uint8, binary or ubinary; `quantize_embeddings` says
-                how.
-            convert_to_numpy: if False, a list of vectors.
-            convert_to_tensor: a tensor of torch's, which must be installed.
-            device: it is chosen when the Embedder is opened; another one here is refused.
-            normalize_embeddings: whether vectors have length 1; if None, as the Embedder was
-                opened, which is True by default. (In sentence-transformers it is False.)
-            truncate_dim: leading components to keep, before the norm.
-            pool, chunk_size: refused; other processes have an Embedder of their own.
-            ranges: of int8 and uint8, shape (2, dimensions).
+            show_progress_bar: needs tqdm; if None, shown if the logger `jinabert` is at INFO or
+                below.
+            output_value: sentence_embedding, or token_embeddings: one array of shape
+                (tokens, hidden) per text, neither truncated nor normalised.
+            precision: float32, float16, int8, uint8, binary or ubinary, as in
+                `quantize_embeddings`; float32 if None.
+            convert_to_numpy: if False, return a list of vectors.
+            convert_to_tensor: return a torch tensor; torch must be installed.
+            device: the Embedder's own device or None; any other is refused.
+            normalize_embeddings: scale vectors to unit length; if None, as set in the Embedder,
+                whose default is True. (In sentence-transformers it is False.)
+            truncate_dim: leading components to keep, before normalisation.
+            pool, chunk_size: refused; use one Embedder per process.
+            ranges: ranges of int8 and uint8, shape (2, dimensions).
 
         Raises:
-            TooLongError: a text is over the limit, unless it is to be cut.
-            InputError: a text is not Unicode.
+            TooLongError: a text is over the limit and truncation is off.
+            InputError: a text is not valid Unicode.
             OptionError: the options contradict each other or the model.
             GpuError: the device failed.
             KeyboardInterrupt: between batches.
         """
         natural("batch_size", batch_size, 1)
         if pool is not None or chunk_size is not None:
-            raise OptionError("pool and chunk_size: one Embedder is one process's")
-        opened = self._options["device"]
-        if device is not None and device not in (opened, self.device, self._model.facts()["kind"]):
-            raise OptionError(f"device {device!r}: this Embedder was opened on {opened!r}")
+            raise OptionError(f"pool and chunk_size: {NO_POOL}")
+        if device is not None:
+            self._on(device)
+        precision = "float32" if precision is None else precision
         before = self._prompt(prompt_name, prompt)
-        single = isinstance(sentences, str)
+        single = is_text(sentences)
         texts = [before + text for text in listed(sentences)] if before else listed(sentences)
         if output_value == "token_embeddings":
             if precision != "float32" or ranges is not None:
@@ -361,11 +427,11 @@ class Embedder:
         return vectors if convert_to_numpy or convert_to_tensor else list(vectors)
 
     def encode_query(self, sentences: str | Texts, **options: Any) -> Any:
-        """As `encode`, with the prompt named query, if there is one."""
+        """Like `encode`, with the prompt named query, if there is one."""
         return self._encode_as(("query",), sentences, options)
 
     def encode_document(self, sentences: str | Texts, **options: Any) -> Any:
-        """As `encode`, with the prompt named document, passage or corpus, the first there is."""
+        """Like `encode`, with the first existing prompt of document, passage and corpus."""
         return self._encode_as(("document", "passage", "corpus"), sentences, options)
 
     def rerank(
@@ -377,14 +443,14 @@ class Embedder:
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
     ) -> list[Ranked]:
-        """Documents by how well they answer a query, the best first, as `CrossEncoder.rank` of
-        sentence-transformers returns them; of a reranker. `batch_size` and `show_progress_bar` are
-        accepted, without effect."""
+        """Ranks documents by relevance to a query, best first, with a reranker. The result has the
+        format of `CrossEncoder.rank` of sentence-transformers. `batch_size` and
+        `show_progress_bar` are accepted, but ignored."""
         natural("batch_size", batch_size, 1)
         if not isinstance(query, str):
-            raise TypeError(f"query: a str is meant, not {type(query).__name__}")
-        if isinstance(documents, str):
-            raise TypeError("documents: a list of str is meant, not one str")
+            raise TypeError(f"query: expected a str, got {type(query).__name__}")
+        if is_text(documents):
+            raise TypeError("documents: expected a list of str, got one str")
         top_k = natural("top_k", top_k, 0)
         if self.task != "rerank":
             what = "this model has no classifier: it is no reranker"
@@ -433,16 +499,16 @@ class Embedder:
         normalize_embeddings: bool | None = None,
         truncate_dim: int | None = None,
     ) -> Any:
-        """A vector for every chunk of a text that is read as a whole: late chunking,
-        arXiv:2409.04701.
+        """Late chunking (arXiv:2409.04701): encodes each text as a whole, after the default prompt
+        if there is one, and returns one vector per chunk.
 
         Args:
-            texts: a text, which gives `LateChunks`, or texts, which give a list of them.
-            chunk: tokens:N or sentences:N.
-            spans: where to cut instead: for each chunk its first character and the one behind its
-                last; a list of such lists for several texts.
+            texts: one text, which gives `LateChunks`, or several texts, which give a list of them.
+            chunk: chunk size: tokens:N or sentences:N; tokens:N:M for chunks that share M tokens.
+            spans: chunks as (start, end) in characters instead, end exclusive; one list of such
+                pairs per text if there are several texts.
         """
-        single = isinstance(texts, str)
+        single = is_text(texts)
         all_texts = listed(texts)
         cuts: Any = chunk
         if spans is not None:
@@ -451,10 +517,11 @@ class Embedder:
             if any(place < 0 for one in cuts for span in one for place in span):
                 raise OptionError("spans: places of characters are counted from 0")
         asked = self._asked(normalize_embeddings, truncate_dim)
+        before = self._prompt(None, None)
         found = [
             LateChunks(text, *chunks)
             for text, chunks in zip(
-                all_texts, self._model.late_chunks(all_texts, cuts, asked), strict=True
+                all_texts, self._model.late_chunks(all_texts, cuts, asked, before), strict=True
             )
         ]
         cut = [(n, one.truncated) for n, one in enumerate(found) if one.truncated]
@@ -468,23 +535,23 @@ class Embedder:
     def tokenize(self, texts: Texts) -> list[list[int]]: ...
 
     def tokenize(self, texts: str | Texts) -> Any:
-        """The ids of a text's tokens as the model reads them, special ones included; a list of them
-        for texts."""
+        """Token ids of a text as the model reads them, special tokens included; a list of lists for
+        several texts."""
         ids, cut = self._model.tokenize(listed(texts))
         self._tell_cut(*cut)
-        return ids[0] if isinstance(texts, str) else ids
+        return ids[0] if is_text(texts) else ids
 
     @staticmethod
     def similarity(embeddings1: ArrayLike, embeddings2: ArrayLike) -> NDArray[np.float32]:
-        """The cosine of each of the first with each of the second, shape (n, m)."""
+        """Cosine similarity of every pair of a first and a second vector, shape (n, m)."""
         return np.asarray(unit(embeddings1) @ unit(embeddings2).T)
 
     @staticmethod
     def similarity_pairwise(embeddings1: ArrayLike, embeddings2: ArrayLike) -> NDArray[np.float32]:
-        """The cosine of each of the first with its counterpart, shape (n,)."""
+        """Cosine similarity of vectors at the same index, shape (n,)."""
         return np.asarray((unit(embeddings1) * unit(embeddings2)).sum(axis=-1))
 
-    # ---- Behind it ----
+    # ---- Internal ----
 
     def _vectors(
         self,
@@ -520,13 +587,27 @@ class Embedder:
             "dimensions": self.truncate_dim if truncate_dim is None else truncate_dim,
         }
 
+    def _on(self, device: str | int | None) -> None:
+        """Raises OptionError for a device other than the Embedder's."""
+        opened, name = self._options["device"], device_name(device)
+        if name not in (opened, self.device, self._model.facts()["kind"]):
+            what = "open another: Embedder(model, device=…)"
+            raise OptionError(f"device {name!r}: this Embedder was opened on {opened!r}; {what}")
+
     def _prompt(self, name: str | None, prompt: str | None) -> str:
-        """What goes before each text."""
+        """Prompt text to put before each text."""
+        before = self._text_of(name, prompt)
+        if before and not self._facts["include_prompt"]:
+            what = "the model declares include_prompt false, which is not computed here"
+            raise OptionError(f"prompt {before!r}: {what}; choose prompt=''")
+        return before
+
+    def _text_of(self, name: str | None, prompt: str | None) -> str:
         if prompt is not None:
             return prompt
         name = self.default_prompt_name if name is None else name
         if name is None or (name in ("query", "document") and name not in self.prompts):
-            return ""  # as sentence-transformers has them unless a model says otherwise
+            return ""  # the default of sentence-transformers for these two names
         if name not in self.prompts:
             known = ", ".join(sorted(self.prompts)) or "none"
             raise OptionError(f"prompt_name {name!r}: the prompts are {known}")
@@ -536,7 +617,9 @@ class Embedder:
         self, names: Sequence[str], sentences: str | Texts, options: dict[str, Any]
     ) -> Any:
         if options.get("prompt") is None and options.get("prompt_name") is None:
-            options["prompt_name"] = next((name for name in names if name in self.prompts), None)
+            # An undeclared first name means no prompt; the default prompt is only for `encode`.
+            found = (name for name in names if name in self.prompts)
+            options["prompt_name"] = next(found, names[0])
         return self.encode(sentences, **options)
 
 
@@ -546,39 +629,65 @@ def _reopen(kind: type[Embedder], source: Any, options: dict[str, Any]) -> Embed
     return self
 
 
+def is_text(texts: Any) -> bool:
+    """True for a single text: a str, or a 0-dimensional array."""
+    return isinstance(texts, str) or (isinstance(texts, np.ndarray) and texts.ndim == 0)
+
+
+def device_name(device: Any) -> str:
+    """Device name for the native module, from a str, a number or a torch device."""
+    if device is None:
+        return "auto"
+    if isinstance(device, str):
+        return device
+    if type(device).__module__.partition(".")[0] == "torch":
+        return str(device)
+    try:
+        if not isinstance(device, bool):
+            return str(operator.index(device))
+    except TypeError:
+        pass
+    raise TypeError(f"device: expected a str or an int, got {type(device).__name__}")
+
+
 def listed(texts: Any) -> list[str]:
-    """Texts as a list: what is in it, the compiled part looks at."""
+    """Texts as a list; the native module checks the items."""
     if isinstance(texts, str):
         return [texts]
     if isinstance(texts, list):
         return texts
     if isinstance(texts, bytes | bytearray | Mapping):
-        raise TypeError(f"a str, or several, are meant, not {type(texts).__name__}")
-    for name in ("to_pylist", "tolist"):  # Arrow's, and NumPy's
+        raise TypeError(f"expected a str, or several, got {type(texts).__name__}")
+    if hasattr(texts, "columns") or hasattr(texts, "column_names"):
+        # Data frames and tables: iterating them gives column names or dicts.
+        kind = type(texts).__name__
+        what = "pass one of its columns, such as frame['text']"
+        raise TypeError(f"expected texts, got {kind}: {what}")
+    for name in ("to_pylist", "tolist"):  # Arrow and NumPy
         if hasattr(texts, name):
             found = getattr(texts, name)()
             return found if isinstance(found, list) else [found]
     try:
         return list(texts)
     except TypeError:
-        raise TypeError(f"a str, or several, are meant, not {type(texts).__name__}") from None
+        raise TypeError(f"expected a str, or several, got {type(texts).__name__}") from None
 
 
 def natural(name: str, value: Any, least: int) -> int | None:
-    """A whole number, or None."""
+    """Checks an int of at least `least`, or None."""
     if value is None:
         return None
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}: an int is meant, not {type(value).__name__}") from None
+        raise TypeError(f"{name}: expected an int, got {type(value).__name__}") from None
     if number < least:
-        raise OptionError(f"{name} {number}: {least} or more is meant")
+        raise OptionError(f"{name}: expected {least} or more, got {number}")
     return number
 
 
 def logging_wanted(show: bool | None) -> bool:
-    """Whether a bar is to be shown: as sentence-transformers decides."""
+    """Whether to show a progress bar, by the rule of sentence-transformers."""
     return logger.isEnabledFor(logging.INFO) if show is None else show
 
 

@@ -1,47 +1,62 @@
-"""What can go wrong. Every class is a JinabertError, and what Python calls such a thing."""
+"""Exceptions: each derives from JinabertError and a matching built-in class, if there is one."""
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class JinabertError(RuntimeError):
-    """What every error of this package is."""
+    """Base class of all errors of this package."""
 
 
 class OptionError(JinabertError, ValueError):
-    """Options contradict the model or each other, or are not known."""
+    """Options are unknown, or contradict the model or each other."""
 
 
 class InputError(JinabertError, ValueError):
     """One of the inputs cannot be embedded."""
 
     index: int
-    """Its position in the list, from 0."""
+    """Index of the input in the list, from 0."""
 
 
 class TooLongError(InputError):
-    """A text is over the limit, and is not to be cut."""
+    """A text is over the token limit, and truncation is off."""
 
     tokens: int
-    """Its length, special tokens included."""
+    """Length of the text in tokens, special tokens included."""
     limit: int
+    """Token limit."""
 
 
-class ReadError(JinabertError, OSError):
-    """A file cannot be read."""
+class _FileError(JinabertError, OSError):
+    """Error of a file, with `filename`, `errno` and `strerror` like every OSError."""
 
     path: str
+    """Same as `filename`."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        names = ("path", "filename", "errno", "strerror")
+        return type(self), self.args, {name: getattr(self, name, None) for name in names}
+
+
+class ReadError(_FileError):
+    """A file cannot be read."""
 
 
 class NotFoundError(ReadError, FileNotFoundError):
-    """A file, or the model's directory, is not there."""
+    """A file or the model directory does not exist."""
 
 
 class ModelError(JinabertError):
-    """Model files are damaged, contradict each other, or are for something else."""
+    """Model files are damaged, contradict each other, or do not fit the task."""
 
 
 class NoGpuError(JinabertError):
-    """There is no such device, or it lacks something."""
+    """There is no such device, or it lacks a required feature."""
 
 
 class GpuError(JinabertError):
@@ -53,21 +68,19 @@ class GpuMemoryError(GpuError, MemoryError):
 
 
 class NotFiniteError(GpuError, ArithmeticError):
-    """The device returned what is not finite."""
+    """The device returned NaN or infinity."""
 
 
 class HubError(JinabertError):
-    """The hub has no such model, or not for this caller, or may not be asked."""
+    """The model does not exist on the hub, access is denied, or requests are disabled."""
 
 
 class NetworkError(JinabertError, ConnectionError):
-    """The hub cannot be reached, or sends what it did not announce."""
+    """The hub is unreachable, or its response is invalid."""
 
 
-class CacheError(JinabertError, OSError):
-    """The cache of the hub's models cannot be written."""
-
-    path: str
+class CacheError(_FileError):
+    """The cache for hub models cannot be written."""
 
 
 class ClosedError(JinabertError, ValueError):
@@ -75,4 +88,4 @@ class ClosedError(JinabertError, ValueError):
 
 
 class ForkedError(JinabertError):
-    """The Embedder was opened in the process that this one is a fork of."""
+    """The Embedder was opened in the parent process, before this process was forked."""

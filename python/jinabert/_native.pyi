@@ -1,4 +1,4 @@
-"""What the compiled part has; `jinabert` is what to import."""
+"""Interface of the native module; import `jinabert` instead."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, final
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 __all__ = ["Model", "__version__", "quantize", "set_num_threads", "settle"]
 __version__: str
 
-# How many texts were cut, and the first of them with its length.
+# Number of truncated texts; index and length in tokens of the first one.
 _Cut: TypeAlias = tuple[int, tuple[int, int] | None]
 
 @final
@@ -20,6 +20,7 @@ class Model:
         opening: Mapping[str, Any],
         heard: Callable[[str, int, int], object] | None = None,
     ) -> Model: ...
+    def set_max_length(self, max_length: int) -> None: ...
     def close(self) -> None: ...
     def facts(self) -> dict[str, Any]: ...
     def allocated_bytes(self) -> int: ...
@@ -40,6 +41,7 @@ class Model:
         texts: list[str],
         cuts: str | list[list[tuple[int, int]]],
         asked: Mapping[str, Any],
+        prompt: str,
     ) -> list[tuple[list[tuple[int, int]], NDArray[np.float32], int, int | None]]: ...
     def tokenize(self, texts: list[str]) -> tuple[list[list[int]], _Cut]: ...
 

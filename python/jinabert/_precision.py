@@ -1,4 +1,4 @@
-"""Vectors in fewer bits, with the arithmetic of sentence-transformers."""
+"""Quantisation of vectors, with the arithmetic of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._errors import OptionError
 Precision = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
-"""Those of sentence-transformers, and float16."""
+"""Precisions of sentence-transformers, and float16."""
 
 Ranges = tuple[list[float], list[float]]
 
@@ -24,19 +24,19 @@ def check(precision: str) -> None:
 
 
 def named(array: NDArray[Any], precision: str) -> NDArray[Any]:
-    """The bytes of a precision as its numbers."""
+    """Views the bytes of an array as numbers of its precision."""
     if precision == "float16":
         return array.view("<f2")
     return array.view(np.int8) if precision in ("int8", "binary") else array
 
 
 def pair(ranges: ArrayLike | None) -> Ranges | None:
-    """The smallest and the largest value of each component, as sentence-transformers has them."""
+    """Minimum and maximum of each component, in the format of sentence-transformers."""
     if ranges is None:
         return None
     array = np.asarray(ranges, dtype=np.float32)
     if array.ndim != 2 or len(array) != 2:
-        raise OptionError(f"ranges of shape {array.shape}: (2, components) is meant")
+        raise OptionError(f"ranges: expected a shape (2, components), got {array.shape}")
     return array[0].tolist(), array[1].tolist()
 
 
@@ -46,24 +46,24 @@ def quantize_embeddings(
     ranges: ArrayLike | None = None,
     calibration_embeddings: ArrayLike | None = None,
 ) -> NDArray[Any]:
-    """Embeddings in another precision; the names are those of sentence-transformers.
+    """Quantises embeddings; the argument names are those of sentence-transformers.
 
-    `ranges` are the smallest and the largest value of each component, shape (2, components), and
-    `calibration_embeddings` are vectors to find them in; both are for int8 and uint8. Without
-    either, one range serves all components of unit vectors, ±6/√components, at most ±1, so that a
-    vector's codes depend on nothing but the vector. (sentence-transformers takes the ranges of the
-    very vectors it quantizes.)
+    `ranges` are the minimum and maximum of each component, shape (2, components);
+    `calibration_embeddings` are vectors from which they are computed. Both are for int8 and uint8.
+    Without them, all components have one range, ±6/√components, at most ±1, meant for unit vectors:
+    the codes of a vector do not depend on other vectors. (sentence-transformers computes the ranges
+    from the vectors that it quantises.)
 
-    A vector gives a vector, shape (components,); vectors give vectors, shape (n, components).
+    One vector gives shape (components,), several vectors give shape (n, components).
     """
     check(precision)
     if not precision.endswith("int8") and not (ranges is None and calibration_embeddings is None):
         raise OptionError(f"ranges are for int8 and uint8; this is {precision}")
     array = np.asarray(embeddings)
     if array.dtype.kind != "f":
-        raise OptionError(f"embeddings of {array.dtype}: floats are meant")
+        raise OptionError(f"embeddings: expected floats, got {array.dtype}")
     if array.ndim not in (1, 2):
-        raise OptionError(f"embeddings of shape {array.shape}: one or two dimensions are meant")
+        raise OptionError(f"embeddings: expected one or two dimensions, got a shape {array.shape}")
     rows = np.ascontiguousarray(np.atleast_2d(array), dtype=np.float32)
     if ranges is None and calibration_embeddings is not None:
         vectors = np.asarray(calibration_embeddings, dtype=np.float32)

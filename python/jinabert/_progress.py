@@ -1,4 +1,4 @@
-"""Progress bars, where tqdm is installed."""
+"""Progress bars, if tqdm is installed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Bar:
-    """A bar that is told how far something is; nothing where tqdm is not installed."""
+    """A progress bar; does nothing if tqdm is not installed."""
 
     def __init__(self, wanted: bool, unit: str, **options: Any) -> None:
         self.options = {"unit": unit, **options}
@@ -23,7 +23,7 @@ class Bar:
 
     @property
     def heard(self) -> Any:
-        """What is to be called with a name, how much is done, and how much there is."""
+        """Callback for progress: `heard(name, done, total)`; None if there is no bar."""
         return self.hear if self.make else None
 
     def hear(self, name: str, done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-//! Work without the interpreter: threads of Python run meanwhile, and Ctrl-C ends it.
+//! Calls without the GIL: other Python threads run meanwhile, and Ctrl-C cancels the work.
 
 use crate::errors;
 use jinabert::Error;
@@ -17,22 +17,22 @@ use std::{
     time::Duration,
 };
 
-/// How often Python's signals are looked at, and progress is told.
+/// Interval at which Python's signals are checked and progress is reported.
 const TICK: Duration = Duration::from_millis(50);
 
-/// How long work that was told to stop is waited for before Python goes on without it.
+/// Maximum wait for cancelled work; after it the call returns and the work goes on.
 const PATIENCE: Duration = Duration::from_millis(800);
 
-/// Work that was left behind, for [`settle`].
+/// Threads of abandoned work, for [`settle`].
 static LEFT: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 
-/// The process in which threads and devices were first asked for: its forks have none.
+/// Id of the first process that used threads and devices: its forks have neither.
 static PROCESS: OnceLock<u32> = OnceLock::new();
 
-/// What is done of something: its name, how much, and how much there is.
+/// Progress of an operation: its name, the amount done, and the total.
 pub type Progress = (String, u64, u64);
 
-/// Between work and who waits for it.
+/// State shared between the work and the thread that waits for it.
 #[derive(Default)]
 pub struct Watch {
     stop: AtomicBool,
@@ -40,13 +40,13 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Tells how far the work has come; whether it is to go on.
+    /// Reports progress; breaks if the work is cancelled.
     pub fn hear(&self, what: &str, done: u64, total: u64) -> ControlFlow<()> {
         *lock(&self.progress) = Some((what.to_owned(), done, total));
         self.go_on()
     }
 
-    /// Whether the work is to go on.
+    /// Breaks if the work is cancelled.
     pub fn go_on(&self) -> ControlFlow<()> {
         match self.stop.load(Relaxed) {
             true => ControlFlow::Break(()),
@@ -55,17 +55,17 @@ impl Watch {
     }
 }
 
-/// A panic while it was held leaves it whole.
+/// Ignores poisoning: the values are valid even after a panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether this process is a fork of the one that began.
+/// True if this process is a fork of the first one.
 pub fn forked() -> bool {
     *PROCESS.get_or_init(process::id) != process::id()
 }
 
-/// Refuses what would wait forever for threads that a fork does not have.
+/// Returns an error in a fork, where a call would wait forever for threads that do not exist.
 pub fn not_forked(py: Python<'_>) -> PyResult<()> {
     if !forked() {
         return Ok(());
@@ -80,7 +80,7 @@ pub fn not_forked(py: Python<'_>) -> PyResult<()> {
     Err(errors::raise_as(py, "ForkedError", &message))
 }
 
-/// Does it on this thread: for what takes no time.
+/// Runs short work on this thread.
 pub fn briefly<T: Send>(
     py: Python<'_>,
     work: impl FnOnce() -> Result<T, Error> + Send,
@@ -88,8 +88,8 @@ pub fn briefly<T: Send>(
     py.detach(work).map_err(|error| errors::raise(py, error))
 }
 
-/// Does it on a thread of its own, and raises what Python's signal handlers raise.  `heard` is
-/// called with how far it has come.
+/// Runs work on a thread of its own, and raises the exceptions of Python's signal handlers.
+/// `heard` is called with the progress.
 pub fn watched<T: Send + 'static>(
     py: Python<'_>,
     heard: Option<&Bound<'_, PyAny>>,
@@ -99,15 +99,15 @@ pub fn watched<T: Send + 'static>(
     let (sender, receiver) = mpsc::sync_channel(1);
     let worker = thread::Builder::new().name("jinabert".to_owned()).spawn({
         let watch = Arc::clone(&watch);
-        // Nobody receives after Ctrl-C.
+        // After Ctrl-C there is no receiver.
         move || drop(sender.send(work(&watch)))
     })?;
-    let receiver = Mutex::new(receiver); // to be waited on while the interpreter is elsewhere
+    let receiver = Mutex::new(receiver); // used for waiting while the GIL is released
     let wait = |time| py.detach(|| lock(&receiver).recv_timeout(time));
     loop {
         match wait(TICK) {
             Ok(result) => {
-                // Not left to end later: who counts threads between two calls finds none of ours.
+                // Joined, so that between two calls none of this library's threads exists.
                 py.detach(|| drop(worker.join()));
                 tell(heard, &watch)?;
                 return result.map_err(|error| errors::raise(py, error));
@@ -120,7 +120,7 @@ pub fn watched<T: Send + 'static>(
         }
         if let Err(raised) = py.check_signals().and_then(|()| tell(heard, &watch)) {
             watch.stop.store(true, Relaxed);
-            // What it does between two looks at the watch may take long.
+            // The work may take long between two checks of the watch.
             match wait(PATIENCE) {
                 Err(RecvTimeoutError::Timeout) => lock(&LEFT).push(worker),
                 _ => py.detach(|| drop(worker.join())),
@@ -138,7 +138,7 @@ fn tell(heard: Option<&Bound<'_, PyAny>>, watch: &Watch) -> PyResult<()> {
     }
 }
 
-/// Waits for work that was left behind: drivers must not be unloaded under it.
+/// Waits for abandoned work: drivers must not be unloaded while it runs.
 pub fn settle(py: Python<'_>) {
     if !forked() {
         let left = mem::take(&mut *lock(&LEFT));

@@ -1,4 +1,4 @@
-//! Errors as Python's exceptions: the classes are those of `jinabert/_errors.py`.
+//! Errors as Python exceptions: the classes are those of `jinabert/_errors.py`.
 
 use jinabert::Error;
 use pyo3::{
@@ -7,7 +7,7 @@ use pyo3::{
 };
 use std::{io, path::Path};
 
-/// The exception of an error of the library.
+/// Converts an error of the library to an exception.
 pub fn raise(py: Python<'_>, error: Error) -> PyErr {
     let message = error.to_string();
     let fields = PyDict::new(py);
@@ -15,16 +15,18 @@ pub fn raise(py: Python<'_>, error: Error) -> PyErr {
     class.map_or_else(|failed| failed, |class| exception(py, class, &message, &fields))
 }
 
-/// An exception of one of the package's classes.
+/// Exception of one of the package's classes.
 pub fn raise_as(py: Python<'_>, class: &str, message: &str) -> PyErr {
     exception(py, class, message, &PyDict::new(py))
 }
 
-/// The class of an error, and what its exception says beside its message.
+/// Class of an error's exception; sets its attributes other than the message.
 fn fill(fields: &Bound<'_, PyDict>, error: &Error) -> PyResult<&'static str> {
     let of_file = |class: &'static str, path: &Path, source: &io::Error| -> PyResult<_> {
         fields.set_item("path", path.to_string_lossy())?;
+        fields.set_item("filename", path.to_string_lossy())?;
         fields.set_item("errno", source.raw_os_error())?;
+        fields.set_item("strerror", source.to_string())?;
         Ok(class)
     };
     Ok(match error {
@@ -43,10 +45,15 @@ fn fill(fields: &Bound<'_, PyDict>, error: &Error) -> PyResult<&'static str> {
             fields.set_item("limit", limit)?;
             "TooLongError"
         }
+        Error::QueryTooLong { tokens, limit } => {
+            fields.set_item("tokens", tokens)?;
+            fields.set_item("limit", limit)?;
+            "TooLongError"
+        }
         Error::Model(_) => "ModelError",
         Error::Option(_) => "OptionError",
         Error::NoGpu { .. } => "NoGpuError",
-        Error::Gpu(_) => "GpuError",
+        Error::Gpu(_) | Error::Compile { .. } => "GpuError",
         Error::Memory(_) => "GpuMemoryError",
         Error::NotFinite(_) => "NotFiniteError",
         Error::Hub(_) => "HubError",

@@ -1,4 +1,4 @@
-//! `jinabert._native`: the library for `jinabert/_embedder.py`, which has what people call.
+//! `jinabert._native`: the native part of `jinabert/_embedder.py`, which is the public API.
 
 mod call;
 mod errors;
@@ -12,7 +12,7 @@ use numpy::{PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use vectors::{Matrix, Pair};
 
-/// Lets the CPU's work have so many threads in this process.
+/// Sets the number of CPU threads of this process.
 #[pyfunction]
 fn set_num_threads(py: Python<'_>, threads: usize) -> PyResult<()> {
     call::not_forked(py)?;
@@ -30,7 +30,7 @@ fn set_num_threads(py: Python<'_>, threads: usize) -> PyResult<()> {
     })
 }
 
-/// Vectors in another precision.
+/// Converts vectors to another precision.
 #[pyfunction]
 fn quantize<'py>(
     py: Python<'py>,
@@ -47,7 +47,7 @@ fn quantize<'py>(
     Ok(matrix.into_array(py))
 }
 
-/// Waits for work that Ctrl-C left behind.
+/// Waits for work that Ctrl-C abandoned.
 #[pyfunction]
 fn settle(py: Python<'_>) {
     call::settle(py);

@@ -1,4 +1,4 @@
-//! An embedder that Python holds.
+//! Embedder as a Python object.
 
 use crate::{
     call::{self, Watch, briefly, watched},
@@ -7,7 +7,7 @@ use crate::{
     vectors::{Matrix, Pair, array, quantizer},
 };
 use jinabert::{
-    Embedder, Error, Score, Wanted,
+    Embedder, EncodeOptions, Error, Prompt, Score,
     batch::Tokens,
     text::{Chunking, Tokenized},
 };
@@ -20,36 +20,39 @@ use pyo3::{
 use std::{
     mem,
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
-/// Texts that are embedded before their vectors go into the array: what is held twice is no more.
+/// Number of texts embedded before their vectors move to the array: bounds the duplicated memory.
 const STEP: usize = 1 << 16;
 
-/// Places of the first and of the one behind the last character of a chunk.
+/// Start and end, exclusive, of a chunk in characters.
 type Span = (usize, usize);
 
-/// Bytes of texts that are embedded on the caller's thread, where that is within milliseconds for
-/// most models: on a processor that does nothing else.  Another thread costs a tenth of one.
+/// Maximum bytes of texts that are embedded on the caller's thread.  For most models that takes
+/// milliseconds on an idle processor; another thread would cost a tenth of one.
 const FEW: usize = 1 << 10;
 
-/// How many texts were cut, and the first of them with its length.
+/// Number of truncated texts; index and length of the first.
 type Cut = (usize, Option<(usize, usize)>);
 
-/// Vectors of texts, and which were cut.
+/// Vectors of texts, and the truncated texts.
 type Encoded<'py> = (Bound<'py, PyAny>, Cut);
 
-/// Place, score and logit of each document.
+/// Index, score and logit of each document.
 type Ranked = Vec<(usize, f32, f32)>;
 
-/// Of a text, the spans of its chunks, their vectors, the tokens that were read, and the tokens
-/// that there were if some were dropped.
+/// Result for a text: spans of its chunks, their vectors, the tokens read, and the tokens of the
+/// whole text if some were dropped.
 type Chunks<'py> = (Vec<Span>, Bound<'py, PyAny>, usize, Option<usize>);
 
-/// Python's texts, where Python has them.
+/// Texts in Python's own memory.
 type Texts = Arc<Vec<PyBackedStr>>;
 
-/// What one call asks for.
+/// Arguments of one call.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 struct Asked {
@@ -58,23 +61,22 @@ struct Asked {
 }
 
 impl Asked {
-    fn wanted(self, embedder: &Embedder) -> Result<Wanted, Error> {
-        let usual = embedder.wanted();
+    fn encode_options(self, usual: EncodeOptions) -> Result<EncodeOptions, Error> {
         let (dimensions, hidden) = (self.dimensions.unwrap_or(usual.dimensions), usual.dimensions);
         if !(1..=hidden).contains(&dimensions) {
             let what = format!("truncate_dim {dimensions}: the model has 1 to {hidden}");
             return Err(Error::Option(what));
         }
-        Ok(Wanted { dimensions, normalize: self.normalize, ..usual })
+        Ok(EncodeOptions { dimensions, normalize: self.normalize, ..usual })
     }
 }
 
-/// How texts are cut.
+/// Chunking of texts.
 #[derive(FromPyObject)]
 enum Cuts {
-    /// `tokens:256`
+    /// One rule for all texts, such as `tokens:256`.
     Everywhere(String),
-    /// Spans of each text.
+    /// Spans for each text.
     Here(Vec<Vec<Span>>),
 }
 
@@ -96,25 +98,32 @@ impl Cuts {
     }
 }
 
-/// A model on a device.
+/// Model on a device.
 #[pyclass(frozen, module = "jinabert._native")]
 pub struct Model {
     embedder: RwLock<Option<Arc<Embedder>>>,
+    /// Maximum text length in tokens, including special ones.
+    max_length: AtomicUsize,
 }
 
 impl Model {
-    /// A handle, unless it was closed or is another process's.
+    /// Embedder handle; an error if it was closed or belongs to another process.
     fn embedder(&self, py: Python<'_>) -> PyResult<Arc<Embedder>> {
         call::not_forked(py)?;
-        // Not held where the interpreter may be given up.
+        // The lock is not held while the GIL may be released.
         let held = self.embedder.read().unwrap_or_else(PoisonError::into_inner).clone();
         held.ok_or_else(|| raise_as(py, "ClosedError", "this Embedder was closed"))
+    }
+
+    /// Default options of a call.
+    fn usual(&self, embedder: &Embedder) -> EncodeOptions {
+        EncodeOptions { max_length: self.max_length.load(Relaxed), ..embedder.encode_options() }
     }
 }
 
 impl Drop for Model {
     fn drop(&mut self) {
-        // A fork has the memory of a device, but none of the threads that would let it go.
+        // A fork has a copy of the device's memory, but not the threads needed to release it.
         if call::forked() {
             let held = self.embedder.get_mut().unwrap_or_else(PoisonError::into_inner);
             mem::forget(held.take());
@@ -143,39 +152,54 @@ impl Model {
             Err(_) => Source::Name(source.extract::<PathBuf>()?),
         };
         let embedder = watched(py, heard, move |watch| opening.open(source, watch))?;
-        Ok(Self { embedder: RwLock::new(Some(Arc::new(embedder))) })
+        let max_length = AtomicUsize::new(embedder.max_length());
+        Ok(Self { embedder: RwLock::new(Some(Arc::new(embedder))), max_length })
     }
 
-    /// Lets go of the device, once the calls that are under way have ended.
+    /// Sets the maximum text length.
+    fn set_max_length(&self, py: Python<'_>, max_length: usize) -> PyResult<()> {
+        let embedder = self.embedder(py)?;
+        let wanted = EncodeOptions { max_length, ..embedder.encode_options() };
+        let checked = embedder.tokenize_as::<&str>(&[], wanted);
+        checked.map_err(|error| raise(py, error))?;
+        self.max_length.store(max_length, Relaxed);
+        Ok(())
+    }
+
+    /// Releases the device, once the calls in progress have ended.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         call::not_forked(py)?;
-        // The lock is given back before the interpreter is: who has the one may wait for the other.
+        // The lock is released before the GIL: each may be held by a thread waiting for the other.
         let embedder = self.embedder.write().unwrap_or_else(PoisonError::into_inner).take();
         py.detach(|| drop(embedder));
         Ok(())
     }
 
-    /// What there is to know about it, by name.
+    /// Properties of the model and the device, by name.
     fn facts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let embedder = self.embedder(py)?;
         let facts = PyDict::new(py);
         facts.set_item("dim", embedder.dim())?;
-        facts.set_item("max_length", embedder.max_length())?;
+        facts.set_item("max_length", self.max_length.load(Relaxed))?;
         facts.set_item("batch_tokens", embedder.batch_tokens())?;
         facts.set_item("device", embedder.device())?;
         facts.set_item("kind", embedder.kind())?;
         facts.set_item("task", embedder.task().to_string())?;
         facts.set_item("hidden", embedder.config().hidden)?;
+        let declared = embedder.declared();
+        facts.set_item("prompts", declared.prompts.clone())?;
+        facts.set_item("default_prompt_name", declared.default_prompt.as_deref())?;
+        facts.set_item("include_prompt", !declared.prompt_excluded)?;
         Ok(facts)
     }
 
-    /// Bytes that the device holds.
+    /// Bytes allocated on the device.
     fn allocated_bytes(&self, py: Python<'_>) -> PyResult<u64> {
         let embedder = self.embedder(py)?;
         Ok(py.detach(|| embedder.allocated_bytes()))
     }
 
-    /// Vectors of texts.
+    /// Embeds texts.
     #[pyo3(signature = (texts, asked, precision, ranges=None, heard=None))]
     fn encode<'py>(
         &self,
@@ -187,7 +211,8 @@ impl Model {
     ) -> PyResult<Encoded<'py>> {
         let py = texts.py();
         let embedder = self.embedder(py)?;
-        let wanted = asked.wanted(&embedder).map_err(|error| raise(py, error))?;
+        let wanted =
+            asked.encode_options(self.usual(&embedder)).map_err(|error| raise(py, error))?;
         let quantizer = quantizer(precision, wanted.dimensions, ranges);
         let quantizer = quantizer.map_err(|error| raise(py, error))?;
         let texts = read(texts)?;
@@ -219,7 +244,7 @@ impl Model {
         Ok((matrix.into_array(py), cut))
     }
 
-    /// The last hidden state of every token of each text.
+    /// Last hidden state of every token of each text.
     fn encode_tokens<'py>(
         &self,
         texts: &Bound<'py, PyList>,
@@ -228,25 +253,25 @@ impl Model {
         let embedder = self.embedder(py)?;
         let width = embedder.config().hidden as usize;
         let texts = read(texts)?;
-        let all = Arc::clone(&texts);
+        let (all, wanted) = (Arc::clone(&texts), self.usual(&embedder));
         let (states, cut) = watched(py, None, move |watch| {
-            let (tokens, cut) = tokens(embedder.tokenize(&all)?);
-            let prepared = embedder.prepare_each_token(tokens, embedder.wanted())?;
+            let (tokens, cut) = tokens(embedder.tokenize_as(&all, wanted)?);
+            let prepared = embedder.prepare_each_token(tokens, wanted)?;
             Ok((embedder.compute_watched(prepared, |_| watch.go_on())?, cut))
         })?;
         let states = states.into_iter().map(|rows| array(py, rows.len() / width, width, rows));
         Ok((states.collect(), cut))
     }
 
-    /// Place, score and logit of each document, the best first.
+    /// Index, score and logit of each document, best first.
     fn rerank(&self, query: PyBackedStr, documents: &Bound<'_, PyList>) -> PyResult<(Ranked, Cut)> {
         let py = documents.py();
         let embedder = self.embedder(py)?;
         let documents = read(documents)?;
         let all = Arc::clone(&documents);
-        let query = query.to_string();
+        let (query, wanted) = (query.to_string(), self.usual(&embedder));
         let mut scores = watched(py, None, move |watch| {
-            let prepared = embedder.prepare_scores(&query, &all, embedder.wanted())?;
+            let prepared = embedder.prepare_scores(&query, &all, wanted)?;
             embedder.compute_watched(prepared, |_| watch.go_on())
         })?;
         let mut cut = (0, None);
@@ -257,22 +282,25 @@ impl Model {
         Ok((ranked.collect(), cut))
     }
 
-    /// The chunks of each text.
+    /// Late chunks of each text.
     fn late_chunks<'py>(
         &self,
         texts: &Bound<'py, PyList>,
         cuts: Cuts,
         asked: Asked,
+        prompt: String,
     ) -> PyResult<Vec<Chunks<'py>>> {
         let py = texts.py();
         let embedder = self.embedder(py)?;
-        let wanted = asked.wanted(&embedder).map_err(|error| raise(py, error))?;
+        let wanted =
+            asked.encode_options(self.usual(&embedder)).map_err(|error| raise(py, error))?;
         let texts = read(texts)?;
         let chunkings = cuts.chunkings(texts.len()).map_err(|error| raise(py, error))?;
         let all = Arc::clone(&texts);
         let embedded = watched(py, None, move |watch| {
             let chunkings: Vec<&Chunking> = chunkings.iter().collect();
-            let prepared = embedder.prepare_chunks(&all, &chunkings, wanted)?;
+            let prompt = Prompt::Text(prompt);
+            let prepared = embedder.prepare_chunks_prompted(&all, &chunkings, &prompt, wanted)?;
             embedder.compute_watched(prepared, |_| watch.go_on())
         })?;
         let text = |text: jinabert::EmbeddedChunks| {
@@ -285,18 +313,18 @@ impl Model {
         Ok(embedded.into_iter().map(text).collect())
     }
 
-    /// The ids of each text's tokens, as the model reads them.
+    /// Token ids of each text, as the model reads them.
     fn tokenize(&self, texts: &Bound<'_, PyList>) -> PyResult<(Vec<Vec<u32>>, Cut)> {
         let py = texts.py();
         let embedder = self.embedder(py)?;
         let texts = read(texts)?;
-        let all = Arc::clone(&texts);
-        let (tokens, cut) = tokens(watched(py, None, move |_| embedder.tokenize(&all))?);
+        let (all, wanted) = (Arc::clone(&texts), self.usual(&embedder));
+        let (tokens, cut) = tokens(watched(py, None, move |_| embedder.tokenize_as(&all, wanted))?);
         Ok((tokens.into_iter().map(|tokens| tokens.ids).collect(), cut))
     }
 }
 
-/// Tokens of texts, and which texts were cut.
+/// Tokens of texts, and the truncated texts.
 fn tokens(tokenized: Vec<Tokenized>) -> (Vec<Tokens>, Cut) {
     let mut cut = (0, None);
     let tokens = tokenized.into_iter().enumerate().map(|(n, text)| {
@@ -306,7 +334,7 @@ fn tokens(tokenized: Vec<Tokenized>) -> (Vec<Tokens>, Cut) {
     (tokens.collect(), cut)
 }
 
-/// Counts a text that was cut, of which the whole length is known.
+/// Counts a truncated text; `whole` is its full length in tokens, if it was truncated.
 fn count(cut: &mut Cut, text: usize, whole: Option<usize>) {
     if let Some(length) = whole {
         cut.0 += 1;
@@ -314,13 +342,13 @@ fn count(cut: &mut Cut, text: usize, whole: Option<usize>) {
     }
 }
 
-/// A list of str; what is none, or no text, is named.
+/// Reads a list of str; the error names an item that is no str, or no valid text.
 fn read(texts: &Bound<'_, PyList>) -> PyResult<Texts> {
     let py = texts.py();
     let text = |(index, text): (usize, Bound<'_, PyAny>)| {
         let Ok(text) = text.cast::<PyString>() else {
             let kind = text.get_type().name()?;
-            let message = format!("input {index}: a str is meant, not {kind}");
+            let message = format!("input {index}: expected a str, got {kind}");
             return Err(PyTypeError::new_err(message));
         };
         PyBackedStr::try_from(text.clone()).map_err(|error| {

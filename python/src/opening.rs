@@ -1,24 +1,24 @@
-//! What an embedder is opened with, in Python's words.
+//! Arguments for opening an embedder from Python.
 
 use crate::call::Watch;
 use jinabert::{
-    Device, Embedder, Error, Files, OnLong, Options, Pooling, Task, Tune,
+    Device, Embedder, Error, Files, OnLong, Options, Pooling, Prompt, Task, Tune,
     hub::{self, Revision},
     kernels::Dtype,
-    model::Inspection,
+    model::ModelInfo,
 };
 use pyo3::{prelude::*, pybacked::PyBackedBytes};
 use std::path::{Path, PathBuf};
 
-/// Where a model's files are.
+/// Source of a model's files.
 pub enum Source {
-    /// A directory, or owner/name at the hub.
+    /// Directory, or owner/name at the hub.
     Name(PathBuf),
-    /// In memory, by name.
+    /// Files in memory, by name.
     Memory(Vec<(String, PyBackedBytes)>),
 }
 
-/// A dictionary of the keyword arguments of `Embedder`.
+/// Keyword arguments of `Embedder`, from a dictionary.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub struct Opening {
@@ -38,7 +38,7 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Opens it; a model of the hub is pulled if it is not in the cache.
+    /// Opens the embedder; a model of the hub is downloaded if it is not in the cache.
     pub fn open(self, source: Source, watch: &Watch) -> Result<Embedder, Error> {
         let options = self.options()?;
         let files = match source {
@@ -56,7 +56,7 @@ impl Opening {
 
     fn options(&self) -> Result<Options, Error> {
         Ok(Options {
-            device: self.device.parse::<Device>().map_err(Error::Option)?,
+            device: self.device.parse::<Device>()?,
             dtype: match &self.dtype[..] {
                 "f32" | "float32" => Dtype::F32,
                 "f16" | "float16" => Dtype::F16,
@@ -71,6 +71,8 @@ impl Opening {
                 Some("cls") => Pooling::Cls,
                 Some(other) => return Err(unknown("pooling", other, "mean and cls")),
             },
+            // The Python code adds prompts to texts itself.
+            prompt: Prompt::None,
             batch_tokens: self.batch_tokens,
             deterministic: self.deterministic,
             tune: if self.tune { Tune::Search } else { Tune::Off },
@@ -79,12 +81,12 @@ impl Opening {
         })
     }
 
-    /// What the model is for: as the caller says, otherwise what its tensors say.
+    /// Task of the model: from the arguments, otherwise from its tensors.
     fn task(&self, files: &Files) -> Result<Task, Error> {
         match self.task.as_deref() {
             Some("embed") => Ok(Task::Embed),
             Some("rerank") => Ok(Task::Rerank),
-            None => Ok(match Inspection::open(files.clone())?.task() {
+            None => Ok(match ModelInfo::open(files.clone())?.task() {
                 Task::Rerank => Task::Rerank,
                 _ => Task::Embed,
             }),
@@ -92,9 +94,9 @@ impl Opening {
         }
     }
 
-    /// As the command line finds it: what exists is not looked for at the hub.
+    /// Directory of the model, as for the command line: an existing path is not a hub name.
     fn directory(&self, name: &Path, watch: &Watch) -> Result<PathBuf, Error> {
-        let Some(id) = hub::meant(name) else {
+        let Some(reference) = hub::meant(name)? else {
             return match &self.revision {
                 None => Ok(name.to_owned()),
                 Some(revision) => {
@@ -106,18 +108,16 @@ impl Opening {
                 }
             };
         };
-        let revision = match &self.revision {
-            Some(revision) => revision.parse()?,
-            None => Revision::default(),
-        };
+        let revision = self.revision.as_deref().map(str::parse::<Revision>).transpose()?;
+        let (id, revision) = reference.with(revision.as_ref())?;
         hub::locate(name, &id, &revision, self.cache_dir.as_deref(), &|progress| {
-            // A file that is left half fetched is fetched on by the next call.
+            // A partial download is continued by the next call.
             watch.hear(progress.file, progress.at, progress.size)
         })
     }
 }
 
-/// What happens to a text over the limit.
+/// Policy for texts over the limit.
 pub fn on_long(name: &str) -> Result<OnLong, Error> {
     match name {
         "error" => Ok(OnLong::Error),

@@ -1,4 +1,4 @@
-//! Vectors one behind the other, in the precision that is asked for, as an array of NumPy's.
+//! Contiguous vectors in the requested precision, as a NumPy array.
 
 use jinabert::{
     Error,
@@ -7,10 +7,10 @@ use jinabert::{
 use numpy::{IntoPyArray, ndarray::Array2};
 use pyo3::{exceptions::PyMemoryError, prelude::*};
 
-/// The smallest and the largest value of each component.
+/// Minimum and maximum of each component.
 pub type Pair = (Vec<f32>, Vec<f32>);
 
-/// For vectors of so many components; one range for all of them without `ranges`.
+/// Quantizer for vectors of `dims` components; one range for all of them without `ranges`.
 pub fn quantizer(precision: &str, dims: usize, ranges: Option<Pair>) -> Result<Quantizer, Error> {
     let precision: Precision = precision.parse()?;
     let Some((starts, ends)) = ranges else { return Ok(Quantizer::new(precision, dims)) };
@@ -23,24 +23,24 @@ pub fn quantizer(precision: &str, dims: usize, ranges: Option<Pair>) -> Result<Q
     Ok(Quantizer::with_ranges(precision, ranges))
 }
 
-/// The memory that NumPy gets; it is written once.
+/// Memory of a NumPy array, written once.
 pub struct Matrix {
     quantizer: Quantizer,
     rows: usize,
     values: Values,
 }
 
-/// Floats as such; what else there is as its bytes, which NumPy then calls by their name.
+/// Floats, or for other precisions raw bytes, which NumPy then views as their type.
 enum Values {
     Floats(Vec<f32>),
     Bytes(Vec<u8>),
 }
 
 impl Matrix {
-    /// Room for so many rows.
+    /// Allocates memory for `rows` rows.
     ///
     /// # Errors
-    /// [`PyMemoryError`] where there is none.
+    /// [`PyMemoryError`] if the allocation fails.
     pub fn new(quantizer: Quantizer, rows: usize) -> PyResult<Self> {
         let (width, precision) = (quantizer.width(), quantizer.precision());
         let too_large = || {
@@ -64,7 +64,7 @@ impl Matrix {
     /// Appends a row.
     ///
     /// # Errors
-    /// As [`Quantizer::quantize`], of the row's position.
+    /// Errors of [`Quantizer::quantize`], with the index of the row.
     pub fn push(&mut self, row: &[f32]) -> Result<(), Error> {
         match &mut self.values {
             Values::Floats(floats) => floats.extend_from_slice(row),
@@ -91,7 +91,7 @@ impl Matrix {
     }
 }
 
-/// \[rows, width\], without a copy.
+/// NumPy array \[rows, width\], without a copy.
 pub fn array<T: numpy::Element>(
     py: Python<'_>,
     rows: usize,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,43 @@ def test_prompts(cpu) -> None:
     assert np.array_equal(cpu.encode("A blue cat", device=cpu.device), plain)
 
 
+def test_declared_prompts_and_lengths(tmp_path) -> None:
+    for path in MODEL.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    prompts = {"query": "query: ", "passage": "passage: "}
+    declared = {"prompts": prompts, "default_prompt_name": "query"}
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(declared))
+    (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 256}')
+    whole, chunked = "query: A blue cat", {"chunk": "tokens:100"}
+    with jinabert.Embedder(MODEL, device="cpu") as plain:
+        texts = [whole, "A blue cat", "passage: A blue cat"]
+        expected = {text: plain.encode(text) for text in texts}
+        [chunk] = plain.late_chunks(whole, **chunked).embeddings
+    with jinabert.Embedder(tmp_path, device="cpu") as model:
+        assert (model.prompts, model.default_prompt_name) == (prompts, "query")
+        assert model.max_seq_length == 256
+        assert np.array_equal(model.encode("A blue cat"), expected[whole])
+        assert np.array_equal(model.encode("A blue cat", prompt=""), expected["A blue cat"])
+        passage = model.encode("A blue cat", prompt_name="passage")
+        assert np.array_equal(passage, expected["passage: A blue cat"])
+        assert np.array_equal(model.encode_document("A blue cat"), passage)
+        late = model.late_chunks("A blue cat", **chunked)
+        assert (late.texts, late.spans) == (["A blue cat"], [(0, 10)])
+        assert np.abs(late.embeddings[0] - chunk).max() <= BOUND
+        with pytest.raises(jinabert.OptionError, match="the prompts are passage, query"):
+            model.encode("a", prompt_name="other")
+    own = {"query": "ask: ", "x": "y"}
+    options = {"prompts": own, "default_prompt_name": "passage", "max_length": 20}
+    with jinabert.Embedder(tmp_path, device="cpu", **options) as model:
+        assert model.prompts == {"query": "ask: ", "passage": "passage: ", "x": "y"}
+        assert (model.default_prompt_name, model.max_seq_length) == ("passage", 20)
+        assert np.array_equal(model.encode("A blue cat"), expected["passage: A blue cat"])
+    declared = {"prompts": {"passage": "passage: "}, "default_prompt_name": "passage"}
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(declared))
+    with jinabert.Embedder(tmp_path, device="cpu") as model:
+        assert np.array_equal(model.encode_query("A blue cat"), expected["A blue cat"])
+
+
 def test_many_texts_keep_their_order(cpu) -> None:
     texts = [f"{n % 7} cats" for n in range(70_000)]  # more than are embedded at a time
     heard: list[int] = []
@@ -147,6 +185,59 @@ def test_long_texts(cpu, caplog) -> None:
     assert cpu.similarity(windows, cpu.encode(long))[0, 0] > 0.9
 
 
+def test_as_sentence_transformers_users_call(cpu) -> None:
+    texts = ["A blue cat", "Taxes", "Bread"]
+    expected = cpu.encode(texts)
+    assert cpu.encode(texts, precision=None).dtype == np.float32
+    # An array of no dimension is one text.
+    one = np.array(texts[0])
+    assert cpu.encode(one).shape == (384,)
+    assert cpu.encode(one, output_value="token_embeddings").shape == (len(cpu.tokenize(one)), 384)
+    assert cpu.late_chunks(one).text == texts[0]
+    # A column, of pandas' or another's, is a list of texts.
+    column = type("Series", (), {"tolist": lambda self: texts})()
+    assert np.abs(cpu.encode(column) - expected).max() <= BOUND
+    assert cpu.to("cpu").eval() is cpu
+    assert not hasattr(cpu, "tokenizer")
+    with jinabert.Embedder(MODEL, device=None, fallback=True) as other:
+        assert other.to(None) is other
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"text": texts}, index=[7, 8, 9])
+    assert np.abs(cpu.encode(frame["text"]) - expected).max() <= BOUND
+    with pytest.raises(TypeError, match="expected texts, got DataFrame: pass one of its columns"):
+        cpu.encode(frame)
+
+
+def test_max_seq_length(caplog) -> None:
+    long = "word " * 40
+    with jinabert.Embedder(MODEL, device="cpu", max_length=64, truncate=True) as model:
+        whole = model.encode(long)
+        assert (model.max_seq_length, len(model.tokenize(long))) == (64, 42)
+        model.max_seq_length = np.int64(16)
+        assert model.max_seq_length == model.get_max_seq_length() == 16
+        assert len(model.tokenize(long)) == 16
+        assert "1 texts were cut to 16 tokens; the first is input 0, 42 tokens" in caplog.text
+        assert model.encode(long, output_value="token_embeddings").shape == (16, 384)
+        assert model.late_chunks(long).truncated == 42
+        short = model.encode(long)
+        with jinabert.Embedder(MODEL, device="cpu", max_length=16, truncate=True) as opened:
+            assert np.abs(opened.encode(long) - short).max() <= BOUND
+        with pickle.loads(pickle.dumps(model)) as other:
+            assert other.max_seq_length == 16
+        model.max_seq_length = 64
+        assert np.abs(model.encode(long) - whole).max() <= BOUND
+    with jinabert.Embedder(MODEL, device="cpu") as model:
+        model.max_seq_length = 16
+        with pytest.raises(jinabert.TooLongError) as raised:
+            model.encode(long)
+        assert (raised.value.tokens, raised.value.limit) == (42, 16)
+    windows = {"on_long": "window", "overlap": 4}
+    with jinabert.Embedder(MODEL, device="cpu", **windows) as model:
+        model.max_seq_length = 16
+        with jinabert.Embedder(MODEL, device="cpu", max_length=16, **windows) as opened:
+            assert np.abs(opened.encode(long) - model.encode(long)).max() <= BOUND
+
+
 def test_late_chunks(tmp_path, embedder, device) -> None:
     text = "Berlin is a city. It has many museums. Ägypten liegt weit fort 🐈. The end."
     chunks = embedder.late_chunks(text, "sentences:1")
@@ -170,6 +261,8 @@ def test_late_chunks(tmp_path, embedder, device) -> None:
     assert [words for words, _ in cut] == cut.texts
     some = embedder.late_chunks(text, truncate_dim=5, normalize_embeddings=False)
     assert some.embeddings.shape == (1, 5)
+    shared = embedder.late_chunks("a a a a a", "tokens:3:1")
+    assert shared.spans == [(0, 6), (4, 9)]
 
 
 def test_rerank(tmp_path, device, caplog) -> None:

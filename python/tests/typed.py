@@ -27,5 +27,8 @@ try:
     embedder.encode(np.array(["a", "b"]), precision="ubinary", normalize_embeddings=True)
 except jinabert.TooLongError as error:
     assert_type(error.tokens, int)
+assert_type(embedder.encode("a", precision=None, device=0), NDArray[Any])
+assert_type(jinabert.Embedder("models/jinabert-mini-en", device=0).eval(), jinabert.Embedder)
+embedder.max_seq_length = 128
 jinabert.Embedder(3)  # type: ignore[arg-type]
 embedder.encode("a", precision="int4")  # type: ignore[call-overload]

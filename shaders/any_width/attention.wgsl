@@ -9,13 +9,13 @@
 //
 // Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   tiles: [n, 4]
 // Work        workgroup = (one tile of WG queries, one head), one query per invocation; no workgroup is idle:
-//             the host lists the tiles, so a short sequence costs one
+//             the host lists the tiles, so a short sequence takes one
 // Memory      sh_k, sh_v: BK·E each; q, O and BK scores in registers.  All invocations read the same key at the
-//             same time, which workgroup memory serves as a broadcast
-// Skips       no padding exists, and no mask: the keys of a sequence are its first tokens, mostly all.  Tiles of keys
-//             whose weight is certainly below params.skip are left out (lib/reach.wgsl has the proof)
-// Numerics    f32; M starts at -3.4e38, not -inf (fast-math drivers drop inf); keys past the end score that too,
-//             and exp of it is 0 because every key tile holds at least one real key
+//             same time, which workgroup memory broadcasts
+// Skips       no padding and no mask: the keys of a sequence are its first tokens, usually all.  Tiles of keys whose
+//             weight is provably below params.skip are skipped (proof in lib/reach.wgsl)
+// Numerics    f32; M starts at -3.4e38, not -inf (fast-math drivers drop inf); keys past the end get the same score,
+//             and their exp is 0 because every key tile holds at least one real key
 // Host        src/kernels/attention.rs        CPU twin  src/reference/attention.rs
 // Test        tests/kernels/attention.rs      Bench     benches/kernels.rs "attention"
 
@@ -34,15 +34,15 @@ const TILE: u32 = WG;
 const_assert E % 4u == 0u && TILE % BK == 0u && BK * E4 >= WG;
 
 struct Params {
-    first: u32,    // entry of the tile list that this dispatch begins with
-    tiles: u32,    // entry that it ends before
+    first: u32,    // first entry of the work list in this dispatch
+    tiles: u32,    // end of its entries, exclusive
     heads: u32,    // H
     scale: f32,    // 1/sqrt(E)
-    skip: f32,     // ln(eps/2), or above 0: look at every key
+    skip: f32,     // ln(eps/2), or above 0: skip nothing
     q_column: u32, // first column of q, in vec4s
     k_column: u32,
     v_column: u32,
-    q_step: u32,   // from row to row of q, in vec4s
+    q_step: u32,   // row stride of q, in vec4s
     k_step: u32,
     v_step: u32,
 }
@@ -75,7 +75,7 @@ fn attention(
     let here = stand(entry, first, start, keys_end);
     let slope = slopes[head];
     let i = first + lid;
-    let live = i < end; // the others help to stage keys and write nothing
+    let live = i < end; // others only help to stage keys
     let query = min(i, end - 1u) * params.q_step + params.q_column + head * E4;
 
     var qi: array<vec4<f32>, E4>;
@@ -84,7 +84,6 @@ fn attention(
         qi[e] = load4(q[query + e]) * params.scale;
         square += dot(qi[e], qi[e]);
     }
-    let qmax = sqrt(tile_max(lid, square));
 
     var most = LOWEST;
     var sum = 0.0;
@@ -128,9 +127,10 @@ fn attention(
             }
             workgroupBarrier();
         }
-        if n == 0u {
-            // The rows beyond the end repeat the last one further out: they must not count.
+        if n == 0u && here.count > 1u {
+            // Rows beyond the end repeat the last one at a greater distance; exclude them from the minimum.
             let mass = -tile_max(lid, select(LOWEST, -most, live));
+            let qmax = sqrt(tile_max(lid, square));
             range = reach(here, keys_end - start, head, slope, qmax, mass);
         }
     }
@@ -142,15 +142,14 @@ fn attention(
     }
 }
 
-// The maximum over the workgroup, in the memory of the keys, which nobody may be reading.
+// Maximum over the workgroup, in sh_k, which no invocation may be reading.
 fn tile_max(lid: u32, value: f32) -> f32 {
     sh_k[lid].x = value;
     workgroupBarrier();
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
+    for (var half = WG / 2u; half > 1u; half /= 2u) {
         if lid < half { sh_k[lid].x = max(sh_k[lid].x, sh_k[lid + half].x); }
         workgroupBarrier();
     }
-    let most = sh_k[0].x;
-    workgroupBarrier(); // sh_k may be overwritten by the next tile
-    return most;
+    if lid == 0u { sh_k[0].x = max(sh_k[0].x, sh_k[1].x); }
+    return workgroupUniformLoad(&sh_k[0]).x; // with barriers before and after; sh_k may be overwritten
 }

@@ -1,4 +1,4 @@
-// elem: how activations and weights are stored.  f32: nothing to convert.
+// elem: storage of activations and weights: f32, no conversion.
 
 alias Elem4 = vec4<f32>;
 

@@ -1,7 +1,7 @@
-// lanes: the S invocations of a subgroup work together: consecutive ones, since workgroups are flat.  The importing
-// kernel declares `const S`; the host runs it only where every subgroup has that size.
+// lanes: the S invocations of a subgroup cooperate; they are consecutive, as workgroups are one-dimensional.  The
+// importing kernel declares `const S`; the host runs it only where every subgroup has that size.
 
-// Every lane receives the least, or the greatest, of all lanes.
+// Minimum and maximum over all lanes, returned to every lane.
 fn least(value: u32) -> u32 {
     return subgroupMin(value);
 }

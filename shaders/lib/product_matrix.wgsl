@@ -1,13 +1,13 @@
-// product: x·Wᵀ in matrices of M by M, which the lanes of a subgroup hold and multiply together.
+// product: x·Wᵀ in cooperative matrices of M by M, held and multiplied by the lanes of a subgroup.
 //
 // The importing kernel declares `const M`, `WG`, `FM` and `FN`: a workgroup has BLOCKS blocks of FM by FN matrices, and
-// WG invocations, as many as BLOCKS subgroups.  Their size is the driver's choice: where it is twice what the host
-// thinks, the work is done in two rounds; where it is half, half of the subgroups do the last block's work again.  It
+// WG invocations, that is, BLOCKS subgroups.  The driver chooses their size: if it is twice what the host assumes, the
+// work takes two rounds; if it is half, half of the subgroups repeat the last block.  The kernel
 // also declares `params` with first and rows (of T), outer (N) and inner (K), x and w as arrays of Elem4_x and Elem4_w
 // along K, and `store8`, which receives eight columns of a row.
 //
-// Both operands are rounded to f16, sums are f32.  What a lane holds of a matrix is the driver's business, so the sums
-// leave by way of workgroup memory.  Rows there are 8 halves longer than need be, against conflicts of banks.
+// Both operands are rounded to f16, sums are f32.  The layout of a matrix in the lanes is up to the driver, so the sums
+// pass through workgroup memory.  Rows there are padded by 8 f16 against bank conflicts.
 
 #import elem as x
 #import elem as w
@@ -19,7 +19,7 @@ const BM: u32 = LY * FM * M;
 const BN: u32 = LX * FN * M;
 const BK: u32 = 16u; // inner elements staged at a time
 const BK4: u32 = BK / 4u;
-const STEP4: u32 = BK4 + 2u; // quads from row to row
+const STEP4: u32 = BK4 + 2u; // row stride in vec4s
 const_assert M == 8u || M == 16u;
 
 alias Quad = array<f16, 4>;
@@ -65,7 +65,7 @@ fn product(wg: vec3<u32>, grid: vec3<u32>, lid: u32, subgroup: u32, subgroups: u
         #end
         #end
         for (var k0 = 0u; k0 < k4; k0 += BK4) {
-            // Past the last row or column the last one is staged again, and not stored; past K, zeros.
+            // Beyond the last row or column the last one is staged again, but not stored; beyond K, zeros.
             let k = min(k0 + sk, k4 - 1u);
             let within = select(0.0, 1.0, k0 + sk < k4);
             #unroll j 2*FM*M*4/WG

@@ -1,9 +1,8 @@
 // product, within a function: a{m}_{n}, m < TM, n < TN/4: columns col+4n to col+4n+3 of row row+m of x·Wᵀ.
 //
-// The S lanes of a subgroup have TM rows each and share TN columns: each loads TN/S texels of W, and hands them to
-// the others through the subgroup (share_many), or S is 1 and it loads them all (share_one).  Nothing is staged in
-// workgroup memory and nothing waits.  LX units of lanes lie along N.
-// Reads beyond T or N give numbers that are never stored.
+// The S lanes of a subgroup have TM rows each and share TN columns: each loads TN/S texels of W and
+// broadcasts them to the subgroup (share_many); if S is 1, it loads all (share_one).  No workgroup memory, no barriers.
+// LX groups of S lanes lie along N.  Values read beyond T or N are never stored.
 let lane = lid % S;
 let unit = lid / S;
 let across = (params.outer + TN * LX - 1u) / (TN * LX); // workgroups along N

@@ -1,4 +1,4 @@
-// reach: how far from its own tile a tile of queries must look, exactly.
+// reach: the skip bound: the range of key tiles that a tile of queries must include, with proof.
 //
 // Take queries i of one tile and head with |q_i|/sqrt(E) <= qmax, and keys j that all lie at a distance of D or more on
 // one side, with |k_j| <= kappa.  By Cauchy-Schwarz every such score is at most qmax*kappa - m*|i - j|, and since
@@ -6,25 +6,25 @@
 //
 //     sum_j exp(s_ij) <= exp(qmax*kappa - m*D) * sum_n>=0 exp(-m*n) = exp(qmax*kappa - m*D) / (1 - exp(-m)),
 //
-// or, with n keys in all, at most n*exp(qmax*kappa - m*D).  A row's own mass is at least exp(M_i), M_i the largest
-// score already seen.  So where
+// or, with n keys in all, at most n*exp(qmax*kappa - m*D).  The sum of a row is at least exp(M_i), M_i the largest
+// score so far.  So where
 //
 //     qmax*kappa - m*D + ln(min(n, 1/(1 - exp(-m)))) <= ln(eps/2) + min_i M_i
 //
-// the keys weigh less than eps/2 of every row, both sides together less than eps, and leaving them out changes an
+// the keys weigh less than eps/2 of every row, both sides together less than eps, and skipping them changes an
 // output by at most 2*eps*max|v|.  The left side falls as kappa shrinks and D grows with every tile further out, so the
 // first tile from the far end for which it fails ends the search.  A margin covers the rounding of f32.
 //
-// Queries behind the last key count as of its tile: they are further from all other tiles than its own queries, so D is
-// no more than their distance, which is all that the proof asks of it.
+// Query-only tokens after the last key are treated as if in its tile: they are further from all other tiles than that
+// tile's queries, so D is at most their distance, as the proof requires.
 //
 // The importing kernel declares `params` (skip = ln(eps/2), heads), `norms` and TILE.
 
-// Where a tile of queries stands among its sequence's tiles of keys.
+// Position of a tile of queries among the key tiles of its sequence.
 struct Stand {
-    own: u32,   // its own; of queries behind the last key the last one
-    count: u32, // tiles of keys
-    base: u32,  // the list entry of the first: the tiles of a sequence follow each other in the list
+    own: u32,   // the tile's own key tile; for query-only tokens the last one
+    count: u32, // number of key tiles
+    base: u32,  // work list entry of the first; a sequence's tiles are consecutive
 }
 
 fn stand(entry: u32, first: u32, start: u32, keys_end: u32) -> Stand {
@@ -34,28 +34,31 @@ fn stand(entry: u32, first: u32, start: u32, keys_end: u32) -> Stand {
 }
 
 struct Reach {
-    first: u32, // tiles of the sequence
-    last: u32,  // behind the last
+    first: u32, // first tile, within the sequence
+    last: u32,  // end, exclusive
 }
 
-// The own tile, which tells what others matter.
+// The own tile only; its scores decide which others are needed.
 fn only_own(at: Stand) -> Reach {
     return Reach(at.own, at.own + 1u);
 }
 
-// The n-th tile to look at: the own first, then the others from left to right.
+// Index of the n-th tile to process: the own first, then the others from left to right.
 fn nth_tile(range: Reach, at: Stand, n: u32) -> u32 {
     let nth = range.first + n - 1u;
     return select(select(nth, nth + 1u, nth >= at.own), at.own, n == 0u);
 }
 
 // mass: min_i M_i.
+//
+// One return: FXC treats a result returned from two places as non-uniform, and refuses it as the bound of a loop with
+// barriers.
 fn reach(at: Stand, keys: u32, head: u32, slope: f32, qmax: f32, mass: f32) -> Reach {
     var found = Reach(0u, at.count);
-    if params.skip > 0.0 { return found; }
     let series = -log(max(1.0 - exp(-slope), 1.0 / f32(keys)));
     let margin = 0.01 + 1e-5 * abs(mass);
-    let bound = params.skip + mass - series - margin;
+    // The lowest bound includes every tile.
+    let bound = select(params.skip + mass - series - margin, -3.4e38, params.skip > 0.0);
     var kappa = 0.0;
     while found.first < at.own {
         kappa = max(kappa, norms[(at.base + found.first) * params.heads + head]);

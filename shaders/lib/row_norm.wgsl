@@ -28,7 +28,7 @@ fn row_norm(lid: u32, z: ptr<function, Row>, eps: f32) {
             square += dot(d, d);
         }
     }
-    // 1 / sqrt, not inverseSqrt: drivers may give the latter 2 ULP only, and eps may be as small as 1e-12.
+    // 1 / sqrt, not inverseSqrt: the latter may have an error of 2 ULP, and eps may be as small as 1e-12.
     let scale = 1.0 / sqrt(workgroup_sum(lid, square) / f32(D) + eps);
 
     for (var n = 0u; n < PER; n++) {

@@ -1,2 +1,2 @@
-// share, within a function: element i of what the S lanes loaded as part0, part1, …, one element each at a time.
+// share, within a function: element i of those that the S lanes loaded as part0, part1, …, one per lane and part.
 let b{i} = subgroupBroadcast(part{i/S}, {i%S}u);

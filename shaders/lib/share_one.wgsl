@@ -1,2 +1,2 @@
-// share, within a function: element i of what was loaded as part0, part1, …; alone, part i itself.
+// share, within a function: element i of part0, part1, …; with one lane, part i itself.
 let b{i} = part{i};

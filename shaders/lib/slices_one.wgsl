@@ -1,4 +1,4 @@
-// slices: one invocation takes all inner elements of its 8 by 8.  The importing kernel declares `const SLICES`, here 1.
+// slices: one invocation sums all inner elements of its TM by TN.  The importing kernel declares SLICES, here 1.
 
 const_assert SLICES == 1u;
 

@@ -1,6 +1,6 @@
-// linear: y = act(x·Wᵀ + bias), or y = act(x·Wᵀ + bias) + r, in the matrices that a subgroup multiplies in hardware.
+// linear: y = act(x·Wᵀ + bias), or y = act(x·Wᵀ + bias) + r, with cooperative matrices of a subgroup.
 //
-//     y_tn = act(sum over k of x_tk * w_nk + bias_n) + r_tn        act: imported, none for most
+//     y_tn = act(sum over k of x_tk * w_nk + bias_n) + r_tn        act: imported, usually identity
 //
 // Shapes      x: [T, K]   w: [N, K]   bias: [N]   r, y: [T, N]   (row-major; W as PyTorch stores it)
 // Work        workgroup = 2*FM*M rows by 2*FN*M columns of y; subgroup = FM*M by FN*M (lib/product_matrix.wgsl)
@@ -21,8 +21,8 @@ const FN: u32 = 4u;           // matrices of a subgroup along N
 const RESIDUAL: bool = false; // whether r is added
 
 struct Params {
-    first: u32, // row that this dispatch begins with
-    rows: u32,  // row that it ends before, at most T
+    first: u32, // first row of this dispatch
+    rows: u32,  // end of its rows, exclusive, at most T
     outer: u32, // N
     inner: u32, // K
 }

@@ -1,10 +1,10 @@
-// linear_geglu: h = activation(x·W_gᵀ) ⊙ (x·W_uᵀ), in the matrices that a subgroup multiplies in hardware.
+// linear_geglu: h = activation(x·W_gᵀ) ⊙ (x·W_uᵀ), with cooperative matrices of a subgroup.
 //
 //     h_tf = activation(sum over k of x_tk * wg_fk) * (sum over k of x_tk * wu_fk)
 //
 // Shapes      x: [T, K]   w: [2F, K], four rows of W_g, four of W_u, and so on   h: [T, F]
 // Work        workgroup = 2*FM*M rows by 2*FN*M columns of x·Wᵀ; subgroup = FM*M by FN*M (lib/product_matrix.wgsl);
-//             of eight columns the left four are the gate of the right four
+//             of eight columns the left four gate the right four
 // Traffic     the [T, 2F] product never leaves the workgroup
 // Numerics    x and w rounded to f16, products summed in f32
 // Host        src/kernels/linear_geglu.rs     CPU twin  src/reference/linear_geglu.rs
@@ -21,11 +21,11 @@ const FM: u32 = 4u;   // matrices of a subgroup along T
 const FN: u32 = 4u;   // matrices of a subgroup along 2F
 
 struct Params {
-    first: u32,      // row that this dispatch begins with
-    rows: u32,       // row that it ends before, at most T
+    first: u32,      // first row of this dispatch
+    rows: u32,       // end of its rows, exclusive, at most T
     outer: u32,      // 2F
     inner: u32,      // K
-    gate_first: u32, // not asked here: the host has put the halves in place
+    gate_first: u32, // unused here: the host interleaves the halves of w
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

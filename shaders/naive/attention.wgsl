@@ -1,7 +1,7 @@
 // attention: softmax(q·kᵀ/√E - m_h·|i - j|)·v, one (query, head) per invocation: the shortest correct version.
 //
 // Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   tiles: [n, 4]
-// Work        workgroup = (one tile of WG queries, one head); an invocation walks over all keys of its sequence
+// Work        workgroup = (one tile of WG queries, one head); an invocation loops over all keys of its sequence
 // Numerics    online softmax as in shaders/attention.wgsl, one key at a time
 // Host        src/kernels/attention.rs        CPU twin  src/reference/attention.rs
 // Test        tests/kernels/attention.rs      Bench     benches/kernels.rs "attention"
@@ -16,15 +16,15 @@ const E4: u32 = E / 4u;
 const_assert E % 4u == 0u;
 
 struct Params {
-    first: u32,    // entry of the tile list that this dispatch begins with
-    tiles: u32,    // entry that it ends before
+    first: u32,    // first entry of the work list in this dispatch
+    tiles: u32,    // end of its entries, exclusive
     heads: u32,    // H
     scale: f32,    // 1/sqrt(E)
-    skip: f32,     // ln(eps/2), or above 0: look at every key
+    skip: f32,     // ln(eps/2), or above 0: skip nothing
     q_column: u32, // first column of q, in vec4s
     k_column: u32,
     v_column: u32,
-    q_step: u32,   // from row to row of q, in vec4s
+    q_step: u32,   // row stride of q, in vec4s
     k_step: u32,
     v_step: u32,
 }
@@ -35,7 +35,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;              // [T, D]
 @group(0) @binding(4) var<storage, read> slopes: array<f32>;               // [H]
 @group(0) @binding(5) var<storage, read> tiles: array<vec4<u32>>;          // [n, 4]: first query, end, first key, end
-@group(0) @binding(6) var<storage, read> norms: array<f32>;                // [n, H]: not asked here
+@group(0) @binding(6) var<storage, read> norms: array<f32>;                // [n, H]: unused here
 @group(0) @binding(7) var<storage, read_write> context: array<vec4<f32>>;  // [T, D]
 
 @compute @workgroup_size(WG)

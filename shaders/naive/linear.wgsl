@@ -2,7 +2,7 @@
 //
 // Shapes      x: [T, K]   w: [N, K]   bias: [N]   r, y: [T, N]
 // Work        one invocation per output, WG along N; every operand is read from memory each time
-// Numerics    f32 accumulate, in order of k by fours
+// Numerics    f32 accumulate, in order of k, four at a time
 // Host        src/kernels/linear.rs           CPU twin  src/reference/linear.rs
 // Test        tests/kernels/linear.rs         Bench     benches/kernels.rs "linear"
 
@@ -13,8 +13,8 @@ const WG: u32 = 64u;          // invocations per workgroup
 const RESIDUAL: bool = false; // whether r is added
 
 struct Params {
-    first: u32, // row that this dispatch begins with
-    rows: u32,  // row that it ends before, at most T
+    first: u32, // first row of this dispatch
+    rows: u32,  // end of its rows, exclusive, at most T
     outer: u32, // N
     inner: u32, // K
 }

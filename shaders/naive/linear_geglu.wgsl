@@ -2,7 +2,7 @@
 //
 // Shapes      x: [T, K]   w: [2F, K], four rows of W_g, four of W_u, and so on   h: [T, F]
 // Work        one invocation per vec4 of h, WG along F; every operand is read from memory each time
-// Numerics    f32 accumulate, in order of k by fours
+// Numerics    f32 accumulate, in order of k, four at a time
 // Host        src/kernels/linear_geglu.rs     CPU twin  src/reference/linear_geglu.rs
 // Test        tests/kernels/linear_geglu.rs   Bench     benches/kernels.rs "linear_geglu"
 
@@ -12,11 +12,11 @@
 const WG: u32 = 64u; // invocations per workgroup
 
 struct Params {
-    first: u32,      // row that this dispatch begins with
-    rows: u32,       // row that it ends before, at most T
+    first: u32,      // first row of this dispatch
+    rows: u32,       // end of its rows, exclusive, at most T
     outer: u32,      // 2F
     inner: u32,      // K
-    gate_first: u32, // not asked here: the host has put the halves in place
+    gate_first: u32, // unused here: the host interleaves the halves of w
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -31,7 +31,7 @@ fn linear_geglu(
     @builtin(local_invocation_index) lid: u32,
 ) {
     let f4 = params.outer / 8u;
-    let groups = (params.outer + WG - 1u) / WG; // workgroups of a row; half of their invocations would do
+    let groups = (params.outer + WG - 1u) / WG; // workgroups of a row; only half of their invocations are needed
     let group = wg.y * grid.x + wg.x;
     let row = params.first + group / groups;
     let n = group % groups * WG + lid;
@@ -43,10 +43,11 @@ fn linear_geglu(
     for (var k = 0u; k < k4; k++) {
         let value = x[row * k4 + k];
         let first = 8u * n * k4 + k;
-        for (var c = 0u; c < 4u; c++) {
-            gate[c] += dot(value, w[first + c * k4]);
-            up[c] += dot(value, w[first + (c + 4u) * k4]);
-        }
+        // Unrolled: FXC refuses to assign to a vector element with a loop index.
+        #unroll c 4
+        gate[{c}] += dot(value, w[first + {c}u * k4]);
+        up[{c}] += dot(value, w[first + {c+4}u * k4]);
+        #end
     }
     h[row * f4 + n] = activation(gate) * up;
 }

@@ -1,15 +1,15 @@
-// copy: the roof of memory: every vec4 is read once and written once.
+// copy: roof of memory bandwidth: every vec4 is read once and written once.
 //
 //     y_i = x_i
 //
 // Shapes      x, y: [n, 4]
-// Work        a workgroup copies PER * WG vec4s that lie together, WG at a time
+// Work        a workgroup copies PER * WG contiguous vec4s, WG at a time
 // Traffic     reads 4*n, writes 4*n elements
 // Host        src/bench/roof.rs
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
 const WG: u32 = 256u; // invocations per workgroup
-const PER: u32 = 4u;  // vec4s an invocation
+const PER: u32 = 4u;  // vec4s per invocation
 
 struct Params {
     n: u32, // vec4s

@@ -1,16 +1,16 @@
-// multiply_add: the roof of arithmetic: multiply-adds on registers, and nothing else.
+// multiply_add: roof of arithmetic: nothing but multiply-adds on registers.
 //
-//     a_n = a_n * m + c        for 8 independent vec4s a_0 … a_7, four times a round
+//     a_n = a_n * m + c        for 8 independent vec4s a_0 … a_7, four times per round
 //
 // Shapes      y: [invocations, 4]
-// Work        256 operations an invocation and round: 8 vec4s, 4 steps, a multiply and an add each
-// Traffic     writes one vec4 an invocation; nothing beside many rounds
+// Work        256 operations per invocation and round: 8 vec4s, 4 steps, a multiply and an add each
+// Traffic     writes one vec4 per invocation; negligible with many rounds
 // Numerics    0 < m < 1, so that every a tends to c / (1 - m): no overflow, no denormals
 // Host        src/bench/roof.rs
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
 const WG: u32 = 64u;      // invocations per workgroup
-const FUSED: bool = true; // whether to ask for fma(); where that is slow, a * m + c is the roof
+const FUSED: bool = true; // whether to use fma(); where it is slow, a * m + c is the roof
 
 struct Params {
     rounds: u32,

@@ -6,11 +6,11 @@
 // One sweep with a running maximum, sum and output, as in shaders/attention.wgsl; the bias is that of lib/alibi.wgsl.
 //
 // Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   tiles: [n, 4]   norms: [n, H]
-// Work        workgroup = (one tile of TILE queries, one head); invocation = TQ queries, TK keys at a time.  The S
-//             lanes of a subgroup have other queries and the same keys: each loads TK/S of them (lib/share_many.wgsl)
+// Work        workgroup = (one tile of TILE queries, one head); invocation = TQ queries, TK keys per step.  The S
+//             lanes of a subgroup have different queries and the same keys: each loads TK/S (lib/share_many.wgsl)
 // Memory      queries, scores and outputs in registers; no workgroup memory, no barrier
-// Skips       no padding exists, and no mask: the keys of a sequence are its first tokens.  Tiles of keys whose weight
-//             is certainly below params.skip are left out (lib/reach.wgsl has the proof)
+// Skips       no padding and no mask: the keys of a sequence are its first tokens.  Tiles of keys whose weight is
+//             provably below params.skip are skipped (proof in lib/reach.wgsl)
 // Numerics    f32; M starts at -3.4e38, not -inf (fast-math drivers drop inf)
 // Host        src/kernels/attention.rs        CPU twin  src/reference/attention.rs
 // Test        tests/kernels/attention.rs      Bench     benches/kernels.rs "attention"
@@ -21,9 +21,9 @@
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
 const TILE: u32 = 64u; // queries per workgroup
-const S: u32 = 1u;     // lanes that share
+const S: u32 = 1u;     // lanes that share loads
 const TQ: u32 = 4u;    // queries per invocation
-const TK: u32 = 8u;    // keys at a time
+const TK: u32 = 8u;    // keys per step
 const E: u32 = 64u;    // head width
 
 const WG: u32 = TILE / TQ;
@@ -32,15 +32,15 @@ const LOWEST: f32 = -3.4e38;
 const_assert E % 4u == 0u && TILE % TK == 0u && TK % 4u == 0u && TK % S == 0u && WG % S == 0u;
 
 struct Params {
-    first: u32,    // entry of the tile list that this dispatch begins with
-    tiles: u32,    // entry that it ends before
+    first: u32,    // first entry of the work list in this dispatch
+    tiles: u32,    // end of its entries, exclusive
     heads: u32,    // H
     scale: f32,    // 1/sqrt(E)
-    skip: f32,     // ln(eps/2), or above 0: look at every key
+    skip: f32,     // ln(eps/2), or above 0: skip nothing
     q_column: u32, // first column of q, in vec4s
     k_column: u32,
     v_column: u32,
-    q_step: u32,   // from row to row of q, in vec4s
+    q_step: u32,   // row stride of q, in vec4s
     k_step: u32,
     v_step: u32,
 }
@@ -73,7 +73,7 @@ fn attention(
     let i0 = first + lid * TQ;
     let column = vec2(head * E4, 0u);
 
-    var square = 0.0; // the largest of the queries
+    var square = 0.0; // largest squared norm of the queries
     #unroll m TQ
     let query{m} = at(min(i0 + {m}u, end - 1u), params.q_step) + vec2(params.q_column, 0u) + column;
     var square{m} = 0.0;
@@ -92,7 +92,7 @@ fn attention(
         let tile = nth_tile(range, here, n);
         let tile_end = min(start + (tile + 1u) * TILE, keys_end);
         for (var j0 = start + tile * TILE; j0 < tile_end; j0 += TK) {
-            // The keys and values that this lane loads.
+            // Keys and values that this lane loads.
             #unroll h TK/S
             let mine{h} = min(j0 + {h}u * S + lane, keys_end - 1u);
             let key{h} = at(mine{h}, params.k_step) + vec2(params.k_column, 0u) + column;
@@ -155,14 +155,14 @@ fn attention(
             }
             #end
         }
-        if n == 0u {
-            // Queries beyond the end repeat the last one further out: they must not count.
+        if n == 0u && here.count > 1u {
+            // Queries beyond the end repeat the last one at a greater distance; exclude them from the minimum.
             var mass = 3.4e38;
             #unroll m TQ
             if i0 + {m}u < end { mass = min(mass, most{m}); }
             #end
             range = reach(here, keys_end - start, head, slope, sqrt(square), mass);
-            range = Reach(least(range.first), most(range.last)); // lanes walk together
+            range = Reach(least(range.first), most(range.last)); // same range for all lanes
         }
     }
 

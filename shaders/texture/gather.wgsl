@@ -5,7 +5,7 @@
 // Shapes      x: [T, D]   rows: [n]   y: [n, D]
 // Work        invocation = one texel of y, WG of them along the rows
 // Traffic     reads n*D, writes n*D elements; memory-bound
-// Numerics    none: copies bits
+// Numerics    none: bits are copied
 // Host        src/kernels/gather.rs           CPU twin  src/reference/gather.rs
 // Test        tests/kernels/gather.rs         Bench     benches/kernels.rs "gather"
 

@@ -1,6 +1,6 @@
 // layer_norm: residual add and LayerNorm, one row per invocation, from and into textures.
 //
-//     z_i = x_i + r_i                                    r only where there is a residual
+//     z_i = x_i + r_i                                    (z_i = x_i if there is no residual)
 //     y_i = (z_i - mean(z)) / sqrt(var(z) + eps) * gamma_i + beta_i
 //
 // where var is the biased variance, as in torch.nn.LayerNorm.  Ba, Kiros, Hinton 2016, arXiv:1607.06450.

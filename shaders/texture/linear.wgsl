@@ -14,15 +14,15 @@
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
 const WG: u32 = 64u;          // invocations per workgroup
-const S: u32 = 1u;            // lanes that share
-const LX: u32 = 8u;           // units of lanes along N
+const S: u32 = 1u;            // lanes that share loads
+const LX: u32 = 8u;           // groups of S lanes along N
 const TM: u32 = 8u;           // rows of y per invocation
 const TN: u32 = 8u;           // columns of y per invocation
 const RESIDUAL: bool = false; // whether r is added
 
 struct Params {
-    first: u32, // row that this dispatch begins with
-    rows: u32,  // row that it ends before, at most T
+    first: u32, // first row of this dispatch
+    rows: u32,  // end of its rows, exclusive, at most T
     outer: u32, // N
     inner: u32, // K
 }

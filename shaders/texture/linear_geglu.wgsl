@@ -13,17 +13,17 @@
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
 const WG: u32 = 64u; // invocations per workgroup
-const S: u32 = 1u;   // lanes that share
-const LX: u32 = 8u;  // units of lanes along N
+const S: u32 = 1u;   // lanes that share loads
+const LX: u32 = 8u;  // groups of S lanes along N
 const TM: u32 = 8u;  // rows per invocation
 const TN: u32 = 8u;  // columns of x·Wᵀ per invocation
 
 struct Params {
-    first: u32,      // row that this dispatch begins with
-    rows: u32,       // row that it ends before, at most T
+    first: u32,      // first row of this dispatch
+    rows: u32,       // end of its rows, exclusive, at most T
     outer: u32,      // 2F
     inner: u32,      // K
-    gate_first: u32, // not asked here: the host has put the halves in place
+    gate_first: u32, // unused here: the host interleaves the halves of w
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -1,14 +1,14 @@
-// pool: one vector per span of tokens: mean over it, in a texture, cut to the leading components, L2 norm.
+// pool: one vector per span of tokens: mean over it, in a texture, truncated to the leading components, L2 norm.
 //
 //     e_d = 1/n * sum over the n tokens t of the span of x_t,d        d < dims
-//     y   = e / max(|e|, 1e-12)                                       where asked for
+//     y   = e / max(|e|, 1e-12)                                       if params.normalize is set
 //
 // A span is a sequence, special tokens included, or a chunk of one (late chunking: Günther et al. 2024,
-// arXiv:2409.04701), or one token; spans may overlap.  The cut comes before the norm (Kusupati et al. 2022,
+// arXiv:2409.04701), or one token; spans may overlap.  Truncation precedes normalisation (Kusupati et al. 2022,
 // arXiv:2205.13147).
 //
-// Shapes      x: [T, D]   spans: [n, 2]: first token, behind the last   y: [n, dims]
-// Work        one workgroup per span, WG invocations stride over D/4 vec4s and walk down the rows
+// Shapes      x: [T, D]   spans: [n, 2]: first token, end   y: [n, dims]
+// Work        one workgroup per span, WG invocations stride over D/4 vec4s and loop over the rows
 // Traffic     reads T*D, writes n*dims elements; memory-bound
 // Numerics    f32; rows are added in blocks of 64, so the error grows with n/64, not n
 // Host        src/kernels/pool.rs             CPU twin  src/reference/pool.rs

@@ -1,4 +1,4 @@
-//! Two reports side by side.
+//! Comparison of two reports.
 
 use super::{
     kernels::Row,
@@ -8,13 +8,13 @@ use super::{
 };
 use std::fmt::Write;
 
-/// One figure in both reports.
+/// Figure that is in both reports.
 struct Pair {
     name: String,
     unit: &'static str,
     a: Option<f64>,
     b: Option<f64>,
-    /// What is not the same beside the figure.
+    /// Differences in the conditions of the two measurements.
     note: String,
 }
 
@@ -35,8 +35,8 @@ impl Pair {
     }
 }
 
-/// The table: every figure, its ratio, and what only one report has.  A ratio over 1 says that `b`
-/// is faster.
+/// Comparison table: every figure, its ratio, and what only one report contains.  A ratio over 1
+/// means that `b` is faster.
 pub fn table(a: &Report, b: &Report) -> String {
     let mut out = String::new();
     for (name, report) in [("A", a), ("B", b)] {
@@ -76,7 +76,7 @@ fn roof(a: &Report, b: &Report) -> Vec<Pair> {
     ]
 }
 
-/// The pairs of what both lists have, in the order of the first.
+/// Pairs of items that are in both lists, in the order of the first.
 fn both<T>(
     a: &[T],
     b: &[T],
@@ -88,7 +88,7 @@ fn both<T>(
     a.iter().filter_map(same).filter(says).collect()
 }
 
-/// The names of what only the first list has.
+/// Names of the items that are only in the first list.
 fn missing<T>(of: &[T], with: &[T], key: impl Fn(&T) -> String) -> Vec<String> {
     of.iter().map(&key).filter(|name| with.iter().all(|other| key(other) != *name)).collect()
 }
@@ -97,11 +97,11 @@ fn kernel_key(row: &Row) -> String {
     format!("{} {} {} {}", row.kernel, row.tier, row.size, row.shape)
 }
 
-/// By the unit of the bound that applies in A; the number of tokens need not be the same.
+/// Compares kernels in the unit of the bound that applies in A; the numbers of tokens may differ.
 fn kernel_pair(name: String, a: &Row, b: &Row) -> Pair {
     let bound = a.timing.or(b.timing).map_or(Bound::Compute, |timing| timing.bound);
     let rate = |row: &Row| {
-        row.timing.map(|timing| match bound {
+        row.timing.and_then(|timing| match bound {
             Bound::Compute => timing.gflops,
             Bound::Memory => timing.gbps,
         })
@@ -119,7 +119,7 @@ fn kernel_pair(name: String, a: &Row, b: &Row) -> Pair {
     Pair { name, unit, a: rate(a), b: rate(b), note: notes.join(", ") }
 }
 
-/// The batches of a model, each with its name: those of two models are not the same.
+/// Batches of a model, with their names, which contain the model's name.
 fn cells(report: &Report) -> Vec<(String, Cell)> {
     let Some(model) = &report.model else { return Vec::new() };
     let name = |cell: &Cell| format!("{} {} × {}", model.name, cell.sequences, cell.length);
@@ -131,7 +131,7 @@ fn cell_key((name, _): &(String, Cell)) -> String {
 }
 
 fn cell_pair(name: String, (_, a): &(String, Cell), (_, b): &(String, Cell)) -> Pair {
-    let rate = |cell: &Cell| cell.timing.map(|timing| timing.tokens_per_s);
+    let rate = |cell: &Cell| cell.timing.and_then(|timing| timing.tokens_per_s);
     Pair { name, unit: "tokens/s", a: rate(a), b: rate(b), note: String::new() }
 }
 

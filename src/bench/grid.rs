@@ -1,10 +1,10 @@
-//! The whole model over batches of several shapes.
+//! Timing of the whole model over batches of several shapes.
 
 use super::{
     model,
     report::{Cell, CellTiming, Model},
-    roof::Roof,
-    stats::Limits,
+    roof::{Bound, Roof},
+    stats::{Limits, giga_per_s},
 };
 use crate::{
     batch::Tokens,
@@ -17,23 +17,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Sequences and their length.
+/// Batch shapes: number of sequences, and their length.
 const CELLS: &[(u32, u32)] =
     &[(1, 16), (1, 128), (8, 128), (32, 128), (128, 128), (8, 512), (1, 2048), (8, 2048)];
 
-/// How much time the model may take.
+/// Time limits for the model.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
-    /// All together; a batch that would not fit in, going by the one before it, is left out.
+    /// Total time; a batch is skipped if, estimated from the one before it, it would not fit.
     pub total: Duration,
-    /// How often each is repeated.
+    /// Limits for the repetitions of each batch.
     pub limits: Limits,
 }
 
-/// A model that is ready.
+/// Open model, and the batches still to be measured.
 pub struct Grid {
     embedder: Embedder,
-    /// What it is; without cells so far.
+    /// Record of the model; its cells are filled in later.
     pub model: Model,
     left: std::vec::IntoIter<(u32, u32)>,
     tokens_per_s: Option<f64>,
@@ -41,7 +41,7 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// Opens a model that is open on the CPU on another device, and compares the two.
+    /// Opens a model, already open on the CPU, on another device, and compares the two.
     ///
     /// # Errors
     /// As [`Embedder::open_with`] and [`Embedder::embed_tokens`].
@@ -72,7 +72,7 @@ impl Grid {
     ///
     /// # Errors
     /// As [`Embedder::embed_tokens`].
-    pub fn next(&mut self, roof: &Roof, budget: Budget) -> Result<Option<&Cell>, Error> {
+    pub fn next(&mut self, roof: &Roof, budget: Budget) -> Result<Option<&mut Cell>, Error> {
         let Some((sequences, length)) = self.left.next() else { return Ok(None) };
         let tokens = f64::from(sequences) * f64::from(length);
         let left = budget.total.saturating_sub(self.start.elapsed()).as_secs_f64();
@@ -83,19 +83,19 @@ impl Grid {
             false => {
                 let batch = batch(sequences, length, self.embedder.config().vocabulary);
                 let timing = model::time(&self.embedder, &batch, budget.limits)?;
-                let tokens_per_s = 1e3 * tokens / timing.runs.median;
-                let gflops = 1e-6 * self.flops(sequences, length) / timing.runs.median;
-                let percent = 100.0 * gflops / roof.compute.giga_per_s;
+                let tokens_per_s = giga_per_s(1e9 * tokens, timing.runs.median);
+                let gflops = giga_per_s(self.flops(sequences, length), timing.runs.median);
+                let percent = gflops.map(|gflops| roof.percent(Bound::Compute, gflops));
                 let first_ms = 1e3 * timing.first.as_secs_f64();
-                self.tokens_per_s = Some(tokens_per_s);
+                self.tokens_per_s = tokens_per_s;
                 Some(CellTiming { ms: timing.runs, first_ms, tokens_per_s, gflops, percent })
             }
         };
         self.model.cells.push(Cell { sequences, length, timing });
-        Ok(self.model.cells.last())
+        Ok(self.model.cells.last_mut())
     }
 
-    /// Operations of the products and the attention of all layers.
+    /// Floating-point operations of the matrix products and the attention of all layers.
     fn flops(&self, sequences: u32, length: u32) -> f64 {
         let config = self.embedder.config();
         let [d, f, layers] = [config.hidden, config.intermediate, config.layers].map(f64::from);
@@ -113,14 +113,14 @@ pub fn open(dir: &Path, device: Device) -> Result<Embedder, Error> {
     Embedder::open_with(dir, Options { device, ..Options::default() })
 }
 
-/// Sequences of ids from all over the vocabulary.
+/// Sequences with ids from the whole vocabulary.
 fn batch(sequences: u32, length: u32, vocabulary: u32) -> Vec<Tokens> {
     let id = |n: u32| n.wrapping_mul(7919) % vocabulary;
     let sequence = |n: u32| Tokens::new((0..length).map(|i| id(1000 * n + i)).collect());
     (0..sequences).map(sequence).collect()
 }
 
-/// The largest difference of a component between two devices, on two short texts.
+/// Largest difference of a vector component between two devices, for two short texts.
 fn difference(a: &Embedder, b: &Embedder) -> Result<f32, Error> {
     let length = a.max_length().min(70) as u32;
     let tokens = batch(2, length, a.config().vocabulary);

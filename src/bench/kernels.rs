@@ -1,8 +1,8 @@
-//! Every kernel in every tier, at the sizes of published models, next to the roof.
+//! Benchmarks of every kernel in every tier, at the sizes of published models, against the roof.
 
 use super::{
     roof::{Bound, Roof},
-    stats::{Limits, Spread},
+    stats::{Limits, Spread, giga_per_s},
     target::{Open, Target},
 };
 use crate::{
@@ -14,82 +14,99 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// What was found about a kernel.
+/// Results for a kernel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// The kernel's word.
+    /// Name of the kernel.
     pub kernel: String,
-    /// Which version of it; the first of those that share it.
+    /// Version of the kernel; the first of those that share its code.
     pub tier: String,
-    /// The model that has such sizes.
+    /// Name of the model with these sizes.
     pub size: String,
-    /// The sizes, without the number of tokens.
+    /// Sizes, without the number of tokens.
     pub shape: String,
-    /// T
+    /// T: number of tokens.
     pub tokens: u32,
-    /// The problem in full.
+    /// Full description of the problem.
     pub problem: String,
-    /// Whether it computes what its twin does.
+    /// Comparison of its result with the reference.
     pub check: Check,
-    /// Missing where it is wrong or the device failed.
+    /// Missing if the result is wrong or the device failed.
     pub timing: Option<Timing>,
 }
 
-/// A comparison with the twin.
+/// Comparison with the reference.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Check {
-    /// On how many tokens.
+    /// Number of tokens in the comparison.
     pub tokens: u32,
-    /// Largest absolute difference.
-    pub error: f32,
-    /// What is wrong, if anything is.
+    /// Largest absolute difference; missing if it is not finite, or nothing was compared.
+    pub error: Option<f32>,
+    /// Error message, if the result is wrong.
     pub fault: Option<String>,
 }
 
-/// How fast a kernel is.
+/// Speed of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
-    /// One dispatch, in milliseconds.
+    /// Duration of one dispatch, in milliseconds.
     pub ms: Spread,
-    /// Operations that it must do.
+    /// Floating-point operations required by the problem.
     pub flops: f64,
-    /// Bytes that it must move.
+    /// Bytes that the problem must move.
     pub bytes: f64,
-    /// Operations a byte.
+    /// Operations per byte.
     pub intensity: f64,
-    /// 10⁹ operations a second.
-    pub gflops: f64,
-    /// 10⁹ bytes a second.
-    pub gbps: f64,
-    /// Which limit of the device applies.
+    /// 10⁹ operations a second; missing if the clock did not move.
+    pub gflops: Option<f64>,
+    /// 10⁹ bytes a second; missing if the clock did not move.
+    pub gbps: Option<f64>,
+    /// Limit of the device that applies.
     pub bound: Bound,
-    /// Percent of that limit; over 100 where data stay in a cache that the copy did not fit.
-    pub percent: f64,
+    /// Percentage of that limit; over 100 if data stay in a cache that was too small for the copy.
+    /// Missing if the rate is.
+    pub percent: Option<f64>,
 }
 
 impl Timing {
     fn new(problem: &Problem, version: Version, ms: Spread, roof: &Roof) -> Self {
         let work = problem.work(version);
-        let (intensity, gflops) = (work.flops / work.bytes, 1e-6 * work.flops / ms.median);
-        Self {
+        let intensity = work.flops / work.bytes;
+        let mut timing = Self {
             ms,
             flops: work.flops,
             bytes: work.bytes,
             intensity,
-            gflops,
-            gbps: 1e-6 * work.bytes / ms.median,
-            bound: roof.bound(intensity),
-            percent: 100.0 * gflops / roof.gflops(intensity),
+            gflops: giga_per_s(work.flops, ms.median),
+            gbps: giga_per_s(work.bytes, ms.median),
+            bound: Bound::Memory,
+            percent: None,
+        };
+        timing.set_roof(roof);
+        timing
+    }
+
+    /// Recomputes the bound and the percentage for `roof`.
+    pub fn set_roof(&mut self, roof: &Roof) {
+        self.bound = roof.bound(self.intensity);
+        self.percent = self.rate().map(|rate| roof.percent(self.bound, rate));
+    }
+
+    /// Rate that the bound limits: 10⁹ operations or bytes a second.
+    fn rate(&self) -> Option<f64> {
+        match self.bound {
+            Bound::Compute => self.gflops,
+            Bound::Memory => self.gbps,
         }
     }
 }
 
-/// How much time the kernels may take.
+/// Time limits for the kernels.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
-    /// A run should not take longer: fewer tokens otherwise.
+    /// Target duration of a run: with fewer tokens if it would take longer.
     pub run: Duration,
-    /// How often each is repeated.
+    /// Limits for the repetitions of each kernel.
     pub limits: Limits,
 }
 
@@ -108,14 +125,14 @@ const SIZES: &[Size] = &[
 ];
 const VOCABULARY: u32 = 30_528;
 
-/// A problem for any number of tokens.
+/// Problem for any number of tokens.
 pub struct Case {
     size: &'static str,
     shape: String,
     make: Box<dyn Fn(u32) -> Problem>,
 }
 
-/// The problems of a layer, of embedding and of pooling, small models first.
+/// Problems of a layer, of embedding and of pooling, small models first.
 pub fn cases(words: &[String]) -> Vec<Case> {
     let all = SIZES.iter().flat_map(|&Size { name, d, heads, f }| {
         let case =
@@ -165,41 +182,41 @@ pub fn cases(words: &[String]) -> Vec<Case> {
     all.filter(|case| words.is_empty() || words.iter().any(|word| word == case.word())).collect()
 }
 
-/// Sequences of `length` tokens and one of the rest.
+/// Lengths of sequences of `length` tokens, and of one with the rest.
 fn split(t: u32, length: u32) -> Vec<u32> {
     let whole = std::iter::repeat_n(length, (t / length) as usize);
     whole.chain(Some(t % length).filter(|&rest| rest > 0)).collect()
 }
 
-/// Token counts, most first.
+/// Token counts, largest first.
 const TOKENS: [u32; 11] = [16_384, 8192, 4096, 2048, 1024, 512, 256, 128, 64, 32, 16];
 const LEAST: u32 = TOKENS[TOKENS.len() - 1];
-/// Fewer are not timed: they would leave tiles half empty.
+/// Minimum token count for timing: fewer would leave tiles half empty.
 const FULL: u32 = 64;
 
-/// What a problem may cost at the most: operations and bytes of the device, operations of the twin.
+/// Maximum cost of a problem: operations and bytes on the device, operations of the reference.
 const MOST_FLOPS: f64 = 4e11;
 const MOST_BYTES: f64 = 256e6;
 const TWIN_FLOPS: f64 = 2e8;
 
 impl Case {
-    /// The kernel's word.
+    /// Name of the kernel.
     pub fn word(&self) -> &'static str {
         (self.make)(LEAST).word()
     }
 
-    /// The versions of a device whose kernels for it differ.
+    /// Versions of the kernel that differ on this device.
     pub fn versions(&self, caps: &Caps) -> Vec<Version> {
         (self.make)(LEAST).versions(caps)
     }
 
-    /// Most tokens for which `fits` holds.
+    /// Largest token count for which `fits` holds.
     fn most(&self, fits: impl Fn(&Problem) -> bool) -> u32 {
         let found = TOKENS.into_iter().find(|&t| fits(&(self.make)(t)));
         found.unwrap_or(LEAST)
     }
 
-    /// Checks it, and times it if it is right.  A failure of the device is a fault of the kernel.
+    /// Checks the kernel, and times it if correct.  A device failure counts as its fault.
     pub fn run(&self, target: &mut Target, version: Version, roof: &Roof, budget: Budget) -> Row {
         let mut row = Row {
             kernel: self.word().to_owned(),
@@ -208,7 +225,7 @@ impl Case {
             shape: self.shape.clone(),
             tokens: 0,
             problem: String::new(),
-            check: Check { tokens: 0, error: 0.0, fault: None },
+            check: Check { tokens: 0, error: None, fault: None },
             timing: None,
         };
         let done = target.open(version.tier).and_then(|mut open| {
@@ -237,11 +254,11 @@ impl Case {
         (row.tokens, row.check.tokens, row.problem) = (t, fewer, problem.to_string());
 
         let checked = (self.make)(fewer).check(open.engine(), version, 1)?;
-        row.check.error = checked.error;
+        row.check.error = Some(checked.error).filter(|error| error.is_finite());
         if checked.wrong > 0 {
             let (n, actual, expected) = checked.worst[0];
             row.check.fault = Some(format!(
-                "{} of {} elements wrong, as [{n}]: {actual:?} where {expected:?} is meant",
+                "{} of {} elements wrong, as [{n}]: expected {expected:?}, got {actual:?}",
                 checked.wrong, checked.total
             ));
             return Ok(());
@@ -252,8 +269,8 @@ impl Case {
         Ok(())
     }
 
-    /// How many tokens there is time for: by a run of a few, then by one of as many as that allows,
-    /// for a few may not fill a tile.
+    /// Largest token count that fits the time: estimated from a run with few tokens, then from one
+    /// with that estimate, since a few tokens may not fill a tile.
     fn tokens(
         &self,
         target: &Target,
@@ -280,7 +297,7 @@ impl Case {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::{super::roof::tests::roof, *};
     use crate::kernels::Tier;
 
@@ -294,6 +311,25 @@ mod tests {
         let names: std::collections::BTreeSet<_> =
             cases.iter().map(|case| (case.word(), case.size, case.shape.as_str())).collect();
         assert_eq!(names.len(), cases.len(), "two cases of one name");
+    }
+
+    /// Row for every case, with one millisecond for each dispatch.
+    pub fn rows() -> Vec<Row> {
+        let (ms, version) = (Spread::of([Duration::from_millis(1)]), Tier::Tiled.into());
+        let row = |case: Case| {
+            let problem = (case.make)(FULL);
+            Row {
+                kernel: case.word().to_owned(),
+                tier: "tiled".to_owned(),
+                size: case.size.to_owned(),
+                tokens: FULL,
+                problem: problem.to_string(),
+                check: Check { tokens: FULL, error: Some(0.0), fault: None },
+                timing: Some(Timing::new(&problem, version, ms, &roof())),
+                shape: case.shape,
+            }
+        };
+        cases(&[]).into_iter().map(row).collect()
     }
 
     #[test]
@@ -315,11 +351,21 @@ mod tests {
         // 2·64³ operations on 3·64² floats: 10.7 a byte, just right of the ridge
         let (version, problem) = (Tier::Tiled.into(), Problem::linear(64, 64, 64, false));
         let timing = Timing::new(&problem, version, ms, &roof());
-        assert!((timing.gflops - 0.524_288).abs() < 1e-9 && timing.bound == Bound::Compute);
-        assert!((timing.percent - 0.524_288).abs() < 1e-9);
+        let is =
+            |value: Option<f64>, expected: f64| (value.expect("known") - expected).abs() < 1e-9;
+        assert!(is(timing.gflops, 0.524_288) && timing.bound == Bound::Compute);
+        assert!(is(timing.percent, 0.524_288));
         let problem = Problem::LayerNorm { t: 1000, d: 1000, residual: true, shift: 0.0 };
         let timing = Timing::new(&problem, version, ms, &roof());
-        assert!((timing.gbps - 12.0).abs() < 1e-9 && timing.bound == Bound::Memory);
-        assert!((timing.percent - 120.0).abs() < 1e-9, "{}", timing.percent);
+        assert!(is(timing.gbps, 12.0) && timing.bound == Bound::Memory);
+        assert!(is(timing.percent, 120.0), "{:?}", timing.percent);
+        // No operations: the memory limit applies.
+        let problem = Problem::Gather { t: 1000, d: 1000, rows: (0..1000).collect() };
+        let timing = Timing::new(&problem, version, ms, &roof());
+        assert!(is(timing.gflops, 0.0) && is(timing.gbps, 8.0) && timing.bound == Bound::Memory);
+        assert!(is(timing.percent, 80.0), "{:?}", timing.percent);
+        // Clock that did not move.
+        let timing = Timing::new(&problem, version, Spread::of([Duration::ZERO]), &roof());
+        assert_eq!((timing.gflops, timing.gbps, timing.percent), (None, None, None));
     }
 }

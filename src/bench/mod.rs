@@ -1,4 +1,4 @@
-//! How fast a device is: its own roof, every kernel under it, and the whole model.
+//! Benchmarks of a device: its roof, every kernel under it, and the whole model.
 
 pub mod compare;
 mod grid;
@@ -15,32 +15,33 @@ mod target;
 use crate::{device::Device, error::Error, kernels::Tier};
 use grid::Grid;
 use report::Report;
+use roof::{Again, Bound};
 use stats::Limits;
 use std::{path::Path, time::Duration};
 use target::Target;
 
-/// What to measure.
+/// Options of a benchmark.
 #[derive(Clone, Debug, Default)]
 pub struct Plan<'a> {
-    /// Fewer and shorter runs.
+    /// Make fewer and shorter runs.
     pub quick: bool,
-    /// Only these kernels, and no model.
+    /// Names of the kernels to measure, without the model; all kernels if empty.
     pub words: Vec<String>,
-    /// The model's directory, if the model is to be timed.
+    /// Directory of the model, if the model is to be timed.
     pub model: Option<&'a Path>,
 }
 
-/// Measures a device; `say` receives the lines of the table as they come.
+/// Measures a device; `say` receives each line of the table when it is ready.
 ///
 /// # Errors
-/// Those of the device before any kernel runs, of the model, and of `say`.  What a kernel does
-/// wrong is in the report.
+/// Errors of the device before any kernel runs, of the model, and of `say`.  Errors of a kernel are
+/// in the report.
 pub fn run<E: From<Error>>(
     device: Device,
     plan: &Plan,
     mut say: impl FnMut(&str) -> Result<(), E>,
 ) -> Result<Report, E> {
-    // What is no model is said now, not after the kernels.
+    // The model is opened first, so that an invalid one is reported before the kernels run.
     let model = plan.model.map(|dir| Ok::<_, Error>((dir, grid::open(dir, Device::Cpu)?)));
     let model = model.transpose()?;
     let mut target = Target::find(device)?;
@@ -62,10 +63,17 @@ pub fn run<E: From<Error>>(
     say(&table::head(&report))?;
     say(&table::roof(&report.roof))?;
     say(&table::kernels_head(&report))?;
+    let mut again = Again::new(budgets.roof);
     for case in kernels::cases(&plan.words) {
-        // The twin is the definition; its speed means nothing.
+        // The reference defines the result; its speed is not of interest.
         for version in case.versions(&caps).into_iter().filter(|v| v.tier != Tier::Twin) {
-            let row = case.run(&mut target, version, &report.roof, budgets.kernels);
+            let mut row = case.run(&mut target, version, &report.roof, budgets.kernels);
+            if let Some(timing) = &mut row.timing {
+                let (bound, percent) = (timing.bound, timing.percent);
+                let line = again.check(&mut target, &mut report.roof, bound, percent);
+                line.map_or(Ok(()), |line| say(&line))?;
+                timing.set_roof(&report.roof);
+            }
             say(&table::kernel(&row))?;
             report.kernels.push(row);
         }
@@ -74,14 +82,21 @@ pub fn run<E: From<Error>>(
         let mut grid = Grid::new(dir, target.device(), cpu)?;
         say(&table::model_head(&grid.model))?;
         while let Some(cell) = grid.next(&report.roof, budgets.grid)? {
+            if let Some(timing) = &mut cell.timing {
+                let percent = timing.percent;
+                let line = again.check(&mut target, &mut report.roof, Bound::Compute, percent);
+                line.map_or(Ok(()), |line| say(&line))?;
+                timing.set_roof(&report.roof);
+            }
             say(&table::cell(cell))?;
         }
         report.model = Some(grid.model);
     }
+    report.set_roof();
     Ok(report)
 }
 
-/// How long everything may take.
+/// Time limits of all parts.
 struct Budgets {
     roof: roof::Budget,
     kernels: kernels::Budget,

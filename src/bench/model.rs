@@ -1,4 +1,4 @@
-//! The whole model: one forward over given token ids.
+//! Timing of the whole model: one forward over given token ids.
 
 use super::stats::{Limits, Spread};
 use crate::{batch::Tokens, embedder::Embedder, error::Error, recording::Span};
@@ -9,54 +9,54 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A first run that takes longer than this is the measurement.
+/// A first run that takes longer than this is used as the measurement.
 const SLOW: Duration = Duration::from_secs(40);
 
-/// What a forward took.
+/// Durations of a forward.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// The first run, with whatever is made on first use.
+    /// First run, including one-time setup.
     pub first: Duration,
-    /// The runs after it.
+    /// Runs after the first.
     pub runs: Spread,
 }
 
-/// A line of the report of `jinabert bench model`; the fields that other engines' benchmarks print.
+/// Record of `jinabert bench model`, with the fields that benchmarks of other engines print.
 #[derive(Serialize)]
 pub struct Line<'a> {
     /// This crate and its version.
     pub engine: &'static str,
-    /// What it ran on, for people.
+    /// Name of the device, for people.
     pub device: &'a str,
-    /// Arithmetic and storage.
+    /// Dtype of arithmetic and storage.
     pub dtype: &'a str,
     /// Name of the model's directory.
     pub model: &'a str,
-    /// Name of the file of ids, without its ending.
+    /// Name of the file of ids, without its extension.
     pub workload: &'a str,
-    /// Sequences in it.
+    /// Number of sequences.
     pub sequences: usize,
-    /// Tokens in it.
+    /// Number of tokens.
     pub tokens: usize,
-    /// Tokens over the median.
+    /// Tokens a second, at the median.
     pub tokens_per_s: f64,
-    /// The median.
+    /// Median.
     pub ms: f64,
-    /// The fastest run.
+    /// Fastest run.
     pub min_ms: f64,
-    /// The first run.
+    /// First run.
     pub first_ms: f64,
-    /// Runs after the first.
+    /// Number of runs after the first.
     pub runs: usize,
-    /// Most memory that this process held, where the system says so.
+    /// Peak memory of this process, if the system reports it.
     pub rss_mb: Option<f64>,
-    /// Time of each kernel, where it is asked for.
+    /// Time of each kernel, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernels_ms: Option<BTreeMap<&'static str, f64>>,
-    /// [`Kernels::attention_kept`], where it is known.
+    /// [`Kernels::attention_kept`], if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention_kept: Option<f64>,
-    /// Share of the median that is no kernel's.
+    /// Share of the median that is spent outside kernels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overhead: Option<f64>,
 }
@@ -65,7 +65,7 @@ pub struct Line<'a> {
 pub const ENGINE: &str = concat!("jinabert ", env!("CARGO_PKG_VERSION"));
 
 impl Line<'_> {
-    /// For people.
+    /// Record as text for people.
     pub fn text(&self) -> String {
         let rss = self.rss_mb.map_or(String::new(), |mb| format!(", {mb:.0} MB"));
         format!(
@@ -99,13 +99,14 @@ impl Line<'_> {
     }
 }
 
-/// Reads ids, a sequence a line, special tokens included.
+/// Parses token ids, one sequence a line, special tokens included.
 ///
 /// # Errors
-/// The line, from 1, and what is wrong with it.
+/// Line number, from 1, and the error in it.
 pub fn parse(text: &str) -> Result<Vec<Tokens>, (usize, String)> {
     let number = |word: &str| {
-        word.parse().map_err(|_| format!("`{word}` is not a token id: 0 to {} is meant", u32::MAX))
+        word.parse()
+            .map_err(|_| format!("expected a token id from 0 to {}, got `{word}`", u32::MAX))
     };
     let sequence = |(line, text): (usize, &str)| {
         let ids: Result<Vec<u32>, String> = text.split_whitespace().map(number).collect();
@@ -122,7 +123,7 @@ pub fn parse(text: &str) -> Result<Vec<Tokens>, (usize, String)> {
     Ok(sequences)
 }
 
-/// Whether a model can run the sequences.
+/// Checks that the model can run the sequences.
 ///
 /// # Errors
 /// As [`parse`].
@@ -139,10 +140,10 @@ pub fn check(sequences: &[Tokens], embedder: &Embedder) -> Result<(), (usize, St
     Ok(())
 }
 
-/// Times one forward over all sequences: a first run, then others within the limits.
+/// Times one forward over all sequences: a first run, then more within the limits.
 ///
 /// # Errors
-/// Those of [`Embedder::embed_tokens`].
+/// Errors of [`Embedder::embed_tokens`].
 pub fn time(embedder: &Embedder, sequences: &[Tokens], limits: Limits) -> Result<Timing, Error> {
     let sequences: Vec<&Tokens> = sequences.iter().collect();
     let run = || {
@@ -158,13 +159,13 @@ pub fn time(embedder: &Embedder, sequences: &[Tokens], limits: Limits) -> Result
     Ok(Timing { first, runs })
 }
 
-/// What each kernel of a forward took.
+/// Durations of the kernels of a forward.
 #[derive(Clone, Debug, Default)]
 pub struct Kernels {
-    /// Times in milliseconds.
+    /// Milliseconds by kernel.
     pub ms: BTreeMap<&'static str, f64>,
-    /// Share of all pairs of queries and keys that attention looked at, where the device counts
-    /// them: the mean over its dispatches, one a layer and batch.
+    /// Share of all query-key pairs that attention computed, if the device counts them: the mean
+    /// over its dispatches, one for each layer and batch.
     pub attention_kept: Option<f64>,
 }
 
@@ -185,10 +186,10 @@ impl Kernels {
     }
 }
 
-/// The run of a few whose sum is the median.
+/// Profiles a few runs; returns the one with the median sum.
 ///
 /// # Errors
-/// Those of [`Embedder::profile`].
+/// Errors of [`Embedder::profile`].
 pub fn kernels(embedder: &Embedder, sequences: &[Tokens]) -> Result<Kernels, Error> {
     let sequences: Vec<&Tokens> = sequences.iter().collect();
     let mut runs = Vec::new();
@@ -200,7 +201,7 @@ pub fn kernels(embedder: &Embedder, sequences: &[Tokens]) -> Result<Kernels, Err
     Ok(runs.swap_remove(runs.len() / 2))
 }
 
-/// The most memory that this process has held, in MB of 2²⁰ bytes, where Linux says so.
+/// Peak memory of this process in MB of 2²⁰ bytes, if Linux reports it.
 pub fn peak_mb() -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -218,10 +219,10 @@ mod tests {
         let wrong = [
             ("", 1, "no token ids"),
             ("2 3\n\n2 3\n", 2, "no token ids"),
-            ("2 3\n2 x 3\n", 2, "`x` is not"),
-            ("-1", 1, "`-1` is not"),
-            ("4294967296", 1, "`4294967296` is not"),
-            ("2,3", 1, "`2,3` is not"),
+            ("2 3\n2 x 3\n", 2, "got `x`"),
+            ("-1", 1, "got `-1`"),
+            ("4294967296", 1, "got `4294967296`"),
+            ("2,3", 1, "got `2,3`"),
         ];
         for (text, line, says) in wrong {
             let (at, what) = parse(text).expect_err(text);

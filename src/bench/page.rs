@@ -1,15 +1,16 @@
-//! A page about a device: one file, no script, nothing fetched.
+//! HTML page about a device: one self-contained file, without scripts.
 
 use super::{
     kernels::Row,
     plot::{self, Keys, Spreads},
     report::{Cell, Model, Report},
-    table::{self, digits, percent, time},
+    roof::Limit,
+    table::{self, digits, percent, rate, time},
 };
 
 const STYLE: &str = include_str!("page.css");
 
-/// The page.
+/// Renders the page.
 pub fn page(report: &Report) -> String {
     let device = escape(&table::about(&report.device));
     let faults = match report.faults() {
@@ -31,7 +32,7 @@ pub fn page(report: &Report) -> String {
     )
 }
 
-/// Text that is no markup.
+/// Escapes text for HTML.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -40,7 +41,7 @@ pub fn escape(text: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
-            // No page may hold the others at all.
+            // Control characters are not allowed in HTML, even escaped.
             c if c.is_control() && c != '\n' => out.push(' '),
             c => out.push(c),
         }
@@ -48,16 +49,20 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// The roof in figures.
+/// Table of the roof's figures.
 fn limits(report: &Report) -> String {
     let roof = &report.roof;
     let tile = |name: &str, value: String, note: &str| {
         format!("<div><dt>{name}</dt><dd>{value}<small>{}</small></dd></div>\n", escape(note))
     };
-    let (compute, memory) = (&roof.compute, &roof.memory);
+    let limit = |name: &str, limit: &Limit, unit: &str| {
+        let first = |first| format!("; measured again, at first {}", digits(first));
+        let note = limit.by.clone() + &limit.first.map_or(String::new(), first);
+        tile(name, format!("{} {unit}", digits(limit.giga_per_s)), &note)
+    };
     let tiles = [
-        tile("Compute", format!("{} GFLOP/s", digits(compute.giga_per_s)), &compute.by),
-        tile("Memory", format!("{} GB/s", digits(memory.giga_per_s)), &memory.by),
+        limit("Compute", &roof.compute, "GFLOP/s"),
+        limit("Memory", &roof.memory, "GB/s"),
         tile("Ridge", format!("{} FLOP/byte", digits(roof.ridge())), "left of it, memory decides"),
         tile("Submit", time(roof.submit_ms.median), "one small dispatch, and waiting for it"),
         tile("Dispatch", time(1e-3 * roof.dispatch_us), "each further one of the same pass"),
@@ -85,14 +90,15 @@ fn figure(report: &Report) -> String {
         "<figure>\n{}<ul class=\"key\">\n{}</ul>\n<figcaption>Every mark is a kernel at a size of \
          jina-embeddings-v2; point at it for its figures. The line is what this device allows: the lower \
          of its arithmetic and of its memory times the operations a byte. Bytes are counted once, so a \
-         kernel whose data stay in a cache may stand above it. Times by {}.</figcaption>\n</figure>\n",
+         kernel whose data stay in a cache may stand above it. A kernel that only copies is in the table \
+         alone. Times by {}.</figcaption>\n</figure>\n",
         plot::plot(report),
         kernels.chain(tiers).chain(sizes).collect::<String>(),
         report.clock,
     )
 }
 
-/// A table with a header; the columns from `numbers` on are numbers.
+/// Table with a header; the columns from `numbers` on are numeric.
 fn framed(caption: &str, columns: &[&str], numbers: usize, rows: &str) -> String {
     let head: String = (0..)
         .zip(columns)
@@ -140,7 +146,8 @@ fn kernel(row: &Row) -> String {
         return format!("{start}<td class=\"wrong\" colspan=\"10\">{fault}</td></tr>\n");
     };
     let Spreads { median, min, max } = Spreads::of(&timing);
-    let [gflops, gbps, intensity] = [timing.gflops, timing.gbps, timing.intensity].map(digits);
+    let [gflops, gbps] = [timing.gflops, timing.gbps].map(rate);
+    let intensity = digits(timing.intensity);
     let bound = timing.bound.to_string();
     let before = [median, gflops, gbps, intensity, bound].map(number).concat();
     let after = [min, max, timing.ms.runs.to_string(), table::difference(check.error)];
@@ -151,9 +158,9 @@ fn number(text: impl std::fmt::Display) -> String {
     format!("<td class=\"n\">{text}</td>")
 }
 
-/// Percent with a bar.
-fn share(value: f64) -> String {
-    let width = value.clamp(0.0, 100.0);
+/// Percentage with a bar.
+fn share(value: Option<f64>) -> String {
+    let width = value.unwrap_or(0.0).clamp(0.0, 100.0);
     format!(
         "<td class=\"n\">{}<span class=\"bar\" aria-hidden=\"true\"><i style=\"width:{width:.0}%\"></i></span></td>",
         percent(value)
@@ -162,8 +169,8 @@ fn share(value: f64) -> String {
 
 fn model(model: &Model) -> String {
     let Model { name, layers, hidden, error, cells } = model;
-    let error = error.map_or(String::new(), |e| {
-        format!(" Largest difference from the CPU device: {}.", table::difference(e))
+    let error = error.map_or(String::new(), |_| {
+        format!(" Largest difference from the CPU device: {}.", table::difference(*error))
     });
     let caption = format!(
         "{}: {layers} layers, {hidden} wide; from token ids to vectors.{error}",
@@ -184,8 +191,8 @@ fn cell(cell: &Cell) -> String {
         return format!("{start}<td class=\"quiet\" colspan=\"6\">would take too long</td></tr>\n");
     };
     let [median, first] = [timing.ms.median, timing.first_ms].map(time);
-    let [rate, gflops] = [timing.tokens_per_s, timing.gflops].map(digits);
-    let numbers = [median, first, timing.ms.runs.to_string(), rate, gflops].map(number).concat();
+    let [tokens, gflops] = [timing.tokens_per_s, timing.gflops].map(rate);
+    let numbers = [median, first, timing.ms.runs.to_string(), tokens, gflops].map(number).concat();
     format!("{start}{numbers}{}</tr>\n", share(timing.percent))
 }
 
@@ -193,7 +200,7 @@ fn cell(cell: &Cell) -> String {
 mod tests {
     use super::{super::report::tests::report, *};
 
-    /// Every element is closed, in order, and every attribute quoted.
+    /// Checks that every element is closed, in order, and every attribute quoted.
     fn well_formed(text: &str) -> Result<(), String> {
         let mut open: Vec<&str> = Vec::new();
         let text = text.strip_prefix("<!DOCTYPE html>\n").ok_or("no document type")?;
@@ -230,6 +237,29 @@ mod tests {
         let mut bare = report();
         (bare.kernels, bare.model) = (Vec::new(), None);
         assert_eq!(well_formed(&super::page(&bare)), Ok(()));
+    }
+
+    #[test]
+    fn every_kernel_has_its_row() {
+        let mut report = report();
+        report.kernels = super::super::kernels::tests::rows();
+        // Timing without a rate: the clock did not move.
+        let timing = report.kernels[0].timing.as_mut().expect("a timing");
+        (timing.gflops, timing.gbps, timing.percent) = (None, None, None);
+        report.roof.compute.first = Some(90.0);
+        let page = page(&report);
+        assert_eq!(well_formed(&page), Ok(()));
+        for kernel in crate::kernels::ALL {
+            let row = format!("<tr><th scope=\"row\">{}</th>", kernel.word);
+            assert!(page.contains(&row), "{}", kernel.word);
+        }
+        for word in ["NaN", "inf<", "inf ", "null"] {
+            assert!(!page.contains(word), "{word}");
+        }
+        assert!(page.contains("<td class=\"n\">–<span"), "no rate, no percentage");
+        assert!(page.contains("hand; measured again, at first 90.0</small>"));
+        // A page has some tens of thousands of bytes, in any layout of its rows.
+        assert!(page.len() < 200_000, "{} bytes", page.len());
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! The roofline plot: an SVG of GFLOP/s over FLOP/byte, both by decades.
+//! Roofline plot: an SVG of GFLOP/s over FLOP/byte, on logarithmic axes.
 
 use super::{
     kernels::{Row, Timing},
     page::escape,
     report::Report,
     roof::Roof,
-    table::{digits, percent, time},
+    table::{digits, percent, rate, time},
 };
 use std::fmt::Write;
 
@@ -16,10 +16,10 @@ const RIGHT: f64 = 936.0;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 484.0;
 
-/// Colours that the style sheet has; further kernels begin again.
+/// Number of colours in the style sheet; further kernels reuse them from the first.
 pub const COLOURS: usize = 8;
 
-/// From a value to a place, by its logarithm.
+/// Logarithmic axis, from a value to a position.
 struct Axis {
     low: f64,
     high: f64,
@@ -28,7 +28,11 @@ struct Axis {
 }
 
 impl Axis {
+    /// Bounds beyond the range of any device: they limit the number of ticks.
+    const ENDS: (f64, f64) = (1e-12, 1e15);
+
     fn new((low, high): (f64, f64), start: f64, end: f64) -> Self {
+        let [low, high] = [low, high].map(|value| value.max(Self::ENDS.0).min(Self::ENDS.1));
         Self { low: low.log10(), high: high.log10(), start, end }
     }
 
@@ -37,7 +41,7 @@ impl Axis {
         self.start + share * (self.end - self.start)
     }
 
-    /// Powers of ten within, or 1, 2 and 5 times those where they are few.
+    /// Ticks: powers of ten, or 1, 2 and 5 times those if there are few.
     fn ticks(&self) -> Vec<f64> {
         let steps: &[f64] = if self.high - self.low < 2.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
         let decades = self.low.floor() as i32..=self.high.ceil() as i32;
@@ -46,18 +50,18 @@ impl Axis {
     }
 }
 
-/// What kernels and tiers look like.
+/// Legend: the appearance of kernels, tiers and sizes.
 pub struct Keys<'a> {
     /// Kernels, each with a colour.
     pub kernels: Vec<&'a str>,
     /// Tiers, each with a shape.
     pub tiers: Vec<&'a str>,
-    /// Sizes: the last is filled, the others are outlines.
+    /// Sizes: the last one is filled, the others are outlines.
     pub sizes: Vec<&'a str>,
 }
 
 impl<'a> Keys<'a> {
-    /// In the order of the report.
+    /// Legend in the order of the report.
     pub fn new(rows: &'a [Row]) -> Self {
         let distinct = |name: fn(&Row) -> &str| {
             let mut names: Vec<&str> = Vec::new();
@@ -75,18 +79,18 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// A class for the colour and the filling.
+    /// CSS class for colour and filling.
     pub fn class(&self, kernel: &str, size: &str) -> String {
         let colour = self.kernels.iter().position(|known| *known == kernel).unwrap_or(0) % COLOURS;
         format!("c{colour}{}", if self.hollow(size) { " hollow" } else { "" })
     }
 
-    /// Whether marks of a size are outlines.
+    /// True if marks of this size are outlines.
     pub fn hollow(&self, size: &str) -> bool {
         self.sizes.iter().rev().skip(1).any(|known| *known == size)
     }
 
-    /// A mark at a place: its start, and its end.
+    /// SVG element of a mark at a position: its start, and its end.
     pub fn mark(&self, class: &str, tier: &str, (x, y): (f64, f64)) -> (String, &'static str) {
         let corners: &[(f64, f64)] = match self.tiers.iter().position(|known| *known == tier) {
             Some(1) => &[(-5.5, -5.5), (5.5, -5.5), (5.5, 5.5), (-5.5, 5.5)],
@@ -109,31 +113,55 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// The plot.
+/// Renders the plot.
 pub fn plot(report: &Report) -> String {
-    let timings: Vec<(&Row, Timing)> =
-        report.kernels.iter().filter_map(|row| Some((row, row.timing?))).collect();
+    let marks = marks(report);
     let roof = &report.roof;
-    let (x, y) = axes(roof, &timings);
+    let (x, y) = axes(roof, &marks);
     let mut out = format!(
         "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"Roofline plot of {} kernels; \
          the table below has the same figures\" xmlns=\"http://www.w3.org/2000/svg\">\n",
-        timings.len()
+        marks.len()
     );
     out += &grid(&x, &y);
     out += &roof_lines(roof, &x, &y);
     let keys = Keys::new(&report.kernels);
-    for (row, timing) in &timings {
-        let place = (x.at(timing.intensity), y.at(timing.gflops));
-        let (mark, end) = keys.mark(&keys.class(&row.kernel, &row.size), &row.tier, place);
-        writeln!(out, "{mark}<title>{}</title>{end}", escape(&tip(row, timing)))
+    for mark in &marks {
+        let Mark { row, timing, .. } = mark;
+        let place = mark.place(&x, &y);
+        let (start, end) = keys.mark(&keys.class(&row.kernel, &row.size), &row.tier, place);
+        writeln!(out, "{start}<title>{}</title>{end}", escape(&tip(row, timing)))
             .expect("a string takes all");
     }
-    out += &labels(roof, &timings, &x, &y);
+    out += &labels(roof, &marks, &x, &y);
     out + "</svg>\n"
 }
 
-/// What a mark says when it is pointed at.
+/// Kernel in the plot.
+struct Mark<'a> {
+    row: &'a Row,
+    timing: Timing,
+    gflops: f64,
+}
+
+impl Mark<'_> {
+    fn place(&self, x: &Axis, y: &Axis) -> (f64, f64) {
+        (x.at(self.timing.intensity), y.at(self.gflops))
+    }
+}
+
+/// Kernels that can be placed on logarithmic axes: a copy has no operations.
+fn marks<'a>(report: &'a Report) -> Vec<Mark<'a>> {
+    let positive = |value: &f64| *value > 0.0 && value.is_finite();
+    let mark = |row: &'a Row| {
+        let timing = row.timing?;
+        let gflops = timing.gflops.filter(positive)?;
+        positive(&timing.intensity).then_some(Mark { row, timing, gflops })
+    };
+    report.kernels.iter().filter_map(mark).collect()
+}
+
+/// Tooltip of a mark.
 fn tip(row: &Row, timing: &Timing) -> String {
     let Spreads { median, min, max } = Spreads::of(timing);
     format!(
@@ -144,8 +172,8 @@ fn tip(row: &Row, timing: &Timing) -> String {
         row.size,
         row.shape,
         row.tokens,
-        digits(timing.gflops),
-        digits(timing.gbps),
+        rate(timing.gflops),
+        rate(timing.gbps),
         digits(timing.intensity),
         percent(timing.percent),
         timing.bound,
@@ -153,35 +181,34 @@ fn tip(row: &Row, timing: &Timing) -> String {
     )
 }
 
-/// Times as text.
+/// Formatted durations.
 pub struct Spreads {
-    /// The median.
+    /// Median.
     pub median: String,
-    /// The fastest.
+    /// Fastest run.
     pub min: String,
-    /// The slowest.
+    /// Slowest run.
     pub max: String,
 }
 
 impl Spreads {
-    /// Of a kernel.
+    /// Durations of a kernel.
     pub fn of(timing: &Timing) -> Self {
         let [median, min, max] = [timing.ms.median, timing.ms.min, timing.ms.max].map(time);
         Self { median, min, max }
     }
 }
 
-/// Axes that hold everything, and some of the roof on both sides of the ridge.
-fn axes(roof: &Roof, timings: &[(&Row, Timing)]) -> (Axis, Axis) {
-    let range = |values: &dyn Fn(&Timing) -> f64, start: [f64; 2]| {
-        timings
-            .iter()
-            .map(|(_, timing)| values(timing))
-            .fold(start, |[low, high], value| [low.min(value), high.max(value)])
+/// Axes that show all marks, and a part of the roof on both sides of the ridge.
+fn axes(roof: &Roof, marks: &[Mark<'_>]) -> (Axis, Axis) {
+    let range = |values: &dyn Fn(&Mark<'_>) -> f64, start: [f64; 2]| {
+        let values = marks.iter().map(values);
+        values.fold(start, |[low, high], value| [low.min(value), high.max(value)])
     };
-    let [least, most] = range(&|timing| timing.intensity, [roof.ridge() / 4.0, roof.ridge() * 8.0]);
+    let ridge = roof.ridge();
+    let [least, most] = range(&|mark| mark.timing.intensity, [ridge / 4.0, ridge * 8.0]);
     let peak = roof.compute.giga_per_s;
-    let [slowest, fastest] = range(&|timing| timing.gflops, [peak / 30.0, peak]);
+    let [slowest, fastest] = range(&|mark| mark.gflops, [peak / 30.0, peak]);
     let x = Axis::new((least / 1.6, most * 1.6), LEFT, RIGHT);
     (x, Axis::new((slowest / 1.8, fastest * 2.2), BOTTOM, TOP))
 }
@@ -217,16 +244,16 @@ fn grid(x: &Axis, y: &Axis) -> String {
     out
 }
 
-/// A power of ten without an exponent.
+/// Power of ten without an exponent.
 fn plain(tick: f64) -> String {
     let decimals = (-tick.log10().floor()).max(0.0) as usize;
     format!("{tick:.decimals$}")
 }
 
-/// The roof, closed upwards so that what cannot be reached is shaded, and its two names.
+/// The roof with its two labels; its path is closed at the top, to shade the unreachable area.
 fn roof_lines(roof: &Roof, x: &Axis, y: &Axis) -> String {
     let (ridge, peak) = (x.at(roof.ridge()), y.at(roof.compute.giga_per_s));
-    // The slope enters from the left or from below.
+    // The slope enters the plot from the left or from below.
     let low = 10_f64.powf(x.low).max(10_f64.powf(y.low) / roof.memory.giga_per_s);
     let (start_x, start_y) = (x.at(low), y.at(low * roof.memory.giga_per_s));
     let angle = (start_y - peak).atan2(ridge - start_x).to_degrees();
@@ -246,14 +273,14 @@ fn roof_lines(roof: &Roof, x: &Axis, y: &Axis) -> String {
     )
 }
 
-/// Left, top, right, bottom.
+/// Rectangle: left, top, right, bottom.
 type Area = [f64; 4];
 
 fn apart(a: &Area, b: &Area) -> bool {
     a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1]
 }
 
-/// What the roof covers with its line and the name of its level part.
+/// Areas that the roof's line and the label of its level part cover.
 fn roof_areas(roof: &Roof, x: &Axis, y: &Axis) -> Vec<Area> {
     let (ridge, peak) = (x.at(roof.ridge()), y.at(roof.compute.giga_per_s));
     let slope = |at: f64| {
@@ -267,21 +294,21 @@ fn roof_areas(roof: &Roof, x: &Axis, y: &Axis) -> Vec<Area> {
     areas
 }
 
-/// A name beside the fastest mark of each kernel and tier, or another where there is room for it.
-fn labels(roof: &Roof, timings: &[(&Row, Timing)], x: &Axis, y: &Axis) -> String {
-    let place = |timing: &Timing| (x.at(timing.intensity), y.at(timing.gflops));
+/// Label beside the fastest mark of each kernel and tier, or beside another where there is space.
+fn labels(roof: &Roof, marks: &[Mark<'_>], x: &Axis, y: &Axis) -> String {
     let mut taken = roof_areas(roof, x, y);
-    let marks = timings.iter().map(|(_, timing)| place(timing));
-    taken.extend(marks.map(|(x, y)| [x - 8.0, y - 8.0, x + 8.0, y + 8.0]));
+    let places = marks.iter().map(|mark| mark.place(x, y));
+    taken.extend(places.map(|(x, y)| [x - 8.0, y - 8.0, x + 8.0, y + 8.0]));
     let (mut out, mut named) = (String::from("<g class=\"names\">\n"), Vec::new());
-    let mut fastest: Vec<_> = timings.iter().collect();
-    fastest.sort_by(|a, b| b.1.gflops.total_cmp(&a.1.gflops));
-    for (row, timing) in fastest {
+    let mut fastest: Vec<_> = marks.iter().collect();
+    fastest.sort_by(|a, b| b.gflops.total_cmp(&a.gflops));
+    for mark in fastest {
+        let row = mark.row;
         let name = format!("{} {}", row.kernel, row.tier);
         if named.contains(&name) {
             continue;
         }
-        let ((x, y), width) = (place(timing), 7.4 * name.chars().count() as f64);
+        let ((x, y), width) = (mark.place(x, y), 7.4 * name.chars().count() as f64);
         let (half, anchors) = (width / 2.0, ["start", "end", "middle"]);
         let rooms = [
             (x + 11.0, y + 4.0, 0),
@@ -330,14 +357,12 @@ mod tests {
     #[test]
     fn marks_are_within_and_names_apart() {
         let report = report();
-        let rows: Vec<_> =
-            report.kernels.iter().filter_map(|row| Some((row, row.timing?))).collect();
-        let (x, y) = axes(&report.roof, &rows);
-        for (_, timing) in &rows {
-            assert!((LEFT..RIGHT).contains(&x.at(timing.intensity)));
-            assert!((TOP..BOTTOM).contains(&y.at(timing.gflops)));
+        let marks = marks(&report);
+        let (x, y) = axes(&report.roof, &marks);
+        for (across, down) in marks.iter().map(|mark| mark.place(&x, &y)) {
+            assert!((LEFT..RIGHT).contains(&across) && (TOP..BOTTOM).contains(&down));
         }
-        let names = labels(&report.roof, &rows, &x, &y);
+        let names = labels(&report.roof, &marks, &x, &y);
         for name in ["linear naive", "linear tiled", "pool tiled"] {
             assert!(names.contains(&format!(">{name}<")), "{name} in {names}");
         }
@@ -346,6 +371,25 @@ mod tests {
         assert!(svg.contains("compute 100 GFLOP/s") && svg.contains("memory 10.0 GB/s"));
         assert!(svg.contains("8.00 GFLOP/s, 0.200 GB/s, 40.0 FLOP/byte"));
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    }
+
+    #[test]
+    fn kernels_without_operations_have_no_mark() {
+        let mut report = report();
+        let copy = report.kernels[2].timing.as_mut().expect("a timing");
+        (copy.intensity, copy.gflops) = (0.0, Some(0.0));
+        let still = report.kernels[1].timing.as_mut().expect("a timing");
+        (still.gflops, still.gbps, still.percent) = (None, None, None);
+        let svg = plot(&report);
+        assert_eq!(svg.matches("<title>").count(), 1);
+        assert!(svg.contains("Roofline plot of 1 kernels") && !svg.contains("pool tiled<"));
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        // An axis is finite for every figure.
+        for end in [0.0, f64::NAN, f64::INFINITY] {
+            for axis in [Axis::new((end, 1.0), 0.0, 1.0), Axis::new((1.0, end), 0.0, 1.0)] {
+                assert!(axis.ticks().len() < 40, "{end}");
+            }
+        }
     }
 
     #[test]

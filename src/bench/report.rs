@@ -1,17 +1,22 @@
-//! Everything that was measured, as it is written to JSON and read back.
+//! Report of a benchmark, written as JSON and read back.
 
-use super::{kernels::Row, roof::Roof, stats::Spread};
+use super::{
+    kernels::Row,
+    roof::{Bound, Roof},
+    stats::Spread,
+};
 use crate::probe::Clock;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The number that changes with the meaning of a field.
+/// Schema version; it changes when the meaning of a field changes.
 pub const SCHEMA: u32 = 1;
 
-/// wgpu's version; a test holds it against `Cargo.lock`.
+/// Version of wgpu; a test compares it with `Cargo.lock`.
 pub const WGPU: &str = "30.0";
 
-/// A device, measured.
+/// Measurements of a device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// [`SCHEMA`]
@@ -20,114 +25,160 @@ pub struct Report {
     pub jinabert: String,
     /// Version of wgpu.
     pub wgpu: String,
-    /// When, in UTC.
+    /// Date and time in UTC.
     pub date: String,
-    /// Whether fewer and shorter runs were asked for.
+    /// True for fewer and shorter runs.
     pub quick: bool,
-    /// What was measured.
+    /// Device that was measured.
     pub device: Device,
-    /// How kernels were timed.
+    /// Clock for the timing of kernels.
     pub clock: Clock,
-    /// What the device can do at all.
+    /// Limits of the device.
     pub roof: Roof,
-    /// Every kernel.
+    /// Kernels.
     pub kernels: Vec<Row>,
-    /// The whole model, if there was one.
+    /// Whole model, if one was measured.
     pub model: Option<Model>,
 }
 
-/// A device.
+/// Device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Device {
-    /// As the driver names it.
+    /// Name as given by the driver.
     pub name: String,
-    /// Which API: "vulkan", …; "cpu" for the cores.
+    /// API: "vulkan", …; "cpu" for the CPU.
     pub backend: String,
-    /// "discrete", "integrated", "virtual", "software", "other"; "cpu" for the cores.
+    /// "discrete", "integrated", "virtual", "software", "other"; "cpu" for the CPU.
     pub kind: String,
     /// Driver name and version.
     pub driver: String,
-    /// Threads of this process: what the CPU and the host's part run on.
+    /// Number of threads of this process, for the CPU device and for work on the host.
     pub threads: usize,
 }
 
-/// A model, measured.
+/// Measurements of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Model {
-    /// Name of its directory.
+    /// Name of the model's directory.
     pub name: String,
-    /// Encoder layers.
+    /// Number of encoder layers.
     pub layers: u32,
-    /// D
+    /// D: hidden size.
     pub hidden: u32,
-    /// Largest difference of a component from the CPU device, where that is another one.
+    /// Largest difference of a component from the CPU's result, if the device is another one.
     pub error: Option<f32>,
     /// Batches of several shapes.
     pub cells: Vec<Cell>,
 }
 
-/// A batch of sequences of one length.
+/// Batch of sequences of one length.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
-    /// B
+    /// B: number of sequences.
     pub sequences: u32,
-    /// Tokens of each.
+    /// Tokens in each sequence.
     pub length: u32,
-    /// Missing where it would take too long.
+    /// Missing if it would take too long.
     pub timing: Option<CellTiming>,
 }
 
-/// How fast a batch is.
+/// Speed of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CellTiming {
     /// From ids to vectors, in milliseconds of the wall clock.
     pub ms: Spread,
-    /// The first run, with whatever is made on first use.
+    /// First run, including one-time setup.
     pub first_ms: f64,
-    /// Tokens over the median.
-    pub tokens_per_s: f64,
-    /// 10⁹ operations of the matrix products and the attention a second.
-    pub gflops: f64,
-    /// Percent of the device's arithmetic.
-    pub percent: f64,
+    /// Tokens a second at the median; missing, as the next two, if the clock did not move.
+    pub tokens_per_s: Option<f64>,
+    /// 10⁹ operations a second of the matrix products and the attention.
+    pub gflops: Option<f64>,
+    /// Percentage of the device's arithmetic limit.
+    pub percent: Option<f64>,
+}
+
+impl CellTiming {
+    /// Recomputes the percentage for `roof`.
+    pub fn set_roof(&mut self, roof: &Roof) {
+        self.percent = self.gflops.map(|gflops| roof.percent(Bound::Compute, gflops));
+    }
 }
 
 impl Report {
-    /// Reads JSON.
+    /// Parses JSON.
     ///
     /// # Errors
-    /// The line, from 1, and what is wrong with it.
+    /// Line number, from 1, and the error in it.
     pub fn parse(text: &str) -> Result<Self, (usize, String)> {
-        /// Read first, so that another schema is named instead of its first new field.
-        #[derive(Deserialize)]
-        struct Head {
-            schema: u32,
-        }
+        let bad = |what: &str| format!("not a report of `jinabert bench --json`: {what}");
         let line = |error: serde_json::Error| {
+            let line = error.line().max(1);
+            let there = text.lines().nth(line - 1).unwrap_or_default();
             let what = error.to_string();
-            let what = what.split(" at line ").next().unwrap_or_default();
-            (error.line().max(1), format!("not a report of `jinabert bench`: {what}"))
+            let what = match what.split(" at line ").next().unwrap_or_default() {
+                _ if error.is_eof() => "the file ends before the report does",
+                _ if error.is_syntax() && there.contains("NaN") => {
+                    "expected a number or null, got NaN, which JSON does not have"
+                }
+                what => what,
+            };
+            (line, bad(what))
         };
-        let head: Head = serde_json::from_str(text).map_err(line)?;
-        if head.schema != SCHEMA {
-            return Err((1, format!("schema {}, where {SCHEMA} is meant", head.schema)));
+        // Checked first, so that another schema is reported, not its first new field.
+        let value: Value = serde_json::from_str(text).map_err(line)?;
+        match value.get("schema") {
+            Some(schema) if *schema == SCHEMA => {}
+            Some(schema) => return Err((1, format!("expected schema {SCHEMA}, got {schema}"))),
+            None if value.is_object() => return Err((1, bad("no field `schema`"))),
+            None => return Err((1, bad("expected an object"))),
         }
-        serde_json::from_str(text).map_err(line)
+        let report: Self = serde_json::from_str(text).map_err(line)?;
+        // Structs that derive serde's traits also accept a list of their fields in order.
+        let written = serde_json::to_value(&report).map_err(line)?;
+        match list_for_object(&value, &written) {
+            None => Ok(report),
+            Some(place) => Err((1, bad(&format!("expected an object, got a list{place}")))),
+        }
     }
 
-    /// Writes JSON.
+    /// Recomputes all percentages for the roof, which may have been raised since.
+    pub fn set_roof(&mut self) {
+        let roof = &self.roof;
+        self.kernels.iter_mut().flat_map(|row| &mut row.timing).for_each(|t| t.set_roof(roof));
+        let cells = self.model.iter_mut().flat_map(|model| &mut model.cells);
+        cells.flat_map(|cell| &mut cell.timing).for_each(|timing| timing.set_roof(roof));
+    }
+
+    /// Serialises to JSON.
     pub fn json(&self) -> String {
         let text = serde_json::to_string_pretty(self).expect("keys are strings");
         text + "\n"
     }
 
-    /// Kernels that are wrong or failed.
+    /// Number of kernels that are wrong or failed.
     pub fn faults(&self) -> usize {
         self.kernels.iter().filter(|row| row.check.fault.is_some()).count()
     }
 }
 
-/// The time as `2026-01-31T23:59:59Z`.
+/// Path of the first value that is a list where serialisation gives an object.
+fn list_for_object(value: &Value, written: &Value) -> Option<String> {
+    match (value, written) {
+        (Value::Array(_), Value::Object(_)) => Some(String::new()),
+        (Value::Array(values), Value::Array(written)) => {
+            values.iter().zip(written).find_map(|(value, written)| list_for_object(value, written))
+        }
+        (Value::Object(values), Value::Object(written)) => {
+            values.iter().find_map(|(name, value)| {
+                let place = list_for_object(value, written.get(name)?)?;
+                Some(format!(" in `{name}`{place}"))
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Current time as `2026-01-31T23:59:59Z`.
 pub fn now() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format_utc(since.as_secs())
@@ -158,7 +209,7 @@ pub(super) mod tests {
     };
     use std::time::Duration;
 
-    /// A kernel at so many GFLOP/s and operations a byte, under the roof of `roof()`.
+    /// Row of a kernel with these GFLOP/s and operations per byte, under the roof of `roof()`.
     pub fn row(kernel: &str, tier: &str, gflops: f64, intensity: f64) -> Row {
         let bound = if intensity < 10.0 { Bound::Memory } else { Bound::Compute };
         Row {
@@ -168,28 +219,28 @@ pub(super) mod tests {
             shape: "N512 K512".into(),
             tokens: 64,
             problem: format!("{kernel} T64 N512 K512"),
-            check: Check { tokens: 64, error: 1e-6, fault: None },
+            check: Check { tokens: 64, error: Some(1e-6), fault: None },
             timing: Some(Timing {
                 ms: Spread::of([1, 2, 3].map(Duration::from_millis)),
                 flops: 2e6 * gflops,
                 bytes: 2e6 * gflops / intensity,
                 intensity,
-                gflops,
-                gbps: gflops / intensity,
+                gflops: Some(gflops),
+                gbps: Some(gflops / intensity),
                 bound,
-                percent: 100.0 * gflops / roof().gflops(intensity),
+                percent: Some(100.0 * gflops / roof().gflops(intensity)),
             }),
         }
     }
 
-    /// Four kernels, one of them wrong, and a model.
+    /// Report with four kernels, one of them wrong, and a model.
     pub fn report() -> Report {
         let ms = Spread::of([Duration::from_millis(2)]);
-        let timing =
-            CellTiming { ms, first_ms: 9.0, tokens_per_s: 64e3, gflops: 5.0, percent: 5.0 };
+        let [tokens_per_s, gflops, percent] = [64e3, 5.0, 5.0].map(Some);
+        let timing = CellTiming { ms, first_ms: 9.0, tokens_per_s, gflops, percent };
         let cell = |length, timing| Cell { sequences: 1, length, timing };
         let mut wrong = row("geglu", "tiled", 1.0, 2.0);
-        wrong.timing = None;
+        (wrong.timing, wrong.check.error) = (None, None);
         wrong.check.fault = Some("3 of 9 elements wrong, as [0]: NaN where 1.0 is <meant>".into());
         Report {
             schema: SCHEMA,
@@ -227,13 +278,72 @@ pub(super) mod tests {
         let report = report();
         assert_eq!(Report::parse(&report.json()), Ok(report.clone()));
         assert_eq!(report.faults(), 1);
+        let rows = super::super::kernels::tests::rows();
+        let all = Report { kernels: rows, ..report };
+        let read = Report::parse(&all.json()).expect("as it was written");
+        let names =
+            |report: &Report| report.kernels.iter().map(|row| row.problem.clone()).collect();
+        let (written, read): (Vec<_>, Vec<_>) = (names(&all), names(&read));
+        assert_eq!(written, read);
+    }
+
+    #[test]
+    fn reports_of_version_0_1_read_back() {
+        let mut report = report();
+        let timing = report.kernels[0].timing.as_mut().expect("a timing");
+        (timing.gflops, timing.percent, report.kernels[0].check.error) = (None, None, None);
+        let text = report.json();
+        for field in ["\"gflops\": null", "\"percent\": null", "\"error\": null"] {
+            assert!(text.contains(field), "{field}");
+        }
+        assert!(!text.contains("first\""), "{text}");
+        assert_eq!(Report::parse(&text), Ok(report));
+    }
+
+    #[test]
+    fn what_is_no_report_is_told_apart() {
         let error = |text: &str| Report::parse(text).expect_err(text);
-        assert_eq!(error("{\"schema\": 7}"), (1, "schema 7, where 1 is meant".to_owned()));
-        let (line, what) = error("{\n\"schema\": 1,\n]");
-        assert!(line == 3 && what.starts_with("not a report"), "{line} {what}");
-        let (_, what) = error("{\"schema\": 1}");
-        assert!(what.contains("missing field `jinabert`"), "{what}");
-        assert_eq!(error("").0, 1);
+        let report = report().json();
+        for (text, line, says) in [
+            ("{\"schema\": 7}", 1, "expected schema 1, got 7"),
+            ("{\"schema\": \"1\"}", 1, "expected schema 1, got \"1\""),
+            ("{\n\"schema\": 1,\n]", 3, "not a report"),
+            ("{\"schema\": 1}", 1, "missing field `jinabert`"),
+            ("{\"texts\": 1}", 1, "no field `schema`"),
+            ("[1]", 1, "expected an object"),
+            ("", 1, "the file ends before the report does"),
+            (&report[..report.len() / 2], report[..report.len() / 2].lines().count(), "file ends"),
+            ("{\"schema\": 1,\n\"roof\": NaN}", 2, "expected a number or null, got NaN"),
+        ] {
+            let (at, what) = error(text);
+            assert!(at == line && what.contains(says), "{text}: {at} {what}");
+        }
+    }
+
+    #[test]
+    fn a_raised_roof_changes_every_percentage() {
+        let mut report = report();
+        report.roof.compute.giga_per_s = 200.0;
+        report.roof.memory.giga_per_s = 80.0;
+        report.set_roof();
+        let percent = |row: &Row| row.timing.and_then(|timing| timing.percent);
+        let percents: Vec<_> = report.kernels.iter().map(percent).collect();
+        assert_eq!(percents, [Some(4.0), Some(20.0), Some(10.0), None]);
+        let cells = &report.model.expect("a model").cells;
+        assert_eq!(cells[0].timing.and_then(|timing| timing.percent), Some(2.5));
+    }
+
+    #[test]
+    fn lists_are_no_objects() {
+        let report = report();
+        let mut value: Value = serde_json::from_str(&report.json()).expect("JSON");
+        value["device"] = serde_json::json!(["a", "b", "c", "d", 2]);
+        let (_, what) = Report::parse(&value.to_string()).expect_err("a list");
+        assert!(what.ends_with("expected an object, got a list in `device`"), "{what}");
+        let mut value: Value = serde_json::from_str(&report.json()).expect("JSON");
+        value["kernels"][1]["check"] = serde_json::json!([64, 1e-6, null]);
+        let (_, what) = Report::parse(&value.to_string()).expect_err("a list");
+        assert!(what.ends_with("got a list in `kernels` in `check`"), "{what}");
     }
 
     #[test]

@@ -3,21 +3,21 @@
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
-/// What repeated timings say, in milliseconds.
+/// Statistics of repeated timings, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
-    /// The middle one; of an even number, the slower of the two.
+    /// Median; of an even number of runs, the slower of the middle two.
     pub median: f64,
-    /// The fastest.
+    /// Fastest run.
     pub min: f64,
-    /// The slowest.
+    /// Slowest run.
     pub max: f64,
-    /// How many there were.
+    /// Number of runs.
     pub runs: usize,
 }
 
 impl Spread {
-    /// Of at least one timing.
+    /// Statistics of at least one timing.
     pub fn of(samples: impl IntoIterator<Item = Duration>) -> Self {
         let ms = |time: Duration| 1e3 * time.as_secs_f64();
         let mut sorted: Vec<f64> = samples.into_iter().map(ms).collect();
@@ -27,13 +27,13 @@ impl Spread {
         Self { median: sorted[runs / 2], min: sorted[0], max: sorted[runs - 1], runs }
     }
 
-    /// With every timing multiplied: one dispatch of many.
+    /// Multiplies every timing, for example to get one dispatch of many.
     pub fn scaled(self, factor: f64) -> Self {
         let Self { median, min, max, runs } = self;
         Self { median: factor * median, min: factor * min, max: factor * max, runs }
     }
 
-    /// With `ms` less in every timing, as far as that leaves anything.
+    /// Subtracts `ms` from every timing, but leaves at least 5 % of it.
     pub fn less(self, ms: f64) -> Self {
         let less = |time: f64| (time - ms).max(0.05 * time);
         let Self { median, min, max, runs } = self;
@@ -41,22 +41,27 @@ impl Spread {
     }
 }
 
-/// When to stop repeating: after `most` runs, or once `time` has passed and there were `least`.
+/// Rate in 10⁹ a second, for `amount` in `ms` milliseconds; `None` if the clock did not move.
+pub fn giga_per_s(amount: f64, ms: f64) -> Option<f64> {
+    Some(1e-6 * amount / ms).filter(|rate| rate.is_finite())
+}
+
+/// Stopping rule: after `most` runs, or once `time` has passed and there were `least` runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Runs there must be.
+    /// Minimum number of runs.
     pub least: usize,
-    /// Runs there may be.
+    /// Maximum number of runs.
     pub most: usize,
-    /// How long to go on.
+    /// Time after which no further run starts.
     pub time: Duration,
 }
 
 impl Limits {
-    /// Repeats `run`, which says how long it took.
+    /// Repeats `run`, which returns its own duration.
     ///
     /// # Errors
-    /// The first that `run` returns.
+    /// The first error that `run` returns.
     pub fn repeat<E>(self, mut run: impl FnMut() -> Result<Duration, E>) -> Result<Spread, E> {
         let (start, mut samples) = (Instant::now(), Vec::new());
         let more = |n: usize| n < self.least || n < self.most && start.elapsed() < self.time;
@@ -84,6 +89,8 @@ mod tests {
         let less = ms(&[2, 4, 6]).less(1.0);
         assert_eq!((less.min, less.median, less.max), (1.0, 3.0, 5.0));
         assert!(ms(&[2]).less(100.0).median > 0.0);
+        assert_eq!(giga_per_s(2e6, 4.0), Some(0.5));
+        assert_eq!([giga_per_s(2e6, 0.0), giga_per_s(0.0, 0.0)], [None; 2]);
     }
 
     #[test]

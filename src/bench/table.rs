@@ -1,4 +1,4 @@
-//! What is printed, a line at a time and within 100 columns.
+//! Printed table, line by line, at most 100 columns wide.
 
 use super::{
     kernels::Row,
@@ -6,7 +6,7 @@ use super::{
     roof::{Limit, Roof},
 };
 
-/// Three significant digits, or the whole number.
+/// Formats three significant digits, or the whole number.
 pub fn digits(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
@@ -19,7 +19,17 @@ pub fn digits(value: f64) -> String {
     }
 }
 
-/// A time with its unit.
+/// Formats a value, or a dash if it is unknown.
+fn known(value: Option<f64>, text: impl FnOnce(f64) -> String) -> String {
+    value.map_or("–".to_owned(), text)
+}
+
+/// Formats a rate by [`digits`], or a dash if it is unknown.
+pub fn rate(value: Option<f64>) -> String {
+    known(value, digits)
+}
+
+/// Formats a time with its unit.
 pub fn time(ms: f64) -> String {
     match ms {
         ms if ms < 1.0 => format!("{} µs", digits(1e3 * ms)),
@@ -28,12 +38,12 @@ pub fn time(ms: f64) -> String {
     }
 }
 
-/// The device, for people.
+/// Name and kind of the device.
 pub fn device(device: &Device) -> String {
     format!("{} ({})", device.name, about(device))
 }
 
-/// What kind of device it is.
+/// Backend, kind, driver and threads of the device.
 pub fn about(device: &Device) -> String {
     let Device { backend, kind, driver, threads, .. } = device;
     match (backend == kind, driver.is_empty()) {
@@ -43,24 +53,25 @@ pub fn about(device: &Device) -> String {
     }
 }
 
-/// A difference between two devices.
-pub fn difference(error: f32) -> String {
-    if error == 0.0 { "0".to_owned() } else { format!("{error:.0e}") }
+/// Formats a difference between two devices.
+pub fn difference(error: Option<f32>) -> String {
+    let text = |error| if error == 0.0 { "0".to_owned() } else { format!("{error:.0e}") };
+    known(error.map(f64::from), text)
 }
 
-/// What measured it.
+/// Versions and date of the measurement.
 pub fn engine(report: &Report) -> String {
     let Report { jinabert, wgpu, date, quick, .. } = report;
     let quick = if *quick { ", quick" } else { "" };
     format!("jinabert {jinabert}, wgpu {wgpu}, {date}{quick}")
 }
 
-/// What is measured, before anything is.
+/// Header of the table.
 pub fn head(report: &Report) -> String {
     format!("{}\n{}\n", device(&report.device), engine(report))
 }
 
-/// The roof.
+/// Lines of the roof.
 pub fn roof(roof: &Roof) -> String {
     let line = |what: &str, limit: &Limit, unit: &str| {
         let (value, by) = (digits(limit.giga_per_s), &limit.by);
@@ -79,7 +90,7 @@ pub fn roof(roof: &Roof) -> String {
     .concat()
 }
 
-/// Columns of the kernels.
+/// Column heads of the kernels.
 pub fn kernels_head(report: &Report) -> String {
     format!(
         "\nkernels (times by {}; % of the bound that applies, over 100 if a cache holds the data)\n  \
@@ -99,7 +110,7 @@ pub fn kernels_head(report: &Report) -> String {
     )
 }
 
-/// One kernel.
+/// Line of one kernel.
 pub fn kernel(row: &Row) -> String {
     let Row { kernel, tier, size, shape, tokens, .. } = row;
     let start = format!("  {kernel:<13}{tier:<13}{size:<6}{shape:<16}{tokens:>6}");
@@ -107,8 +118,8 @@ pub fn kernel(row: &Row) -> String {
         (Some(timing), _) => format!(
             "{start}{:>9}{:>8}{:>7}{:>7}  {:<7}{:>4}\n",
             time(timing.ms.median),
-            digits(timing.gflops),
-            digits(timing.gbps),
+            rate(timing.gflops),
+            rate(timing.gbps),
             digits(timing.intensity),
             timing.bound.to_string(),
             percent(timing.percent),
@@ -117,16 +128,17 @@ pub fn kernel(row: &Row) -> String {
     }
 }
 
-/// Two digits, or the whole number.
-pub fn percent(value: f64) -> String {
-    if value < 9.95 { format!("{value:.1}") } else { format!("{value:.0}") }
+/// Formats two digits, or the whole number; a dash if it is unknown.
+pub fn percent(value: Option<f64>) -> String {
+    let text = |v| if v < 9.95 { format!("{v:.1}") } else { format!("{v:.0}") };
+    known(value, text)
 }
 
-/// Columns of the model.
+/// Column heads of the model.
 pub fn model_head(model: &Model) -> String {
     let Model { name, layers, hidden, error, .. } = model;
-    let error =
-        error.map_or(String::new(), |e| format!(", max |Δ| {} from the CPU device", difference(e)));
+    let error = error
+        .map_or(String::new(), |_| format!(", max |Δ| {} from the CPU device", difference(*error)));
     format!(
         "\nmodel {name} ({layers} layers, D{hidden}{error}; from ids to vectors)\n  \
          {:<15}{:>8}{:>12}{:>12}{:>10}{:>10}\n",
@@ -134,7 +146,7 @@ pub fn model_head(model: &Model) -> String {
     )
 }
 
-/// One batch.
+/// Line of one batch.
 pub fn cell(cell: &Cell) -> String {
     let Cell { sequences, length, timing } = cell;
     let start = format!("  {:<15}{:>8}", format!("{sequences} × {length}"), sequences * length);
@@ -143,8 +155,8 @@ pub fn cell(cell: &Cell) -> String {
         Some(timing) => format!(
             "{start}{:>12}{:>12}{:>10}{:>10}\n",
             time(timing.ms.median),
-            digits(timing.tokens_per_s),
-            digits(timing.gflops),
+            rate(timing.tokens_per_s),
+            rate(timing.gflops),
             percent(timing.percent),
         ),
     }
@@ -160,14 +172,21 @@ mod tests {
         let expected = ["0", "5e-4", "0.0012", "0.123", "1.23", "12.3", "123", "1234568"];
         assert_eq!(given.map(digits), expected);
         assert_eq!([0.002, 1.5, 2500.0].map(time), ["2.00 µs", "1.50 ms", "2.50 s"]);
-        assert_eq!([0.25, 9.96, 101.4].map(percent), ["0.2", "10", "101"]);
+        let percents = [Some(0.25), Some(9.96), Some(101.4), None].map(percent);
+        assert_eq!(percents, ["0.2", "10", "101", "–"]);
+        assert_eq!([Some(12.34), None].map(rate), ["12.3", "–"]);
+        assert_eq!([Some(0.0), Some(1e-7), None].map(difference), ["0", "1e-7", "–"]);
     }
 
     #[test]
     fn lines_fit_and_columns_meet() {
         let report = report();
         let model = report.model.as_ref().expect("a model");
-        let rows: String = report.kernels.iter().map(kernel).collect();
+        let mut unknown = report.kernels[0].clone();
+        let timing = unknown.timing.as_mut().expect("a timing");
+        (timing.gflops, timing.gbps, timing.percent) = (None, None, None);
+        let rows = report.kernels.iter().chain([&unknown]);
+        let rows: String = rows.map(kernel).collect();
         let cells: String = model.cells.iter().map(cell).collect();
         let (kernels, cells) = (kernels_head(&report) + &rows, model_head(model) + &cells);
         let all = [head(&report), roof(&report.roof), kernels.clone(), cells].concat();
@@ -175,6 +194,7 @@ mod tests {
             assert!(line.chars().count() <= 100, "{line}");
         }
         let widths: Vec<_> = kernels.lines().skip(2).map(|line| line.chars().count()).collect();
-        assert_eq!(widths[..4], [widths[0]; 4], "{kernels}");
+        assert_eq!([&widths[..4], &widths[5..]].concat(), [widths[0]; 5], "{kernels}");
+        assert!(kernels.ends_with("   –\n"), "{kernels}");
     }
 }

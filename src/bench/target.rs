@@ -1,4 +1,4 @@
-//! The device under test, and its clock.
+//! Device under test, and its clock.
 
 use super::{
     report,
@@ -17,27 +17,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A device for one engine after another: every problem gets its own, so that memory comes back.
+/// Device that is opened for one engine after another: one for each problem, to release memory.
 pub struct Target {
     adapter: Option<usize>,
-    /// Open, and not lent to an engine.
+    /// Open device that no engine uses.
     idle: Option<gpu::Gpu>,
-    /// How times are taken.
+    /// Clock for timings.
     pub clock: Clock,
-    /// What an empty submission takes, in milliseconds of the wall clock.
+    /// Duration of an empty submission, in milliseconds of the wall clock.
     pub submit_ms: f64,
 }
 
-/// An open device.
+/// Open device.
 pub enum Open {
-    /// The cores.
+    /// CPU device.
     Cpu(Box<dyn Engine>),
-    /// An adapter.
+    /// GPU device.
     Gpu(Box<gpu::Engine>),
 }
 
 impl Target {
-    /// What a device of the user's words is; its clock may be measured afterwards.
+    /// Resolves a device that the user named; its clock may be measured afterwards.
     ///
     /// # Errors
     /// As [`Device::open`].
@@ -58,12 +58,12 @@ impl Target {
         Ok(Self { adapter, idle, clock, submit_ms: 0.0 })
     }
 
-    /// The same device, exactly.
+    /// The exact device.
     pub fn device(&self) -> Device {
         self.adapter.map_or(Device::Cpu, Device::Index)
     }
 
-    /// Opens it; the tier matters to the CPU alone.
+    /// Opens the device; the tier matters only on the CPU.
     ///
     /// # Errors
     /// As [`gpu::open`].
@@ -75,14 +75,14 @@ impl Target {
         Ok(Open::Gpu(Box::new(gpu::Engine::new(gpu))))
     }
 
-    /// Keeps the device of an engine that did not fail for the next.
+    /// Keeps the device of an engine that did not fail, for the next engine.
     pub fn close(&mut self, open: Open) {
         if let Open::Gpu(engine) = open {
             self.idle = Some(engine.into_gpu());
         }
     }
 
-    /// What it is, and what it allows.
+    /// Description of the device, and its capabilities.
     ///
     /// # Errors
     /// As [`gpu::open`].
@@ -113,7 +113,7 @@ impl Target {
     /// Times a recording on an engine.
     ///
     /// # Errors
-    /// Those of the engine.
+    /// Errors of the engine.
     pub fn time(
         &self,
         open: &mut Open,
@@ -127,7 +127,7 @@ impl Target {
             let run = || Ok(engine.profile(recording)?.iter().map(|span| span.time).sum());
             return warm(run, limits);
         }
-        // Often enough that the submission hardly counts.
+        // Repeated often enough to make the cost of the submission negligible.
         let first = wall(open, recording, &output)?.max(wall(open, recording, &output)?);
         let least = 10.0 * self.submit_ms.max(0.02);
         let times = (least / (1e3 * first.as_secs_f64()).max(1e-4)).ceil().clamp(1.0, 256.0);
@@ -137,7 +137,7 @@ impl Target {
     }
 }
 
-/// The processor, as Linux names it; elsewhere its architecture.
+/// Processor name from Linux; elsewhere the architecture.
 fn processor() -> String {
     let listed = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = listed.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -145,7 +145,7 @@ fn processor() -> String {
 }
 
 impl Open {
-    /// As any other engine.
+    /// The engine.
     pub fn engine(&mut self) -> &mut dyn Engine {
         match self {
             Self::Cpu(engine) => &mut **engine,
@@ -154,23 +154,23 @@ impl Open {
     }
 }
 
-/// The same dispatches over and over.
+/// Recording with the same dispatches `times` times.
 pub fn repeated(commands: &[Command], times: usize) -> Recording {
     let commands = std::iter::repeat_n(commands, times).flatten().cloned().collect();
     Recording { commands, ..Recording::new() }
 }
 
-/// From submitting to the end of waiting.  `output` is read back: a small one.
+/// Duration from submission to the end of the wait.  `output`, which is small, is read back.
 ///
 /// # Errors
-/// Those of the engine.
+/// Errors of the engine.
 pub fn wall(open: &mut Open, recording: &Recording, output: &Tensor) -> Result<Duration, Error> {
     let start = Instant::now();
     open.engine().run(recording, output)?;
     Ok(start.elapsed())
 }
 
-/// Runs once for nothing, then within the limits.
+/// Runs once as a warm-up, then within the limits.
 fn warm(mut run: impl FnMut() -> Result<Duration, Error>, limits: Limits) -> Result<Spread, Error> {
     run()?;
     limits.repeat(run)

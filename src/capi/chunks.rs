@@ -1,94 +1,95 @@
-//! Vectors of parts of a text that is read as a whole: late chunking.
+//! Late chunking: vectors of the parts of a text that is encoded as a whole.
 
 use super::{
     CallerError, EmbedderHandle, Failure, Status, guard, handle,
     raw::{self, Room, Versioned},
 };
 use crate::text;
-use std::{ffi::c_char, mem::size_of, num::NonZeroUsize, ops::Range};
+use std::{ffi::c_char, mem::offset_of, num::NonZeroUsize, ops::Range};
 
-/// `jinabert_chunking.unit`: where to cut.
+/// `jinabert_chunking.unit`: where texts are split.
 #[repr(C)]
 pub enum Cut {
     /// After every `every` tokens.
     Tokens = 0,
-    /// After every `every` sentences, as Unicode's UAX #29 has them.
+    /// After every `every` sentences, by Unicode's UAX #29.
     Sentences = 1,
     /// At the caller's spans.
     Spans = 2,
 }
 
-/// Bytes of a text.
+/// Byte range of a text.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Span {
-    /// The first; a character begins there.
+    /// First byte, at a character boundary.
     pub start: usize,
-    /// The one behind the last.
+    /// End, exclusive.
     pub end: usize,
 }
 
-/// How to cut texts.  Its `size` is what that of `jinabert_options` is.
+/// Options for splitting texts.  Versioned by its `size` like `jinabert_options`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Chunking {
     /// sizeof(jinabert_chunking)
     pub size: usize,
-    /// How many tokens or sentences a chunk has, from 1 on; the last may have fewer.
+    /// Tokens or sentences per chunk, at least 1; the last chunk may have fewer.
     pub every: usize,
-    /// Spans of the texts, those of one after those of the other; in order, without overlap, each
-    /// with the first character of at least one token.  What lies between belongs to no chunk.
+    /// Spans of all texts, concatenated; in order, without overlap, each with the first character
+    /// of at least one token.  Text between spans belongs to no chunk.
     pub spans: *const Span,
-    /// How many there are, of all texts together.
+    /// Number of spans of all texts together.
     pub span_count: usize,
-    /// `count + 1` of them: text `n` has `spans[span_offsets[n]]` up to, without it,
-    /// `spans[span_offsets[n + 1]]`, at least one.
+    /// `count + 1` offsets: text `n` has `spans[span_offsets[n]]` to `spans[span_offsets[n + 1]]`,
+    /// end exclusive, at least one.
     pub span_offsets: *const usize,
     /// A jinabert_cut.
     pub unit: u32,
-    /// 0.
+    /// Must be 0.
     pub reserved: u32,
+    /// Tokens or sentences that a chunk shares with the previous one, fewer than `every`.
+    pub overlap: usize,
 }
 
 // SAFETY: repr(C), begins with `size`; integers, and pointers that are looked at before they are
 // followed.
 unsafe impl Versioned for Chunking {
     const NAME: &'static str = "chunking";
-    const FIRST: usize = size_of::<Self>(); // a field that is added later does not count
+    const FIRST: usize = offset_of!(Self, overlap); // fields that were added later do not count
 }
 
 /// A chunk of a text.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// Which text.
+    /// Index of the text.
     pub text: usize,
-    /// Its first byte there.
+    /// First byte in the text.
     pub start: usize,
-    /// The byte behind its last.
+    /// End byte, exclusive.
     pub end: usize,
-    /// Its first token, special ones counted.
+    /// First token, special tokens counted.
     pub first_token: usize,
-    /// The token behind its last.
+    /// End token, exclusive.
     pub end_token: usize,
 }
 
-/// Embeds the chunks of texts, each text read as a whole ("late chunking", arXiv:2409.04701).
+/// Embeds the chunks of texts, each text encoded as a whole ("late chunking", arXiv:2409.04701).
 ///
-/// How many chunks there are is known only when the texts are tokenised.  So call it twice: first
-/// with `vectors` NULL and `vector_capacity` 0, which computes nothing and says how many there are,
-/// then with room for them; or once, with room that will do.
+/// The number of chunks is known only after tokenisation.  Call the function twice: first with
+/// `vectors` NULL and `vector_capacity` 0, which computes no vectors and returns the number of
+/// chunks, then with large enough outputs; or once, if the outputs are certainly large enough.
 ///
 /// `texts`, `lengths`, `count`: as for `jinabert_embed`.
 /// `chunking`: its `size` must be set.
-/// `chunks`: the caller's, room for `chunk_capacity` of them: where each lies, those of one text
-/// after those of the other; NULL if nobody wants to know.
-/// `vectors`: the caller's, room for `vector_capacity` floats; a vector for each chunk, row by row.
-/// `chunk_count`: becomes the number of chunks, also with CAPACITY; with any other error 0.
+/// `chunks`: output of `chunk_capacity` chunks, in the order of the texts; NULL with
+/// `chunk_capacity` 0 if not needed.
+/// `vectors`: output of `vector_capacity` floats: one vector per chunk, row by row.
+/// `chunk_count`: receives the number of chunks, also with CAPACITY; 0 with any other error.
 /// Threads: as `jinabert_embed`.
-/// Errors: INPUT for spans that do not suit their text (`index` is the text), BAD_ARGUMENT for
-/// offsets; CAPACITY, after which nothing but `chunk_count` is written; otherwise as
-/// `jinabert_embed`.
+/// Errors: INPUT for spans that do not fit their text (`index` is the text), BAD_ARGUMENT for
+/// offsets; CAPACITY, with which only `chunk_count` is written; otherwise as `jinabert_embed`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jinabert_embed_chunks(
     embedder: *const EmbedderHandle,
@@ -117,7 +118,7 @@ pub unsafe extern "C" fn jinabert_embed_chunks(
             [one] => vec![one; count],
             each => each.iter().collect(),
         };
-        let chunked = embedder.chunk(&texts, &by, embedder.wanted())?;
+        let chunked = embedder.chunk(&texts, &by, embedder.encode_options())?;
         let found: Vec<Chunk> = (0..).zip(&chunked).flat_map(places).collect();
         let dim = embedder.dim();
         let needed = raw::product("vectors", found.len(), dim)?;
@@ -159,7 +160,7 @@ pub unsafe extern "C" fn jinabert_embed_chunks(
     unsafe { guard(error, call) }
 }
 
-/// Where the chunks of a text are.
+/// Positions of the chunks of a text.
 fn places((text, chunked): (usize, &text::Chunked)) -> impl Iterator<Item = Chunk> {
     chunked.chunks.iter().map(move |chunk| Chunk {
         text,
@@ -170,10 +171,10 @@ fn places((text, chunked): (usize, &text::Chunked)) -> impl Iterator<Item = Chun
     })
 }
 
-/// How to cut all texts, or each.
+/// Chunking for all texts, or one for each text.
 ///
 /// # Safety
-/// `chunking` is null or leads to a struct of its `size`, whose pointers are null or lead to as
+/// `chunking` is null or points to a struct of its `size`, whose pointers are null or point to as
 /// many elements as it says.
 unsafe fn chunkings(
     chunking: *const Chunking,
@@ -184,9 +185,15 @@ unsafe fn chunkings(
     }
     // SAFETY: the caller's promise is the same.
     let chunking = unsafe { raw::versioned(chunking) }?;
-    let every = || {
-        NonZeroUsize::new(chunking.every)
-            .ok_or_else(|| Failure::argument("`chunking.every` is 0: a chunk has 1 or more"))
+    let by = |unit| {
+        let overlap = chunking.overlap;
+        match NonZeroUsize::new(chunking.every) {
+            None => Err(Failure::argument("`chunking.every` is 0: a chunk has 1 or more")),
+            Some(size) if overlap >= size.get() => Err(Failure::argument(format!(
+                "expected a `chunking.overlap` under `chunking.every`, {size}, got {overlap}"
+            ))),
+            Some(size) => Ok(vec![text::Chunking::Overlapping { unit, size, overlap }]),
+        }
     };
     let unit = match (chunking.unit, chunking.reserved) {
         (unit, 0) => unit,
@@ -195,8 +202,8 @@ unsafe fn chunkings(
         }
     };
     match unit {
-        0 => Ok(vec![text::Chunking::Tokens(every()?)]),
-        1 => Ok(vec![text::Chunking::Sentences(every()?)]),
+        0 => by(text::Unit::Tokens),
+        1 => by(text::Unit::Sentences),
         2 => {
             // SAFETY: the caller's promise is the same.
             let lists = unsafe {
@@ -215,7 +222,7 @@ unsafe fn chunkings(
     }
 }
 
-/// Spans of bytes as spans of characters, or what is wrong with one.
+/// Converts byte spans to character spans; a message for an invalid span.
 fn chars(text: &str, spans: &[Span]) -> Result<Vec<Range<usize>>, String> {
     let (mut byte, mut char) = (0, 0);
     let each = spans.iter().enumerate().map(|(n, &Span { start, end })| {

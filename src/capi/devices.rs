@@ -1,4 +1,4 @@
-//! The devices of this machine.
+//! Devices of this machine.
 
 use super::{
     CallerError, Failure, Status, guard,
@@ -11,29 +11,28 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// A device.  `size` is set by the caller, the rest by `jinabert_device_at`.  Strings end with NUL.
+/// A device.  The caller sets `size`, `jinabert_device_at` the rest.  Strings end with NUL.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct DeviceEntry {
     /// sizeof(jinabert_device)
     pub size: usize,
-    /// Bytes that a kernel may see in one piece; 0 for the CPU, which has no such limit.
+    /// Maximum size of a buffer binding in bytes; 0 for the CPU, which has no such limit.
     pub max_binding_bytes: u64,
-    /// Not 0: it computes on the CPU.
+    /// Not 0: the device is the CPU or a software driver.
     pub software: u32,
-    /// Not 0: its shaders compute with 16-bit floats.
+    /// Not 0: shaders support 16-bit floats.
     pub f16: u32,
-    /// For `jinabert_options.device`: "cpu", or a number.  Numbers are positions in the list that
-    /// the last `jinabert_device_count` made; they change only with the machine's hardware and
-    /// drivers.
+    /// Value for `jinabert_options.device`: "cpu", or a number.  Numbers are indices in the list of
+    /// the last `jinabert_device_count`; they change only with hardware and drivers.
     pub option: [c_char; 32],
-    /// As the driver names it.
+    /// Name reported by the driver.
     pub name: [c_char; 256],
     /// "vulkan", "metal", "dx12", "gl", "cpu".
     pub backend: [c_char; 16],
     /// "discrete", "integrated", "virtual", "software", "other".
     pub kind: [c_char; 16],
-    /// Driver and version, where they are known.
+    /// Driver and its version, if known.
     pub driver: [c_char; 256],
 }
 
@@ -43,13 +42,13 @@ unsafe impl Versioned for DeviceEntry {
     const FIRST: usize = size_of::<Self>(); // a field that is added later does not count
 }
 
-/// What the last look found.
+/// Devices of the last enumeration.
 static FOUND: Mutex<Option<Vec<AdapterSummary>>> = Mutex::new(None);
 
-/// Looks for devices, which takes drivers up to a second; hardware comes first, the CPU last.
+/// Lists the devices, which takes up to a second; hardware GPUs come first, the CPU last.
 ///
-/// `count`: becomes how many there are, at least 1.
-/// Threads: any, at the same time too.  The list that is made belongs to the process.
+/// `count`: receives the number of devices, at least 1.
+/// Threads: any, concurrently too.  The list is shared by the whole process.
 /// Errors: BAD_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jinabert_device_count(
@@ -67,11 +66,11 @@ pub unsafe extern "C" fn jinabert_device_count(
     unsafe { guard(error, call) }
 }
 
-/// Says what a device is.
+/// Returns the properties of a device.
 ///
-/// `index`: from 0, below what `jinabert_device_count` said last.
+/// `index`: from 0, below the last count of `jinabert_device_count`.
 /// `device`: its `size` must be set.
-/// Threads: any, at the same time too.
+/// Threads: any, concurrently too.
 /// Errors: BAD_ARGUMENT, with the number of devices in `given` if `index` is too large.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jinabert_device_at(

@@ -11,30 +11,30 @@ use std::{
     ops::ControlFlow,
 };
 
-/// Called between batches: `done` of `total` texts are embedded.  Not 0 cancels the call, which
-/// then is JINABERT_STATUS_CANCELLED.
+/// Progress callback, called between batches: `done` of `total` texts are embedded.  A return value
+/// other than 0 cancels the call, which then returns JINABERT_STATUS_CANCELLED.
 ///
-/// Threads: the one that called.  The callback may use the library, this handle too, and may free
-/// the handle.  It must not unwind (no C++ exceptions) or longjmp.
+/// Threads: the calling thread.  The callback may use the library, including this handle, and may
+/// free the handle.  It must not unwind (no C++ exceptions) or longjmp.
 pub type Progress =
     Option<unsafe extern "C" fn(done: usize, total: usize, user: *mut c_void) -> i32>;
 
-/// What more there is to say about one call; zeros where nothing is.  Its `size` is what that of
-/// `jinabert_options` is.
+/// Optional arguments and outputs of one call; zeros are the defaults.  Versioned by its `size`
+/// like `jinabert_options`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Call {
     /// sizeof(jinabert_call)
     pub size: usize,
-    /// Hears of the progress; NULL for nobody.
+    /// Progress callback, or NULL.
     pub progress: Progress,
-    /// Handed to `progress`.
+    /// Argument of `progress`.
     pub user: *mut c_void,
-    /// NULL, or room for a number for every text: its tokens that went into the vector, special
-    /// ones included.
+    /// NULL, or an output with one element per text: number of tokens in the vector, special tokens
+    /// included.
     pub tokens: *mut usize,
-    /// NULL, or room for a number for every text: 0, or the tokens of the whole text where some
-    /// were dropped.
+    /// NULL, or an output with one element per text: number of tokens of the whole text if it was
+    /// truncated, otherwise 0.
     pub truncated: *mut usize,
 }
 
@@ -48,13 +48,13 @@ unsafe impl Versioned for Call {
 /// Embeds texts, in order.
 ///
 /// `texts`: `count` pointers to UTF-8.
-/// `lengths`: bytes of each text, which then may hold NULs and need not end with one; NULL: every
-/// text ends with NUL.  An empty text is embedded too.
-/// `vectors`: the caller's, room for `capacity` floats; `count * dimensions` of them are written,
-/// row by row, when all are computed; with an error none.
-/// `call`: NULL, or more about this call.
-/// Threads: any, at the same time with one handle too; their batches take turns on the device.
-/// Errors: TOO_LONG for a text over the limit, unless it is to be truncated or read in windows;
+/// `lengths`: length of each text in bytes; texts then may contain NULs and need not end with one.
+/// NULL: every text ends with NUL.  Empty texts are allowed.
+/// `vectors`: output of `capacity` floats; `count * dimensions` floats are written, row by row,
+/// when all are computed; none on error.
+/// `call`: NULL, or options of this call.
+/// Threads: any, concurrently with one handle too; batches of calls take turns on the device.
+/// Errors: TOO_LONG for a text over the limit, unless it is truncated or read in windows;
 /// BAD_UTF8; CAPACITY; OPTION if the model has no tokenizer; DEVICE, MEMORY, NOT_FINITE if the
 /// device fails; CANCELLED.
 #[unsafe(no_mangle)]
@@ -78,7 +78,7 @@ pub unsafe extern "C" fn jinabert_embed(
             let truncated = Room::optional("call.truncated", call.truncated, count)?;
             (vectors, call, tokens, truncated, raw::texts("texts", texts, lengths, count)?)
         };
-        let embedded = embedder.embed_watched(&texts, embedder.wanted(), |progress| {
+        let embedded = embedder.embed_watched(&texts, embedder.encode_options(), |progress| {
             let Some(heard) = call.progress else { return ControlFlow::Continue(()) };
             // SAFETY: the caller gave both for this.
             match unsafe { heard(progress.done, progress.total, call.user) } {
@@ -101,7 +101,7 @@ pub unsafe extern "C" fn jinabert_embed(
     unsafe { guard(error, call) }
 }
 
-/// Room for a vector each.
+/// Output with room for `count` vectors.
 ///
 /// # Safety
 /// As [`Room::new`].
@@ -117,16 +117,17 @@ unsafe fn rows<'a>(
     unsafe { Room::new("vectors", vectors, capacity, needed, what) }
 }
 
-/// Embeds lists of token ids as they are given, special tokens included by the caller, in order.
+/// Embeds lists of token ids, in order.  Ids are used unchanged: the caller includes the special
+/// tokens.
 ///
-/// `ids`: `id_count` of them, the lists one after the other.
-/// `offsets`: `count + 1` of them: list `n` is `ids[offsets[n]]` up to, without it,
-/// `ids[offsets[n + 1]]`.  They never decrease, and the last is not above `id_count`.
+/// `ids`: `id_count` ids, the concatenated lists.
+/// `offsets`: `count + 1` offsets: list `n` is `ids[offsets[n]]` to `ids[offsets[n + 1]]`, end
+/// exclusive.  They never decrease, and the last is at most `id_count`.
 /// `vectors`: as for `jinabert_embed`.
 /// Threads: as `jinabert_embed`.
-/// Errors: INPUT for an empty list and an id outside the vocabulary, TOO_LONG (ids are never
-/// truncated; the limit does not hold for windows), BAD_ARGUMENT for the offsets, CAPACITY,
-/// DEVICE, MEMORY, NOT_FINITE.
+/// Errors: INPUT for an empty list or an id outside the vocabulary, TOO_LONG (ids are never
+/// truncated; with windows there is no limit), BAD_ARGUMENT for the offsets, CAPACITY, DEVICE,
+/// MEMORY, NOT_FINITE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jinabert_embed_ids(
     embedder: *const EmbedderHandle,

@@ -1,8 +1,8 @@
-//! Embedders by number: what C holds is never followed as a pointer.
+//! Table of embedders: a handle in C is a number and never dereferenced.
 //!
-//! A handle that was freed, freed twice or made up is told apart from one that is open without
-//! looking at what it points to.  Its number is a place in a table, how often the place was used
-//! before, and a mark; a place is not used again once its count is full.
+//! A handle that was freed, freed twice or invented is distinguished from an open one without
+//! following it.  Its number consists of a slot in the table, a use count of the slot, and a mark;
+//! a slot is not reused once its count is exhausted.
 
 use super::{Failure, Status};
 use crate::Embedder;
@@ -11,21 +11,21 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-/// An open model.
+/// Handle of an open model.
 ///
-/// A handle is a number in the guise of a pointer: it is looked up and never followed, so that one
-/// that was freed, freed twice or made up is JINABERT_STATUS_BAD_HANDLE, not a crash.  (Two handles
-/// differ for as long as the process lives: until 2^32 have been opened in the same place, on 32
-/// bits 2^12, after which the place is no longer used.)
+/// A handle is a table index disguised as a pointer.  It is looked up and never dereferenced: a
+/// handle that was freed, freed twice or invented gives JINABERT_STATUS_BAD_HANDLE, not a crash.
+/// (Handles are never reused in a process: a table slot is retired after 2^32 models, on 32-bit
+/// systems 2^12.)
 ///
-/// Threads: a handle may be used by any number of threads at the same time.  Each call counts as a
-/// user, so `jinabert_free` is safe while others are under way: they end as if nothing had
-/// happened, and the last of them frees the model.
+/// Threads: a handle may be used by any number of threads concurrently.  Each call holds a
+/// reference, so `jinabert_free` is safe during other calls: they complete normally, and the last
+/// of them frees the model.
 pub struct EmbedderHandle {
     _no_fields: (),
 }
 
-/// The lowest bits of every handle.  Odd, so that no handle is an address of anything aligned.
+/// Lowest bits of every handle.  Odd, so that no handle is an aligned address.
 const MARK: usize = 0xb5;
 const MARK_BITS: u32 = 8;
 const PLACE_BITS: u32 = if usize::BITS == 64 { 24 } else { 12 };
@@ -34,15 +34,15 @@ const LAST_TURN: usize = usize::MAX >> (MARK_BITS + PLACE_BITS);
 
 static TABLE: RwLock<Table<Embedder>> = RwLock::new(Table { places: Vec::new(), free: Vec::new() });
 
-/// Handles of things.
+/// Table of handles.
 struct Table<T> {
     places: Vec<Place<T>>,
-    /// Places that are empty and not worn out.
+    /// Slots that are empty and may be reused.
     free: Vec<usize>,
 }
 
 struct Place<T> {
-    /// How often it has been used.
+    /// Number of uses of this slot.
     turn: usize,
     held: Option<Arc<T>>,
 }
@@ -63,7 +63,7 @@ impl<T> Table<T> {
         Some((*turn << PLACE_BITS | place) << MARK_BITS | MARK)
     }
 
-    /// Where the handle's place is, if it is open.
+    /// Slot of an open handle.
     fn find(&self, handle: usize) -> Result<usize, &'static str> {
         let turn = handle >> (MARK_BITS + PLACE_BITS);
         let place = handle >> MARK_BITS & LAST_PLACE;
@@ -98,7 +98,7 @@ impl<T> Table<T> {
     }
 }
 
-/// A handle for an embedder.
+/// Creates a handle for an embedder.
 pub fn insert(embedder: Embedder) -> Result<*mut EmbedderHandle, Failure> {
     let embedder = Arc::new(embedder);
     // If the table is full, the embedder is dropped when the lock is free again: it may call back.
@@ -110,19 +110,19 @@ pub fn insert(embedder: Embedder) -> Result<*mut EmbedderHandle, Failure> {
     place.map(ptr::without_provenance_mut).ok_or_else(full)
 }
 
-/// The embedder of a handle, which lives as long as what is returned.
+/// Embedder of a handle; it lives as long as the returned reference.
 pub fn get(handle: *const EmbedderHandle) -> Result<Arc<Embedder>, Failure> {
     let table = TABLE.read().unwrap_or_else(PoisonError::into_inner);
     table.get(handle.addr()).map_err(|what| bad(handle, what))
 }
 
-/// Takes a handle out of use.  Its embedder is dropped by whoever uses it last.
+/// Invalidates a handle.  Its embedder is dropped by its last user.
 pub fn remove(handle: *const EmbedderHandle) -> Result<Arc<Embedder>, Failure> {
     let mut table = TABLE.write().unwrap_or_else(PoisonError::into_inner);
     table.remove(handle.addr()).map_err(|what| bad(handle, what))
 }
 
-/// How many are open.
+/// Number of open handles.
 pub fn open() -> usize {
     TABLE.read().unwrap_or_else(PoisonError::into_inner).open()
 }
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(table.get(last), Err("was freed"));
     }
 
-    /// Whoever has looked it up keeps it.
+    /// A call in progress keeps its embedder.
     #[test]
     fn what_is_in_use_outlives_its_handle() {
         let mut table = Table { places: Vec::new(), free: Vec::new() };

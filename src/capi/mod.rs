@@ -1,14 +1,13 @@
-//! The C interface: `include/jinabert.h` is made of this room by cbindgen, and `tests/capi` holds
-//! the two together.
+//! The C interface: cbindgen generates `include/jinabert.h` from this module, and `tests/capi`
+//! checks that the two agree.
 //!
-//! A door like the command line: it knows the [`Embedder`](crate::Embedder), its options and its
-//! errors.  What a caller in C may get wrong is a [`Status`] and a message: pointers are looked at
-//! before they are followed (`raw`), handles are numbers that are looked up and never followed
-//! (`handle`), and no panic leaves (`guard`).  What cannot be checked, that a pointer which is
-//! not null leads to as many elements as the caller says, is the caller's promise; the header
-//! states it.
+//! A front end like the command line: it uses the [`Embedder`](crate::Embedder), its options and
+//! its errors.  Misuse by a C caller gives a [`Status`] and a message: pointers are checked before
+//! they are dereferenced (`raw`), handles are looked up and never dereferenced (`handle`), and
+//! panics are caught (`guard`).  One thing cannot be checked: that a non-null pointer points to as
+//! many elements as the caller says.  It is a precondition, which the header states.
 //!
-//! The documentation of what C sees is written for the header's readers, in C's words.
+//! The documentation of public items is written for readers of the header, in terms of C.
 
 #![allow(unsafe_code, reason = "pointers come from C")]
 #![allow(clippy::missing_safety_doc, reason = "the header says it once for all functions")]

@@ -1,9 +1,9 @@
-//! Models: open, ask, free.
+//! Models: open, describe, free.
 
 use super::{
     CallerError, CallerOptions, EmbedderHandle, Failure, Status, guard, handle, options,
     raw::{self, Versioned, chars},
-    status::guard_value,
+    status::{forked, guard_anywhere, guard_value, not_forked},
 };
 use crate::{Embedder, Files};
 use std::{
@@ -13,16 +13,16 @@ use std::{
     ptr, slice,
 };
 
-/// Opens a model directory: config.json, model.safetensors or shards and their index,
+/// Opens a model directory with config.json, model.safetensors (or shards and their index) and
 /// tokenizer.json (without it, only token ids can be embedded).  The files must not change while
 /// the model is open.
 ///
 /// `path`: ends with NUL; UTF-8, on Unix any bytes.
 /// `options`: NULL for the defaults.
-/// `embedder`: becomes the handle, to be freed with `jinabert_free`; NULL if there is an error.
-/// Threads: any, at the same time too.
+/// `embedder`: receives the handle, to be freed with `jinabert_free`; NULL on error.
+/// Threads: any, concurrently too.
 /// Errors: READ and MODEL for the files, NO_GPU, DEVICE and MEMORY for the device, OPTION for
-/// options that contradict the model, BAD_ARGUMENT for what no model could be opened with.
+/// options that contradict the model, BAD_ARGUMENT for invalid arguments.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jinabert_open(
     path: *const c_char,
@@ -36,6 +36,9 @@ pub unsafe extern "C" fn jinabert_open(
             raw::give("embedder", embedder, ptr::null_mut())?;
             (raw::bytes("path", path)?, options::read(options)?)
         };
+        if path.is_empty() {
+            return Err(Failure::argument("`path` is empty: expected the directory of a model"));
+        }
         let opened = Embedder::open_with(to_path(path)?, options)?;
         // SAFETY: as above.
         unsafe { raw::give("embedder", embedder, handle::insert(opened)?) }
@@ -60,39 +63,39 @@ fn to_path(bytes: &[u8]) -> Result<PathBuf, Failure> {
     Ok(path.into())
 }
 
-/// Says that the bytes of a `jinabert_file` are no longer needed.
+/// Callback that releases the bytes of a `jinabert_file`.
 ///
-/// Threads: called once for each file, by the thread that ends the last use of the model, or that
-/// fails to open it.  It must not unwind or longjmp.
+/// Threads: called once per file, by the thread that ends the last use of the model or fails to
+/// open it.  It must not unwind or longjmp.
 pub type Release = Option<unsafe extern "C" fn(user: *mut c_void)>;
 
-/// A file of a model in memory.
+/// Model file in memory.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct File {
-    /// "config.json", "model.safetensors", "tokenizer.json", …; ends with NUL.
+    /// File name: "config.json", "model.safetensors", "tokenizer.json", …; ends with NUL.
     pub name: *const c_char,
-    /// What is in it.
+    /// Content.
     pub bytes: *const u8,
-    /// How many bytes.
+    /// Number of bytes.
     pub length: usize,
     /// NULL: the bytes are copied before `jinabert_open_memory` returns.  Otherwise they are used
-    /// where they are, must not change, and `release` is called when they are no longer needed: the
-    /// weights are read again when a device was lost, so they are needed as long as the model is.
-    /// It is called for every file of a call, also if that ends with an error.
+    /// in place and must not change until `release` is called: the model needs them while it is
+    /// open, since the weights are read again after a device loss.  `release` is called for every
+    /// file, also if the call fails.
     pub release: Release,
-    /// Handed to `release`.
+    /// Argument of `release`.
     pub user: *mut c_void,
 }
 
-/// Bytes of the caller's, until they are dropped.
-struct Lent {
+/// Bytes borrowed from the caller; `release` is called when this is dropped.
+struct BorrowedBytes {
     bytes: *const u8,
     length: usize,
     _release: OnDrop,
 }
 
-/// Tells the caller.
+/// Calls `release` when dropped.
 struct OnDrop {
     release: unsafe extern "C" fn(user: *mut c_void),
     user: *mut c_void,
@@ -105,7 +108,7 @@ impl Drop for OnDrop {
     }
 }
 
-impl AsRef<[u8]> for Lent {
+impl AsRef<[u8]> for BorrowedBytes {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: checked when it was made; the caller promises that the bytes stay as they are
         // until `release`.
@@ -114,16 +117,16 @@ impl AsRef<[u8]> for Lent {
 }
 
 // SAFETY: the bytes are only read, and the header says that `release` may come from any thread.
-unsafe impl Send for Lent {}
+unsafe impl Send for BorrowedBytes {}
 // SAFETY: as above.
-unsafe impl Sync for Lent {}
+unsafe impl Sync for BorrowedBytes {}
 
-/// As `jinabert_open`, for files that the caller has in memory.
+/// Opens a model from files in memory, otherwise like `jinabert_open`.
 ///
-/// `files`: `count` of them; as many names as a directory would have.
-/// Memory: `files` and names are not looked at after the call; for the bytes see `jinabert_file`.
-/// Threads: any, at the same time too.
-/// Errors: as `jinabert_open`; `index` is the file where one is null or is no UTF-8.
+/// `files`: `count` files, with the names that they have in a model directory.
+/// Memory: `files` and names are not used after the call; for the bytes see `jinabert_file`.
+/// Threads: any, concurrently too.
+/// Errors: as `jinabert_open`; `index` is the file with a null pointer or a name not in UTF-8.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jinabert_open_memory(
     files: *const File,
@@ -133,9 +136,10 @@ pub unsafe extern "C" fn jinabert_open_memory(
     error: *mut CallerError,
 ) -> Status {
     let call = || {
-        // Whatever is wrong with the rest, the files are released.
+        // The files are released on any error, also in a fork.
         // SAFETY: what the header asks of a caller.
         let lent = unsafe { lend(files, count) };
+        not_forked()?;
         // SAFETY: as above.
         let options = unsafe {
             raw::give("embedder", embedder, ptr::null_mut())?;
@@ -146,13 +150,13 @@ pub unsafe extern "C" fn jinabert_open_memory(
         unsafe { raw::give("embedder", embedder, handle::insert(opened)?) }
     };
     // SAFETY: as above.
-    unsafe { guard(error, call) }
+    unsafe { guard_anywhere(error, call) }
 }
 
-/// The files of the caller; whatever is wrong with one, all are released.
+/// Files of the caller; if one is invalid, all are released.
 ///
 /// # Safety
-/// `files` is null or leads to `count` files, each with a name and bytes as it says.
+/// `files` is null or points to `count` files with valid names and bytes.
 unsafe fn lend(files: *const File, count: usize) -> Result<Result<Files, Failure>, Failure> {
     // SAFETY: the caller's promise is the same.
     let files = unsafe { raw::elements("files", files, count) }?;
@@ -174,56 +178,56 @@ unsafe fn lend(files: *const File, count: usize) -> Result<Result<Files, Failure
             None => all.with(name, bytes.to_vec()),
             Some(release) => {
                 let (bytes, length) = (bytes.as_ptr(), bytes.len());
-                all.with(name, Lent { bytes, length, _release: release })
+                all.with(name, BorrowedBytes { bytes, length, _release: release })
             }
         };
     }
     Ok(Ok(all))
 }
 
-/// Frees a model.  Calls that are under way in other threads end as if nothing had happened, and
-/// the last of them gives its memory back.
+/// Frees a model.  Calls in progress in other threads complete normally; the last of them frees the
+/// memory.
 ///
-/// `embedder`: no longer a handle; NULL does nothing.
-/// Threads: any, at the same time as other calls with the handle too.
-/// Errors: BAD_HANDLE if it was freed before or is none.
+/// `embedder`: invalid after the call; NULL does nothing.
+/// Threads: any, also during other calls with the same handle.
+/// Errors: BAD_HANDLE if the handle was freed before or is invalid; FORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jinabert_free(embedder: *mut EmbedderHandle) -> Status {
-    let call = || match embedder.is_null() {
-        true => Ok(()),
-        false => handle::remove(embedder).map(drop),
-    };
+    if embedder.is_null() {
+        return Status::Ok;
+    }
+    let call = || handle::remove(embedder).map(drop);
     // SAFETY: there is no error to write.
     unsafe { guard(ptr::null_mut(), call) }
 }
 
-/// How many models are open in this process.
+/// Returns the number of open models in this process; 0 in a fork.
 ///
 /// Threads: any, at any time.
 #[unsafe(no_mangle)]
 pub extern "C" fn jinabert_open_handles() -> usize {
-    guard_value(0, handle::open)
+    guard_value(0, || if forked().is_some() { 0 } else { handle::open() })
 }
 
-/// What a model is.  `size` is set by the caller, the rest by `jinabert_describe`.
+/// Properties of a model.  The caller sets `size`, `jinabert_describe` the rest.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Description {
     /// sizeof(jinabert_description)
     pub size: usize,
-    /// Components of a vector: an output for `count` texts has `count * dimensions` floats.
+    /// Components of a vector: the output for `count` texts has `count * dimensions` floats.
     pub dimensions: usize,
-    /// Longest text in tokens, special ones included.
+    /// Maximum text length in tokens, special tokens included.
     pub max_length: usize,
-    /// Tokens of a batch, unless a single text has more.
+    /// Maximum tokens per batch, unless a single text has more.
     pub batch_tokens: usize,
-    /// Bytes that the device holds for it now.
+    /// Bytes currently allocated on the device.
     pub allocated_bytes: u64,
-    /// Not 0: there is a tokenizer, so that texts can be embedded, not only ids.
+    /// Not 0: the model has a tokenizer and can embed texts, not only token ids.
     pub reads_texts: u32,
-    /// Not 0: it runs on the CPU.
+    /// Not 0: the model runs on the CPU.
     pub on_cpu: u32,
-    /// What it runs on, for people; ends with NUL.
+    /// Human-readable name of the device; ends with NUL.
     pub device: [c_char; 256],
 }
 
@@ -233,11 +237,11 @@ unsafe impl Versioned for Description {
     const FIRST: usize = size_of::<Self>(); // a field that is added later does not count
 }
 
-/// Says what a model is.
+/// Returns the properties of a model.
 ///
 /// `description`: its `size` must be set.
-/// Threads: any, at the same time too; may wait until a batch under way is
-/// done, on the CPU, or handed over.
+/// Threads: any, concurrently too; may wait until the current batch is computed, on the CPU, or
+/// submitted, on a GPU.
 /// Errors: BAD_HANDLE, BAD_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jinabert_describe(

@@ -1,103 +1,108 @@
-//! Options as C gives them: a struct whose zeros are the defaults.
+//! Options in C: a struct whose zeros are the defaults.
 
 use super::{
     Failure,
     raw::{self, Versioned},
 };
-use crate::{Options, kernels};
-use std::{ffi::c_char, mem::size_of, time::Duration};
+use crate::{Options, Prompt, kernels};
+use std::{
+    ffi::c_char,
+    mem::{offset_of, size_of},
+    time::Duration,
+};
 
-/// `jinabert_options.task`: what the model is for.
+/// `jinabert_options.task`: task of the model.
 #[repr(C)]
 pub enum Task {
-    /// One vector per text, from a model that was made for it.
+    /// One vector per text, from an embedding model.
     Embed = 0,
-    /// A score for a pair of texts: for `jinabert_rerank`.
+    /// One score per pair of texts, for `jinabert_rerank`.
     Rerank = 1,
-    /// One vector per text from the encoder of any model.
+    /// One vector per text, from the encoder of any model.
     Encode = 2,
 }
 
-/// `jinabert_options.dtype`: how the device stores weights and wide activations.
+/// `jinabert_options.dtype`: storage type of weights and wide activations on the device.
 #[repr(C)]
 pub enum Dtype {
     /// 32-bit floats.
     F32 = 0,
-    /// 16-bit floats, half the memory; sums stay in 32.  On a GPU.
+    /// 16-bit floats, half the memory; sums stay in 32 bits.  Only on a GPU.
     F16 = 1,
 }
 
-/// `jinabert_options.on_long`: what happens to a text over the limit.
+/// `jinabert_options.on_long`: handling of texts over the token limit.
 #[repr(C)]
 pub enum OnLong {
-    /// It is JINABERT_STATUS_TOO_LONG.
+    /// The call fails with JINABERT_STATUS_TOO_LONG.
     Error = 0,
-    /// Its last tokens are dropped.
+    /// The text is truncated at the end.
     Truncate = 1,
-    /// It is read in windows; its vector is the mean over what all of them make of it.
+    /// The text is read in overlapping windows; its vector is the mean over all of them.
     Window = 2,
 }
 
-/// `jinabert_options.pooling`: what of a text's tokens its vector is made of.
+/// `jinabert_options.pooling`: pooling of token vectors into a text vector.
 #[repr(C)]
 pub enum Pooling {
-    /// As the model's files declare it (`modules.json`); the mean where they say nothing.
+    /// As declared in the model's `modules.json`; the mean if it declares nothing.
     Auto = 0,
-    /// The mean of all.
+    /// Mean of all tokens.
     Mean = 1,
-    /// The first token.
+    /// First token.
     Cls = 2,
 }
 
-/// `jinabert_options.tune`: whether kernels are fitted to the GPU.
+/// `jinabert_options.tune`: tuning of kernels for the GPU.
 #[repr(C)]
 pub enum Tune {
-    /// As an earlier search found, if there was one.
+    /// Use the result of an earlier search, if there is one.
     Known = 0,
-    /// The usual kernels.
+    /// Use the default kernels.
     Off = 1,
-    /// Search once, for up to 3 seconds, and keep the result on disk (JINABERT_CACHE says where).
+    /// Search once, for up to 3 seconds, and keep the result on disk (directory JINABERT_CACHE).
     Search = 2,
 }
 
-/// `jinabert_options.fallback`: whether the CPU takes over where a GPU failed twice.
+/// `jinabert_options.fallback`: use the CPU if the GPU fails repeatedly.
 #[repr(C)]
 pub enum Fallback {
-    /// Where the device is "auto".
+    /// Only if the device is "auto".
     Auto = 0,
-    /// Yes.
+    /// Always.
     Yes = 1,
-    /// No: calls end with JINABERT_STATUS_DEVICE.
+    /// Never: calls fail with JINABERT_STATUS_DEVICE.
     No = 2,
 }
 
-/// How to open a model.  Zeros are the defaults: `jinabert_options options = {sizeof options};`
+/// Options for opening a model.  Zeros are the defaults:
+/// `jinabert_options options = {sizeof options};`
 ///
-/// The struct ages by its `size`.  A later version adds fields at the end; a program that does not
-/// know them gives a smaller size and gets their defaults, and an older library refuses bytes that
-/// it does not know unless they are 0.  So both sides may be the newer one, the compiler checks
-/// every field's type, and there is nothing to free, which is why it is not a handle with setters.
+/// The struct is versioned by its `size`.  Later versions add fields at the end: an older program
+/// passes a smaller size and gets the defaults of the new fields; an older library refuses fields
+/// that it does not know unless they are 0.  Either side may be the newer one, the compiler checks
+/// the types of all fields, and nothing needs to be freed.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct CallerOptions {
     /// sizeof(jinabert_options)
     pub size: usize,
-    /// "auto" (a hardware GPU, otherwise the CPU), "cpu", "vulkan", "metal", "dx12", "gl", or what
-    /// `jinabert_device.option` says; "auto" if NULL.
+    /// "auto" (the faster of a hardware GPU and the CPU), "cpu", "vulkan", "metal", "dx12", "gl",
+    /// or the value of `jinabert_device.option`; "auto" if NULL.
     pub device: *const c_char,
-    /// Longest text in tokens, special ones included; the model's limit if 0.
+    /// Maximum text length in tokens, special tokens included; the model's limit if 0.
     pub max_length: usize,
-    /// Tokens that two windows of a text share; 256 if 0, none if JINABERT_NONE.
+    /// Overlap of consecutive windows in tokens; 256 if 0, none if JINABERT_NONE.
     pub overlap: usize,
-    /// Leading components to keep, before the norm; all if 0.
+    /// Number of leading components to keep, before normalisation; all if 0.
     pub dimensions: usize,
-    /// Tokens in one batch; the device's default if 0.
+    /// Maximum tokens per batch; the device's default if 0.
     pub batch_tokens: usize,
-    /// Milliseconds without an answer after which the device counts as hung; the library's default
-    /// if 0.
+    /// Timeout for a result of the device in milliseconds, after which it counts as hung; the
+    /// library's default if 0.
     pub patience_ms: usize,
-    /// Milliseconds that a GPU is kept at a time, by prediction; 100, which is the most, if 0.  An
-    /// application that draws on it meanwhile may want 4.
+    /// Maximum predicted GPU time of one submission in milliseconds; 100, the upper limit, if 0.
+    /// An application that renders on the same GPU may want 4.
     pub slice_ms: usize,
     /// A jinabert_task.
     pub task: u32,
@@ -109,28 +114,33 @@ pub struct CallerOptions {
     pub pooling: u32,
     /// A jinabert_tune.
     pub tune: u32,
-    /// Not 0: vectors are as the model gives them, not of unit length.
+    /// Not 0: vectors are not normalised to unit length.
     pub raw: u32,
-    /// Not 0: a text has the same bits in every batch, not only the same to rounding.
+    /// Not 0: vectors of a text are bit-identical in every batch, not only equal up to rounding.
     pub deterministic: u32,
     /// A jinabert_fallback.
     pub fallback: u32,
+    /// Name of the model's prompt to put before each text; its default prompt if NULL.
+    pub prompt_name: *const c_char,
+    /// Prompt text to put before each text instead, "" for none; `prompt_name` if NULL.
+    pub prompt: *const c_char,
 }
 
-// SAFETY: repr(C), begins with `size`; integers and a pointer that is looked at before it is
-// followed.
+// SAFETY: repr(C), begins with `size`; integers and pointers that are checked before they are
+// dereferenced.
 unsafe impl Versioned for CallerOptions {
     const NAME: &'static str = "options";
-    const FIRST: usize = size_of::<Self>(); // a field that is added later does not count
+    const FIRST: usize = offset_of!(Self, prompt_name); // fields that were added later do not count
 }
 
 // Padding at the end would be counted as a field that is added there.
-const _: () = assert!(size_of::<CallerOptions>() == size_of::<[usize; 8]>() + 8 * 4);
+const _: () = assert!(size_of::<CallerOptions>() == size_of::<[usize; 10]>() + 8 * 4);
 
-/// As the library takes them; null is the defaults.
+/// Options of the library; the defaults if null.
 ///
 /// # Safety
-/// `options` is null or leads to a struct of its `size`, whose `device` is null or a string.
+/// `options` is null or points to a struct of its `size`, whose `device` and prompts are null or
+/// strings.
 pub unsafe fn read(options: *const CallerOptions) -> Result<Options, Failure> {
     // SAFETY: the caller's promise is the same.
     let given = unsafe { raw::versioned(options) }?;
@@ -138,10 +148,31 @@ pub unsafe fn read(options: *const CallerOptions) -> Result<Options, Failure> {
     if !given.device.is_null() {
         // SAFETY: the caller's promise is the same.
         let name = unsafe { raw::string("options.device", given.device) }?;
-        options.device = name
-            .parse()
-            .map_err(|what| Failure::argument(format!("`options.device` is `{name}`: {what}")))?;
+        options.device = name.parse().map_err(|_| {
+            let known =
+                "auto, cpu, vulkan, metal, dx12, gl, or a number that `jinabert_device_at` has";
+            Failure::argument(format!("`options.device` is `{name}`: expected {known}"))
+        })?;
     }
+    let string = |field, pointer: *const c_char| -> Result<Option<String>, Failure> {
+        if pointer.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: the caller's promise is the same.
+        let text = unsafe { raw::string(field, pointer) }?;
+        Ok(Some(text.to_owned()))
+    };
+    let name = string("options.prompt_name", given.prompt_name)?;
+    options.prompt = match (name, string("options.prompt", given.prompt)?) {
+        (None, None) => Prompt::Auto,
+        (Some(name), None) => Prompt::Named(name),
+        (None, Some(text)) => Prompt::Text(text),
+        (Some(name), Some(_)) => {
+            let what =
+                format!("`options.prompt_name` is `{name}`, and `options.prompt` is set, too");
+            return Err(Failure::argument(what));
+        }
+    };
     options.max_length = some(given.max_length);
     options.overlap = match given.overlap {
         0 => options.overlap,
@@ -176,7 +207,7 @@ fn some(number: usize) -> Option<usize> {
     (number != 0).then_some(number)
 }
 
-/// What a number of an enum stands for.
+/// Value for the number of an enum.
 fn choose<T: Copy>(field: &str, number: u32, known: &[T]) -> Result<T, Failure> {
     known.get(number as usize).copied().ok_or_else(|| {
         let last = known.len() - 1;
@@ -206,6 +237,8 @@ mod tests {
         raw: 0,
         deterministic: 0,
         fallback: 0,
+        prompt_name: ptr::null(),
+        prompt: ptr::null(),
     };
 
     fn of(options: &CallerOptions) -> Result<Options, Failure> {
@@ -240,6 +273,7 @@ mod tests {
             raw: 1,
             deterministic: 1,
             fallback: Fallback::No as u32,
+            prompt_name: c"query".as_ptr(),
             ..ZEROS
         });
         let expected = Options {
@@ -256,6 +290,7 @@ mod tests {
             normalize: false,
             deterministic: true,
             fallback: Some(false),
+            prompt: Prompt::Named("query".to_owned()),
             patience: Duration::from_millis(1500),
             slice: Duration::from_millis(4),
             ..Options::default()
@@ -267,11 +302,23 @@ mod tests {
         assert_eq!(of(&long).expect("good").on_long, crate::OnLong::Truncate);
         let fallback = CallerOptions { fallback: Fallback::Yes as u32, ..ZEROS };
         assert_eq!(of(&fallback).expect("good").fallback, Some(true));
+        let none = CallerOptions { prompt: c"".as_ptr(), ..ZEROS };
+        assert_eq!(of(&none).expect("good").prompt, Prompt::Text(String::new()));
         let tune = CallerOptions { tune: Tune::Search as u32, ..ZEROS };
         assert_eq!(of(&tune).expect("good").tune, crate::Tune::Search);
     }
 
-    /// What a newer header knows and an older library does not.
+    /// A program older than the prompts passes a smaller size.
+    #[test]
+    fn fields_that_a_program_does_not_know_are_the_defaults() {
+        let size = offset_of!(CallerOptions, prompt_name);
+        let beyond = c"query".as_ptr();
+        let older = CallerOptions { size, dimensions: 7, prompt_name: beyond, ..ZEROS };
+        let options = of(&older).expect("an older size");
+        assert_eq!((options.dimensions, options.prompt), (Some(7), Prompt::Auto));
+    }
+
+    /// Fields of a newer header that an older library does not know.
     #[test]
     fn later_fields_must_be_zero() {
         #[repr(C)]
@@ -295,12 +342,22 @@ mod tests {
             let refused = format!("{:?}", of(&options).expect_err(says));
             assert!(refused.contains("BadArgument") && refused.contains(says), "{refused}");
         };
-        refused(CallerOptions { size: 0, ..ZEROS }, "`options.size` is 0");
-        refused(CallerOptions { size: ZEROS.size - 1, ..ZEROS }, "`options.size` is");
-        refused(CallerOptions { size: usize::MAX, ..ZEROS }, "`options.size` is");
+        refused(
+            CallerOptions { size: 0, ..ZEROS },
+            "`options.size`: expected sizeof(jinabert_options)",
+        );
+        let first = offset_of!(CallerOptions, prompt_name);
+        refused(CallerOptions { size: first - 1, ..ZEROS }, "`options.size`: expected");
+        let prompt = c"query".as_ptr();
+        let both = CallerOptions { prompt_name: prompt, prompt, ..ZEROS };
+        refused(both, "`options.prompt_name` is `query`, and `options.prompt` is set");
+        refused(CallerOptions { size: usize::MAX, ..ZEROS }, "`options.size`: expected");
         refused(CallerOptions { task: 3, ..ZEROS }, "`options.task` is 3: 0 to 2");
         refused(CallerOptions { tune: u32::MAX, ..ZEROS }, "`options.tune` is 4294967295: 0 to 2");
         refused(CallerOptions { fallback: 3, ..ZEROS }, "`options.fallback` is 3: 0 to 2");
-        refused(CallerOptions { device: c"cuda".as_ptr(), ..ZEROS }, "`options.device` is `cuda`");
+        for device in [c"cuda", c"", c"-1"] {
+            let says = format!("`options.device` is `{}`: expected auto", device.to_string_lossy());
+            refused(CallerOptions { device: device.as_ptr(), ..ZEROS }, &says);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What comes from C as pointers and numbers, looked at before it is used.
+//! Checks of pointers and sizes that come from C.
 
 use super::{Failure, Status};
 use std::{
@@ -9,10 +9,10 @@ use std::{
     ptr, slice, str,
 };
 
-/// As many elements as a caller has at an address.
+/// Slice of `count` elements in memory of the caller.
 ///
 /// # Safety
-/// `pointer` is null or leads to `count` elements that nobody writes during `'a`.
+/// `pointer` is null or points to `count` elements that are not modified during `'a`.
 pub unsafe fn elements<'a, T>(
     name: &str,
     pointer: *const T,
@@ -22,12 +22,12 @@ pub unsafe fn elements<'a, T>(
         return Ok(&[]);
     }
     check(name, pointer, count)?;
-    // SAFETY: it is neither null nor out of alignment, the size is one that an object may have, and
-    // that there are so many elements is the caller's promise.
+    // SAFETY: the pointer is neither null nor misaligned, the size is valid, and the number of
+    // elements is the caller's promise.
     Ok(unsafe { slice::from_raw_parts(pointer, count) })
 }
 
-/// Null pointers, alignment, sizes that no object has.
+/// Checks for null, alignment, and sizes that exceed the address space.
 fn check<T>(name: &str, pointer: *const T, count: usize) -> Result<(), Failure> {
     let bad = |what: String| Err(Failure::argument(format!("`{name}` {what}")));
     if pointer.is_null() {
@@ -42,10 +42,10 @@ fn check<T>(name: &str, pointer: *const T, count: usize) -> Result<(), Failure> 
     }
 }
 
-/// A string that ends with NUL, of any bytes.
+/// String of any bytes that ends with NUL.
 ///
 /// # Safety
-/// `pointer` is null or leads to bytes with a NUL among them that nobody writes during `'a`.
+/// `pointer` is null or points to a NUL-terminated string that is not modified during `'a`.
 pub unsafe fn bytes<'a>(name: &str, pointer: *const c_char) -> Result<&'a [u8], Failure> {
     if pointer.is_null() {
         return Err(Failure::argument(format!("`{name}` is null")));
@@ -54,7 +54,7 @@ pub unsafe fn bytes<'a>(name: &str, pointer: *const c_char) -> Result<&'a [u8], 
     Ok(unsafe { CStr::from_ptr(pointer) }.to_bytes())
 }
 
-/// A string that ends with NUL, of UTF-8.
+/// UTF-8 string that ends with NUL.
 ///
 /// # Safety
 /// As [`bytes`].
@@ -63,10 +63,10 @@ pub unsafe fn string<'a>(name: &str, pointer: *const c_char) -> Result<&'a str, 
     utf8(name, unsafe { bytes(name, pointer) }?)
 }
 
-/// One text of `length` bytes, or up to its NUL where that is [`usize::MAX`].
+/// Text of `length` bytes, or up to its NUL if that is [`usize::MAX`].
 ///
 /// # Safety
-/// As [`bytes`], or `pointer` leads to `length` bytes that nobody writes during `'a`.
+/// As [`bytes`], or `pointer` points to `length` bytes that are not modified during `'a`.
 pub unsafe fn text<'a>(
     name: &str,
     pointer: *const c_char,
@@ -82,11 +82,11 @@ pub unsafe fn text<'a>(
     utf8(name, bytes)
 }
 
-/// Texts, each of its length or, where there are no lengths, up to its NUL.
+/// Texts, each of its length or, if there are no lengths, up to its NUL.
 ///
 /// # Safety
-/// `texts` is null or leads to `count` pointers, and each of them is as [`text`] asks; `lengths` is
-/// null or leads to `count` of them; nobody writes any of it during `'a`.
+/// `texts` is null or points to `count` pointers, each valid for [`text`]; `lengths` is null or
+/// points to `count` lengths; none of this is modified during `'a`.
 pub unsafe fn texts<'a>(
     name: &str,
     texts: *const *const c_char,
@@ -106,7 +106,7 @@ pub unsafe fn texts<'a>(
             // SAFETY: the caller's promise.
             unsafe { text(name, pointer, length) }
         };
-        // A name is made for those only that need one.
+        // The indexed name is formatted only after an error.
         read(name).or_else(|_| read(&format!("{name}[{index}]"))).map_err(|error| error.at(index))
     });
     each.collect()
@@ -115,7 +115,7 @@ pub unsafe fn texts<'a>(
 /// Parts of `elements` between `count + 1` offsets.
 ///
 /// # Safety
-/// `offsets` is null or leads to `count + 1` of them that nobody writes during the call.
+/// `offsets` is null or points to `count + 1` offsets that are not modified during the call.
 pub unsafe fn lists<'a, T>(
     name: &str,
     offsets: *const usize,
@@ -149,26 +149,25 @@ fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str, Failure> {
     })
 }
 
-/// So many times so many, if there are so many.
+/// Product of two sizes, if it does not overflow.
 pub fn product(name: &str, count: usize, each: usize) -> Result<usize, Failure> {
     let what = || format!("`{name}`: {count} times {each} elements are more than can be counted");
     count.checked_mul(each).ok_or_else(|| Failure::argument(what()))
 }
 
-/// Room for output in the caller's memory: checked before anything is computed, written when all
-/// is known.
+/// Output array in memory of the caller: checked before anything is computed, written at the end.
 pub struct Room<'a, T> {
     pointer: *mut T,
-    /// Elements that are still to be written.
+    /// Number of elements not yet written.
     left: usize,
     _caller: PhantomData<&'a mut [T]>,
 }
 
 impl<T: Copy> Room<'_, T> {
-    /// Room for `needed` elements, of which `what` tells.
+    /// Output for `needed` elements, described by `what`.
     ///
     /// # Safety
-    /// `pointer` is null or leads to `given` elements that nobody else uses during `'a`.
+    /// `pointer` is null or points to `given` elements that nothing else uses during `'a`.
     pub unsafe fn new(
         name: &str,
         pointer: *mut T,
@@ -186,7 +185,7 @@ impl<T: Copy> Room<'_, T> {
         Ok(Self { pointer, left: needed, _caller: PhantomData })
     }
 
-    /// Room for `count` elements where there is a pointer, and none where it is null.
+    /// Output for `count` elements; `None` if the pointer is null.
     ///
     /// # Safety
     /// As [`Room::new`].
@@ -205,8 +204,8 @@ impl<T: Copy> Room<'_, T> {
     /// Writes the next elements.
     pub fn write(&mut self, values: &[T]) {
         assert!(values.len() <= self.left, "{} elements, {} left", values.len(), self.left);
-        // SAFETY: the room is the caller's promise, and no more is written than was checked.  What
-        // was borrowed from C may overlap: it is not looked at any more, and a copy is a move.
+        // SAFETY: the memory is the caller's promise, and no more is written than was checked.  It
+        // may overlap inputs borrowed from C: they are not read any more, and `copy` is a memmove.
         unsafe {
             ptr::copy(values.as_ptr(), self.pointer, values.len());
             self.pointer = self.pointer.add(values.len());
@@ -218,50 +217,51 @@ impl<T: Copy> Room<'_, T> {
 /// Writes one value.
 ///
 /// # Safety
-/// `pointer` is null or leads to room for one.
+/// `pointer` is null or points to memory for one value.
 pub unsafe fn give<T: Copy>(name: &str, pointer: *mut T, value: T) -> Result<(), Failure> {
     // SAFETY: the caller's promise is the same.
     unsafe { Room::new(name, pointer, 1, 1, "one") }?.write(&[value]);
     Ok(())
 }
 
-/// A struct that C and the library may know in different versions: `size` comes first, what a later
-/// version adds stands at the end, and 0 is what there was before it.
+/// Struct that C and the library may know in different versions: `size` comes first, later versions
+/// add fields at the end, and 0 in a new field means the earlier behaviour.
 ///
 /// # Safety
 /// `repr(C)`, begins with `size: usize`, and is valid whatever its bytes are.
 pub unsafe trait Versioned: Copy {
-    /// As C calls it.
+    /// Name in C.
     const NAME: &'static str;
-    /// Its size in the first version of the interface.
+    /// Size in the first version of the interface.
     const FIRST: usize;
 }
 
-/// Larger than any version will be: a `size` beyond it was not set.
+/// Upper limit for the size of any version: a larger `size` was not set.
 const LARGEST: usize = 1 << 16;
 
 fn size_of_version<T: Versioned>(pointer: *const T) -> Result<usize, Failure> {
     check(T::NAME, pointer, 1)?;
-    // SAFETY: whatever the version, `size` is there.
+    // SAFETY: `size` exists in every version.
     let size = unsafe { pointer.cast::<usize>().read() };
     if !(T::FIRST..=LARGEST).contains(&size) {
         let (name, first) = (T::NAME, T::FIRST);
-        let meant = format!("sizeof(jinabert_{name}) is meant, at least {first}");
-        return Err(Failure::argument(format!("`{name}.size` is {size}: {meant}")));
+        return Err(Failure::argument(format!(
+            "`{name}.size`: expected sizeof(jinabert_{name}), at least {first}, got {size}"
+        )));
     }
     Ok(size)
 }
 
-/// Reads one; null is all zeros.
+/// Reads a versioned struct; all zeros if null.
 ///
 /// # Safety
-/// `pointer` is null or leads to as many initialised bytes as its `size` says.
+/// `pointer` is null or points to as many initialised bytes as its `size` says.
 pub unsafe fn versioned<T: Versioned>(pointer: *const T) -> Result<T, Failure> {
     let mut value = MaybeUninit::<T>::zeroed();
     if !pointer.is_null() {
         let size = size_of_version(pointer)?;
         let known = size.min(size_of::<T>());
-        // SAFETY: so many bytes are there on both sides; `size` bytes are the caller's promise.
+        // SAFETY: both sides have `known` bytes; that `size` bytes exist is the caller's promise.
         let beyond = unsafe {
             ptr::copy_nonoverlapping(pointer.cast::<u8>(), value.as_mut_ptr().cast(), known);
             slice::from_raw_parts(pointer.cast::<u8>().add(known), size - known)
@@ -276,14 +276,15 @@ pub unsafe fn versioned<T: Versioned>(pointer: *const T) -> Result<T, Failure> {
     Ok(unsafe { value.assume_init() })
 }
 
-/// Writes one into what the caller has, whose `size` stays; what only the caller knows becomes 0.
+/// Writes a versioned struct of the caller, whose `size` stays; fields that only the caller knows
+/// become 0.
 ///
 /// # Safety
-/// `pointer` is null or leads to a `size` and as many bytes as it says.
+/// `pointer` is null or points to a `size` and as many bytes as it says.
 pub unsafe fn give_versioned<T: Versioned>(pointer: *mut T, value: T) -> Result<(), Failure> {
     let size = size_of_version(pointer)?;
     let known = size.min(size_of::<T>());
-    // SAFETY: so many bytes are there on both sides; `size` bytes are the caller's promise.
+    // SAFETY: both sides have `known` bytes; that `size` bytes exist is the caller's promise.
     unsafe {
         let bytes = pointer.cast::<u8>();
         ptr::copy_nonoverlapping((&raw const value).cast::<u8>(), bytes, known);
@@ -293,7 +294,7 @@ pub unsafe fn give_versioned<T: Versioned>(pointer: *mut T, value: T) -> Result<
     Ok(())
 }
 
-/// A text in an array of C's characters, with a NUL; cut between two characters where it is longer.
+/// Text as a C array with a terminating NUL; truncated between two characters if too long.
 pub fn chars<const N: usize>(text: &str) -> [c_char; N] {
     let mut chars = [0; N];
     let mut at = 0;

@@ -6,18 +6,18 @@ use super::{
 };
 use std::ffi::c_char;
 
-/// Scores each document for a query, in the order given; of a model opened with
+/// Scores each document for a query, in input order.  The model must be opened with
 /// JINABERT_TASK_RERANK.
 ///
 /// `query`: UTF-8 of `query_length` bytes, or up to its NUL if that is JINABERT_NONE.
-/// `documents`, `lengths`: as `texts` of `jinabert_embed`.
-/// `scores`: the caller's, room for `capacity` floats, from 0 to 1: the sigmoid of the classifier's
-/// logit; NULL if only logits are wanted.
-/// `logits`: the same before the sigmoid, room for `capacity` floats as well; NULL if only scores
-/// are wanted.
+/// `documents`, `lengths`: as `texts` and `lengths` of `jinabert_embed`.
+/// `scores`: output of `capacity` floats from 0 to 1, the sigmoid of the classifier's logit; NULL
+/// if only logits are needed.
+/// `logits`: output of `capacity` floats, the scores before the sigmoid; NULL if only scores are
+/// needed.
 /// Threads: as `jinabert_embed`.
-/// Errors: TOO_LONG for a pair over the limit, unless it is to be truncated; `index` is the
-/// document; OPTION if the model was not opened for it; MODEL if it gives more than one score;
+/// Errors: TOO_LONG for a pair over the limit, unless it is truncated; `index` is the document;
+/// OPTION if the model was opened for another task; MODEL if it gives more than one score;
 /// otherwise as `jinabert_embed`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jinabert_rerank(
@@ -50,7 +50,7 @@ pub unsafe extern "C" fn jinabert_rerank(
             let query = raw::text("query", query, query_length)?;
             (query, raw::texts("documents", documents, lengths, count)?)
         };
-        let prepared = embedder.prepare_scores(query, &documents, embedder.wanted())?;
+        let prepared = embedder.prepare_scores(query, &documents, embedder.encode_options())?;
         for score in embedder.compute(prepared)? {
             if let Some(scores) = &mut to_scores {
                 scores.write(&[score.score]);

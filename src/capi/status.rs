@@ -1,4 +1,4 @@
-//! How calls end: a status, and an error that says more.
+//! Results of calls: a status, and an error with details.
 
 use super::raw;
 use crate::Error;
@@ -6,52 +6,55 @@ use std::{
     any::Any,
     ffi::{CStr, c_char},
     panic::{AssertUnwindSafe, catch_unwind},
-    ptr,
+    process, ptr,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
-/// How a call ended.  Numbers keep their meaning; later versions may add some.
+/// Result of a call.  Values never change; later versions may add some.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// It did what was asked.
+    /// Success.
     Ok = 0,
-    /// An argument cannot be right: a null pointer where there must be something, a pointer out of
-    /// alignment, sizes that pass the address space, offsets that run backwards, a struct whose
-    /// `size` is not set, a number that no enum has.
+    /// An argument is invalid: a required pointer is null, a pointer is misaligned, sizes exceed
+    /// the address space, offsets decrease, a struct's `size` is not set, an enum value is unknown.
     BadArgument = 1,
-    /// The handle is null, was freed, or never came from this library.
+    /// The handle is null, was freed, or was not created by this library.
     BadHandle = 2,
-    /// An output array is too small.  Nothing was written; `needed` and `given` count elements.
+    /// An output array is too small; nothing was written.  `needed` and `given` are in elements.
     Capacity = 3,
-    /// A text, path or name is not UTF-8.  `index` is the text, `given` the byte at fault.
+    /// A text, path or name is not UTF-8.  `index` is the text, `given` the offset of the error.
     BadUtf8 = 4,
     /// Options contradict the model or each other.
     Option = 5,
-    /// An input cannot be embedded: ids outside the vocabulary, no tokens, spans that do not suit.
+    /// An input cannot be embedded: ids outside the vocabulary, no tokens, invalid spans.
     Input = 6,
-    /// A text has more tokens than the limit, and is not to be truncated.  `needed` is its length
-    /// in tokens, `given` the limit.
+    /// A text has more tokens than the limit, and truncation is off.  `needed` is its length in
+    /// tokens, `given` the limit.
     TooLong = 7,
     /// A model file is missing or unreadable.
     Read = 8,
-    /// Model files are damaged, contradict each other, or are not what is asked for.
+    /// Model files are damaged, contradict each other, or do not fit the task.
     Model = 9,
-    /// There is no such device, or it lacks something.
+    /// There is no such device, or it lacks a required feature.
     NoGpu = 10,
-    /// The device failed or was lost, and trying again did not help.
+    /// The device failed or was lost, and retries failed too.
     Device = 11,
-    /// The device has no room, not even for one text at a time.
+    /// The device is out of memory, even for a single text.
     Memory = 12,
-    /// What the device computed is not a number.
+    /// The device returned NaN or infinity.
     NotFinite = 13,
-    /// The progress callback ended the call.  `given` texts of `needed` were done.
+    /// The progress callback cancelled the call after `given` of `needed` texts.
     Cancelled = 14,
-    /// A fault of the library: it panicked, and the panic was caught.  Handles stay usable.
+    /// A bug in the library: a panic, which was caught.  Handles stay usable.
     Internal = 15,
+    /// This process is a fork of one that had used the library: threads, devices and models do not
+    /// survive a fork.  Start processes with exec, or use the library only after the fork.
+    Forked = 16,
 }
 
 impl Status {
-    const ALL: [(Self, &CStr); 16] = [
+    const ALL: [(Self, &CStr); 17] = [
         (Self::Ok, c"JINABERT_STATUS_OK"),
         (Self::BadArgument, c"JINABERT_STATUS_BAD_ARGUMENT"),
         (Self::BadHandle, c"JINABERT_STATUS_BAD_HANDLE"),
@@ -68,21 +71,22 @@ impl Status {
         (Self::NotFinite, c"JINABERT_STATUS_NOT_FINITE"),
         (Self::Cancelled, c"JINABERT_STATUS_CANCELLED"),
         (Self::Internal, c"JINABERT_STATUS_INTERNAL"),
+        (Self::Forked, c"JINABERT_STATUS_FORKED"),
     ];
 
-    /// What the library's error is in C.
+    /// Status for an error of the library.
     fn of(error: &Error) -> Self {
         match error {
             Error::Option(_) => Self::Option,
             Error::Input { .. } => Self::Input,
-            Error::TooLong { .. } => Self::TooLong,
-            // The hub's errors come to no caller in C, who names models by their files.
+            Error::TooLong { .. } | Error::QueryTooLong { .. } => Self::TooLong,
+            // Errors of the hub do not occur in C, where models are named by their files.
             Error::Read { .. } | Error::Hub(_) | Error::Network(_) | Error::Cache { .. } => {
                 Self::Read
             }
             Error::Model(_) => Self::Model,
             Error::NoGpu { .. } => Self::NoGpu,
-            Error::Gpu(_) => Self::Device,
+            Error::Gpu(_) | Error::Compile { .. } => Self::Device,
             Error::Memory(_) => Self::Memory,
             Error::NotFinite(_) => Self::NotFinite,
             Error::Cancelled { .. } => Self::Cancelled,
@@ -90,30 +94,30 @@ impl Status {
     }
 }
 
-/// Bytes of `jinabert_error.message`, the NUL at its end included.
+/// Size of `jinabert_error.message` in bytes, including the terminating NUL.
 pub const MESSAGE_BYTES: usize = 512;
 
-/// What went wrong, in the caller's memory.  It need not be initialised: every function that takes
-/// one writes all of it, on success too.  Where a function takes one it may be NULL.
+/// Details of an error, in memory of the caller.  It need not be initialised: a function that takes
+/// one writes all fields, also on success.  It may be NULL.
 ///
-/// Threads: an error belongs to the call that it is given to, so nothing is kept in the thread: it
-/// does not matter where calls run or whether a scheduler moves them between threads.
+/// Threads: an error belongs to a call, not to a thread: calls may run on any thread, and
+/// schedulers may move them between threads.
 #[repr(C)]
 pub struct CallerError {
-    /// What the function returned.
+    /// The returned status.
     pub status: Status,
-    /// The text, list, file or span at fault, from 0; `JINABERT_NONE` if it is none of them.
+    /// Index of the text, list, file or span that caused the error, or `JINABERT_NONE`.
     pub index: usize,
-    /// How much would be needed, where `status` says so; otherwise 0.
+    /// Required amount, as documented for `status`; otherwise 0.
     pub needed: usize,
-    /// How much there is, where `status` says so; otherwise 0.
+    /// Available amount, as documented for `status`; otherwise 0.
     pub given: usize,
-    /// For people: UTF-8 that names the thing, the limit and the value; ends with NUL; empty on
-    /// success.  A longer one is cut between two characters.
+    /// Human-readable message in UTF-8, with limit and value; ends with NUL; empty on success.  A
+    /// message that is too long is truncated between two characters.
     pub message: [c_char; MESSAGE_BYTES],
 }
 
-/// Why a call ends without what was asked.
+/// Error of a call.
 #[derive(Debug)]
 pub struct Failure {
     status: Status,
@@ -152,24 +156,86 @@ impl Failure {
     }
 }
 
+/// Beginnings of the library's messages about options, with the field names of C.
+const FIELDS: [(&str, &str); 4] = [
+    ("`dimensions` ", "`options.dimensions` "),
+    ("max length ", "`options.max_length` "),
+    ("overlap ", "`options.overlap` "),
+    ("a batch of ", "`options.batch_tokens`: a batch of "),
+];
+
+/// Replaces option names in a message by those of C.
+fn in_c(message: String) -> String {
+    let known = FIELDS.iter().find_map(|(name, field)| Some((message.strip_prefix(name)?, field)));
+    match known {
+        Some((rest, field)) => format!("{field}{rest}"),
+        None => message
+            .replace("`Task::Rerank`", "`options.task` JINABERT_TASK_RERANK")
+            .replace("`Task::Embed`", "`options.task` JINABERT_TASK_EMBED"),
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let failure = Self::new(Status::of(&error), error.to_string());
+        let message = match &error {
+            Error::Option(what) => in_c(what.clone()),
+            error => error.to_string(),
+        };
+        let failure = Self::new(Status::of(&error), message);
         match error {
             Error::Input { index, .. } => failure.at(index),
             Error::TooLong { index, tokens, limit } => failure.at(index).sizes(tokens, limit),
+            Error::QueryTooLong { tokens, limit } => failure.sizes(tokens, limit),
             Error::Cancelled { done, total } => failure.sizes(total, done),
             _ => failure,
         }
     }
 }
 
-/// Every entry point runs in here: what it does, then what the caller hears of it.  A panic is a
-/// status like another, for one that leaves Rust would end the process.
+/// Id of the process that used the library first; 0 before.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+/// Id of the process that used the library first, if this one is a fork of it.
+pub fn forked() -> Option<u32> {
+    let first = PROCESS.load(Relaxed);
+    (first != 0 && first != process::id()).then_some(first)
+}
+
+/// Refuses calls in a fork, which would wait forever for threads and locks that it does not have.
+pub fn not_forked() -> Result<(), Failure> {
+    // Two threads of one process write the same.
+    if PROCESS.load(Relaxed) == 0 {
+        PROCESS.store(process::id(), Relaxed);
+    }
+    let Some(first) = forked() else { return Ok(()) };
+    let message = format!(
+        "process {} is a fork of process {first}, which had used the library already; its threads, \
+         devices and models are not in the fork: start processes with exec, or use the library only \
+         after the fork",
+        process::id()
+    );
+    Err(Failure::new(Status::Forked, message))
+}
+
+/// Runs an entry point and writes its error for the caller.  A panic becomes a status, since one
+/// that leaves Rust would end the process.  Calls in a fork of a process that used the library are
+/// refused.
 ///
 /// # Safety
-/// `error` is null or leads to room for a [`CallerError`].
+/// `error` is null or points to memory for a [`CallerError`].
 pub unsafe fn guard(error: *mut CallerError, call: impl FnOnce() -> Result<(), Failure>) -> Status {
+    // SAFETY: the caller's promise is the same.
+    unsafe { guard_anywhere(error, || not_forked().and_then(|()| call())) }
+}
+
+/// As [`guard`], for calls that must do something even in a fork before they are refused.
+///
+/// # Safety
+/// As [`guard`].
+pub unsafe fn guard_anywhere(
+    error: *mut CallerError,
+    call: impl FnOnce() -> Result<(), Failure>,
+) -> Status {
     let failure = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(())) => Failure::new(Status::Ok, ""),
         Ok(Err(failure)) => failure,
@@ -185,16 +251,16 @@ pub unsafe fn guard(error: *mut CallerError, call: impl FnOnce() -> Result<(), F
     status
 }
 
-/// The same for what has no error to tell: a value, or another if there was a panic.
+/// As [`guard`], for functions without an error: the value, or `otherwise` after a panic.
 pub fn guard_value<T>(otherwise: T, call: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or(otherwise)
 }
 
 const UNKNOWN: &CStr = c"unknown";
 
-/// The name of a status, such as "JINABERT_STATUS_OK"; "unknown" for a number that is none.
+/// Returns the name of a status, such as "JINABERT_STATUS_OK"; "unknown" for an unknown value.
 ///
-/// Memory: the string is the library's and lasts as long as the process.
+/// Memory: the string is static; do not free it.
 /// Threads: any, at any time.
 #[unsafe(no_mangle)]
 pub extern "C" fn jinabert_status_name(status: i32) -> *const c_char {
@@ -249,6 +315,20 @@ mod tests {
         let fine = guarded(|| Ok(()));
         assert_eq!((fine.status, fine.index), (Status::Ok, usize::MAX));
         assert_eq!(message(&fine), "");
+    }
+
+    #[test]
+    fn options_have_the_names_of_c() {
+        let of = |what: &str| message(&guarded(|| Err(Error::Option(what.to_owned()).into())));
+        for (what, says) in [
+            ("`dimensions` 9: the model has 1 to 8", "`options.dimensions` 9: the model"),
+            ("max length 2 leaves no room", "`options.max_length` 2 leaves no room"),
+            ("overlap 9 leaves no room", "`options.overlap` 9 leaves no room"),
+            ("open it with `Task::Rerank`", "open it with `options.task` JINABERT_TASK_RERANK"),
+        ] {
+            assert!(of(what).starts_with(says), "{}", of(what));
+        }
+        assert_eq!(of("this model has no tokenizer.json"), "this model has no tokenizer.json");
     }
 
     #[test]

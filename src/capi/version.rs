@@ -1,11 +1,11 @@
-//! Which interface this is.
+//! Versions of the library and of its ABI.
 
 use super::status::guard_value;
 use std::ffi::{CStr, c_char};
 
-/// The version of the binary interface that this header is of.  It grows when a program that was
-/// compiled against an older header would not work any more; new functions, statuses, options and
-/// fields at the end of structs with a `size` leave it as it is.
+/// ABI version of this header.  It grows if programs compiled against an older header would no
+/// longer work.  New functions, statuses, options, and new fields at the end of structs with a
+/// `size` do not change it.
 pub const ABI_VERSION: u32 = 1;
 
 const VERSION: &CStr =
@@ -14,8 +14,8 @@ const VERSION: &CStr =
         Err(_) => panic!("a version without NUL"),
     };
 
-/// The version of the binary interface that the library was built with.  Where it is not
-/// JINABERT_ABI_VERSION, header and library do not belong together: call nothing else.
+/// Returns the ABI version of the library.  If it differs from JINABERT_ABI_VERSION, header and
+/// library are incompatible: call no other function.
 ///
 /// Threads: any, at any time.
 #[unsafe(no_mangle)]
@@ -23,9 +23,9 @@ pub extern "C" fn jinabert_abi_version() -> u32 {
     guard_value(ABI_VERSION, || ABI_VERSION)
 }
 
-/// The version of the library, such as "0.1.0".
+/// Returns the version of the library, such as "0.1.0".
 ///
-/// Memory: the string is the library's and lasts as long as the process.
+/// Memory: the string is static; do not free it.
 /// Threads: any, at any time.
 #[unsafe(no_mangle)]
 pub extern "C" fn jinabert_version() -> *const c_char {

@@ -1,17 +1,22 @@
-//! What may be typed.
+//! Command-line arguments.
 
 #[cfg(feature = "server")]
 use super::serve_args::Serve;
+#[cfg(feature = "shaders")]
+use super::shaders::Shaders;
 use super::{
     bench_args::{Bench, seconds},
     completions::Completions,
+    device_args::{Dtype, Power},
+    input_args::InputArgs,
     man::Man,
-    task_args::{FillMask, MultiVector, Perplexity, Rerank},
+    prompt_args::PromptArgs,
+    task_args::{FillMask, MultiVector, Perplexity, Rerank, Similarity},
 };
 use crate::{
     Device, Error, OnLong, Options,
-    hub::{Id, Revision},
-    kernels, precision,
+    hub::{Reference, Revision},
+    precision,
     text::Chunking,
     tune,
 };
@@ -27,69 +32,72 @@ use std::{num::NonZeroUsize, path::PathBuf};
 Examples:
   jinabert embed \"A blue cat\"                            one vector, as a line of JSON
   jinabert embed --input texts.txt --output vectors.npy  a vector for every line
-  jinabert similarity \"A blue cat\" \"A cat that is blue\"  a matrix of cosines
-  jinabert doctor                                        is every device right?
-  jinabert bench                                         how fast is it?
-  jinabert pull jinaai/jina-embeddings-v2-base-en        a model from the Hugging Face hub
-  jinabert serve                                         for OpenAI's clients: 127.0.0.1:8080/v1
+  jinabert similarity \"A blue cat\" \"A cat that is blue\"  cosine similarities
+  jinabert doctor                                        check every device
+  jinabert bench                                         measure the speed
+  jinabert pull jinaai/jina-embeddings-v2-base-en        download a hub model
+  jinabert serve                                         HTTP server: http://127.0.0.1:8080/v1
 
 Exit codes:
-   0  success                   66  missing or bad model, unreadable input
-   1  doctor or bench: a fault  69  no such device, or it failed; no hub
+   0  success                   66  missing or invalid model, unreadable input
+   1  doctor or bench: a fault  69  no such device, device failure, hub unreachable
    2  bad options               73  output or cache cannot be created
-  65  bad input                 74  writing failed, also a closed pipe"
+  65  bad input                 74  writing failed, a closed pipe included"
 )]
 pub struct Args {
-    /// Say nothing on stderr but warnings and errors; draw no progress bar.
+    /// Print only warnings and errors on stderr, and no progress.
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// CPU threads for tokenising and for the CPU device [default: all cores].
+    /// Number of CPU threads for tokenisation and for the CPU device [default: all cores].
     #[arg(long, global = true, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// Commands.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Embed texts: arguments, a file, or standard input.
+    /// Embed texts from arguments, a file or standard input.
     Embed(Embed),
     /// Print the cosine similarity of every pair of texts.
     Similarity(Similarity),
-    /// Order documents by how well they answer a query, with a reranker.
+    /// Rank documents by relevance to a query, with a reranker.
     Rerank(Rerank),
-    /// A vector for every token, with a ColBERT model; with --query, documents in its order.
+    /// Compute a vector for every token with a ColBERT model; with --query, rank documents.
     MultiVector(MultiVector),
-    /// What a masked token may be, with a masked language model.
+    /// Predict masked tokens with a masked language model.
     FillMask(FillMask),
-    /// How well a masked language model reads texts, by the length of what it reads.
+    /// Measure the pseudo-perplexity of a masked language model by context length.
     Perplexity(Perplexity),
     /// List the devices of this machine and the kernels each would run.
     #[command(after_help = "Example:\n  jinabert devices")]
     Devices,
-    /// Check devices: the shipped model's golden vectors, and every kernel against its CPU twin.
+    /// Check devices: golden vectors of the shipped model, every kernel against its CPU reference.
     Doctor(Doctor),
-    /// Fetch a model from the Hugging Face hub into the cache, and print its directory.
+    /// Download a model from the Hugging Face hub into the cache, and print its directory.
     Pull(Pull),
-    /// Say what a model is: graph, head, sizes, tokenizer, pooling, licence; nothing is computed.
+    /// Describe a model without running it: graph, head, sizes, tokenizer, pooling, licence.
     Info(Info),
-    /// Answer embedding clients over HTTP: OpenAI's, Jina's, Cohere's, text-embeddings-inference's.
+    /// Serve the HTTP APIs of OpenAI, Jina, Cohere and text-embeddings-inference.
     #[cfg(feature = "server")]
     Serve(Serve),
-    /// Time a device: its own limits, every kernel under them, the whole model.
+    /// Benchmark a device: its limits, every kernel relative to them, the whole model.
     Bench(Bench),
-    /// Fit kernels to a GPU: find the fastest tier and tiles for a model, and keep them.
+    /// Tune kernels for a GPU: find the fastest tier and tile sizes for a model, and save them.
     Tune(Tune),
-    /// What a shell needs to complete commands and options, on standard output.
+    /// Write kernels in the languages of the drivers' compilers.
+    #[cfg(feature = "shaders")]
+    Shaders(Shaders),
+    /// Print a shell completion script.
     Completions(Completions),
-    /// A manual page on standard output, or all of them in a directory.
+    /// Print a manual page, or write all of them to a directory.
     Man(Man),
 }
 
 impl Command {
-    /// Whether what happens is said in lines of JSON.
+    /// Whether the log is written as lines of JSON.
     pub fn json_log(&self) -> bool {
         #[cfg(feature = "server")]
         if let Self::Serve(serve) = self {
@@ -98,7 +106,7 @@ impl Command {
         false
     }
 
-    /// Where spans are sent.
+    /// Endpoint for OpenTelemetry spans.
     #[cfg(feature = "otlp")]
     pub fn otlp_endpoint(&self) -> Option<&str> {
         match self {
@@ -108,33 +116,34 @@ impl Command {
     }
 }
 
-/// Where a model is.
+/// Location of a model.
 #[derive(clap::Args)]
 pub struct Source {
-    /// Model directory, or owner/name of a model at the Hugging Face hub [default: the shipped
+    /// Model directory, or owner/name of a model on the Hugging Face hub [default: the shipped
     /// jinabert-mini-en].
     ///
-    /// A directory has config.json, model.safetensors (or shards and their index), tokenizer.json.
-    /// What is no directory and looks like owner/name is opened from the hub's cache without any
-    /// request, and pulled before if it is not there: `jinabert pull --help`.
+    /// A directory contains config.json, model.safetensors (or shards and their index) and
+    /// tokenizer.json.  If no such directory exists, owner/name, owner/name@revision or the URL of
+    /// a model page is opened from the hub cache without a network request; a model that is not
+    /// cached is downloaded first: `jinabert pull --help`.
     ///
-    /// The shipped model is looked for as models/jinabert-mini-en and
-    /// share/jinabert/models/jinabert-mini-en in every directory above this program, then as
+    /// The shipped model is searched as models/jinabert-mini-en and
+    /// share/jinabert/models/jinabert-mini-en in every parent directory of this program, then as
     /// models/jinabert-mini-en in the working directory.
     #[arg(long, value_name = "MODEL", env = "JINABERT_MODEL")]
     pub model: Option<PathBuf>,
-    /// Which model at the hub.
+    /// Revision and cache of a hub model.
     #[command(flatten)]
     pub hub: HubArgs,
 }
 
-/// Which of a model's versions, kept where.
+/// Revision and cache of a hub model.
 #[derive(clap::Args)]
 pub struct HubArgs {
-    /// Branch, tag or commit of a model at the hub [default: main].
+    /// Branch, tag or commit of a hub model [default: main].
     #[arg(long, value_name = "REVISION")]
     pub revision: Option<Revision>,
-    /// Where models of the hub are kept [default: $HF_HUB_CACHE, $HF_HOME/hub, or
+    /// Cache directory for hub models [default: $HF_HUB_CACHE, $HF_HOME/hub, or
     /// huggingface/hub in the user's cache directory].
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
@@ -148,19 +157,21 @@ Examples:
   jinabert embed --model jinaai/jina-embeddings-v2-base-en \"A blue cat\"
   HF_ENDPOINT=https://mirror.example jinabert pull owner/name --revision v1.0
 
-The cache is the one of Python's huggingface_hub: what either has, both use.  Only config,
-tokenizer, safetensors and the small files beside them are fetched, checked by length and hash, and
-visible when whole; a download that was cut is resumed.  `pull` asks what is new and checks what is
-there; commands with --model ask nothing where the cache has the model.
+The cache layout is that of Python's huggingface_hub, and both programs can share one cache.  Only
+config, tokenizer, safetensors and the small files beside them are downloaded; length and hash are
+verified, and a file appears only when complete.  An interrupted download is resumed.  `pull` checks
+for updates and verifies cached files; other commands make no request if the model is cached.
 
 Environment: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT; HF_TOKEN, HF_TOKEN_PATH or the token in HF_HOME,
-none with HF_HUB_DISABLE_IMPLICIT_TOKEN=1; HF_HUB_OFFLINE=1 for no request at all;
-HF_HUB_DOWNLOAD_TIMEOUT, the longest silence in seconds [default: 30]; HTTPS_PROXY.")]
+none with HF_HUB_DISABLE_IMPLICIT_TOKEN=1; HF_HUB_OFFLINE=1 disables all requests;
+HF_HUB_DOWNLOAD_TIMEOUT is the read timeout in seconds [default: 30]; HTTPS_PROXY.  `~` and $NAME in
+paths are expanded.  SSL_CERT_FILE, SSL_CERT_DIR, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE add
+certificate authorities to Mozilla's and the system's.")]
 pub struct Pull {
-    /// The model: owner/name.
+    /// The model: owner/name, owner/name@revision, or the URL of its page.
     #[arg(value_name = "OWNER/NAME")]
-    pub id: Id,
-    /// Which of its versions, kept where.
+    pub model: Reference,
+    /// Revision and cache of the model.
     #[command(flatten)]
     pub hub: HubArgs,
 }
@@ -174,59 +185,63 @@ Examples:
 
 Only config.json, the headers of the weights and the small files are read.")]
 pub struct Info {
-    /// Where the model is.
+    /// Location of the model.
     #[command(flatten)]
     pub source: Source,
-    /// One line of JSON instead of a table.
+    /// Print one line of JSON instead of a table.
     #[arg(long)]
     pub json: bool,
 }
 
-/// Which model, where.
+/// Model, device and batching.
 #[derive(clap::Args)]
 pub struct ModelArgs {
-    /// Where it is.
+    /// Location of the model.
     #[command(flatten)]
     pub source: Source,
-    /// auto (a hardware GPU, otherwise the CPU), cpu, vulkan, metal, dx12, gl, or an index from
-    /// `jinabert devices`.
+    /// Device: auto (the faster of a hardware GPU and the CPU), cpu, vulkan, metal, dx12, gl, or an
+    /// index from `jinabert devices`.
     #[arg(long, value_name = "DEVICE", default_value = "auto", env = "JINABERT_DEVICE")]
     pub device: Device,
-    /// How the device stores weights and activations; it computes in f32 always.
+    /// Preference of `auto`: `low` excludes discrete GPUs, `high` maximises throughput.
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub power: Option<Power>,
+    /// Storage type of weights and activations on the device; arithmetic is always f32.
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     pub dtype: Dtype,
-    /// Longest text in tokens, special tokens included [default: the model's
-    /// max_position_embeddings].
+    /// Maximum text length in tokens, including special tokens and prompt [default: the model's own
+    /// limit, see `jinabert info`].
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
-    /// What happens to a longer text.
+    /// Handling of texts over the maximum length.
     #[arg(long, value_enum, default_value_t = Long::Error)]
     pub on_long: Long,
-    /// Tokens that two windows of a long text share, with --on-long window.
+    /// Overlap of consecutive windows in tokens, with --on-long window.
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub overlap: usize,
-    /// Tokens in one batch [default: 16384 on a GPU, 2048 on the CPU].
+    /// Maximum tokens per batch [default: up to 16384 on a GPU, depending on its speed; 2048 on the
+    /// CPU].
     #[arg(long, value_name = "N")]
     pub batch_tokens: Option<usize>,
-    /// Let attention look at every key, also where all certainly weigh less than 2^-24 of a row.
+    /// Compute attention over all keys, even those that certainly weigh less than 2^-24 of a row.
     #[arg(long)]
     pub dense_attention: bool,
-    /// Give a text the same bits whatever else is in its batch, not only the same to rounding.
-    /// Costs speed in batches of up to 64 tokens on a hardware GPU, nothing elsewhere.
+    /// Return bit-identical vectors for a text in every batch, instead of equal up to rounding.
+    /// Slower for batches of up to 64 tokens on a hardware GPU, no cost elsewhere.
     #[arg(long)]
     pub deterministic: bool,
-    /// Take the usual kernels of a GPU: neither look for the fastest, once, for up to 3 s, nor use
-    /// what an earlier look found.
+    /// Use a GPU's default kernels: no search for faster ones (once, for up to 3 s), and no saved
+    /// result of an earlier search.
     #[arg(long)]
     pub no_tune: bool,
-    /// Which kernels: naive, tiled, texture, subgroup or, experimental and rounded to f16, matrix,
-    /// as far as the device has them; on the CPU, blocked or twin [default: the device's fastest].
+    /// Kernel tier: naive, tiled, texture, subgroup or matrix (experimental, rounds to f16), if the
+    /// device supports it; on the CPU, blocked or twin [default: the device's fastest].
     #[arg(long, value_name = "TIER")]
     pub tier: Option<String>,
 }
 
 impl ModelArgs {
-    /// As the library takes them.
+    /// Options of the library.
     ///
     /// # Errors
     /// As [`Device::tier`].
@@ -235,6 +250,7 @@ impl ModelArgs {
         Ok(Options {
             tier,
             device: self.device,
+            power: self.power.map_or_else(Default::default, Into::into),
             max_length: self.max_length,
             on_long: match self.on_long {
                 Long::Error => OnLong::Error,
@@ -252,40 +268,21 @@ impl ModelArgs {
     }
 }
 
-/// How weights and activations are stored.
-#[derive(Clone, Copy, ValueEnum)]
-pub enum Dtype {
-    /// 32-bit floats throughout; f16 and bf16 weights are widened when they load.
-    F32,
-    /// Weights and wide activations in 16-bit floats, half the memory; sums and the residual stream
-    /// in 32.  On a GPU.
-    F16,
-}
-
-impl From<Dtype> for kernels::Dtype {
-    fn from(dtype: Dtype) -> Self {
-        match dtype {
-            Dtype::F32 => Self::F32,
-            Dtype::F16 => Self::F16,
-        }
-    }
-}
-
-/// What a component becomes.
+/// Number format of a vector's components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Precision {
-    /// A 32-bit float, as computed.
+    /// 32-bit float, as computed.
     Float32,
-    /// A 16-bit float.
+    /// 16-bit float.
     Float16,
-    /// One of 256 steps, -128 to 127.
+    /// 8-bit integer, -128 to 127.
     Int8,
-    /// One of 256 steps, 0 to 255.
+    /// 8-bit integer, 0 to 255.
     Uint8,
-    /// A bit, set where it is positive; eight to a byte, the first highest, zeros after the last;
-    /// less 128, -128 to 127.
+    /// Sign bit, 1 if positive; 8 per byte, most significant bit first, padded with zeros; bytes
+    /// minus 128, -128 to 127.
     Binary,
-    /// The same bytes, 0 to 255.
+    /// As binary, bytes from 0 to 255.
     Ubinary,
 }
 
@@ -302,23 +299,23 @@ impl From<Precision> for precision::Precision {
     }
 }
 
-/// How JSON has a vector.
+/// Encoding of vectors in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Encoding {
-    /// A list of numbers.
+    /// List of numbers.
     Float,
-    /// A text: base64 of the numbers' little-endian bytes.
+    /// Base64 string of the little-endian bytes.
     Base64,
 }
 
-/// What happens to a text over the limit.
+/// Handling of texts over the maximum length.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Long {
-    /// Stop, naming the text.
+    /// Stop with an error that names the text.
     Error,
-    /// Drop its last tokens, and say on stderr how many texts that befell.
+    /// Truncate at the end, and report the number of truncated texts on stderr.
     Truncate,
-    /// Read it in windows that overlap; its vector is the mean over all of them.
+    /// Process the text in overlapping windows; its vector is the mean over all of them.
     Window,
 }
 
@@ -331,95 +328,84 @@ Examples:
   cat docs.jsonl | jinabert embed --input-format jsonl --on-long truncate > vectors.jsonl
   jinabert embed --input texts.txt --precision binary --output bits.npy
   echo '{\"ids\": [2, 51, 3], \"id\": \"doc-7\"}' | jinabert embed --input-format jsonl
+  jinabert embed --input docs.jsonl --keep-fields --skip-bad-lines --output vectors.jsonl
 
-Lines of jsonl input are objects: {\"text\": \"…\"}, or {\"ids\": […], \"type_ids\": […]} with special tokens
-included and taken as given; both may have an \"id\", which comes back.  Every line of `lines` input is a
-text, the empty line too.  Output is written as it is computed; a file appears under its name only when whole.")]
+A line of jsonl input is an object: {\"text\": \"…\"}, or {\"ids\": […], \"type_ids\": […]} with
+token ids that are used unchanged, special tokens and prompt included.  An \"id\" is copied to the
+output; blank lines are skipped.  A json file is a list of such objects or of texts, or has one
+object per line.  In `lines` input every line is a text, even an empty one.  Output is written as it
+is computed; an output file appears under its name only when complete.")]
 pub struct Embed {
-    /// Texts to embed; without any, and without --input, standard input.
+    /// Texts to embed; a single -, or neither texts nor --input, reads standard input.
     pub text: Vec<String>,
-    /// File to read, or - for standard input.
-    #[arg(short, long, value_name = "FILE", conflicts_with = "text")]
-    pub input: Option<PathBuf>,
-    /// What a line is [default: jsonl for a name ending in .jsonl, otherwise lines].
-    #[arg(long, value_enum)]
-    pub input_format: Option<InputFormat>,
-    /// File to write, or - for standard output.
+    /// Input file and format.
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// Output file, or - for standard output.
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
-    /// How to write [default: by the output's name, otherwise jsonl].
+    /// Output format [default: by the output's file name extension, otherwise jsonl].
     #[arg(short, long, value_enum)]
     pub format: Option<Format>,
-    /// Keep only the leading N components, before normalising.
+    /// Keep only the first N components, before normalisation.
     #[arg(long, value_name = "N")]
     pub dimensions: Option<usize>,
-    /// Read each text as a whole, but give a vector for every chunk of it: late chunking
-    /// (arXiv:2409.04701).
+    /// Late chunking (arXiv:2409.04701): encode each text as a whole and output one vector per
+    /// chunk.
     #[arg(long)]
     pub late_chunking: bool,
-    /// What a chunk is: tokens:N or sentences:N.  A line of jsonl may have its own: "spans":
-    /// [[first character, the one behind the last], …].
-    #[arg(long, value_name = "UNIT:N")]
+    /// Chunk size: tokens:N or sentences:N, or tokens:N:OVERLAP for overlapping chunks.  A line of
+    /// jsonl may set its own chunks as character ranges: "spans": [[start, end], …], end exclusive.
+    #[arg(long, value_name = "UNIT:N[:OVERLAP]")]
     pub chunk: Option<Chunking>,
-    /// What a text's vector is made of: mean of all tokens, or cls, the first one; what the model
-    /// declares unless given.  none for a vector of every token, neither cut nor scaled: lines of
-    /// JSON, or a directory of npy files, one for each text.
+    /// Pooling: mean of all tokens, or cls for the first token [default: as the model declares].
+    /// none outputs one vector per token, neither truncated nor normalised, as lines of JSON or a
+    /// directory of npy files, one per text.
     #[arg(long, value_enum)]
     pub pooling: Option<Pooling>,
-    /// Leave vectors at their length instead of scaling them to 1.
+    /// Do not scale vectors to unit length.
     #[arg(long)]
     pub no_normalize: bool,
-    /// In how many bits.
+    /// Quantisation and encoding.
     #[command(flatten)]
     pub precision: PrecisionArgs,
-    /// Which model, where.
+    /// Prompt before each text.
+    #[command(flatten)]
+    pub prompt: PromptArgs,
+    /// Model and device.
     #[command(flatten)]
     pub model: ModelArgs,
 }
 
-/// What a text's vector is made of.
+/// Pooling of token vectors into a text vector.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Pooling {
-    /// The mean of all tokens, as the models are trained.
+    /// Mean of all tokens, as in training.
     Mean,
-    /// The first token.
+    /// First token.
     Cls,
-    /// Nothing: every token has its own.
+    /// No pooling: one vector per token.
     None,
 }
 
-/// In how many bits a vector is written.
+/// Quantisation and encoding of vectors.
 #[derive(clap::Args)]
 pub struct PrecisionArgs {
-    /// What a component becomes.
+    /// Number format of components.
     #[arg(long, value_enum, default_value_t = Precision::Float32)]
     pub precision: Precision,
-    /// Range of int8 and uint8: components from -R to R in 256 steps, those beyond at the ends
-    /// [default: 6 / √dimensions, at most 1; for vectors of length 1].
+    /// Range of int8 and uint8: components from -R to R map to 256 levels, others are clamped
+    /// [default: 6 / √dimensions, at most 1; for unit vectors].
     #[arg(long, value_name = "R", conflicts_with = "calibration")]
     pub int8_range: Option<f32>,
-    /// Vectors of the same model, float32, float16 or float64, that give int8 and uint8 a range for
-    /// each component: from the smallest to the largest there, as sentence-transformers'
+    /// Calibration vectors of the same model (float32, float16 or float64): int8 and uint8 use each
+    /// component's minimum and maximum in them as its range, like sentence-transformers'
     /// calibration_embeddings.
     #[arg(long, value_name = "FILE.npy")]
     pub calibration: Option<PathBuf>,
-    /// How json and jsonl have a vector.
+    /// Encoding of vectors in json and jsonl.
     #[arg(long, value_enum, default_value_t = Encoding::Float)]
     pub encoding: Encoding,
-}
-
-/// `jinabert similarity`
-#[derive(clap::Args)]
-#[command(after_help = "\
-Example:
-  jinabert similarity \"A blue cat\" \"A cat that is blue\" \"Stocks fell\"")]
-pub struct Similarity {
-    /// Two texts or more.
-    #[arg(required = true, num_args = 2.., value_name = "TEXT")]
-    pub text: Vec<String>,
-    /// Which model, where.
-    #[command(flatten)]
-    pub model: ModelArgs,
 }
 
 /// `jinabert tune`
@@ -429,20 +415,20 @@ Examples:
   jinabert tune
   jinabert tune --model path/to/model --device 1 --dtype f16 --seconds 30
 
-Every candidate must agree with the CPU before it may win.  The result is kept in the user's cache
-directory ($JINABERT_CACHE names another) and serves every later run on the same adapter, driver and
-model size.  Without this command, the first run looks for 3 s.")]
+A candidate is used only if its results match the CPU's.  The result is saved in the user's cache
+directory (or $JINABERT_CACHE) and applies to later runs with the same adapter, driver and model
+size.  Without this command, the first run searches for up to 3 s.")]
 pub struct Tune {
-    /// The model whose sizes count.
+    /// Model for whose sizes kernels are tuned.
     #[command(flatten)]
     pub source: Source,
-    /// auto, vulkan, metal, dx12, gl, or an index from `jinabert devices`.
+    /// Device: auto, vulkan, metal, dx12, gl, or an index from `jinabert devices`.
     #[arg(long, value_name = "DEVICE", default_value = "auto", env = "JINABERT_DEVICE")]
     pub device: Device,
-    /// How the device stores weights and activations.
+    /// Storage type of weights and activations on the device.
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     pub dtype: Dtype,
-    /// How long to look.
+    /// Maximum search time in seconds.
     #[arg(long, value_name = "S", default_value = "60", value_parser = seconds)]
     pub seconds: f64,
 }
@@ -454,30 +440,21 @@ Examples:
   jinabert doctor
   jinabert doctor --device cpu")]
 pub struct Doctor {
-    /// Check only this device [default: all of them].
+    /// Check only this device [default: all devices].
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<Device>,
 }
 
-/// What a line of input is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum InputFormat {
-    /// A text.
-    Lines,
-    /// A JSON object with "text" or "ids".
-    Jsonl,
-}
-
-/// How vectors are written.
+/// Output format of vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// One array of objects.
+    /// Array of objects.
     Json,
-    /// One object a line.
+    /// One object per line.
     Jsonl,
     /// NumPy array of shape [texts, dimensions]: float32, float16, int8 or uint8.
     Npy,
-    /// A header, then index, id, tokens and the components.
+    /// Header line, then index, id, tokens and components.
     Csv,
 }
 

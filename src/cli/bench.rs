@@ -7,7 +7,6 @@ use super::{
     source,
 };
 use crate::{
-    Embedder,
     batch::Tokens,
     bench::{
         self, Plan, compare,
@@ -47,7 +46,7 @@ fn all(args: &All, quiet: bool) -> Result<(), Failure> {
     if dash(&args.json) && dash(&args.html) {
         return Err(Failure::Usage("only one of --json and --html can be standard output".into()));
     }
-    // Outputs are opened before minutes are spent on what is to be written there.
+    // Outputs are opened first, so that an error appears before minutes of measuring.
     let json = args.json.as_deref().map(Page::open).transpose()?;
     let html = args.html.as_deref().map(Page::open).transpose()?;
     let plan = Plan { quick: args.quick, words: args.kernel.clone(), model: dir.as_deref() };
@@ -87,10 +86,10 @@ fn forward(args: &Model, quiet: bool) -> Result<(), Failure> {
     let sequences = |path: &Path| -> Result<Vec<Tokens>, Failure> {
         model::parse(&read(path)?).map_err(|error| at_line(path, error))
     };
-    // All files are read before a device is opened, and checked before anything is timed.
+    // Files are read before a device is opened, and checked before anything is timed.
     let workloads = args.ids.iter().map(|path| sequences(path)).collect::<Result<Vec<_>, _>>()?;
-    let dir = source::directory(&args.model.source, quiet)?;
-    let embedder = Embedder::open_with(&dir, args.model.options()?)?;
+    let options = args.model.options()?;
+    let (embedder, dir) = source::open(&args.model, options, "bench model", quiet)?;
     for (path, sequences) in args.ids.iter().zip(&workloads) {
         model::check(sequences, &embedder).map_err(|error| at_line(path, error))?;
     }
@@ -131,18 +130,22 @@ fn forward(args: &Model, quiet: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The last part of a path.
+/// Last part of a path.
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The text of a file.
+/// Reads a file as text.
 fn read(path: &Path) -> Result<String, Failure> {
     let bytes =
         fs::read(path).map_err(|source| Failure::Input { path: path.to_owned(), source })?;
-    String::from_utf8(bytes).map_err(|error| {
+    let text = String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let line = 1 + error.as_bytes()[..valid].iter().filter(|&&byte| byte == b'\n').count();
         Failure::File { path: path.to_owned(), line, what: "not UTF-8".to_owned() }
-    })
+    })?;
+    match text.strip_prefix('\u{feff}') {
+        Some(text) => Ok(text.to_owned()),
+        None => Ok(text),
+    }
 }

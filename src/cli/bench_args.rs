@@ -1,4 +1,4 @@
-//! What may be typed after `jinabert bench`.
+//! Arguments of `jinabert bench`.
 
 use super::args::{ModelArgs, Source};
 use crate::{Device, kernels};
@@ -11,60 +11,61 @@ use std::{num::NonZeroUsize, path::PathBuf};
     args_conflicts_with_subcommands = true,
     after_help = "\
 Examples:
-  jinabert bench                                       everything, within two minutes
+  jinabert bench                                       all benchmarks, within two minutes
   jinabert bench --device 0 --json A.json --html A.html
   jinabert bench --quick --kernel linear --kernel attention
-  jinabert bench compare A.json B.json                 before and after, or two devices
-  jinabert bench model --ids W1.txt --json             one forward of given token ids
+  jinabert bench compare A.json B.json                 compare two versions or devices
+  jinabert bench model --ids W1.txt --json             one forward pass over token ids
 
-First the device's own roof is measured: multiply-adds on registers, a copy between buffers, the
-cost of a submission and of a dispatch.  Then every kernel in every tier, at the sizes of
-jina-embeddings-v2 small and base and for as many tokens as there is time for; each is compared with
-its CPU twin before it is timed.  Then the whole model.
+First the device's roofline is measured: multiply-adds on registers, a copy between buffers, the
+overhead of a submission and of a dispatch.  Then every kernel in every tier, at the sizes of
+jina-embeddings-v2 small and base, with as many tokens as the time allows; each kernel is compared
+with its CPU reference before it is timed.  Then the whole model.
 
-Percent are of the bound that applies: min(compute, FLOP/byte x memory).  Bytes are counted once;
-where a cache holds the data, a kernel may pass 100 %.
-Exit code 1 says that a kernel is wrong."
+Percentages are relative to the roofline: min(compute, FLOP/byte x memory).  Bytes are counted once;
+if a cache holds the data, a kernel may exceed 100 %.  A bound that is exceeded is measured again,
+up to twice, and the highest figure counts.
+Exit code 1: a kernel gave a wrong result."
 )]
 pub struct Bench {
-    /// What to time.
+    /// Benchmark to run.
     #[command(subcommand)]
     pub what: Option<What>,
-    /// Without a word, all.
+    /// Options of `all`, the default.
     #[command(flatten)]
     pub all: All,
 }
 
-/// What to time.
+/// Benchmarks.
 #[derive(Subcommand)]
 pub enum What {
-    /// Measure the device's own roof, every kernel next to it, and the model [default].
+    /// Measure the device's roofline, every kernel relative to it, and the model [default].
     All(All),
-    /// Time one forward of the whole model over token ids.
+    /// Time one forward pass of the whole model over token ids.
     Model(Model),
-    /// Print two reports side by side.
+    /// Compare two reports side by side.
     Compare(Compare),
 }
 
 /// `jinabert bench all`
 #[derive(clap::Args)]
 pub struct All {
-    /// As `jinabert embed --device`.
+    /// Device, as in `jinabert embed --device`.
     #[arg(long, value_name = "DEVICE", default_value = "auto", env = "JINABERT_DEVICE")]
     pub device: Device,
-    /// Which model.
+    /// Location of the model.
     #[command(flatten)]
     pub source: Source,
-    /// Only this kernel, and no model; may be given several times.
+    /// Measure only this kernel, and no model; may be repeated.
     #[arg(long, value_name = "WORD", value_parser = words())]
     pub kernel: Vec<String>,
-    /// Fewer and shorter runs.
+    /// Make fewer and shorter runs.
     #[arg(long)]
     pub quick: bool,
-    /// Also write everything as JSON; - is standard output, without the table.
+    /// Also write the report as JSON; - writes it to standard output instead of the table.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Also write a page with a roofline plot.
+    /// Also write an HTML page with a roofline plot.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 }
@@ -79,12 +80,12 @@ fn words() -> PossibleValuesParser {
 Example:
   jinabert bench compare before.json after.json
 
-Ratios over 1 say that the second report is faster.")]
+A ratio over 1 means that the second report is faster.")]
 pub struct Compare {
-    /// A file that `jinabert bench --json` wrote.
+    /// First report, written by `jinabert bench --json`.
     #[arg(value_name = "A.json")]
     pub a: PathBuf,
-    /// Another.
+    /// Second report.
     #[arg(value_name = "B.json")]
     pub b: PathBuf,
 }
@@ -96,27 +97,27 @@ Examples:
   jinabert bench model --ids W1.txt --ids W2.txt
   jinabert bench model --model path/to/model --ids W1.txt --device 0 --json >> lines.jsonl
 
-A file has a sequence a line, its token ids separated by spaces, special tokens included.  After one
-run (first_ms), runs are repeated until --seconds or --runs is reached, three at the least; a first
-run over 40 s is the measurement.  The time is the median, from ids to vectors.")]
+A file has one sequence per line: token ids separated by spaces, special tokens included.  After a
+first run (first_ms), runs are repeated until --seconds or --runs is reached, at least three times;
+if the first run takes over 40 s, it is the result.  Times are medians, from ids to vectors.")]
 pub struct Model {
-    /// File of token ids, a sequence a line; may be given several times.
+    /// File of token ids, one sequence per line; may be repeated.
     #[arg(long, value_name = "FILE", required = true)]
     pub ids: Vec<PathBuf>,
-    /// Print a JSON object for each file instead of a line for people.
+    /// Print a JSON object per file instead of a human-readable line.
     #[arg(long)]
     pub json: bool,
-    /// Most runs after the first.
+    /// Maximum number of runs after the first.
     #[arg(long, value_name = "N", default_value = "50")]
     pub runs: NonZeroUsize,
-    /// Also time every kernel by itself, and what goes on between; on the CPU, count how much
-    /// attention looks at.
+    /// Also time every kernel separately, and the time between kernels; on the CPU, also count the
+    /// work of attention.
     #[arg(long)]
     pub profile: bool,
-    /// How long to repeat.
+    /// Maximum time for repeated runs, in seconds.
     #[arg(long, value_name = "S", default_value = "8", value_parser = seconds)]
     pub seconds: f64,
-    /// Which model, where.
+    /// Model and device.
     #[command(flatten)]
     pub model: ModelArgs,
 }
@@ -124,6 +125,6 @@ pub struct Model {
 pub(super) fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err("0 to 86400 is meant".to_owned()),
+        _ => Err("expected 0 to 86400".to_owned()),
     }
 }

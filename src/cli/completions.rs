@@ -14,13 +14,13 @@ Examples:
   jinabert completions fish > ~/.config/fish/completions/jinabert.fish
   jinabert completions powershell >> $PROFILE")]
 pub struct Completions {
-    /// The shell that is to complete.
+    /// Shell for which to print the script.
     #[arg(value_enum)]
     pub shell: Shell,
 }
 
 pub fn run(args: &Completions) -> Result<(), Failure> {
-    // The generator panics where it cannot write, and memory always takes more.
+    // The generator panics if a write fails; writing to memory does not.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Args::command(), "jinabert", &mut script);
     let script = String::from_utf8(script).expect("made of text");

@@ -1,7 +1,7 @@
-//! Perplexity against length: an SVG that stands alone, light or dark as its reader is.
+//! Plot of perplexity against length: a self-contained SVG with light and dark colours.
 
 use super::perplexity::masking;
-use crate::{AtLength, Measured, bench::page::escape};
+use crate::{LengthBucket, Measured, bench::page::escape};
 use std::fmt::Write;
 
 const WIDTH: f64 = 800.0;
@@ -11,10 +11,10 @@ const RIGHT: f64 = 772.0;
 const TOP: f64 = 92.0;
 const BOTTOM: f64 = 388.0;
 
-/// Room between the frame and the first and last length.
+/// Distance between the frame and the first and last length.
 const INSET: f64 = 52.0;
 
-/// The least that the axis spans, as a share of what it shows: less would make a cliff of noise.
+/// Minimum span of the axis, as a share of its values: with less, noise would look steep.
 const SPAN: f64 = 0.2;
 
 const STYLE: &str = "
@@ -37,21 +37,21 @@ const STYLE: &str = "
   }
 ";
 
-/// What is drawn for a length.
+/// Point of the plot.
 struct Point<'a> {
-    at: &'a AtLength,
-    /// One standard error below and above.
+    at: &'a LengthBucket,
+    /// Perplexity at one standard error below and above.
     range: [f64; 2],
 }
 
 impl<'a> Point<'a> {
-    fn new(at: &'a AtLength) -> Self {
+    fn new(at: &'a LengthBucket) -> Self {
         let error = at.nll_error.unwrap_or(0.0);
         Self { at, range: [(at.nll - error).exp(), (at.nll + error).exp()] }
     }
 }
 
-/// The plot.
+/// Renders the plot.
 pub fn plot(model: &str, measured: &Measured, mask_every: usize) -> String {
     let points: Vec<Point> = measured.lengths.iter().map(Point::new).collect();
     let low = points.iter().map(|point| point.range[0]).fold(f64::INFINITY, f64::min);
@@ -59,9 +59,9 @@ pub fn plot(model: &str, measured: &Measured, mask_every: usize) -> String {
     let ticks = ticks(low, high);
     let (bottom, top) = (ticks[0], ticks[ticks.len() - 1]);
     let y = |value: f64| BOTTOM - (value - bottom) / (top - bottom) * (BOTTOM - TOP);
-    let log = |at: &AtLength| (at.length as f64).log2();
+    let log = |at: &LengthBucket| (at.length as f64).log2();
     let (first, last) = (log(points[0].at), log(points[points.len() - 1].at));
-    let x = |at: &AtLength| match last > first {
+    let x = |at: &LengthBucket| match last > first {
         true => LEFT + INSET + (log(at) - first) / (last - first) * (RIGHT - LEFT - 2.0 * INSET),
         false => (LEFT + RIGHT) / 2.0,
     };
@@ -130,7 +130,7 @@ pub fn plot(model: &str, measured: &Measured, mask_every: usize) -> String {
     out + "</svg>\n"
 }
 
-/// Four to eight round values, the first below and the last above what is shown.
+/// Four to eight round ticks; the first is below all values, the last above.
 fn ticks(low: f64, high: f64) -> Vec<f64> {
     let missing = (SPAN * high - (high - low)).max(0.0);
     let (low, high) = ((low - missing / 2.0).max(0.0), high + missing / 2.0);
@@ -142,7 +142,7 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
     (first..=last).map(|n| n as f64 * step).collect()
 }
 
-/// Four digits, or the whole number.
+/// Formats four digits, or the whole number.
 fn number(value: f64) -> String {
     let decimals = (3.0 - value.abs().max(1.0).log10().floor()).max(0.0) as usize;
     let text = format!("{value:.decimals$}");
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn ticks_are_round_and_around() {
         assert_eq!(ticks(16.2, 20.5), [16.0, 17.0, 18.0, 19.0, 20.0, 21.0]);
-        // A flat curve keeps a fifth of its height.
+        // The axis of a flat curve spans a fifth of its value.
         let flat = ticks(100.0, 100.1);
         assert!(flat[0] <= 90.1 && flat[flat.len() - 1] >= 110.0, "{flat:?}");
         for (low, high) in [(1.0, 1.0), (0.9, 5e4), (3.2, 3.3), (4e7, 9e7)] {

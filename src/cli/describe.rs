@@ -1,15 +1,15 @@
-//! What the files beside the weights say: tokenizer, licence.
+//! Descriptions from the files beside the weights: tokenizer, licence.
 
 use crate::{Error, Files, model::json_file, text::Tokenizer};
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 
-/// The parts of `tokenizer.json` that people ask about.
+/// Main settings of `tokenizer.json`.
 pub struct Tokenizing {
     kind: String,
     vocabulary: usize,
     lowercase: bool,
-    /// Content and id.
+    /// Special tokens, with their ids.
     special: Vec<(String, u64)>,
     mask: Option<String>,
     added: usize,
@@ -17,7 +17,7 @@ pub struct Tokenizing {
 }
 
 impl Tokenizing {
-    /// None without a `tokenizer.json`.
+    /// Reads the settings; `None` without a `tokenizer.json`.
     ///
     /// # Errors
     /// As [`Tokenizer::open`].
@@ -87,14 +87,14 @@ impl Tokenizing {
     }
 }
 
-/// `model.type`, which old files leave to the fields.
+/// Type of the tokenizer model, which old files show only by their fields.
 fn kind(model: &Value) -> String {
     let named = model["type"].as_str();
     let by_fields = if model.get("merges").is_some() { "BPE" } else { "WordPiece" };
     named.unwrap_or(by_fields).to_owned()
 }
 
-/// Whether a normalizer, or one of a sequence, lower-cases.
+/// True if a normalizer, or one in a sequence, converts to lower case.
 fn lowers(normalizer: &Value) -> bool {
     match normalizer["type"].as_str() {
         Some("Lowercase") => true,
@@ -106,12 +106,12 @@ fn lowers(normalizer: &Value) -> bool {
     }
 }
 
-/// Of sentence-transformers, or the tokenizer's own unless it stands for none.
+/// Maximum length from sentence-transformers, otherwise the tokenizer's own, if it is a real limit.
 fn max_length(dir: &Path) -> Result<Option<u64>, Error> {
     let none = 1 << 30;
     let own = |name: &str, key: &str| -> Result<Option<u64>, Error> {
         let file = json_file(&Files::directory(dir), name)?;
-        // Python's stand-in for no limit is 10^30, which only a float holds.
+        // Python writes 10^30 for no limit, which fits only in a float.
         Ok(file.and_then(|file| file[key].as_f64()).map(|n| n as u64).filter(|n| *n < none))
     };
     Ok(match own("sentence_bert_config.json", "max_seq_length")? {
@@ -120,10 +120,10 @@ fn max_length(dir: &Path) -> Result<Option<u64>, Error> {
     })
 }
 
-/// As `README.md` declares it in the lines between `---`, else `config.json`.
+/// Licence in the front matter of `README.md`, otherwise in `config.json`.
 pub fn licence(dir: &Path) -> Option<String> {
     let card = fs::read_to_string(dir.join("README.md")).unwrap_or_default();
-    let mut lines = card.lines();
+    let mut lines = card.trim_start_matches('\u{feff}').lines();
     let front = lines.next().is_some_and(|line| line.trim_end() == "---");
     let front = lines.take_while(|line| front && line.trim_end() != "---");
     let fields = front.filter_map(|line| line.split_once(':'));

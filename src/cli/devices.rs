@@ -4,6 +4,7 @@ use super::Failure;
 use crate::{
     gpu::{self, AdapterSummary, Backend},
     kernels::Tier,
+    tune::{self, Speeds},
 };
 use std::io::{self, Write};
 
@@ -12,11 +13,17 @@ pub fn run() -> Result<(), Failure> {
     let adapters = gpu::adapters();
     for (index, adapter) in adapters.iter().enumerate() {
         out.write_all(describe(index, adapter).as_bytes())?;
+        for (model, Speeds { gpu, cpu }) in tune::measured(adapter) {
+            let cpu = cpu.map_or_else(String::new, |cpu| format!("; on the CPU {cpu}"));
+            writeln!(out, "     {model}: {gpu}{cpu}")?;
+        }
     }
     writeln!(out, "cpu  {} threads", rayon::current_num_threads())?;
     writeln!(out, "     tier: {}, vectors as wide as the processor's\n", Tier::Blocked)?;
     let auto = match adapters.first() {
-        Some(adapter) if !adapter.software && adapter.backend != Backend::Gl => "0",
+        Some(adapter) if !adapter.software && adapter.backend != Backend::Gl => {
+            "0 or cpu, whichever is faster for a model: measured at its first use"
+        }
         _ => "cpu: a hardware GPU was not found",
     };
     writeln!(out, "auto is {auto}")?;
@@ -32,12 +39,13 @@ fn describe(index: usize, adapter: &AdapterSummary) -> String {
     };
     let yes = |flag| if flag { "yes" } else { "no" };
     format!(
-        "{index:<4} {}\n     {}, {}, driver: {}\n     binding {} MiB, workgroup {} KiB and {} invocations, \
+        "{index:<4} {}\n     {}, {}, driver: {}{}\n     binding {} MiB, workgroup {} KiB and {} invocations, \
          subgroup {subgroup}, f16 {}, timestamps {}\n     tier: {}\n",
         adapter.name,
         adapter.backend,
         adapter.kind,
         if adapter.driver.is_empty() { "unknown" } else { &adapter.driver },
+        adapter.compiler.as_ref().map_or_else(String::new, |name| format!(", compiler: {name}")),
         mib(adapter.max_binding_bytes),
         adapter.max_workgroup_bytes >> 10,
         adapter.max_invocations,

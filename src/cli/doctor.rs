@@ -1,6 +1,6 @@
 //! `jinabert doctor`
 
-use super::{Failure, args::Doctor, shipped};
+use super::{Failure, args::Doctor, item::FromObject, shipped};
 use crate::{
     Device, Embedder, Error, Options,
     device::Opened,
@@ -15,7 +15,7 @@ use std::{
     path::Path,
 };
 
-/// How far a component of a golden vector may be off: f32 arithmetic is good to 1e-6 on this model,
+/// Maximum error of a component of a golden vector: f32 arithmetic is good to 1e-6 on this model,
 /// and the stored digits to 5e-7.
 fn golden_limit(dtype: Dtype) -> f32 {
     match dtype {
@@ -24,7 +24,7 @@ fn golden_limit(dtype: Dtype) -> f32 {
     }
 }
 
-/// A text with its expected tokens and vector, from an independent float64 implementation.
+/// Text with its expected tokens and vector, from an independent float64 implementation.
 #[derive(Deserialize)]
 struct Golden {
     text: String,
@@ -36,8 +36,9 @@ pub fn run(args: &Doctor) -> Result<(), Failure> {
     let dir = shipped::directory()?;
     let path = dir.join("golden.json");
     let text = fs::read_to_string(&path).map_err(|source| Failure::Input { path, source })?;
-    let golden: Vec<Golden> =
+    let golden: Vec<FromObject<Golden>> =
         serde_json::from_str(&text).map_err(|e| Error::Model(format!("golden.json: {e}")))?;
+    let golden: Vec<Golden> = golden.into_iter().map(|FromObject(golden)| golden).collect();
     let devices = match args.device {
         Some(device) => vec![device],
         None => (0..gpu::adapters().len()).map(Device::Index).chain([Device::Cpu]).collect(),
@@ -67,9 +68,18 @@ impl Report {
         writeln!(self.out, "{}", opened.name)?;
         let caps = opened.engine.caps().clone();
         drop(opened);
-        for version in Version::of(&caps) {
-            self.golden(device, version, dir, golden)?;
-            let mut opened = device.open(Some(version.tier), version.dtype)?;
+        let embedder = Embedder::open_with(dir, Options::new().device(device));
+        match embedder.and_then(|embedder| embedder.speed()) {
+            Ok(speed) => writeln!(self.out, "  the shipped model: {speed}")?,
+            Err(error) => self.line(false, "speed", &error.to_string())?,
+        }
+        for version in Version::all(&caps) {
+            // The precision of the weights is set by the model file, not by the version.
+            if !version.half_weights {
+                self.golden(device, version, dir, golden)?;
+            }
+            let opened = device.open(Some(version.tier), version.dtype)?;
+            let mut opened = Opened { version, ..opened };
             let samples = probe::samples().into_iter();
             for problem in samples.filter(|problem| problem.versions(&caps).contains(&version)) {
                 self.kernel(&problem, &mut opened)?;
@@ -124,10 +134,10 @@ impl Report {
     }
 }
 
-/// The largest difference of a component, the device's tokens being right.
+/// Largest difference of a component; an error if the tokens differ.
 fn golden_error(
     device: Device,
-    Version { tier, dtype }: Version,
+    Version { tier, dtype, .. }: Version,
     dir: &Path,
     golden: &[Golden],
 ) -> Result<f32, Error> {

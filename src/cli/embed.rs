@@ -3,22 +3,16 @@
 use super::{
     Failure,
     args::{Embed, Format, Pooling},
-    input::{Item, Items, Place, Source},
+    input::Items,
+    item::{Item, Place, Source},
     output::{Part, Record, Style, Writer},
-    precision, source, token_level,
+    precision,
+    progress::Progress,
+    source, token_level,
     window::{self, Embedded, Job, Late, Reader, Window},
 };
-use crate::{Embedder, Options, precision::Quantizer, text::Chunk};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::{
-    io::{self, IsTerminal},
-    panic,
-    path::PathBuf,
-    slice,
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use crate::{Options, precision::Quantizer, text::Chunk};
+use std::{panic, slice, sync::Arc, thread};
 
 pub fn run(args: &Embed, quiet: bool) -> Result<(), Failure> {
     let tokens = args.pooling == Some(Pooling::None);
@@ -26,33 +20,36 @@ pub fn run(args: &Embed, quiet: bool) -> Result<(), Failure> {
         true => token_level::check(args).map(|()| Format::Jsonl)?,
         false => precision::check(args)?,
     };
-    let input = match (&args.input, args.text.is_empty()) {
-        (Some(path), _) => Some(Items::open(path, args.input_format)?),
-        (None, false) => None,
-        (None, true) if io::stdin().is_terminal() => {
-            return Err(Failure::Usage(
-                "no text: give TEXT, --input FILE, or pipe lines in".into(),
-            ));
-        }
-        (None, true) => Some(Items::open(&PathBuf::from("-"), args.input_format)?),
+    let input = args.input.open(&args.text, "text", own_fields(args))?;
+    if args.input.keep_fields && !matches!(format, Format::Json | Format::Jsonl) {
+        let what = "--keep-fields is for json and jsonl output: csv and npy have no place for them";
+        return Err(Failure::Usage(what.into()));
+    }
+    let skipped = match &input {
+        Some(items) => items.skipped(),
+        None => args.input.skip_bad_lines.then(Arc::default),
     };
     let options = Options {
         dimensions: args.dimensions,
         normalize: !args.no_normalize,
+        prompt: args.prompt.choice(),
         pooling: match args.pooling {
             None => crate::Pooling::Auto,
             Some(Pooling::Cls) => crate::Pooling::Cls,
             Some(Pooling::Mean | Pooling::None) => crate::Pooling::Mean,
         },
+        workload: match input {
+            Some(_) => crate::Workload::Throughput,
+            None => crate::Workload::Latency,
+        },
         ..args.model.options()?
     };
-    let dir = source::directory(&args.model.source, quiet)?;
     let late = late(args)?;
-    let embedder = Embedder::open_with(dir, options)?;
+    let (embedder, _) = source::open(&args.model, options, "embed", quiet)?;
     if tokens {
-        return token_level::run(args, embedder, input);
+        return token_level::run(args, Job { embedder, late: None, skipped }, input);
     }
-    let job = Arc::new(Job { embedder, late });
+    let job = Arc::new(Job { embedder, late, skipped });
     let quantizer = precision::quantizer(&args.precision, job.embedder.dim())?;
     let style = Style {
         format,
@@ -66,8 +63,11 @@ pub fn run(args: &Embed, quiet: bool) -> Result<(), Failure> {
         quantizer,
         outside: 0,
         job,
-        progress: progress(input.as_ref(), quiet),
-        index: 0,
+        progress: match &input {
+            Some(items) => Progress::new(items.size, quiet),
+            None => Progress::hidden(),
+        },
+        texts: 0,
         vectors: 0,
         tokens: 0,
         truncated: (0, None),
@@ -83,10 +83,19 @@ pub fn run(args: &Embed, quiet: bool) -> Result<(), Failure> {
     run.finish()
 }
 
-/// One component of so many may be beyond its range without a word: calibration never saw all.
+/// Names of the output's own fields, in addition to those of the input.
+fn own_fields(args: &Embed) -> &'static [&'static str] {
+    match (args.pooling, args.late_chunking) {
+        (Some(Pooling::None), _) => &["index", "embeddings"],
+        (_, true) => &["index", "chunk", "start", "end", "tokens", "embedding"],
+        (_, false) => &["index", "tokens", "embedding"],
+    }
+}
+
+/// One component in so many may be out of range without a warning: calibration is a sample.
 const OUTSIDE: u64 = 1000;
 
-/// A window that waits to be written.
+/// Embedded window that is to be written.
 struct Done {
     window: Window,
     embedded: Vec<Embedded>,
@@ -96,18 +105,18 @@ struct Run {
     job: Arc<Job>,
     writer: Writer,
     quantizer: Quantizer,
-    /// Components that were beyond their range.
+    /// Number of components that were out of range.
     outside: usize,
-    progress: ProgressBar,
-    index: u64,
+    progress: Progress,
+    texts: u64,
     vectors: u64,
     tokens: u64,
-    /// How many texts were truncated, and which was the first of what length.
+    /// Number of truncated texts; position and length in tokens of the first.
     truncated: (usize, Option<(Place, usize)>),
 }
 
 impl Run {
-    /// Embeds each window while the one before it is written, where there is one after it already.
+    /// Embeds each window while the previous one is written, if the next window is ready.
     fn all(&mut self, mut reader: Reader) -> Result<(), Failure> {
         let mut done = None;
         loop {
@@ -141,28 +150,28 @@ impl Run {
                 self.truncated.0 += 1;
                 self.truncated.1.get_or_insert((item.place, length));
             }
-            let (index, id) = (self.index, item.id.as_ref());
+            let (index, id, fields) = (item.index, item.id.as_deref(), &item.fields);
             for (n, (chunk, vector)) in embedded.vectors.iter().enumerate() {
                 let embedding = self.quantizer.quantize(vector);
                 let embedding =
                     embedding.map_err(|error| window::at_line(error, slice::from_ref(item)))?;
                 let tokens = chunk.as_ref().map_or(embedded.tokens, |chunk| chunk.tokens.len());
                 let part = chunk.as_ref().map(|chunk| part(item, n, chunk));
-                self.writer.write(&Record { index, id, part, tokens, embedding })?;
+                self.writer.write(&Record { index, id, fields, part, tokens, embedding })?;
                 self.outside += self.quantizer.outside(vector);
                 self.vectors += 1;
             }
-            self.index += 1;
+            self.texts += 1;
             self.tokens += embedded.tokens as u64;
         }
         let rate = self.tokens as f64 / self.progress.elapsed().as_secs_f64();
-        self.progress.set_message(format!("{} texts, {rate:.0} tokens/s", self.index));
-        self.progress.set_position(window.position);
+        let message = format!("{} texts, {rate:.0} tokens/s", self.texts);
+        self.progress.show(window.position, message);
         self.writer.flush()
     }
 
     fn finish(self) -> Result<(), Failure> {
-        self.progress.finish_and_clear();
+        self.progress.finish();
         self.writer.finish()?;
         let components = self.vectors * self.job.embedder.dim() as u64;
         if self.outside as u64 > components / OUTSIDE {
@@ -176,14 +185,17 @@ impl Run {
             let limit = self.job.embedder.max_length();
             tracing::warn!(
                 "truncated {count} of {} texts to {limit} tokens; the first is {place}, {length} tokens",
-                self.index
+                self.texts
             );
+        }
+        if let Some(skipped) = &self.job.skipped {
+            skipped.report(self.texts);
         }
         Ok(())
     }
 }
 
-/// A chunk of an item's text.
+/// Chunk of an item's text.
 fn part<'a>(item: &'a Item, n: usize, chunk: &Chunk) -> Part<'a> {
     let text = match &item.source {
         Source::Text(text) => &text[chunk.bytes.clone()],
@@ -192,7 +204,7 @@ fn part<'a>(item: &'a Item, n: usize, chunk: &Chunk) -> Part<'a> {
     Part { chunk: n, start: chunk.chars.start, end: chunk.chars.end, text }
 }
 
-/// How texts are cut, if they are.
+/// Late chunking as requested, if at all.
 fn late(args: &Embed) -> Result<Option<Late>, Failure> {
     if args.late_chunking && args.pooling == Some(Pooling::Cls) {
         let what = "--late-chunking takes means of chunks: --pooling cls is not for it";
@@ -203,21 +215,4 @@ fn late(args: &Embed) -> Result<Option<Late>, Failure> {
         (false, None) => Ok(None),
         (false, Some(_)) => Err(Failure::Usage("--chunk is for --late-chunking".into())),
     }
-}
-
-/// A bar over the bytes of a file, a spinner for a pipe, nothing where nobody looks.
-fn progress(input: Option<&Items>, quiet: bool) -> ProgressBar {
-    let Some(items) = input.filter(|_| !quiet && io::stderr().is_terminal()) else {
-        return ProgressBar::hidden();
-    };
-    let (bar, template) = match items.size {
-        Some(size) => {
-            (ProgressBar::new(size), "{bar:32} {percent:>3}%  {msg}  {elapsed} elapsed, {eta} left")
-        }
-        None => (ProgressBar::no_length(), "{spinner} {msg}  {elapsed} elapsed"),
-    };
-    bar.set_draw_target(ProgressDrawTarget::stderr());
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar.set_style(ProgressStyle::with_template(template).expect("a valid template"));
-    bar
 }

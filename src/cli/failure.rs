@@ -1,72 +1,107 @@
-use super::input::Place;
+use super::item::Place;
 use crate::Error;
 use std::{io, path::PathBuf};
 
-/// Why a command ended.
+/// Environment variable for the directory of temporary files.
+const TMPDIR: &str = if cfg!(windows) { "TMP" } else { "TMPDIR" };
+
+/// Error that ended a command.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The engine refused or failed.
+    /// Error of the engine.
     #[error(transparent)]
     Engine(#[from] Error),
-    /// The options make no sense together.
+    /// Options that contradict each other.
     #[error("{0}")]
     Usage(String),
-    /// One of the inputs cannot be embedded.
+    /// Input that cannot be embedded.
     #[error("{place}: {what}")]
     Item {
-        /// Which one.
+        /// Position of the input.
         place: Place,
-        /// What is wrong with it.
+        /// Error message.
         what: String,
     },
-    /// A file's text is not what it should be.
+    /// File with invalid text.
     #[error("`{}`: {what}", path.display())]
     Text {
-        /// Its name.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Error message.
         what: String,
     },
-    /// A line of a file is not what it should be.
+    /// File with an invalid line.
     #[error("{}:{line}: {what}", path.display())]
     File {
-        /// Its name.
+        /// Path of the file.
         path: PathBuf,
-        /// The line, from 1.
+        /// Line number, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// Error message.
         what: String,
     },
-    /// Input could not be read.
+    /// Input that could not be read.
     #[error("cannot read `{}`: {source}", path.display())]
     Input {
-        /// Its name.
+        /// Path of the file.
         path: PathBuf,
-        /// What the operating system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The output could not be created.
+    /// Output that could not be created.
     #[error("cannot write `{}`: {source}", path.display())]
     Create {
-        /// Its name.
+        /// Path of the file.
         path: PathBuf,
-        /// What the operating system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The output could not be written to its end.
+    /// Temporary file for an npy on standard output that could not be created.
+    #[error(
+        "cannot create a temporary file in `{}`: {source}; npy for standard output is collected \
+         there, and {TMPDIR} names another directory",
+        dir.display()
+    )]
+    Spool {
+        /// Directory of temporary files.
+        dir: PathBuf,
+        /// Error of the operating system.
+        source: io::Error,
+    },
+    /// Output that could not be written completely.
     #[error("writing failed: {0}")]
     Write(#[from] io::Error),
-    /// Serving could not begin.
+    /// Error of the server.
     #[cfg(feature = "server")]
     #[error("{0}")]
     Serve(crate::server::Failure),
-    /// A device does not compute what it should.
+    /// Devices with wrong results.
     #[error("{0} of {1} checks failed")]
     Doctor(usize, usize),
 }
 
 impl Failure {
-    /// The process exit code.
+    /// True if the error may be about an option's value, and not about an input or a result.
+    pub fn is_of_options(&self) -> bool {
+        match self {
+            Self::Engine(error) => matches!(
+                error,
+                Error::Read { .. }
+                    | Error::Model(_)
+                    | Error::Option(_)
+                    | Error::NoGpu { .. }
+                    | Error::Hub(_)
+                    | Error::Network(_)
+                    | Error::Cache { .. }
+            ),
+            #[cfg(feature = "server")]
+            Self::Serve(_) => true,
+            Self::Usage(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Engine(error) => error.exit_code(),
@@ -76,7 +111,7 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::Item { .. } | Self::Text { .. } | Self::File { .. } => 65,
             Self::Input { .. } => 66,
-            Self::Create { .. } => 73,
+            Self::Create { .. } | Self::Spool { .. } => 73,
             Self::Write(_) => 74,
         }
     }

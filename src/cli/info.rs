@@ -7,8 +7,9 @@ use super::{
     source,
 };
 use crate::{
-    Files,
-    model::{Declared, HeadKind, Inspection, alibi},
+    Files, Task,
+    device::cpu_caps,
+    model::{HeadKind, ModelInfo, SentenceTransformersConfig, alibi},
 };
 use serde_json::{Value, json};
 use std::{
@@ -16,16 +17,16 @@ use std::{
     path::Path,
 };
 
-/// Tokens of the batch that memory is given for: what the CPU takes at a time.
+/// Tokens of the batch that the memory figure is for: the CPU's batch size.
 const BATCH: u64 = 2048;
 
 pub fn run(args: &Info, quiet: bool) -> Result<(), Failure> {
     let dir = source::directory(&args.source, quiet)?;
-    let inspection = Inspection::open(&dir)?;
+    let inspection = ModelInfo::open(&dir)?;
     let facts = Facts {
         name: source::name(&args.source, &dir),
         tokenizing: Tokenizing::read(&dir)?,
-        declared: Declared::open(&Files::directory(&dir))?,
+        declared: SentenceTransformersConfig::open(&Files::directory(&dir))?,
         licence: licence(&dir),
         card: dir.join("README.md").exists(),
         inspection,
@@ -40,17 +41,17 @@ pub fn run(args: &Info, quiet: bool) -> Result<(), Failure> {
 
 struct Facts {
     name: String,
-    inspection: Inspection,
+    inspection: ModelInfo,
     tokenizing: Option<Tokenizing>,
-    declared: Declared,
+    declared: SentenceTransformersConfig,
     licence: Option<String>,
-    /// Whether there is a README.md.
+    /// A README.md exists.
     card: bool,
 }
 
 impl Facts {
     fn json(&self) -> Value {
-        let Inspection { config, variant, prefix, head, files, tensors } = &self.inspection;
+        let ModelInfo { config, variant, prefix, head, files, tensors, .. } = &self.inspection;
         let ignored: Vec<&str> =
             tensors.iter().filter(|t| !t.used).map(|t| t.name.as_str()).collect();
         let files = files.iter();
@@ -70,6 +71,7 @@ impl Facts {
             "type_vocab_size": config.types,
             "layer_norm_eps": config.eps,
             "max_position_embeddings": config.max_length,
+            "max_length": self.limit().0,
             "feed_forward_type": self.inspection.feed_forward(),
             "alibi_slopes": alibi::slopes(config.heads as usize),
             "parameters": self.inspection.parameters(),
@@ -83,22 +85,31 @@ impl Facts {
             "tokenizer": self.tokenizing.as_ref().map(Tokenizing::json),
             "pooling": self.declared.pooling,
             "normalize": self.declared.normalize,
+            "include_prompt": !self.declared.prompt_excluded,
+            "prompts": self.declared.prompts,
+            "default_prompt_name": self.declared.default_prompt,
             "license": self.licence,
-            "cpu_weight_bytes": self.inspection.weight_bytes(),
+            "cpu_weight_bytes": self.inspection.weight_bytes(&cpu_caps()),
             "cpu_batch_tokens": BATCH,
             "cpu_batch_bytes": self.inspection.batch_bytes(BATCH),
         })
     }
 
     fn text(&self) -> String {
-        let Inspection { config, variant, prefix, head, files, tensors } = &self.inspection;
+        let ModelInfo { config, variant, prefix, head, files, tensors, .. } = &self.inspection;
         let (used, ignored): (Vec<_>, Vec<_>) = tensors.iter().partition(|t| t.used);
         let mut rows = vec![("model", self.name.clone())];
         let below = if prefix.is_empty() { String::new() } else { format!(", below `{prefix}`") };
         rows.push(("graph", format!("{}{below}", variant.name)));
         let head_name = head.map_or("an encoder without a head".to_owned(), |h| h.to_string());
-        let also = if *head == Some(HeadKind::MaskedLm) { " and embed" } else { "" };
-        rows.push(("for", format!("{}{also}: {head_name}", self.inspection.task())));
+        let what = match (head, self.inspection.labels()) {
+            (Some(HeadKind::Classifier), labels) if labels != 1 => {
+                format!("serve (POST /predict): a classifier of {labels} labels")
+            }
+            (Some(HeadKind::MaskedLm), _) => format!("fill-mask and embed: {head_name}"),
+            _ => format!("{}: {head_name}", self.inspection.task()),
+        };
+        rows.push(("for", what));
         let crate::model::Config { hidden, layers, heads, intermediate, vocabulary, .. } = config;
         let width = config.head_width();
         rows.push((
@@ -114,7 +125,8 @@ impl Facts {
         let slopes: Vec<String> = slopes.iter().map(|slope| format!("{slope:.4}")).collect();
         rows.push(("ALiBi", format!("{} slopes: {}", slopes.len(), slopes.join(" "))));
         rows.push(("eps", format!("{:e}", config.eps)));
-        rows.push(("max length", format!("{} (max_position_embeddings)", config.max_length)));
+        let (limit, key) = self.limit();
+        rows.push(("max length", format!("{limit} ({key})")));
         rows.push(("parameters", grouped(self.inspection.parameters())));
         let dtypes = self.inspection.dtypes();
         let dtypes = dtypes.iter().map(|(dtype, n)| format!("{dtype} ({})", grouped(*n)));
@@ -132,18 +144,36 @@ impl Facts {
             Some(tokenizing) => rows.extend(tokenizing.rows()),
         }
         rows.push(("pooling", self.declared.to_string()));
-        // A directory may be a part of a repository.
+        if !self.declared.prompts.is_empty() {
+            let prompts = self.declared.prompts.iter();
+            let prompts = prompts.map(|(name, text)| format!("{name} `{}`", text.escape_debug()));
+            let default = self.declared.default_prompt.as_deref().unwrap_or("none");
+            let prompts = prompts.collect::<Vec<_>>().join(", ");
+            rows.push(("prompts", format!("{prompts}; default: {default}")));
+        }
+        // The directory may be an incomplete copy of a repository.
         let silent = if self.card { "not declared" } else { "unknown: no README.md here" };
         rows.push(("licence", self.licence.clone().unwrap_or(silent.to_owned())));
         rows.push((
             "CPU memory",
             format!(
                 "{} of weights, {} for a batch of {BATCH} tokens",
-                size(self.inspection.weight_bytes()),
+                size(self.inspection.weight_bytes(&cpu_caps())),
                 size(self.inspection.batch_bytes(BATCH))
             ),
         ));
         rows.into_iter().map(|(key, value)| format!("{key:<12} {value}\n")).collect()
+    }
+
+    /// Maximum text length in tokens, and the key that sets it: the keys of sentence-transformers
+    /// apply to embeddings only.
+    fn limit(&self) -> (usize, &'static str) {
+        match self.inspection.task() {
+            Task::Rerank | Task::MultiVector => {
+                SentenceTransformersConfig::default().limit(&self.inspection.config)
+            }
+            _ => self.declared.limit(&self.inspection.config),
+        }
     }
 
     fn bytes(&self) -> u64 {
@@ -155,7 +185,7 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// With a space between every three digits.
+/// Formats a number with a space between groups of three digits.
 fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
@@ -168,7 +198,7 @@ fn grouped(n: u64) -> String {
     out
 }
 
-/// In the unit that leaves one to three digits before the point.
+/// Formats a size in the unit that leaves one to three digits before the point.
 fn size(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),

@@ -1,86 +1,86 @@
-//! Texts and token lists, a line at a time.
+//! Items of a file or pipe, one a line or from a JSON list.
 
-use super::{Failure, args::InputFormat};
-use crate::batch::Tokens;
-use serde::Deserialize;
-use serde_json::Value;
+use super::{
+    Failure,
+    input_args::{InputArgs, InputFormat},
+    item::{self, Item, Others, Place},
+};
+use serde_json::value::RawValue;
 use std::{
-    fmt,
     fs::File,
-    io::{self, BufRead, BufReader},
-    ops::Range,
+    io::{self, BufRead, BufReader, IsTerminal},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    vec,
 };
 
-/// Where an input came from, for messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A line of a file or pipe, from 1.
-    Line(u64),
-    /// An argument, from 1.
-    Text(u64),
-}
+/// The UTF-8 byte order mark.
+const BOM: &[u8] = b"\xef\xbb\xbf";
 
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Line(n) => write!(f, "line {n}"),
-            Self::Text(n) => write!(f, "text {n}"),
-        }
-    }
-}
-
-/// One thing to embed.
-#[derive(Debug, PartialEq)]
-pub struct Item {
-    /// Where it came from.
-    pub place: Place,
-    /// The caller's name for it.
-    pub id: Option<Value>,
-    /// What to embed.
-    pub source: Source,
-    /// Ranges of characters, where it says which chunks it has.
-    pub spans: Option<Vec<Range<usize>>>,
-}
-
-impl Item {
-    /// Its text, if it is one.
-    pub fn text(&self) -> Option<&str> {
-        match &self.source {
-            Source::Text(text) => Some(text),
-            Source::Tokens(_) => None,
-        }
-    }
-}
-
-/// What to embed.
-#[derive(Debug, PartialEq)]
-pub enum Source {
-    /// To be tokenised.
-    Text(String),
-    /// Taken as given.
-    Tokens(Tokens),
-}
-
-/// Reads items without holding more than one line.
+/// Reader of items that holds at most one line, or one list, in memory.
 pub struct Items {
     path: PathBuf,
     reader: Box<dyn BufRead + Send>,
     format: InputFormat,
+    others: Others,
+    /// Record of bad items, if they are to be skipped.
+    skipped: Option<Arc<Skipped>>,
+    /// Lines, or list elements, read so far.
     line: u64,
-    /// Bytes of the input, if it is a file.
+    /// Items read so far, including skipped ones.
+    index: u64,
+    /// Remaining elements of a JSON list.
+    list: Option<vec::IntoIter<Box<RawValue>>>,
+    /// Size of the input in bytes, if it is a file.
     pub size: Option<u64>,
     /// Bytes read so far.
     pub position: u64,
 }
 
-impl Items {
-    /// Opens a file, or standard input for `-`.
-    pub fn open(path: &Path, format: Option<InputFormat>) -> Result<Self, Failure> {
-        let by_name = match path.extension() {
-            Some(extension) if extension == "jsonl" => InputFormat::Jsonl,
-            _ => InputFormat::Lines,
+impl InputArgs {
+    /// Opens the input, standard input for `-`; `None` if the `texts` are arguments.  `what` is the
+    /// word for a text in messages, `own` are the names of the output's own fields.
+    pub fn open(
+        &self,
+        texts: &[String],
+        what: &str,
+        own: &'static [&'static str],
+    ) -> Result<Option<Items>, Failure> {
+        let stdin = PathBuf::from("-");
+        let path = match (&self.input, texts) {
+            (Some(path), _) => path.clone(),
+            (None, []) if io::stdin().is_terminal() => {
+                let name = what.to_uppercase();
+                return Err(Failure::Usage(format!(
+                    "no {what}: give {name}, --input FILE, or pipe lines in"
+                )));
+            }
+            (None, []) => stdin,
+            (None, [only]) if only == "-" => stdin,
+            (None, texts) if texts.iter().any(|text| text == "-") => {
+                let what = format!("`-` is standard input: expected no other {what} beside it");
+                return Err(Failure::Usage(what));
+            }
+            (None, _) if self.keep_fields => {
+                let what = "--keep-fields is for jsonl and json input, not for arguments";
+                return Err(Failure::Usage(what.to_owned()));
+            }
+            (None, _) => return Ok(None),
         };
+        let format = self.input_format.unwrap_or_else(|| InputFormat::by_name(&path));
+        if self.keep_fields && format == InputFormat::Lines {
+            let what = "--keep-fields is for jsonl and json input: this is lines (--input-format)";
+            return Err(Failure::Usage(what.to_owned()));
+        }
+        let mut items = Items::open(&path, format)?;
+        items.others = if self.keep_fields { Others::Keep(own) } else { Others::Refuse };
+        items.skipped = self.skip_bad_lines.then(Arc::default);
+        Ok(Some(items))
+    }
+}
+
+impl Items {
+    fn open(path: &Path, format: InputFormat) -> Result<Self, Failure> {
         let (reader, size): (Box<dyn BufRead + Send>, _) = match path == Path::new("-") {
             true => (Box::new(BufReader::new(io::stdin())), None),
             false => {
@@ -93,89 +93,147 @@ impl Items {
                 (Box::new(BufReader::new(file)), metadata.is_file().then_some(metadata.len()))
             }
         };
-        let format = format.unwrap_or(by_name);
-        Ok(Self { path: path.to_owned(), reader, format, line: 0, size, position: 0 })
+        Ok(Self { size, ..Self::new(path.to_owned(), reader, format) })
+    }
+
+    fn new(path: PathBuf, reader: Box<dyn BufRead + Send>, format: InputFormat) -> Self {
+        let (others, skipped, list, size) = (Others::Refuse, None, None, None);
+        let (line, index, position) = (0, 0, 0);
+        Self { path, reader, format, others, skipped, line, index, list, size, position }
     }
 
     /// Items of texts on the command line.
     pub fn of_texts(texts: &[String]) -> Vec<Item> {
-        let texts = texts.iter().zip(1..);
-        texts
-            .map(|(text, n)| Item {
-                place: Place::Text(n),
-                id: None,
-                source: Source::Text(text.clone()),
-                spans: None,
-            })
-            .collect()
+        let texts = (0..).zip(texts);
+        texts.map(|(n, text)| Item::of_text(Place::Text(n + 1), n, text.clone())).collect()
     }
 
-    /// The next item.
+    /// Record of bad items, if they are to be skipped.
+    pub fn skipped(&self) -> Option<Arc<Skipped>> {
+        self.skipped.clone()
+    }
+
+    /// The next good item.
     pub fn next(&mut self) -> Result<Option<Item>, Failure> {
+        loop {
+            match (self.next_of_any(), &self.skipped) {
+                (Err(failure @ Failure::Item { .. }), Some(skipped)) => skipped.add(&failure),
+                (next, _) => return next,
+            }
+        }
+    }
+
+    /// The next item, good or bad.
+    fn next_of_any(&mut self) -> Result<Option<Item>, Failure> {
+        if self.list.is_some() {
+            return self.next_of_list();
+        }
+        let mut before = Vec::new(); // blank lines
+        loop {
+            let Some(mut bytes) = self.read_line()? else { return Ok(None) };
+            let json = self.format != InputFormat::Lines;
+            let blank = bytes.trim_ascii();
+            if json && blank.is_empty() {
+                before.append(&mut bytes);
+                continue;
+            }
+            if self.format == InputFormat::Json {
+                if blank.starts_with(b"[") {
+                    before.append(&mut bytes);
+                    self.read_list(before)?;
+                    return self.next_of_list();
+                }
+                // The file contains objects, one a line.
+                self.format = InputFormat::Jsonl;
+            }
+            return self.of_line(bytes).map(Some);
+        }
+    }
+
+    /// Reads a line, including its line break.
+    fn read_line(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         let mut bytes = Vec::new();
-        let read = self
-            .reader
-            .read_until(b'\n', &mut bytes)
-            .map_err(|source| Failure::Input { path: self.path.clone(), source })?;
+        let read = self.reader.read_until(b'\n', &mut bytes).map_err(|e| self.failed(e))?;
         if read == 0 {
             return Ok(None);
         }
+        if self.line == 0 && bytes.starts_with(BOM) {
+            bytes.drain(..BOM.len());
+        }
         self.line += 1;
         self.position += read as u64;
+        // A file with nothing but the mark has no line.
+        Ok((!bytes.is_empty()).then_some(bytes))
+    }
+
+    fn of_line(&mut self, mut bytes: Vec<u8>) -> Result<Item, Failure> {
+        let (place, index) = (Place::Line(self.line), self.index);
+        self.index += 1;
         if bytes.last() == Some(&b'\n') {
             bytes.pop();
             if bytes.last() == Some(&b'\r') {
                 bytes.pop();
             }
         }
-        let place = Place::Line(self.line);
         let text = String::from_utf8(bytes).map_err(|e| {
             let at = e.utf8_error().valid_up_to();
             Failure::Item { place, what: format!("not UTF-8 at byte {at}") }
         })?;
         match self.format {
-            InputFormat::Lines => {
-                Ok(Some(Item { place, id: None, source: Source::Text(text), spans: None }))
-            }
-            InputFormat::Jsonl => parse(place, text.trim_start_matches('\u{feff}')).map(Some),
+            InputFormat::Lines => Ok(Item::of_text(place, index, text)),
+            InputFormat::Jsonl | InputFormat::Json => item::line(place, index, &text, self.others),
         }
+    }
+
+    /// Reads a JSON list up to the end of the input.
+    fn read_list(&mut self, mut bytes: Vec<u8>) -> Result<(), Failure> {
+        self.reader.read_to_end(&mut bytes).map_err(|e| self.failed(e))?;
+        let bad = |what: String| Failure::Text { path: self.path.clone(), what };
+        let text = str::from_utf8(&bytes)
+            .map_err(|e| bad(format!("not UTF-8 at byte {}", e.valid_up_to())))?;
+        let list: Vec<Box<RawValue>> =
+            serde_json::from_str(text).map_err(|e| bad(format!("not a JSON list: {e}")))?;
+        self.line = 0; // counts elements from here on
+        self.position = 0;
+        self.list = Some(list.into_iter());
+        Ok(())
+    }
+
+    fn next_of_list(&mut self) -> Result<Option<Item>, Failure> {
+        let Some(element) = self.list.as_mut().and_then(Iterator::next) else { return Ok(None) };
+        let index = self.index;
+        self.index += 1;
+        self.line += 1;
+        self.position += element.get().len() as u64;
+        // Line breaks between JSON tokens would break the lines of the output.
+        let json = element.get().replace(['\n', '\r'], " ");
+        item::element(Place::Element(self.line), index, &json, self.others).map(Some)
+    }
+
+    fn failed(&self, source: io::Error) -> Failure {
+        Failure::Input { path: self.path.clone(), source }
     }
 }
 
-/// A line of jsonl.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    text: Option<String>,
-    ids: Option<Vec<u32>>,
-    type_ids: Option<Vec<u32>>,
-    id: Option<Value>,
-    spans: Option<Vec<[usize; 2]>>,
-}
+/// Skipped items: their number, and the message of the first.
+#[derive(Default)]
+pub struct Skipped(Mutex<(u64, Option<String>)>);
 
-fn parse(place: Place, text: &str) -> Result<Item, Failure> {
-    let bad = |what: String| Failure::Item { place, what };
-    let parsed: Line = serde_json::from_str(text).map_err(|e| {
-        // serde_json counts lines within this line; only the column is news.
-        let what = e.to_string();
-        let what = what.split(" at line ").next().unwrap_or_default();
-        bad(format!("{what} at column {}", e.column()))
-    })?;
-    let source = match (parsed.text, parsed.ids, parsed.type_ids) {
-        (Some(text), None, None) => Source::Text(text),
-        (None, Some(ids), None) => Source::Tokens(Tokens::new(ids)),
-        (None, Some(ids), Some(type_ids)) => Source::Tokens(Tokens { ids, type_ids, unseen: 0 }),
-        _ => {
-            return Err(bad(
-                "an object has \"text\", or \"ids\" with or without \"type_ids\"".into()
-            ));
-        }
-    };
-    let spans = parsed.spans.map(|spans| spans.into_iter().map(|[a, b]| a..b).collect());
-    if spans.is_some() && !matches!(source, Source::Text(_)) {
-        return Err(bad("\"spans\" are of characters: they need \"text\"".into()));
+impl Skipped {
+    /// Records a skipped item.
+    pub fn add(&self, failure: &Failure) {
+        let mut skipped = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        skipped.0 += 1;
+        skipped.1.get_or_insert_with(|| failure.to_string());
     }
-    Ok(Item { place, id: parsed.id, source, spans })
+
+    /// Reports the skipped items on stderr; `written` items were not skipped.
+    pub fn report(&self, written: u64) {
+        let skipped = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (count, Some(first)) = &*skipped {
+            tracing::warn!("skipped {count} of {} inputs; the first: {first}", count + written);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -183,65 +241,55 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn items(bytes: &[u8], format: InputFormat) -> Items {
+        Items::new("-".into(), Box::new(io::Cursor::new(bytes.to_vec())), format)
+    }
+
     proptest! {
-        /// Every line is an item or an error that names it; `PROPTEST_CASES` says how many are
-        /// tried.
+        /// Every line gives an item or an error that names it, except blank lines of jsonl;
+        /// `PROPTEST_CASES` sets the number of cases.
         #[test]
         fn any_line(
             bytes in prop::collection::vec(any::<u8>(), 0..200),
             text in r#"\{("(text|ids|id|spans|type_ids|x)": ?(null|-?[0-9]{1,20}|"[^"]{0,9}"|\[[0-9, \[\]]{0,9}\]),? ?){0,4}\}?"#,
-            jsonl: bool,
+            json: bool,
         ) {
-            let bytes = if jsonl { text.into_bytes() } else { bytes };
-            let lines = bytes.iter().filter(|&&byte| byte == b'\n').count();
+            let bytes = if json { text.into_bytes() } else { bytes };
+            let mut lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
+            if lines.last().is_some_and(|last| last.is_empty()) {
+                lines.pop();
+            }
             for format in [InputFormat::Lines, InputFormat::Jsonl] {
-                let mut items = Items {
-                    path: "-".into(),
-                    reader: Box::new(io::Cursor::new(bytes.clone())),
-                    format,
-                    line: 0,
-                    size: None,
-                    position: 0,
-                };
-                let mut read = 0;
+                let blank =
+                    |line: &&[u8]| format == InputFormat::Jsonl && line.trim_ascii().is_empty();
+                let expected: Vec<u64> =
+                    (1..).zip(&lines).filter(|(_, line)| !blank(line)).map(|(n, _)| n).collect();
+                let (mut items, mut found) = (items(&bytes, format), Vec::new());
                 loop {
                     match items.next() {
                         Ok(None) => break,
-                        Ok(Some(item)) => prop_assert_eq!(item.place, Place::Line(read + 1)),
-                        Err(Failure::Item { place, .. }) => {
-                            prop_assert_eq!(place, Place::Line(read + 1));
+                        Ok(Some(Item { place: Place::Line(n), index, .. })) => {
+                            prop_assert_eq!(index, found.len() as u64);
+                            found.push(n);
                         }
-                        Err(error) => return Err(TestCaseError::fail(error.to_string())),
+                        Err(Failure::Item { place: Place::Line(n), .. }) => found.push(n),
+                        other => return Err(TestCaseError::fail(format!("{other:?}"))),
                     }
-                    read += 1;
                 }
-                let last = usize::from(bytes.last().is_some_and(|&byte| byte != b'\n'));
-                prop_assert_eq!(read as usize, lines + last);
+                prop_assert_eq!(found, expected);
                 prop_assert_eq!(items.position as usize, bytes.len());
             }
         }
-    }
 
-    #[test]
-    fn jsonl_lines() {
-        let text = parse(Place::Line(3), r#"{"id": "a", "text": "x\ny"}"#).expect("good");
-        assert_eq!((text.place, text.id), (Place::Line(3), Some(Value::from("a"))));
-        assert_eq!(text.source, Source::Text("x\ny".into()));
-        let ids =
-            parse(Place::Line(1), r#"{"ids": [2, 3], "type_ids": [0, 1]}"#).expect("good").source;
-        assert_eq!(ids, Source::Tokens(Tokens { type_ids: vec![0, 1], ..Tokens::new(vec![2, 3]) }));
-        for (line, says) in [
-            ("", "EOF while parsing a value at column 0"),
-            ("{\"text\": \"a\"", "EOF"),
-            ("[1]", "at column"),
-            ("{}", "an object has"),
-            ("{\"text\": \"a\", \"ids\": [1]}", "an object has"),
-            ("{\"ids\": [-1]}", "invalid value"),
-            ("{\"ids\": [4294967296]}", "invalid value"),
-            ("{\"txt\": \"a\"}", "unknown field `txt`"),
-        ] {
-            let error = parse(Place::Line(7), line).expect_err(line).to_string();
-            assert!(error.starts_with("line 7: ") && error.contains(says), "{error}");
+        /// Reading ends for any text as a JSON file.
+        #[test]
+        fn any_list(text in r#"[ \n]{0,2}\[?("[^"]{0,5}"|\{"text": "a"\}|[0-9]{1,3}|\[|\]|,|\n){0,9}\]?"#) {
+            let mut items = items(text.as_bytes(), InputFormat::Json);
+            let (mut read, most) = (0, text.len());
+            while !matches!(items.next(), Ok(None) | Err(Failure::Text { .. })) {
+                read += 1;
+                prop_assert!(read <= most);
+            }
         }
     }
 }

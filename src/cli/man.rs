@@ -1,4 +1,4 @@
-//! `jinabert man`: manual pages, made of what may be typed.
+//! `jinabert man`: manual pages, generated from the command-line arguments.
 
 use super::{
     Failure,
@@ -19,13 +19,13 @@ Examples:
   jinabert man serve | man -l -
   jinabert man --dir /usr/local/share/man/man1
 
-Pages are named as packagers expect: jinabert.1, jinabert-embed.1, jinabert-bench-compare.1, …")]
+Pages are named by convention: jinabert.1, jinabert-embed.1, jinabert-bench-compare.1, …")]
 pub struct Man {
-    /// The command whose page goes to standard output, such as serve or bench compare [default:
-    /// the page of the whole program].
+    /// Command whose page is printed, such as serve or bench compare [default: the page of the
+    /// program].
     #[arg(value_name = "COMMAND", conflicts_with = "dir")]
     pub command: Vec<String>,
-    /// Write all pages into this directory instead, one for the program and one for each command.
+    /// Write all pages to this directory instead, one for the program and one for each command.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
@@ -45,14 +45,14 @@ pub fn run(args: &Man) -> Result<(), Failure> {
     Page::open(Path::new("-"))?.write(&page(command))
 }
 
-/// The program with all its commands, options that are common to them included.
+/// The program with all its commands, including their common options.
 fn program() -> Command {
     let mut program = Args::command().disable_help_subcommand(true);
     program.build();
     program
 }
 
-/// Writes the page of a command and those below it.
+/// Writes the page of a command and of its subcommands.
 fn write_all(command: &Command, dir: &Path) -> Result<(), Failure> {
     let path = dir.join(format!("{}.1", full_name(command)));
     write_file(&path, &[page(command).as_bytes()])?;
@@ -63,12 +63,12 @@ fn full_name(command: &Command) -> &str {
     command.get_display_name().unwrap_or_else(|| command.get_name())
 }
 
-/// The page in roff, as `man` reads it.
+/// Page in roff, the input of `man`.
 fn page(command: &Command) -> String {
     let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     let mut page = Vec::new();
     clap_mangen::Man::new(command.clone().after_help(Resettable::Reset))
-        .date("\"\"") // roff drops an argument without characters, and what follows would move up
+        .date("\"\"") // roff drops an empty argument, and the next ones would move up
         .source(concat!("jinabert ", env!("CARGO_PKG_VERSION")))
         .manual("JinaBERT embeddings")
         .render(&mut page)
@@ -80,8 +80,8 @@ fn page(command: &Command) -> String {
     String::from_utf8(page).expect("made of text")
 }
 
-/// What `--help` has at its end: a heading with indented lines is a section, kept line by line;
-/// the rest is text.
+/// Renders the end of `--help`: a heading with indented lines becomes a section with the lines as
+/// they are, the rest becomes text.
 fn notes(roff: &mut Roff, help: &str) {
     let mut in_notes = false;
     for paragraph in help.split("\n\n").filter(|paragraph| !paragraph.is_empty()) {
@@ -102,7 +102,7 @@ fn notes(roff: &mut Roff, help: &str) {
     }
 }
 
-/// The pages of all commands, or that of the program.
+/// References to the pages of all commands, or to that of the program.
 fn see_also(command: &Command) -> String {
     if full_name(command) != "jinabert" {
         return "jinabert(1)".to_owned();
@@ -127,7 +127,7 @@ mod tests {
             let page = page(command);
             for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
                 let Some(long) = arg.get_long() else { continue };
-                // As the head of an entry, which ends where the next one or a section begins.
+                // The option begins an entry, which ends at the next entry or section.
                 let head = format!("\\fB\\-\\-{}\\fR", long.replace('-', "\\-"));
                 let mut entries = page.split("\n.TP\n").skip(1);
                 let entry =

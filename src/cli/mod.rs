@@ -1,5 +1,5 @@
 //! The command line: `jinabert embed`, `similarity`, `rerank`, `multi-vector`, `fill-mask`,
-//! `perplexity`, `devices`, `doctor`, `bench`, `tune`, `pull`, `info`, `serve`,
+//! `perplexity`, `devices`, `doctor`, `bench`, `tune`, `shaders`, `pull`, `info`, `serve`,
 //! `completions`, `man`.
 
 mod args;
@@ -8,12 +8,15 @@ mod bench_args;
 mod completions;
 mod curve;
 mod describe;
+mod device_args;
 mod devices;
 mod doctor;
 mod embed;
 mod failure;
 mod info;
 mod input;
+mod input_args;
+mod item;
 mod man;
 mod npy;
 #[cfg(feature = "otlp")]
@@ -21,24 +24,30 @@ mod otlp;
 mod output;
 mod perplexity;
 mod precision;
+mod progress;
+mod prompt_args;
 mod pull;
 #[cfg(feature = "server")]
 mod serve;
 #[cfg(feature = "server")]
 mod serve_args;
+#[cfg(feature = "shaders")]
+mod shaders;
 mod shipped;
 mod similarity;
 mod source;
 mod task_args;
 mod tasks;
+mod temporary;
 mod token_level;
 mod tune;
+mod variables;
 mod window;
 
 use args::{Args, Command};
 use clap::{CommandFactory, FromArgMatches};
 pub use failure::Failure;
-pub use input::Place;
+pub use item::Place;
 use std::process::ExitCode;
 use tracing_subscriber::{
     Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt,
@@ -46,23 +55,27 @@ use tracing_subscriber::{
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let args = parse();
-    // The device is in the table already.
+    let (args, variables) = parse();
+    // `bench` and `tune` print the device themselves.
     let quiet = args.quiet || matches!(args.command, Command::Bench(_) | Command::Tune(_));
     let level = if quiet { tracing::Level::WARN } else { tracing::Level::INFO };
     let result = log(&args, level).and_then(|_exporter| run(args));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("jinabert: {failure}");
+            let mut message = failure.to_string();
+            if failure.is_of_options() {
+                message += &variables::note(&message, &variables);
+            }
+            eprintln!("jinabert: {message}");
             ExitCode::from(failure.exit_code())
         }
     }
 }
 
-/// What was typed, and said by the environment.
-fn parse() -> Args {
-    let matches = Args::command().get_matches();
+/// Parses arguments and environment variables; returns also the variables used, with their values.
+fn parse() -> (Args, Vec<(String, String)>) {
+    let matches = variables::parse(Args::command()).unwrap_or_else(|error| error.exit());
     let args = Args::from_arg_matches(&matches);
     #[cfg(feature = "server")]
     let args = args.map(|mut args| {
@@ -73,16 +86,17 @@ fn parse() -> Args {
         }
         args
     });
-    args.unwrap_or_else(|error| error.exit())
+    let args = args.unwrap_or_else(|error| error.exit());
+    (args, variables::used(&Args::command(), &matches))
 }
 
-/// What is kept until the end: it sends what is not sent yet.
+/// Exporter to keep until the end: dropping it sends the remaining spans.
 #[cfg(feature = "otlp")]
 type Exporter = otlp::Exporter;
 #[cfg(not(feature = "otlp"))]
 type Exporter = ();
 
-/// What happens is said on stderr, in lines of text or of JSON, and to a collector if there is one.
+/// Sets up logging: on stderr, as text or JSON lines, and to a collector if there is one.
 fn log(args: &Args, level: tracing::Level) -> Result<Option<Exporter>, Failure> {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match args.command.json_log() {
@@ -103,8 +117,8 @@ fn log(args: &Args, level: tracing::Level) -> Result<Option<Exporter>, Failure> 
 fn run(args: Args) -> Result<(), Failure> {
     if let Some(threads) = args.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
-        // The pool exists already only if this runs twice in one process; the first setting stays
-        // then.
+        // The pool exists already only if this runs twice in one process; then the first setting
+        // stays.
         let _ = pool.build_global();
     }
     match args.command {
@@ -121,6 +135,8 @@ fn run(args: Args) -> Result<(), Failure> {
         #[cfg(feature = "server")]
         Command::Serve(serve) => serve::run(serve, args.quiet),
         Command::Bench(bench) => bench::run(&bench, args.quiet),
+        #[cfg(feature = "shaders")]
+        Command::Shaders(shaders) => shaders::run(&shaders),
         Command::Tune(tune) => tune::run(&tune, args.quiet),
         Command::Completions(completions) => completions::run(&completions),
         Command::Man(man) => man::run(&man),

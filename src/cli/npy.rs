@@ -1,18 +1,18 @@
-//! NumPy's array format: a header to write, rows to read.
+//! NumPy's array format: writing headers, reading rows.
 
-use crate::{elements::Elements, precision::Precision};
+use crate::{elements::TensorData, precision::Precision};
 use std::{
     fs::File,
     io::{self, BufReader, Read},
     path::Path,
 };
 
-/// Bytes of a header that is written: room for any count, and a multiple of 64 as the format asks.
+/// Size of a header in bytes: enough for any count, and a multiple of 64 as the format requires.
 pub const HEADER: usize = 128;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// Type of the elements, as NumPy names it.
+/// Name of the element type in NumPy.
 fn dtype(precision: Precision) -> &'static str {
     match precision {
         Precision::Float32 => "<f4",
@@ -35,7 +35,7 @@ pub fn header(precision: Precision, rows: u64, cols: usize) -> Vec<u8> {
     header
 }
 
-/// Rows of a file, float32, float16 or float64, one at a time; the last are rounded to float32.
+/// Reader of rows in float32, float16 or float64, one at a time; float64 is rounded to float32.
 pub struct Rows<R> {
     source: R,
     /// Bytes of an element.
@@ -82,27 +82,27 @@ impl<R: Read> Rows<R> {
             _ => return Err(bad(&format!("elements of type {descr}; <f2, <f4, <f8 are known"))),
         };
         if !value("fortran_order")?.starts_with("False") {
-            return Err(bad("columns first (fortran_order); rows first is meant"));
+            return Err(bad("expected rows first, got columns first (fortran_order)"));
         }
         let shape = value("shape")?.split(['(', ')']).nth(1).unwrap_or_default();
         let sizes = shape.split(',').map(str::trim).filter(|size| !size.is_empty());
         let sizes: Option<Vec<usize>> = sizes.map(|size| size.parse().ok()).collect();
         match sizes.as_deref() {
             Some(&[rows, cols]) if cols > 0 => Ok(Self { source, size, rows, cols, next: 0 }),
-            _ => Err(bad(&format!("shape ({shape}); (vectors, components) is meant"))),
+            _ => Err(bad(&format!("expected a shape (vectors, components), got ({shape})"))),
         }
     }
 
     fn row(&mut self) -> io::Result<Vec<f32>> {
         let (rows, next, size) = (self.rows, self.next, self.size);
-        // Not all at once before any of it is read: the header may claim anything.
+        // The row grows as it is read: a wrong header may claim any size.
         let (mut bytes, length) = (Vec::new(), self.cols.saturating_mul(size));
         if self.source.by_ref().take(length as u64).read_to_end(&mut bytes)? < length {
             return Err(bad(&format!("ends in row {next} of {rows}")));
         }
         Ok(match size {
-            2 => Elements::f16(&bytes).widened().into_owned(),
-            4 => Elements::f32(&bytes).widened().into_owned(),
+            2 => TensorData::f16(&bytes).widened().into_owned(),
+            4 => TensorData::f32(&bytes).widened().into_owned(),
             _ => bytes.as_chunks().0.iter().map(|&x| f64::from_le_bytes(x) as f32).collect(),
         })
     }
@@ -166,7 +166,7 @@ mod tests {
         let double = [&start.concat()[..], &data].concat();
         assert_eq!(read(&double).expect("an array"), rows);
         assert!(read(&double[..double.len() - 1]).is_err());
-        // Version 2, with keys in another order.
+        // Version 2, with the keys in another order.
         let dict = b"{'shape':(1,1),'fortran_order': False , 'descr':'<f4'}\n";
         let length = (dict.len() as u32).to_le_bytes();
         let start = [MAGIC, &[2, 0], &length[..], dict].concat();
@@ -187,9 +187,9 @@ mod tests {
             refused(&[&good[..8], &(dict.len() as u16).to_le_bytes(), dict.as_bytes()].concat())
         };
         assert_eq!(with("<f4", "<i8"), "elements of type <i8; <f2, <f4, <f8 are known");
-        assert_eq!(with("False", "True"), "columns first (fortran_order); rows first is meant");
-        assert_eq!(with("(2, 3)", "(6,)"), "shape (6,); (vectors, components) is meant");
-        assert_eq!(with("(2, 3)", "(2, 0)"), "shape (2, 0); (vectors, components) is meant");
+        assert_eq!(with("False", "True"), "expected rows first, got columns first (fortran_order)");
+        assert_eq!(with("(2, 3)", "(6,)"), "expected a shape (vectors, components), got (6,)");
+        assert_eq!(with("(2, 3)", "(2, 0)"), "expected a shape (vectors, components), got (2, 0)");
         assert_eq!(with("'shape'", "'size'"), "the header has no `shape`");
         let huge = with("(2, 3)", "(9, 9223372036854775807)");
         assert_eq!(huge, "ends in row 0 of 9");

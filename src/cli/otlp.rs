@@ -1,4 +1,4 @@
-//! Spans of requests to an OpenTelemetry collector, as OTLP over HTTP.
+//! Export of request spans to an OpenTelemetry collector, as OTLP over HTTP.
 
 use opentelemetry::{global, trace::TracerProvider};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
@@ -10,21 +10,21 @@ use std::{future::Future, pin::Pin, time::Duration};
 use tracing_opentelemetry::OpenTelemetryLayer;
 use tracing_subscriber::registry::LookupSpan;
 
-/// The longest that a collector may take.
+/// Maximum time for a request to the collector.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Sends what is left when the process ends.
+/// Exporter that sends the remaining spans when the process ends.
 pub struct Exporter(SdkTracerProvider);
 
 impl Drop for Exporter {
     fn drop(&mut self) {
-        // The collector may be gone; there is nobody left to tell.
+        // An unreachable collector is ignored at the end of the process.
         let _ = self.0.shutdown();
     }
 }
 
-/// A layer that turns spans into OpenTelemetry's and sends them to `endpoint`, to which
-/// `/v1/traces` is added, in batches from a thread of its own.
+/// Layer that converts spans to OpenTelemetry's and sends them to `endpoint` with `/v1/traces`
+/// appended, in batches from a thread of its own.
 pub fn layer<S>(endpoint: &str) -> Result<(OpenTelemetryLayer<S, SdkTracer>, Exporter), String>
 where
     S: tracing::Subscriber + for<'a> LookupSpan<'a>,
@@ -45,7 +45,7 @@ where
     Ok((tracing_opentelemetry::layer().with_tracer(tracer), Exporter(provider)))
 }
 
-/// The HTTP client that the hub is asked with, too.
+/// HTTP client, the same as for the hub.
 #[derive(Debug)]
 struct Client(ureq::Agent);
 
@@ -64,7 +64,7 @@ impl Client {
 }
 
 impl HttpClient for Client {
-    // It is called on the exporter's own thread, which has nothing else to do meanwhile.
+    // Runs on the exporter's own thread, which may block.
     fn send_bytes<'a, 'b>(
         &'a self,
         request: Request<Bytes>,

@@ -1,54 +1,59 @@
-//! Vectors, written as they come.
+//! Output of vectors, record by record.
 
 use super::{
     Failure,
     args::{Encoding, Format},
+    item::Fields,
     npy,
+    temporary::Temporary,
 };
 use crate::precision::{Precision, Quantized};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
-use tempfile::NamedTempFile;
 
 /// One result.
 pub struct Record<'a> {
     /// Position in the input, from 0.
     pub index: u64,
-    /// The caller's name for it.
-    pub id: Option<&'a Value>,
-    /// Which part of the text it is, where texts are in chunks.
+    /// Id that the caller gave the item.
+    pub id: Option<&'a RawValue>,
+    /// Fields of the input that are copied to JSON.
+    pub fields: &'a Fields,
+    /// Chunk of the text, if texts are split into chunks.
     pub part: Option<Part<'a>>,
-    /// Tokens that went into it.
+    /// Tokens that the model read for it.
     pub tokens: usize,
-    /// The vector.
+    /// Its vector.
     pub embedding: Quantized<'a>,
 }
 
-/// A chunk of a text.
+/// Chunk of a text.
 #[derive(Clone, Copy, Serialize)]
 pub struct Part<'a> {
     /// Position in the text, from 0.
     pub chunk: usize,
-    /// First character, in Unicode code points.
+    /// Start in the text, in Unicode code points.
     pub start: usize,
-    /// The one behind the last.
+    /// End in the text, exclusive.
     pub end: usize,
-    /// What it says.
+    /// Text of the chunk.
     pub text: &'a str,
 }
 
-/// A record in JSON.
+/// Record as a JSON object.
 #[derive(Serialize)]
 struct Object<'a> {
     index: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a Value>,
+    id: Option<&'a RawValue>,
+    #[serde(flatten)]
+    fields: &'a Fields,
     #[serde(flatten)]
     part: Option<Part<'a>>,
     tokens: usize,
@@ -62,36 +67,36 @@ enum Embedding<'a> {
     Base64(String),
 }
 
-/// How vectors are written.
+/// Format of the output.
 #[derive(Clone, Copy)]
 pub struct Style {
     pub format: Format,
     pub encoding: Encoding,
     pub precision: Precision,
-    /// Numbers that a vector has.
+    /// Numbers in one vector.
     pub width: usize,
-    /// Whether vectors are of chunks.
+    /// Vectors are of chunks.
     pub chunks: bool,
 }
 
-/// Writes records in one of the formats.
+/// Writer of records in one of the formats.
 pub struct Writer {
     target: Target,
     style: Style,
     count: u64,
 }
 
-/// Where bytes go.  A regular file is written under a temporary name beside it and renamed when
-/// whole.
+/// Destination of the output.  A regular file is written under a temporary name beside it and
+/// renamed when complete.
 enum Target {
     Stdout(BufWriter<io::StdoutLock<'static>>),
-    /// A device or pipe by name.
+    /// Device file or named pipe.
     Special(BufWriter<File>),
     File {
-        file: BufWriter<NamedTempFile>,
+        file: BufWriter<Temporary>,
         path: PathBuf,
     },
-    /// An npy for standard output: its header needs the count, so the data wait in a file.
+    /// npy for standard output: its header needs the count, so the data wait in a temporary file.
     Spool(BufWriter<File>),
 }
 
@@ -100,7 +105,14 @@ impl Target {
         let create = |source| Failure::Create { path: path.to_owned(), source };
         Ok(if path == Path::new("-") {
             match format {
-                Format::Npy => Self::Spool(BufWriter::new(tempfile::tempfile().map_err(create)?)),
+                Format::Npy => {
+                    let spool = tempfile::tempfile();
+                    let spool = spool.map_err(|source| Failure::Spool {
+                        dir: tempfile::env::temp_dir(),
+                        source,
+                    });
+                    Self::Spool(BufWriter::new(spool?))
+                }
                 _ => Self::Stdout(BufWriter::new(io::stdout().lock())),
             }
         } else if fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
@@ -110,7 +122,7 @@ impl Target {
                 _ => Self::Special(BufWriter::new(file)),
             }
         } else {
-            // Through a link, not over it.
+            // Writes to the target of a link, without replacing the link.
             let path = match path.is_symlink() {
                 true => fs::canonicalize(path).map_err(create)?,
                 false => path.to_owned(),
@@ -129,7 +141,7 @@ impl Target {
 }
 
 impl Writer {
-    /// Opens the output, `-` for standard output; nothing appears under a file's name yet.
+    /// Opens the output, `-` for standard output; a file gets its name only when complete.
     pub fn open(path: &Path, style: Style) -> Result<Self, Failure> {
         Ok(Self { target: Target::open(path, style.format)?, style, count: 0 })
     }
@@ -138,7 +150,7 @@ impl Writer {
         self.target.bytes()
     }
 
-    /// What stands before the first record; a run that fails before it leaves nothing on a pipe.
+    /// Writes the header, at the first record: a run that fails earlier leaves nothing on a pipe.
     fn begin(&mut self) -> io::Result<()> {
         match self.style.format {
             Format::Json => self.bytes().write_all(b"[")?,
@@ -174,11 +186,9 @@ impl Writer {
             }
             Format::Npy => self.bytes().write_all(&record.embedding.to_le_bytes())?,
             Format::Csv => {
-                let id = match record.id {
-                    None => String::new(),
-                    Some(Value::String(id)) => id.clone(),
-                    Some(id) => id.to_string(),
-                };
+                // JSON strings without quotes, other values as written in the input.
+                let id = record.id.map_or("", RawValue::get);
+                let id = serde_json::from_str(id).unwrap_or_else(|_| id.to_owned());
                 let mut row = vec![record.index.to_string(), id];
                 if let Some(Part { chunk, start, end, text }) = record.part {
                     row.extend([chunk, start, end].map(|n| n.to_string()));
@@ -194,29 +204,29 @@ impl Writer {
     }
 
     fn json(&mut self, record: &Record) -> io::Result<()> {
-        let &Record { index, id, part, tokens, ref embedding } = record;
+        let &Record { index, id, fields, part, tokens, ref embedding } = record;
         let embedding = match self.style.encoding {
             Encoding::Float => Embedding::Float(embedding),
             Encoding::Base64 => Embedding::Base64(BASE64_STANDARD.encode(embedding.to_le_bytes())),
         };
-        let object = Object { index, id, part, tokens, embedding };
+        let object = Object { index, id, fields, part, tokens, embedding };
         Ok(serde_json::to_writer(self.bytes(), &object)?)
     }
 
     fn csv_row(&mut self, row: &[String]) -> io::Result<()> {
-        // Not straight to the output: a csv writer flushes that too, once for each row.
+        // Through a buffer: a csv writer flushes the output once for each row.
         let mut csv = csv::Writer::from_writer(Vec::new());
         csv.write_record(row).map_err(io::Error::from)?;
         let row = csv.into_inner().map_err(|e| io::Error::other(e.to_string()))?;
         self.bytes().write_all(&row)
     }
 
-    /// Hands everything written so far to the reader of a pipe or terminal.
+    /// Flushes the records written so far to a pipe or terminal.
     pub fn flush(&mut self) -> Result<(), Failure> {
         Ok(self.bytes().flush()?)
     }
 
-    /// Completes the output and gives a file its name.
+    /// Completes the output and renames the file.
     pub fn finish(mut self) -> Result<(), Failure> {
         if self.count == 0 {
             self.begin()?;
@@ -247,7 +257,7 @@ impl Writer {
     }
 }
 
-/// A text that is written at once; nothing appears under a file's name before.
+/// Output of one whole text; a file gets its name only when complete.
 pub struct Page(Target);
 
 impl Page {
@@ -256,7 +266,7 @@ impl Page {
         Target::open(path, Format::Json).map(Self)
     }
 
-    /// Writes it.
+    /// Writes the text and completes the output.
     pub fn write(mut self, text: &str) -> Result<(), Failure> {
         self.0.bytes().write_all(text.as_bytes())?;
         self.0.bytes().flush()?;
@@ -269,7 +279,7 @@ impl Page {
     }
 }
 
-/// Writes a file that appears whole or not at all.
+/// Writes a file atomically.
 pub fn write_file(path: &Path, parts: &[&[u8]]) -> Result<(), Failure> {
     let create = |source| Failure::Create { path: path.to_owned(), source };
     let mut file = temporary(path).map_err(create)?;
@@ -277,11 +287,9 @@ pub fn write_file(path: &Path, parts: &[&[u8]]) -> Result<(), Failure> {
     persist(file.into_inner().map_err(io::IntoInnerError::into_error)?, path.to_owned())
 }
 
-/// Gives a file its name.
-fn persist(file: NamedTempFile, path: PathBuf) -> Result<(), Failure> {
-    file.as_file().sync_all()?;
-    file.persist(&path).map_err(|e| Failure::Create { path, source: e.error })?;
-    Ok(())
+/// Renames a temporary file to its final name.
+fn persist(file: Temporary, path: PathBuf) -> Result<(), Failure> {
+    file.persist(&path).map_err(|source| Failure::Create { path, source })
 }
 
 fn complete(file: &mut File, header: &[u8]) -> io::Result<()> {
@@ -289,30 +297,19 @@ fn complete(file: &mut File, header: &[u8]) -> io::Result<()> {
     file.write_all(header)
 }
 
-/// A temporary file in the directory of `path`, with the permissions a new file would have.
-fn temporary(path: &Path) -> io::Result<BufWriter<NamedTempFile>> {
+/// A temporary file beside `path`.
+fn temporary(path: &Path) -> io::Result<BufWriter<Temporary>> {
     if path.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
-    let dir = match path.parent() {
-        Some(dir) if dir != Path::new("") => dir,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".jinabert-");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666)); // less the process's umask
-    }
-    Ok(BufWriter::new(builder.tempfile_in(dir)?))
+    Temporary::beside(path).map(BufWriter::new)
 }
 
-/// The format that a file's name says, if it says one.
+/// Format for a file's extension, in any case; `None` for other extensions.
 pub fn by_name(path: &Path) -> Option<Format> {
-    match path.extension()?.to_str()? {
+    match path.extension()?.to_str()?.to_lowercase().as_str() {
         "json" => Some(Format::Json),
-        "jsonl" => Some(Format::Jsonl),
+        "jsonl" | "ndjson" => Some(Format::Jsonl),
         "npy" => Some(Format::Npy),
         "csv" => Some(Format::Csv),
         _ => None,

@@ -3,26 +3,25 @@
 use super::{
     Failure, curve,
     output::Page,
+    progress::Progress,
     source,
     task_args::{MaskEvery, Perplexity},
 };
-use crate::{AtLength, Embedder, Error, Measure, Measured, Options, Task};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::{Embedder, Error, LengthBucket, Measured, Options, PerplexityOptions, Task};
 use serde::Serialize;
 use std::{
     fmt::Write as _,
     fs,
     io::{self, IsTerminal, Read, Write as _},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-/// What is measured, for JSON.
+/// JSON report.
 #[derive(Serialize)]
 struct Report<'a> {
     model: &'a str,
     device: &'a str,
-    /// 0 where one token is masked alone.
+    /// 0 if each token is masked alone.
     mask_every: usize,
     stride: Option<usize>,
     regions: usize,
@@ -34,7 +33,7 @@ struct Report<'a> {
     lengths: Vec<Line>,
 }
 
-/// A length, for JSON.
+/// JSON record of one length.
 #[derive(Serialize)]
 struct Line {
     length: usize,
@@ -49,6 +48,7 @@ struct Line {
 
 /// `jinabert perplexity`
 pub fn run(args: &Perplexity, quiet: bool) -> Result<(), Failure> {
+    source::named(&args.model.source, "perplexity", "a masked language model")?;
     let (paths, texts) = texts(&args.file)?;
     let svg_out = args.svg.as_deref() == Some(Path::new("-"));
     if svg_out && args.json {
@@ -58,25 +58,24 @@ pub fn run(args: &Perplexity, quiet: bool) -> Result<(), Failure> {
         MaskEvery::Exact => 0,
         MaskEvery::Every(n) => n,
     };
-    let measure = Measure {
+    let measure = PerplexityOptions {
         lengths: args.lengths.clone(),
         windows: args.windows,
         stride: args.stride,
         mask_every,
     };
     let options = Options { task: Task::FillMask, ..args.model.options()? };
-    let dir = source::directory(&args.model.source, quiet)?;
-    let embedder = Embedder::open_with(&dir, options)?;
+    let (embedder, dir) = source::open(&args.model, options, "perplexity", quiet)?;
     let name = source::name(&args.model.source, &dir);
     let svg = args.svg.as_deref().map(Page::open).transpose()?;
 
-    let bar = progress(quiet);
+    let mut progress = Progress::new(Some(0), quiet);
     let measured = embedder.pseudo_perplexity(&texts, &measure, |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-        bar.set_message(format!("{:.0} tokens/s", done as f64 / bar.elapsed().as_secs_f64()));
+        progress.set_length(total);
+        let rate = done as f64 / progress.elapsed().as_secs_f64();
+        progress.show(done, format!("{rate:.0} tokens/s"));
     });
-    bar.finish_and_clear();
+    progress.finish();
     let measured = measured.map_err(|error| match error {
         Error::Input { index, what } => Failure::Text { path: paths[index].clone(), what },
         other => other.into(),
@@ -93,7 +92,7 @@ pub fn run(args: &Perplexity, quiet: bool) -> Result<(), Failure> {
     svg.map_or(Ok(()), |page| page.write(&curve::plot(&name, &measured, mask_every)))
 }
 
-/// What was asked for and is not in the result.
+/// Warns about results that were requested but are missing.
 fn warn(measured: &Measured, texts: usize) {
     let Measured { without_text, texts_left_out, region_tokens, .. } = measured;
     if !without_text.is_empty() {
@@ -108,7 +107,7 @@ fn warn(measured: &Measured, texts: usize) {
     }
 }
 
-/// Files whole, or standard input.
+/// Reads whole files, or standard input.
 fn texts(files: &[PathBuf]) -> Result<(Vec<PathBuf>, Vec<String>), Failure> {
     let stdin = [PathBuf::from("-")];
     let files = match files {
@@ -141,11 +140,11 @@ fn texts(files: &[PathBuf]) -> Result<(Vec<PathBuf>, Vec<String>), Failure> {
 fn json(
     name: &str,
     embedder: &Embedder,
-    measure: &Measure,
+    measure: &PerplexityOptions,
     measured: &Measured,
     texts: usize,
 ) -> Result<String, Failure> {
-    let line = |at: &AtLength| Line {
+    let line = |at: &LengthBucket| Line {
         length: at.length,
         windows: at.windows,
         tokens: at.tokens,
@@ -171,7 +170,7 @@ fn json(
     Ok(serde_json::to_string_pretty(&report).map_err(io::Error::from)? + "\n")
 }
 
-/// What is masked at a time, for people.
+/// Description of `mask_every` for people.
 pub fn masking(mask_every: usize) -> String {
     match mask_every {
         0 => "one token masked at a time".to_owned(),
@@ -179,7 +178,7 @@ pub fn masking(mask_every: usize) -> String {
     }
 }
 
-/// A line for each length, and what was read.
+/// Table with a line for each length, and the totals.
 fn table(measured: &Measured, mask_every: usize) -> String {
     let Measured { lengths, regions, region_tokens, unknown, special, .. } = measured;
     let error = |error: Option<f64>| error.map_or("–".to_owned(), |error| format!("{error:.4}"));
@@ -196,7 +195,7 @@ fn table(measured: &Measured, mask_every: usize) -> String {
         "± SE"
     );
     for at in lengths {
-        let AtLength { length, windows, tokens, nll, difference, .. } = at;
+        let LengthBucket { length, windows, tokens, nll, difference, .. } = at;
         let (own, from_first) = (error(at.nll_error), error(at.difference_error));
         let perplexity = at.perplexity();
         writeln!(
@@ -215,26 +214,13 @@ fn table(measured: &Measured, mask_every: usize) -> String {
     out
 }
 
-/// A bar over all tokens to be read; nothing where nobody looks.
-fn progress(quiet: bool) -> ProgressBar {
-    if quiet || !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::no_length();
-    bar.set_draw_target(ProgressDrawTarget::stderr());
-    bar.enable_steady_tick(Duration::from_millis(200));
-    let template = "{bar:32} {percent:>3}%  {msg}  {elapsed} elapsed, {eta} left";
-    bar.set_style(ProgressStyle::with_template(template).expect("a valid template"));
-    bar
-}
-
 #[cfg(test)]
 pub mod tests {
     use super::*;
 
-    /// Three lengths, the last without errors.
+    /// Result with three lengths, the last without standard errors.
     pub fn measured() -> Measured {
-        let at = |length, nll, nll_error| AtLength {
+        let at = |length, nll, nll_error| LengthBucket {
             length,
             windows: 16_384 / length,
             tokens: 1000,

@@ -1,4 +1,4 @@
-//! What `--precision` and the options about it come to.
+//! Checks of `--precision` and of its related options.
 
 use super::{
     Failure,
@@ -12,7 +12,7 @@ use std::{
     path::Path,
 };
 
-/// Whether the options go together; the format that is written.
+/// Checks that the options are compatible; returns the output format.
 pub fn check(args: &Embed) -> Result<Format, Failure> {
     let format = args.format.or_else(|| output::by_name(&args.output)).unwrap_or(Format::Jsonl);
     let PrecisionArgs { precision, int8_range, calibration, encoding } = &args.precision;
@@ -39,7 +39,7 @@ pub fn check(args: &Embed) -> Result<Format, Failure> {
     }
 }
 
-/// For vectors of `dims` components.
+/// Quantizer for vectors of `dims` components.
 pub fn quantizer(args: &PrecisionArgs, dims: usize) -> Result<Quantizer, Failure> {
     let precision = args.precision.into();
     Ok(match (args.int8_range, &args.calibration) {

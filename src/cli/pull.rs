@@ -1,6 +1,10 @@
-//! `jinabert pull`, and the bar that shows downloads.
+//! `jinabert pull`, and the progress bar of downloads.
 
-use super::{Failure, args::Pull};
+use super::{
+    Failure,
+    args::Pull,
+    progress::{self, Lines},
+};
 use crate::hub::{Hub, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
@@ -11,10 +15,10 @@ use std::{
 };
 
 pub fn run(args: &Pull, quiet: bool) -> Result<(), Failure> {
-    let revision = args.hub.revision.clone().unwrap_or_default();
+    let (id, revision) = args.model.clone().with(args.hub.revision.as_ref())?;
     let bar = Bar::new(quiet);
     let pulled = Hub::from_env(args.hub.cache_dir.as_deref())
-        .and_then(|hub| hub.pull(&args.id, &revision, &|progress| bar.show(progress)));
+        .and_then(|hub| hub.pull(&id, &revision, &|progress| bar.show(progress)));
     bar.finish();
     let mut out = io::stdout().lock();
     writeln!(out, "{}", pulled?.display())?;
@@ -23,23 +27,30 @@ pub fn run(args: &Pull, quiet: bool) -> Result<(), Failure> {
 
 const TEMPLATE: &str = "{msg}  {bar:24} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
 
-/// Files of fewer bytes come too fast for a bar.
+/// Minimum file size in bytes for a bar: smaller files arrive too fast.
 const SMALL: u64 = 1 << 20;
 
-/// A bar over the bytes of one file at a time, where somebody looks.
+/// Progress for one file at a time: a bar on a terminal, lines elsewhere.
 pub struct Bar {
     seen: bool,
+    lines: RefCell<Option<Lines>>,
     bar: RefCell<ProgressBar>,
 }
 
 impl Bar {
     pub fn new(quiet: bool) -> Self {
         let seen = !quiet && io::stderr().is_terminal();
-        Self { seen, bar: RefCell::new(ProgressBar::hidden()) }
+        let lines = RefCell::new((!quiet && !seen).then(Lines::default));
+        Self { seen, lines, bar: RefCell::new(ProgressBar::hidden()) }
     }
 
-    /// Draws how far a file is.
+    /// Shows the progress of a file.
     pub fn show(&self, Progress { file, size, at }: Progress<'_>) -> ControlFlow<()> {
+        if self.lines.borrow_mut().as_mut().is_some_and(Lines::is_due) {
+            let mb = |bytes| bytes as f64 / 1e6;
+            let message = format!("{file}: {:.1} of {:.1} MB", mb(at), mb(size));
+            tracing::info!("{}", progress::line(at, Some(size), &message));
+        }
         let mut bar = self.bar.borrow_mut();
         if self.seen && size >= SMALL && bar.message() != file {
             bar.finish_and_clear();
@@ -47,7 +58,7 @@ impl Bar {
                 .with_message(file.to_owned())
                 .with_position(at)
                 .with_style(ProgressStyle::with_template(TEMPLATE).expect("a valid template"));
-            // What was there before says nothing about the speed.
+            // Bytes that were there before must not count for the speed.
             bar.reset_eta();
             bar.set_draw_target(ProgressDrawTarget::stderr());
             bar.enable_steady_tick(Duration::from_millis(200));

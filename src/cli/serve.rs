@@ -7,17 +7,17 @@ use super::{
     source,
 };
 use crate::{
-    Error, Options,
+    Error, Options, Prompt,
     server::{self, Limits, ModelSource, Pace},
 };
 use std::net::{SocketAddr, ToSocketAddrs};
 
-/// Bytes of all bodies under way together, and numbers in one answer that has them for every token:
-/// room for a text of 8,192 tokens in the largest model.
+/// Maximum bytes of all bodies in progress, and maximum numbers in a response with some for every
+/// token: enough for a text of 8,192 tokens with the largest model.
 const PAYLOADS: usize = 512 << 20;
 const ANSWER: usize = 16 << 20;
 
-/// Serves until it is told to end.
+/// Serves until the process is asked to end.
 pub fn run(args: Serve, quiet: bool) -> Result<(), Failure> {
     let models = models(&args, quiet)?;
     let embedding = options(&args)?;
@@ -40,8 +40,22 @@ pub fn run(args: Serve, quiet: bool) -> Result<(), Failure> {
     });
     let keys: Vec<String> = args.api_key.iter().map(|key| key.trim().to_owned()).collect();
     if keys.iter().any(String::is_empty) {
-        return Err(Failure::Usage("--api-key: an empty key opens no door".to_owned()));
+        return Err(Failure::Usage(
+            "--api-key (JINABERT_API_KEY): an empty key opens no door".to_owned(),
+        ));
     }
+    if keys.iter().any(|key| key.contains(char::is_control)) {
+        let what = "--api-key: expected a key that a header can carry, got control characters";
+        return Err(Failure::Usage(what.to_owned()));
+    }
+    let base = args.base_path.trim_matches('/');
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
+    if !base.chars().all(plain) {
+        let path = &args.base_path;
+        let what = format!("--base-path: expected a path such as /emb, got `{path}`");
+        return Err(Failure::Usage(what));
+    }
+    let base = if base.is_empty() { String::new() } else { format!("/{base}") };
     let open = addresses.iter().any(|address| !address.ip().is_loopback());
     if open && keys.is_empty() {
         tracing::warn!(
@@ -67,6 +81,7 @@ pub fn run(args: Serve, quiet: bool) -> Result<(), Failure> {
         },
         auto_truncate: args.auto_truncate,
         trust_ids: args.trust_token_ids,
+        base,
     };
     server::serve(serve, |address| {
         tracing::info!("listening on http://{address}");
@@ -91,11 +106,10 @@ fn models(args: &Serve, quiet: bool) -> Result<Vec<ModelSource>, Failure> {
         let hub = HubArgs { revision: args.revision.clone(), cache_dir: args.cache_dir.clone() };
         let source = Source { model, hub };
         let dir = source::directory(&source, quiet)?;
-        let name = match (names.get(n), &source.model) {
-            (Some(name), _) => name.clone(),
-            // A name at the hub stays whole: clients ask for it so.
-            (None, Some(path)) if !path.exists() => path.to_string_lossy().into_owned(),
-            (None, _) => source::name(&source, &dir),
+        let name = match names.get(n) {
+            Some(name) => name.clone(),
+            // The whole name at the hub, since clients use it.
+            None => source::hub_name(&source).unwrap_or_else(|| source::name(&source, &dir)),
         };
         if models.iter().any(|other| other.name.eq_ignore_ascii_case(&name)) {
             return Err(Failure::Usage(format!(
@@ -111,8 +125,14 @@ fn options(args: &Serve) -> Result<Options, Error> {
     Ok(Options {
         tier: args.tier.as_deref().map(|name| args.device.tier(name)).transpose()?,
         device: args.device,
+        power: args.power.map_or_else(Default::default, Into::into),
         dtype: args.dtype.into(),
         max_length: args.max_length,
+        prompt: match (&args.default_prompt_name, &args.default_prompt) {
+            (Some(name), _) => Prompt::Named(name.clone()),
+            (None, Some(text)) => Prompt::Text(text.clone()),
+            (None, None) => Prompt::Auto,
+        },
         batch_tokens: args.max_batch_tokens,
         deterministic: args.deterministic,
         ..Options::default()

@@ -1,4 +1,4 @@
-//! Where the shipped model is.
+//! Location of the shipped model.
 
 use super::Failure;
 use std::{env, path::PathBuf};
@@ -6,7 +6,7 @@ use std::{env, path::PathBuf};
 const NAME: &str = "models/jinabert-mini-en";
 const INSTALLED: &str = "share/jinabert/models/jinabert-mini-en";
 
-/// Its directory.
+/// Directory of the shipped model.
 pub fn directory() -> Result<PathBuf, Failure> {
     let program = env::current_exe().unwrap_or_default();
     let above = program.ancestors().skip(1).flat_map(|dir| [dir.join(NAME), dir.join(INSTALLED)]);

@@ -1,19 +1,20 @@
 //! `jinabert similarity`
 
-use super::{Failure, args::Similarity, source};
-use crate::{Embedder, Vector};
+use super::{Failure, source, task_args::Similarity};
+use crate::{Options, Vector, Workload};
 use std::io::{self, Write};
 
 pub fn run(args: &Similarity, quiet: bool) -> Result<(), Failure> {
-    let dir = source::directory(&args.model.source, quiet)?;
-    let embedder = Embedder::open_with(dir, args.model.options()?)?;
+    let options = args.model.options()?.workload(Workload::Latency);
+    let options = Options { prompt: args.prompt.choice(), ..options };
+    let (embedder, _) = source::open(&args.model, options, "similarity", quiet)?;
     let vectors = embedder.embed(&args.text)?;
     let mut out = io::stdout().lock();
     out.write_all(matrix(&args.text, &vectors).as_bytes())?;
     Ok(out.flush()?)
 }
 
-/// A row of cosines for each text, then the text itself.
+/// Table with a row of cosines for each text, then the text itself.
 fn matrix(texts: &[String], vectors: &[Vector]) -> String {
     let mut out = String::new();
     for (text, a) in texts.iter().zip(vectors) {
@@ -25,7 +26,7 @@ fn matrix(texts: &[String], vectors: &[Vector]) -> String {
     out
 }
 
-/// The text on one line, cut where it is long.
+/// Text on one line, shortened if it is long.
 fn label(text: &str) -> String {
     const WIDTH: usize = 60;
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();

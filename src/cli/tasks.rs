@@ -2,26 +2,32 @@
 
 use super::{
     Failure,
-    args::ModelArgs,
-    input::{Item, Items, Source},
+    input::{Items, Skipped},
+    input_args::InputArgs,
+    item::{Fields, Item, Source},
     source,
     task_args::{FillMask, MultiVector, Rerank, TextRole},
     window,
 };
-use crate::{Embedder, Options, Role, Score, Task, TokenVectors};
+use crate::{Error, Options, Role, Score, Task, TokenVectors};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use std::{
-    io::{self, IsTerminal, Write},
-    path::{Path, PathBuf},
+    io::{self, Write},
+    sync::Arc,
 };
 
-/// A document and how well it answers.
+/// Own fields of the output for ranked texts, without `id`.
+const RANKED: &[&str] = &["index", "score", "logit", "tokens"];
+
+/// Document with its score.
 #[derive(Serialize)]
 struct Ranked<'a> {
-    index: usize,
+    index: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a Value>,
+    id: Option<&'a RawValue>,
+    #[serde(flatten)]
+    fields: &'a Fields,
     score: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
     logit: Option<f32>,
@@ -31,12 +37,16 @@ struct Ranked<'a> {
 
 /// `jinabert rerank`
 pub fn rerank(args: &Rerank, quiet: bool) -> Result<(), Failure> {
-    let items = items(&args.document, args.input.as_deref(), "document")?;
-    let texts = texts(&items)?;
+    source::named(&args.model.source, "rerank", "a reranker")?;
+    let mut given = Given::read(&args.input, &args.document, "document", RANKED)?;
     let options = Options { task: Task::Rerank, ..args.model.options()? };
-    let embedder = open(&args.model, options, quiet)?;
+    let (embedder, _) = source::open(&args.model, options, "rerank", quiet)?;
+    given.skip(|text| {
+        embedder.prepare_scores(&args.query, &[text], embedder.encode_options()).map(|_| ())
+    })?;
+    let (items, texts) = (&given.items, given.texts());
     let mut scores =
-        embedder.rerank(&args.query, &texts).map_err(|error| window::at_line(error, &items))?;
+        embedder.rerank(&args.query, &texts).map_err(|error| window::at_line(error, items))?;
     let truncated = scores.iter().filter(|score| score.truncated.is_some()).count();
     if truncated > 0 {
         let limit = embedder.max_length();
@@ -44,64 +54,83 @@ pub fn rerank(args: &Rerank, quiet: bool) -> Result<(), Failure> {
     }
     scores.truncate(args.top_n.unwrap_or(usize::MAX));
     lines(scores.iter().map(|&Score { index, score, logit, tokens, .. }| Ranked {
-        index,
-        id: items[index].id.as_ref(),
+        index: items[index].index,
+        id: items[index].id.as_deref(),
+        fields: &items[index].fields,
         score,
         logit: Some(logit),
         tokens,
         text: texts[index],
-    }))
+    }))?;
+    given.report(items.len());
+    Ok(())
 }
 
-/// The vectors of a text's tokens.
+/// Token vectors of a text.
 #[derive(Serialize)]
 pub struct Vectors<'a> {
     pub index: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<&'a Value>,
+    pub id: Option<&'a RawValue>,
+    #[serde(flatten)]
+    pub fields: &'a Fields,
     pub ids: &'a [u32],
     pub embeddings: Vec<&'a [f32]>,
 }
 
 /// `jinabert multi-vector`
 pub fn multi_vector(args: &MultiVector, quiet: bool) -> Result<(), Failure> {
-    let items = items(&args.text, args.input.as_deref(), "text")?;
-    let texts = texts(&items)?;
+    source::named(&args.model.source, "multi-vector", "a ColBERT model")?;
+    let own = if args.query.is_some() { RANKED } else { &["index", "embeddings"] };
+    let mut given = Given::read(&args.input, &args.text, "text", own)?;
     let (task, query_length) = (Task::MultiVector, args.query_length);
     let options = Options { task, query_length, ..args.model.options()? };
-    let embedder = open(&args.model, options, quiet)?;
+    let (embedder, _) = source::open(&args.model, options, "multi-vector", quiet)?;
     let role = match (args.role, &args.query) {
         (Some(TextRole::Plain), _) | (None, None) => Role::Plain,
         (Some(TextRole::Query), _) => Role::Query,
         (Some(TextRole::Document), _) | (None, Some(_)) => Role::Document,
     };
+    given.skip(|text| embedder.tokenize(&[text]).map(|_| ()))?;
+    let (items, texts) = (&given.items, given.texts());
     let vectors = embedder.multi_vector(&texts, role);
-    let vectors = vectors.map_err(|error| window::at_line(error, &items))?;
-    let Some(query) = &args.query else {
-        return lines((0..).zip(items.iter().zip(&vectors)).map(|(index, (item, vectors))| {
-            let embeddings = vectors.rows().collect();
-            Vectors { index, id: item.id.as_ref(), ids: &vectors.ids, embeddings }
-        }));
-    };
-    let role = if role == Role::Plain { Role::Plain } else { Role::Query };
-    let query = embedder.multi_vector(&[query], role)?.remove(0);
-    let mut ranked: Vec<(usize, f32, &TokenVectors)> =
-        vectors.iter().enumerate().map(|(n, text)| (n, query.max_sim(text), text)).collect();
-    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-    lines(ranked.into_iter().map(|(index, score, vectors)| Ranked {
-        index,
-        id: items[index].id.as_ref(),
-        score,
-        logit: None,
-        tokens: vectors.ids.len(),
-        text: texts[index],
-    }))
+    let vectors = vectors.map_err(|error| window::at_line(error, items))?;
+    if let Some(query) = &args.query {
+        let role = if role == Role::Plain { Role::Plain } else { Role::Query };
+        let query = embedder.multi_vector(&[query], role)?.remove(0);
+        let mut ranked: Vec<(usize, f32, &TokenVectors)> =
+            vectors.iter().enumerate().map(|(n, text)| (n, query.max_sim(text), text)).collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        lines(ranked.into_iter().map(|(n, score, vectors)| Ranked {
+            index: items[n].index,
+            id: items[n].id.as_deref(),
+            fields: &items[n].fields,
+            score,
+            logit: None,
+            tokens: vectors.ids.len(),
+            text: texts[n],
+        }))?;
+    } else {
+        lines(items.iter().zip(&vectors).map(|(item, vectors)| Vectors {
+            index: item.index,
+            id: item.id.as_deref(),
+            fields: &item.fields,
+            ids: &vectors.ids,
+            embeddings: vectors.rows().collect(),
+        }))?;
+    }
+    given.report(items.len());
+    Ok(())
 }
 
-/// What a masked token may be.
+/// Candidates for a masked token.
 #[derive(Serialize)]
 struct Filled<'a> {
-    index: usize,
+    index: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a RawValue>,
+    #[serde(flatten)]
+    fields: &'a Fields,
     position: usize,
     score: f32,
     token: u32,
@@ -110,16 +139,28 @@ struct Filled<'a> {
 
 /// `jinabert fill-mask`
 pub fn fill_mask(args: &FillMask, quiet: bool) -> Result<(), Failure> {
-    let items = items(&args.text, args.input.as_deref(), "text")?;
-    let texts = texts(&items)?;
+    source::named(&args.model.source, "fill-mask", "a masked language model")?;
+    let own = &["index", "position", "score", "token", "token_str"];
+    let given = Given::read(&args.input, &args.text, "text", own)?;
     let options = Options { task: Task::FillMask, ..args.model.options()? };
-    let embedder = open(&args.model, options, quiet)?;
-    for (index, text) in texts.iter().enumerate() {
-        let masked = embedder.fill_mask(text, args.top_k);
-        let masked = masked.map_err(|e| window::at_line(e.moved(|n| index + n), &items))?;
+    let (embedder, _) = source::open(&args.model, options, "fill-mask", quiet)?;
+    let mut filled = 0;
+    for (n, item) in given.items.iter().enumerate() {
+        let masked = embedder.fill_mask(item.text().unwrap_or_default(), args.top_k);
+        let masked = masked.map_err(|e| window::at_line(e.moved(|_| n), &given.items));
+        let masked = match (masked, &given.skipped) {
+            (Err(failure @ Failure::Item { .. }), Some(skipped)) => {
+                skipped.add(&failure);
+                continue;
+            }
+            (masked, _) => masked?,
+        };
+        filled += 1;
         lines(masked.iter().flat_map(|masked| {
             masked.candidates.iter().map(move |candidate| Filled {
-                index,
+                index: item.index,
+                id: item.id.as_deref(),
+                fields: &item.fields,
                 position: masked.position,
                 score: candidate.probability,
                 token: candidate.id,
@@ -127,49 +168,82 @@ pub fn fill_mask(args: &FillMask, quiet: bool) -> Result<(), Failure> {
             })
         }))?;
     }
+    given.report(filled);
     Ok(())
 }
 
-fn open(args: &ModelArgs, options: Options, quiet: bool) -> Result<Embedder, Failure> {
-    Ok(Embedder::open_with(source::directory(&args.source, quiet)?, options)?)
+/// Texts of a run that are held in memory together.
+struct Given {
+    /// Items, each with a text.
+    items: Vec<Item>,
+    /// Record of bad items, if they are to be skipped.
+    skipped: Option<Arc<Skipped>>,
 }
 
-/// Arguments, or the lines of a file or of standard input.
-fn items(given: &[String], input: Option<&Path>, what: &str) -> Result<Vec<Item>, Failure> {
-    let path = match (input, given.is_empty()) {
-        (None, false) => return Ok(Items::of_texts(given)),
-        (None, true) if io::stdin().is_terminal() => {
-            let name = what.to_uppercase();
-            return Err(Failure::Usage(format!(
-                "no {what}: give {name}, --input FILE, or pipe lines in"
-            )));
+impl Given {
+    /// Reads arguments, or the whole of a file or of standard input.  `what` is the word for a text
+    /// in messages, `own` are the names of the output's own fields.
+    fn read(
+        args: &InputArgs,
+        given: &[String],
+        what: &str,
+        own: &'static [&'static str],
+    ) -> Result<Self, Failure> {
+        let Some(mut lines) = args.open(given, what, own)? else {
+            let skipped = args.skip_bad_lines.then(Arc::default);
+            return Ok(Self { items: Items::of_texts(given), skipped });
+        };
+        let mut given = Self { items: Vec::new(), skipped: lines.skipped() };
+        while let Some(item) = lines.next()? {
+            match (is_text(&item), &given.skipped) {
+                (Ok(()), _) => given.items.push(item),
+                (Err(failure), Some(skipped)) => skipped.add(&failure),
+                (Err(failure), None) => return Err(failure),
+            }
         }
-        (None, true) => PathBuf::from("-"),
-        (Some(path), _) => path.to_owned(),
-    };
-    let mut lines = Items::open(&path, None)?;
-    let mut items = Vec::new();
-    while let Some(item) = lines.next()? {
-        items.push(item);
+        Ok(given)
     }
-    Ok(items)
+
+    fn texts(&self) -> Vec<&str> {
+        self.items.iter().filter_map(Item::text).collect()
+    }
+
+    /// Removes the items that `check` refuses, if bad items are to be skipped.
+    fn skip(&mut self, check: impl Fn(&str) -> Result<(), Error>) -> Result<(), Failure> {
+        let Some(skipped) = &self.skipped else { return Ok(()) };
+        let mut good = Vec::new();
+        for item in self.items.drain(..) {
+            match check(item.text().unwrap_or_default()) {
+                Ok(()) => good.push(item),
+                Err(error) => match window::at_line(error, std::slice::from_ref(&item)) {
+                    failure @ Failure::Item { .. } => skipped.add(&failure),
+                    failure => return Err(failure),
+                },
+            }
+        }
+        self.items = good;
+        Ok(())
+    }
+
+    /// Reports the skipped items on stderr; `texts` items were not skipped.
+    fn report(&self, texts: usize) {
+        if let Some(skipped) = &self.skipped {
+            skipped.report(texts as u64);
+        }
+    }
 }
 
-fn texts(items: &[Item]) -> Result<Vec<&str>, Failure> {
-    let text = |item: &'_ Item| match &item.source {
-        Source::Text(_) if item.spans.is_some() => {
-            Err(Failure::Item { place: item.place, what: "\"spans\" are for embed".to_owned() })
-        }
+/// Checks that an item is only a text.
+fn is_text(item: &Item) -> Result<(), Failure> {
+    let bad = |what: &str| Err(Failure::Item { place: item.place, what: what.to_owned() });
+    match &item.source {
+        Source::Text(_) if item.spans.is_some() => bad("\"spans\" are for embed"),
         Source::Text(_) => Ok(()),
-        Source::Tokens(_) => {
-            Err(Failure::Item { place: item.place, what: "a text is meant, not ids".to_owned() })
-        }
-    };
-    items.iter().try_for_each(text)?;
-    Ok(items.iter().filter_map(|item| item.text()).collect())
+        Source::Tokens(_) => bad("expected \"text\", got \"ids\""),
+    }
 }
 
-/// A line of JSON each.
+/// Writes each record as a line of JSON.
 pub fn lines<T: Serialize>(records: impl Iterator<Item = T>) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     for record in records {

@@ -3,7 +3,8 @@
 use super::{
     Failure,
     args::{self, Embed, Encoding, Format},
-    input::{Item, Items},
+    input::Items,
+    item::Item,
     npy, output,
     tasks::{self, Vectors},
     window::{Job, Window},
@@ -14,18 +15,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Texts that are embedded together: 2048 tokens of width 768 are 6 MB.
+/// Texts embedded together: 2048 tokens of hidden size 768 are 6 MB.
 const ITEMS: usize = 16;
 
-/// Where vectors go.
+/// Destination of vectors.
 enum Sink {
-    /// A line of JSON for each text, on standard output.
+    /// Standard output, a line of JSON for each text.
     Lines,
-    /// A file for each text.
+    /// Directory, a file for each text.
     Directory(PathBuf),
 }
 
-/// Whether the options go together; before anything is opened.
+/// Checks that the options are compatible, before anything is opened.
 pub fn check(args: &Embed) -> Result<(), Failure> {
     let usage = |what: &str| Err(Failure::Usage(format!("--pooling none has no {what}")));
     if args.late_chunking {
@@ -57,7 +58,7 @@ fn format(args: &Embed) -> Format {
 }
 
 /// Embeds the items of an input, or `texts`.
-pub fn run(args: &Embed, embedder: Embedder, input: Option<Items>) -> Result<(), Failure> {
+pub fn run(args: &Embed, job: Job, input: Option<Items>) -> Result<(), Failure> {
     let sink = match format(args) {
         Format::Npy => {
             let create = |source| Failure::Create { path: args.output.clone(), source };
@@ -66,8 +67,7 @@ pub fn run(args: &Embed, embedder: Embedder, input: Option<Items>) -> Result<(),
         }
         _ => Sink::Lines,
     };
-    let job = Job { embedder, late: None };
-    let (mut index, mut truncated) = (0, 0);
+    let (mut texts, mut truncated) = (0, 0);
     let mut next = match input {
         None => Box::new(std::iter::once(Ok(Items::of_texts(&args.text))))
             as Box<dyn Iterator<Item = _>>,
@@ -75,11 +75,15 @@ pub fn run(args: &Embed, embedder: Embedder, input: Option<Items>) -> Result<(),
     };
     for group in &mut next {
         let window = Window::new(group?, 0, &job)?;
-        truncated += write(&window, &job.embedder, &sink, &mut index)?;
+        texts += window.items.len() as u64;
+        truncated += write(&window, &job.embedder, &sink)?;
     }
     if truncated > 0 {
         let limit = job.embedder.max_length();
-        tracing::warn!("truncated {truncated} of {index} texts to {limit} tokens");
+        tracing::warn!("truncated {truncated} of {texts} texts to {limit} tokens");
+    }
+    if let Some(skipped) = &job.skipped {
+        skipped.report(texts);
     }
     Ok(())
 }
@@ -95,13 +99,8 @@ fn group(items: &mut Items) -> Result<Option<Vec<Item>>, Failure> {
     Ok(Some(group).filter(|group| !group.is_empty()))
 }
 
-/// Returns how many texts were cut.
-fn write(
-    window: &Window,
-    embedder: &Embedder,
-    sink: &Sink,
-    index: &mut u64,
-) -> Result<usize, Failure> {
+/// Writes the vectors of a window; returns the number of truncated texts.
+fn write(window: &Window, embedder: &Embedder, sink: &Sink) -> Result<usize, Failure> {
     let tokens: Vec<(&Tokens, usize)> = window.tokens();
     let sequences: Vec<&Tokens> = tokens.iter().map(|(tokens, _)| *tokens).collect();
     let d = embedder.config().hidden as usize;
@@ -110,18 +109,17 @@ fn write(
         match sink {
             Sink::Lines => {
                 let embeddings = values.chunks_exact(d).collect();
-                let id = item.id.as_ref();
-                let line = Vectors { index: *index, id, ids: &tokens.ids, embeddings };
+                let (id, fields) = (item.id.as_deref(), &item.fields);
+                let line = Vectors { index: item.index, id, fields, ids: &tokens.ids, embeddings };
                 tasks::lines(std::iter::once(line))?;
             }
             Sink::Directory(dir) => {
-                let path = dir.join(format!("{index:06}.npy"));
+                let path = dir.join(format!("{:06}.npy", item.index));
                 let header = npy::header(Precision::Float32, tokens.len() as u64, d);
                 let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
                 output::write_file(&path, &[&header, &bytes])?;
             }
         }
-        *index += 1;
     }
     Ok(tokens.iter().filter(|(tokens, full)| *full > tokens.len()).count())
 }

@@ -3,8 +3,8 @@
 use super::{Failure, args::Tune, source};
 use crate::{
     Device, Error, gpu,
-    model::Config,
-    tune::{self, Found, Key, Sizes, Trial, Verdict},
+    model::{Checkpoint, Config},
+    tune::{self, Found, Key, Sizes, Stored, Trial, Verdict},
 };
 use std::{
     io::{self, Write},
@@ -13,14 +13,17 @@ use std::{
 
 pub fn run(args: &Tune, quiet: bool) -> Result<(), Failure> {
     let dir = source::directory(&args.source, quiet)?;
-    let sizes = Sizes::of(&Config::open(&dir.into())?);
-    let (index, key) = adapter(args.device, args.dtype.into(), sizes)?;
+    let files = dir.into();
+    let sizes = Sizes::of(&Config::open(&files)?);
+    let half_weights = Checkpoint::open(&files)?.is_half();
+    let stored = Stored { dtype: args.dtype.into(), half_weights };
+    let (index, key) = adapter(args.device, stored, sizes)?;
     let mut out = io::stdout().lock();
     writeln!(
         out,
         "{}, {}, D {} F {} H {}",
         key.adapter(),
-        key.dtype(),
+        stored.dtype,
         sizes.hidden,
         sizes.intermediate,
         sizes.heads
@@ -40,16 +43,12 @@ pub fn run(args: &Tune, quiet: bool) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-/// Its number, and what its plan depends on.
-fn adapter(
-    device: Device,
-    dtype: crate::kernels::Dtype,
-    sizes: Sizes,
-) -> Result<(usize, Key), Error> {
+/// Number of the adapter, and the key of its stored plan.
+fn adapter(device: Device, stored: Stored, sizes: Sizes) -> Result<(usize, Key), Error> {
     let none = || Error::Option("the CPU has nothing to fit: `tune` is for GPUs".to_owned());
     let index = device.adapter()?.ok_or_else(none)?;
     let gpu = gpu::open(index)?;
-    Ok((index, Key::new(&gpu.summary, dtype, sizes)))
+    Ok((index, Key::new(&gpu.summary, stored, sizes)))
 }
 
 fn line(out: &mut impl Write, trial: &Trial) -> io::Result<()> {

@@ -1,8 +1,9 @@
-//! Items that are read, tokenised and embedded together.
+//! Windows of items that are read, tokenised and embedded together.
 
 use super::{
     Failure,
-    input::{Item, Items, Source},
+    input::{Items, Skipped},
+    item::{Item, Source},
 };
 use crate::{
     EmbeddedChunk, EmbeddedChunks, Embedder, Error, Vector,
@@ -18,42 +19,63 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-/// Texts that are read, sorted by length and written together: the memory that a run takes, however
-/// many lines there are.
+/// Maximum items, and bytes of text, that are read, sorted by length and written together: they
+/// bound the memory of a run of any length.
 const ITEMS: usize = 1024;
 const BYTES: u64 = 16 << 20;
 
-/// What is to be done with items.
+/// Work to do for all items.
 pub struct Job {
     pub embedder: Embedder,
-    /// Whether texts are embedded in chunks.
+    /// Late chunking, if texts are embedded in chunks.
     pub late: Option<Late>,
+    /// Record of bad items, if they are to be skipped.
+    pub skipped: Option<Arc<Skipped>>,
 }
 
-/// Late chunking: by the spans of an item, otherwise by this.
+/// Late chunking: by the spans of an item, or by this if it has none.
 pub struct Late(pub Option<Chunking>);
 
 /// Items in order, and the tokens of those that are texts.
 pub struct Window {
     pub items: Vec<Item>,
     tokenized: Vec<Tokenized>,
-    /// Bytes of the input read by its end.
+    /// Bytes of the input read up to the end of the window.
     pub position: u64,
 }
 
-/// What became of an item.
+/// Result for an item.
 pub struct Embedded {
-    /// Its vectors: one, or one for each chunk.
+    /// Vectors: one, or one for each chunk.
     pub vectors: Vec<(Option<Chunk>, Vector)>,
     /// Tokens that were read.
     pub tokens: usize,
-    /// Tokens of the whole text, where some were dropped.
+    /// Tokens of the whole text, if some were dropped.
     pub truncated: Option<usize>,
 }
 
 impl Window {
-    /// Tokenises the items, unless that is done chunk by chunk.
+    /// Tokenises the items, unless chunks are tokenised separately.  If bad items are to be
+    /// skipped, the remaining ones can be embedded.
     pub fn new(items: Vec<Item>, position: u64, job: &Job) -> Result<Self, Failure> {
+        let Some(skipped) = &job.skipped else { return Self::tokenize(items, position, job) };
+        let check = |window: Self| window.check(job).map(|()| window);
+        if let Ok(window) = Self::tokenize(items.clone(), position, job).and_then(check) {
+            return Ok(window);
+        }
+        // One item at a time, to find the bad ones.
+        let mut good = Vec::new();
+        for item in items {
+            match Self::tokenize(vec![item.clone()], position, job).and_then(check) {
+                Ok(_) => good.push(item),
+                Err(failure @ Failure::Item { .. }) => skipped.add(&failure),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Self::tokenize(good, position, job)
+    }
+
+    fn tokenize(items: Vec<Item>, position: u64, job: &Job) -> Result<Self, Failure> {
         let (mut texts, mut lines) = (Vec::new(), Vec::new());
         for (n, item) in items.iter().enumerate() {
             match (&job.late, &item.source) {
@@ -74,7 +96,7 @@ impl Window {
         }
         let tokenized = match texts.is_empty() {
             true => Vec::new(),
-            // The index of an error counts texts, not items.
+            // The index in an error counts texts, not items.
             false => {
                 let tokenized = job.embedder.tokenize(&texts);
                 tokenized.map_err(|error| at_line(error.moved(|n| lines[n]), &items))?
@@ -97,7 +119,24 @@ impl Window {
         }
     }
 
-    /// What becomes of each item.
+    /// Checks that [`Window::embed`] will not refuse an item, without computing anything.
+    fn check(&self, job: &Job) -> Result<(), Failure> {
+        let embedder = &job.embedder;
+        let prepared = match &job.late {
+            None => {
+                let tokens = self.tokens().into_iter().map(|(tokens, _)| tokens.clone()).collect();
+                embedder.prepare_tokens(tokens, embedder.encode_options()).map(|_| ())
+            }
+            Some(late) => {
+                let (texts, chunkings) = self.chunkings(late)?;
+                let chunkings: Vec<&Chunking> = chunkings.iter().collect();
+                embedder.prepare_chunks(&texts, &chunkings, embedder.encode_options()).map(|_| ())
+            }
+        };
+        prepared.map_err(|error| self.at_line(error))
+    }
+
+    /// Results for the items, in order.
     pub fn embed(&self, job: &Job) -> Result<Vec<Embedded>, Failure> {
         let embedded = match &job.late {
             None => self.whole(&job.embedder),
@@ -106,7 +145,7 @@ impl Window {
         embedded.map_err(|error| at_line(error, &self.items))
     }
 
-    /// The tokens of each item that is not in chunks, and how many its text has.
+    /// Tokens of each item that is not split into chunks, and the number of tokens in its text.
     pub fn tokens(&self) -> Vec<(&Tokens, usize)> {
         let mut made = self.tokenized.iter();
         let tokens = self.items.iter().map(|item| match &item.source {
@@ -119,7 +158,7 @@ impl Window {
         tokens.collect()
     }
 
-    /// An error about one of the items.
+    /// Error about one of the items.
     pub fn at_line(&self, error: Error) -> Failure {
         at_line(error, &self.items)
     }
@@ -136,16 +175,13 @@ impl Window {
         Ok(embedded.collect())
     }
 
-    fn chunks(
-        &self,
-        embedder: &Embedder,
-        late: &Late,
-    ) -> Result<Result<Vec<Embedded>, Error>, Failure> {
+    /// Texts, with the chunking of each.
+    fn chunkings(&self, late: &Late) -> Result<(Vec<&str>, Vec<Chunking>), Failure> {
         let mut texts = Vec::new();
         let mut chunkings = Vec::new();
         for item in &self.items {
             let Source::Text(text) = &item.source else { unreachable!("refused when it was read") };
-            texts.push(text);
+            texts.push(text.as_str());
             chunkings.push(match (&item.spans, &late.0) {
                 (Some(spans), _) => Chunking::Spans(spans.clone()),
                 (None, Some(chunking)) => chunking.clone(),
@@ -155,6 +191,15 @@ impl Window {
                 }
             });
         }
+        Ok((texts, chunkings))
+    }
+
+    fn chunks(
+        &self,
+        embedder: &Embedder,
+        late: &Late,
+    ) -> Result<Result<Vec<Embedded>, Error>, Failure> {
+        let (texts, chunkings) = self.chunkings(late)?;
         let chunkings: Vec<&Chunking> = chunkings.iter().collect();
         let embedded = embedder.embed_chunks_of(&texts, &chunkings).map(|texts| {
             let of = |EmbeddedChunks { chunks, tokens, truncated }| {
@@ -167,15 +212,15 @@ impl Window {
     }
 }
 
-/// Reads and tokenises on a thread of its own, a window or two ahead.
+/// Reader that reads and tokenises on a thread of its own, one or two windows ahead.
 pub struct Reader {
     windows: Receiver<Result<Window, Failure>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Reader {
-    /// Begins to read.  The thread is not waited for when a run ends early: a pipe may stay silent
-    /// for ever.
+    /// Starts reading.  The thread is not joined when a run ends early: a pipe may never deliver
+    /// anything.
     pub fn new(mut items: Items, job: Arc<Job>) -> Self {
         let (sender, windows) = mpsc::sync_channel(1);
         let read = move || {
@@ -189,12 +234,12 @@ impl Reader {
         Self { windows, thread: Some(thread::spawn(read)) }
     }
 
-    /// The next window, if it is there already.
+    /// The next window, if it is ready.
     pub fn ready(&self) -> Option<Result<Window, Failure>> {
         self.windows.try_recv().ok()
     }
 
-    /// The next window; none at the end.
+    /// Waits for the next window; `None` at the end.
     pub fn wait(&mut self) -> Result<Option<Window>, Failure> {
         if let Ok(window) = self.windows.recv() {
             return window.map(Some);
@@ -206,7 +251,7 @@ impl Reader {
     }
 }
 
-/// Names the line instead of the position.
+/// Replaces the index in an error by the position in the input.
 pub fn at_line(error: Error, items: &[Item]) -> Failure {
     match error {
         Error::Input { index, what } => Failure::Item { place: items[index].place, what },

@@ -1,9 +1,9 @@
-//! ALiBi attention by tiles of queries and keys, which leaves out what cannot matter.
+//! ALiBi attention by tiles of queries and keys, which skips negligible keys.
 //!
-//! # What is left out
+//! # Skipped keys
 //!
-//! A unit of work meets the keys around its queries first, then walks outward on either side, a
-//! block of keys at a time.  It stops on a side when all keys that remain there weigh less than
+//! A unit of work visits the keys around its queries first, then walks outward on either side, a
+//! block of keys at a time.  It stops on a side when all remaining keys there weigh less than
 //! 2^`skip` of every query's sum so far.  For a query i and any vector c, the score of key j is at
 //! most
 //!
@@ -12,22 +12,21 @@
 //! ```
 //!
 //! by Cauchy-Schwarz, hence at most `q_i·c + ‖q_i‖·κ - m·d` at distance d, where κ is the largest
-//! ‖k_j - c‖ of the keys that remain.  These are at distances D, D + 1, …, one each, so their
-//! weights sum up to at most
+//! ‖k_j - c‖ of the remaining keys.  These are at distances D, D + 1, …, one each, so their weights
+//! sum up to at most
 //!
 //! ```text
-//! exp(q_i·c + ‖q_i‖·κ - m·D)·min(1/(1 - exp(-m)), number of keys that remain)
+//! exp(q_i·c + ‖q_i‖·κ - m·D)·min(1/(1 - exp(-m)), number of remaining keys)
 //! ```
 //!
-//! by the geometric series.  The running sum of weights only grows, so it bounds the final one from
-//! below.  What two sides leave out is then at most 2·2^`skip` of a query's sum, and its output
-//! moves by at most twice that times the largest |v|: with 2^`skip` = ε/2, by 2·ε·max |v|.  c is
-//! the mean of the sequence's keys: adding a vector to all keys changes no weight, and should not
-//! loosen the bound either.  D grows and κ falls from block to block, so to stop is to stop for
-//! good.
+//! by the geometric series.  The running sum of weights only grows, so it is a lower bound of the
+//! final one.  Both sides together skip at most 2·2^`skip` of a query's sum, and its output moves
+//! by at most twice that times the largest |v|: with 2^`skip` = ε/2, by 2·ε·max |v|.  c is the mean
+//! of the sequence's keys: adding a vector to all keys changes no weight, and should not loosen the
+//! bound either.  D grows and κ falls from block to block, so a stop is final.
 
 use super::{
-    reach::{KEYS, Reach, Rows},
+    reach::{KEYS, Rows, SkipBound},
     simd::{self, Simd, WithSimd},
     tile::{self, ROWS},
 };
@@ -35,14 +34,14 @@ use crate::reference::{Heads, Sequence};
 use rayon::prelude::*;
 use std::f32::consts::LOG2_E;
 
-/// Queries in one unit of work: four vectors at their widest.
+/// Queries in one unit of work: four vectors of the largest width.
 const QUERIES: usize = 64;
 
 /// [`reference::attention`](crate::reference::attention) by tiles, in f32.
 ///
-/// `skip` is the binary logarithm of what may be left out on either side of a query, relative to
-/// its sum of weights; -∞ to leave out nothing.  Returns the share of all pairs of a query and a
-/// key that was looked at; 1 where there are none.
+/// `skip` is the binary logarithm of the share that may be skipped on either side of a query,
+/// relative to its sum of weights; -∞ to skip nothing.  Returns the visited share of all pairs of a
+/// query and a key; 1 if there are none.
 pub fn attention(
     [q, k, v]: [Rows; 3],
     slopes: &[f32],
@@ -57,9 +56,9 @@ pub fn attention(
 
     let parts = sequences.iter().flat_map(|s| (0..heads.count).map(move |h| (&s.keys, h)));
     let parts: Vec<_> = parts.collect();
-    let reaches: Vec<Reach> = parts
+    let reaches: Vec<SkipBound> = parts
         .into_par_iter()
-        .map(|(keys, h)| Reach::new(k.from(keys.start, h * e), keys.len(), e, skip))
+        .map(|(keys, h)| SkipBound::new(k.from(keys.start, h * e), keys.len(), e, skip))
         .collect();
 
     let mut units = Vec::new();
@@ -92,7 +91,7 @@ pub fn attention(
             }
         }
     }
-    // The dearest first, so that none is left when the others are done.
+    // Longest first, to balance the threads.
     units.sort_by_cached_key(|unit| std::cmp::Reverse(unit.estimate()));
     let all: u64 = units.iter().map(|unit| (unit.context.len() * unit.keys) as u64).sum();
     let units = units.into_par_iter().with_max_len(1);
@@ -107,30 +106,30 @@ pub fn attention(
     }
 }
 
-/// Some queries of one head and sequence; scores are in units of ln 2.
+/// Unit of work: some queries of one head and sequence; scores are in units of ln 2.
 struct Unit<'a> {
-    /// From the first query.
+    /// Queries, from the first of the unit.
     q: Rows<'a>,
-    /// From the first key.
+    /// Keys, from the first of the sequence.
     k: Rows<'a>,
     v: Rows<'a>,
     /// E
     e: usize,
-    /// Keys of the sequence.
+    /// Number of keys of the sequence.
     keys: usize,
-    /// The first query's place among them, or behind them.
+    /// Position of the first query, among the keys or after them.
     first: usize,
     /// Factor of q·k.
     scale: f32,
     slope: f32,
     skip: f32,
-    reach: &'a Reach,
-    /// The result, a row for each query.
+    reach: &'a SkipBound,
+    /// Output, a row for each query.
     context: Vec<&'a mut [f32]>,
 }
 
 impl Unit<'_> {
-    /// Scores to compute, roughly: those within reach if keys are about as good as each other.
+    /// Approximate number of scores to compute: those within reach if all keys are about equal.
     fn estimate(&self) -> usize {
         let reach = (24.0 / self.slope.max(1e-9)) as usize;
         let (from, to) =
@@ -139,7 +138,7 @@ impl Unit<'_> {
     }
 }
 
-/// A unit and its memory.
+/// A unit with its scratch memory.
 struct Tiles<'a, 'm> {
     unit: Unit<'a>,
     q: &'m mut [f32],
@@ -148,7 +147,7 @@ struct Tiles<'a, 'm> {
 }
 
 impl WithSimd for Tiles<'_, '_> {
-    /// Pairs of a query and a key that were looked at.
+    /// Number of visited pairs of a query and a key.
     type Output = usize;
 
     #[inline(always)]
@@ -168,13 +167,13 @@ impl WithSimd for Tiles<'_, '_> {
     }
 }
 
-/// V vectors of queries on their way through the keys.
+/// Running state of V vectors of queries.
 struct State<'m, S: Simd, const V: usize> {
-    /// Their places in the sequence.
+    /// Positions in the sequence.
     at: [S::f32s; V],
     /// q_i·c and ‖q_i‖
     bound: [[S::f32s; V]; 2],
-    /// Largest score so far.
+    /// Maximum score so far.
     most: [S::f32s; V],
     /// Sum of 2^(score - most).
     sum: [S::f32s; V],
@@ -187,7 +186,7 @@ struct State<'m, S: Simd, const V: usize> {
 }
 
 impl<S: Simd, const V: usize> State<'_, S, V> {
-    /// Deals with the queries from `row` on; returns how many, and how many keys they met.
+    /// Processes the queries from `row` on; returns their number, and the number of visited keys.
     #[inline(always)]
     fn run(simd: S, unit: &mut Unit, row: usize, [q, p, o]: [&mut [f32]; 3]) -> [usize; 2] {
         let width = V * S::F32_LANES;
@@ -220,7 +219,7 @@ impl<S: Simd, const V: usize> State<'_, S, V> {
         state.o[..unit.e].fill([simd.splat_f32s(0.0); V]);
 
         let blocks = unit.keys.div_ceil(KEYS);
-        // Queries behind the last key begin with its block.
+        // Queries after the last key begin with its block.
         let near = (unit.first + row) / KEYS..(unit.first + row + rows - 1) / KEYS + 1;
         let near = near.start.min(blocks - 1)..near.end.min(blocks);
         let mut keys = 0;
@@ -255,8 +254,8 @@ impl<S: Simd, const V: usize> State<'_, S, V> {
         [rows, keys]
     }
 
-    /// Whether the `count` keys from key `next` outward, none of a norm about c over `reach`, weigh
-    /// too little.
+    /// True if the weight of the `count` keys from key `next` outward is negligible; `reach` bounds
+    /// their distances to c.
     #[inline(always)]
     fn may_stop(
         &self,
@@ -267,7 +266,7 @@ impl<S: Simd, const V: usize> State<'_, S, V> {
         reach: Option<&f32>,
     ) -> bool {
         let (Some(&reach), true) = (reach, unit.slope >= 0.0) else { return false };
-        // 1e-5 of all terms is for rounding, here and in the scores.
+        // 1e-5 of all terms covers rounding, here and in the scores.
         let reach = simd.splat_f32s(reach + 1e-5 * (reach + unit.reach.norm));
         let (next, slope) = (simd.splat_f32s(next as f32), simd.splat_f32s(-unit.slope));
         let mut weight = simd.splat_f32s(f32::MIN);
@@ -282,7 +281,7 @@ impl<S: Simd, const V: usize> State<'_, S, V> {
         simd.reduce_max_f32s(weight) + series.min(count as f32).log2() <= unit.skip
     }
 
-    /// Adds a block of keys and values; returns how many.
+    /// Adds a block of keys and values; returns the number of keys.
     #[inline(always)]
     fn visit(&mut self, simd: S, unit: &Unit, block: usize) -> usize {
         let first = block * KEYS;
@@ -330,7 +329,7 @@ impl<S: Simd, const V: usize> State<'_, S, V> {
         keys
     }
 
-    /// Takes new maxima: scales what was summed relative to the old ones.
+    /// Sets new maxima and rescales the sums, which are relative to the old ones.
     #[inline(always)]
     fn raise(&mut self, simd: S, most: [S::f32s; V], e: usize) {
         let mut keep = most;
@@ -351,7 +350,7 @@ impl<S: Simd, const V: usize> State<'_, S, V> {
     }
 }
 
-/// The first V vectors of some elements.
+/// Splits the beginning of a slice into V vectors.
 #[inline(always)]
 fn vectors<S: Simd, const V: usize>(x: &[f32]) -> [S::f32s; V] {
     *S::as_simd_f32s(x).0.first_chunk().expect("as many elements")
@@ -365,7 +364,7 @@ mod tests {
     /// Half of ε = 2⁻²⁴.
     const SKIP: f32 = -25.0;
 
-    /// q, k and v side by side; `change` gets what element e of row i of each has been drawn.
+    /// Draws q, k and v side by side; `change` gets \[row, part, element\] and the drawn value.
     fn draw(tokens: usize, d: usize, change: impl Fn([usize; 3], f32) -> f32) -> Vec<f32> {
         let mut state = 1u32;
         let mut next = || {
@@ -381,7 +380,7 @@ mod tests {
         ranges.map(|keys| Sequence { queries: keys.clone(), keys }).collect()
     }
 
-    /// The context, and the share of pairs looked at.
+    /// The context, and the share of visited pairs.
     fn run(qkv: &[f32], slopes: &[f32], cu_seqlens: &[u32], skip: f32) -> (Vec<f32>, f64) {
         let tokens = cu_seqlens[cu_seqlens.len() - 1] as usize;
         let d = qkv.len() / (3 * tokens);
@@ -392,7 +391,7 @@ mod tests {
         (context, kept)
     }
 
-    /// Compares with the dense run to 2·ε·max |v| and rounding, and that with the twin.
+    /// Compares with the dense run to 2·ε·max |v| and rounding, and that with the reference.
     fn check(qkv: &[f32], slopes: &[f32], cu_seqlens: &[u32]) {
         let [skipped, dense] =
             [SKIP, f32::NEG_INFINITY].map(|skip| run(qkv, slopes, cu_seqlens, skip).0);
@@ -417,7 +416,7 @@ mod tests {
 
     #[test]
     fn what_is_skipped_does_not_matter() {
-        // The steepest heads, the flattest, and none; lengths about the blocks' and one token.
+        // The steepest heads, the flattest, and no slope; lengths near a block's, and one token.
         let slopes = [0.5, 0.02, 1e-7, 0.0];
         check(&draw(450, 48, |_, x| x), &slopes, &[0, 1, 2, 450]);
         check(&draw(321, 20, |_, x| 3.0 * x), &slopes, &[0, 64, 129, 321]);
@@ -431,7 +430,7 @@ mod tests {
 
     #[test]
     fn a_far_key_that_outweighs_all_is_seen() {
-        // Key 399 is 40 times the others, and every query's own direction.
+        // Key 399 is 40 times the others, and in the direction of every query.
         let far = |[i, part, e]: [usize; 3], x: f32| match part {
             0 => 1.0 + x / 8.0 + e as f32 / 64.0,
             1 if i == 399 => 40.0,
@@ -452,7 +451,7 @@ mod tests {
 
     #[test]
     fn steep_heads_skip() {
-        // What is not looked at may be anything: NaN in the far half of v never shows up.
+        // Skipped values may be anything: NaN in the far half of v never shows up.
         let qkv =
             draw(1024, 16, |[i, part, _], x| if part == 2 && i >= 512 { f32::NAN } else { x });
         let (context, _) = run(&qkv, &[0.5], &[0, 1024], SKIP);
@@ -463,7 +462,7 @@ mod tests {
 
     #[test]
     fn what_is_looked_at_is_counted() {
-        // With equal keys scores fall with distance alone, and the bound is the series itself.
+        // With equal keys scores fall only with distance, and the bound is the series itself.
         let draw = |d| draw(4096, d, |[_, part, _], x| if part == 1 { 0.5 } else { x });
         let count = |qkv: &[f32], slopes: &[f32], skip| run(qkv, slopes, &[0, 4096], skip).1;
         let (one, two) = (draw(16), draw(32));
@@ -475,7 +474,7 @@ mod tests {
             let sum = (1.0 + (-m).exp()) / (1.0 - (-m).exp());
             let [near, far] = [sum.log2(), 0.0]
                 .map(|mass| (f64::from(-SKIP) + series - mass) / (m * f64::from(LOG2_E)));
-            // The ends of the sequence have one side; a tile of queries meets whole blocks of keys.
+            // The ends of the sequence have one side; a tile visits whole blocks of keys.
             let least = (2.0 * near - near * near / 4096.0) / 4096.0;
             let most = (2.0 * far + 3.0 * KEYS as f64) / 4096.0;
             assert!((least..=most).contains(&kept), "{kept}, not {least} to {most}");

@@ -1,33 +1,35 @@
-use super::{attention, layer_norm, linear, pool, reach::Rows};
+use super::{attention, layer_norm, linear, panel::Weights, pool, reach::Rows, widen};
 #[cfg(feature = "faults")]
 use crate::recording::{Fault, Faults};
 use crate::{
-    elements::Elements,
+    elements::TensorData,
     error::Error,
     kernels::{self, Tier, attention::TILE},
     memory::Zeroed,
-    recording::{Caps, Command, Const, Format, Recording, Shape, Span, Tensor, Ticket},
+    recording::{
+        Caps, Command, Const, DispatchLimits, Format, Recording, Shape, Span, Tensor, Ticket,
+    },
     reference::{self, Activation, Heads, Part, Sequence},
 };
 use std::{borrow::Cow, f32::consts::LOG2_E, mem, ops::Range, time::Instant};
 
-/// Runs recordings on the CPU.
+/// CPU engine for recordings.
 ///
-/// [`Tier::Twin`] runs the twins as they stand, on one thread: the definition.  [`Tier::Blocked`]
-/// runs the fast versions of this room, on all cores and in the widest vectors.
+/// [`Tier::Twin`] runs the reference functions unchanged, on one thread.  [`Tier::Blocked`] runs
+/// the fast versions of this module, on all cores and in the widest vectors.
 pub struct Engine {
     tier: Tier,
     caps: Caps,
-    dispatch_flops: f64,
+    dispatch_limits: DispatchLimits,
     slots: Vec<Zeroed>,
     #[cfg(feature = "faults")]
     faults: Faults,
 }
 
 impl Engine {
-    /// What the CPU allows.
+    /// Capabilities of every CPU; some can also read f16 weights.
     pub const CAPS: Caps = Caps {
-        // Shapes count elements in u32; four bytes each.
+        // Shapes count elements in u32, of four bytes each.
         max_binding_bytes: 4 * u32::MAX as u64,
         cpu: true,
         software: true,
@@ -36,16 +38,18 @@ impl Engine {
         textures: false,
         subgroup: None,
         matrix: None,
+        vendor: 0,
+        workgroup_bytes: 0,
     };
 
-    /// An engine without buffers, for one of the CPU's two tiers.
+    /// Creates an engine without buffers, for one of the CPU's two tiers.
     pub fn new(tier: Tier) -> Self {
-        let caps = Self::CAPS;
+        let caps = Caps { half: widen::available(), ..Self::CAPS };
         assert!(tier.suits(&caps), "{tier} kernels are not for the CPU");
         Self {
             tier,
             caps,
-            dispatch_flops: f64::INFINITY,
+            dispatch_limits: DispatchLimits::NONE,
             slots: Vec::new(),
             #[cfg(feature = "faults")]
             faults: Faults::default(),
@@ -53,7 +57,7 @@ impl Engine {
     }
 
     fn slot(&self, tensor: &Tensor) -> &[f32] {
-        assert_eq!(tensor.format, Format::F32, "only a table is in other formats");
+        assert_eq!(tensor.format, Format::F32, "only tables and weights are in other formats");
         let elements: &[f32] = bytemuck::cast_slice(self.slots[tensor.slot as usize].get());
         &elements[tensor.offset as usize..]
     }
@@ -62,22 +66,30 @@ impl Engine {
         &self.slot(tensor)[..tensor.shape.len()]
     }
 
-    /// What may be in f16.
-    fn table(&self, tensor: &Tensor) -> Elements<'_> {
+    /// Elements that may be f16.
+    fn weights(&self, tensor: &Tensor) -> Weights<'_> {
         let bytes = self.slots[tensor.slot as usize].get();
         match tensor.format {
-            Format::F16 => Elements::F16(Cow::Borrowed(bytemuck::cast_slice(bytes))),
-            _ => self.f32(tensor).into(),
+            Format::F16 => Weights::F16(bytemuck::cast_slice(bytes)),
+            _ => Weights::F32(self.f32(tensor)),
         }
     }
 
-    /// What may be a range of columns.
+    /// Word embeddings.
+    fn table(&self, tensor: &Tensor) -> TensorData<'_> {
+        match self.weights(tensor) {
+            Weights::F16(rows) => TensorData::F16(Cow::Borrowed(rows)),
+            Weights::F32(rows) => rows.into(),
+        }
+    }
+
+    /// Rows that may be a range of columns.
     fn rows(&self, tensor: &Tensor) -> Rows<'_> {
         let (column, step) = (tensor.column as usize, tensor.step as usize);
         Rows { data: &self.slot(tensor)[column..], step }
     }
 
-    /// Its elements one after the other.
+    /// Elements in row-major order, without gaps.
     fn dense(&self, tensor: &Tensor) -> Cow<'_, [f32]> {
         let ([rows, cols], step) = (tensor.shape2(), tensor.step as usize);
         if step == cols as usize {
@@ -92,7 +104,7 @@ impl Engine {
         bytemuck::cast_slice(self.f32(tensor))
     }
 
-    /// Lends out the elements of `tensor` for writing, and this engine for reading everything else.
+    /// Borrows the elements of `tensor` for writing, and this engine for reading everything else.
     fn store<R>(&mut self, tensor: &Tensor, fill: impl FnOnce(&Self, &mut [f32]) -> R) -> R {
         let slot = &mut self.slots[tensor.slot as usize];
         let mut buffer = mem::replace(slot, Zeroed::NONE);
@@ -102,7 +114,7 @@ impl Engine {
         result
     }
 
-    /// Returns what [`Span::kept`] says.
+    /// Runs a command; returns [`Span::kept`].
     fn dispatch(&mut self, command: &Command) -> Option<f64> {
         match command.program.word {
             "embed" => self.embed(command),
@@ -143,11 +155,11 @@ impl Engine {
         let activation = activation(command);
         let (tier, [xs, ys]) = (self.tier, elements(p.first..p.rows, [p.inner, p.outer]));
         self.store(a.y, |m, y| {
-            let (x, w, bias) = (&m.f32(a.x)[xs], m.f32(a.w), m.f32(a.bias));
+            let (x, bias) = (&m.f32(a.x)[xs], m.f32(a.bias));
             let (r, y) = (residual.then(|| &m.f32(a.r)[ys.clone()]), &mut y[ys.clone()]);
             match tier {
-                Tier::Twin => reference::linear(x, w, bias, activation, r, y),
-                _ => linear::linear(x, w, bias, activation, r, y),
+                Tier::Twin => reference::linear(x, m.f32(a.w), bias, activation, r, y),
+                _ => linear::linear(x, m.weights(a.w), bias, activation, r, y),
             }
         });
     }
@@ -159,10 +171,12 @@ impl Engine {
         let activation = activation(command);
         let (tier, [xs, hs]) = (self.tier, elements(p.first..p.rows, [p.inner, p.outer / 2]));
         self.store(a.h, |m, h| {
-            let (x, w, h) = (&m.f32(a.x)[xs], m.f32(a.w), &mut h[hs]);
+            let (x, h) = (&m.f32(a.x)[xs], &mut h[hs]);
             match tier {
-                Tier::Twin => reference::linear_geglu(x, w, activation, gate_first, h, f),
-                _ => linear::linear_geglu(x, w, f, activation, gate_first, h),
+                Tier::Twin => {
+                    reference::linear_geglu(x, m.f32(a.w), activation, gate_first, h, f);
+                }
+                _ => linear::linear_geglu(x, m.weights(a.w), f, activation, gate_first, h),
             }
         });
     }
@@ -184,7 +198,7 @@ impl Engine {
             if (p.first as usize, p.tiles as usize) == (0, tiles.len()) {
                 return m.attend(&a, p, context);
             }
-            // Nobody cuts the work of the cores, but a recording may say so.
+            // The CPU engine sets no limit, but a recording may be split for another one.
             let mut all = vec![0.0; context.len()];
             let kept = m.attend(&a, p, &mut all);
             for tile in &tiles[p.first as usize..p.tiles as usize] {
@@ -196,7 +210,7 @@ impl Engine {
         })
     }
 
-    /// All entries of the tile list; returns the share of pairs looked at.
+    /// Processes all entries of the tile list; returns the share of visited pairs.
     fn attend(
         &self,
         a: &kernels::attention::Args,
@@ -263,19 +277,19 @@ impl crate::recording::Engine for Engine {
         self.caps.max_binding_bytes = self.caps.max_binding_bytes.min(bytes);
     }
 
-    fn dispatch_flops(&self) -> f64 {
-        self.dispatch_flops
+    fn dispatch_limits(&self) -> DispatchLimits {
+        self.dispatch_limits
     }
 
     fn limit_dispatches(&mut self, flops: f64) {
-        self.dispatch_flops = flops;
+        self.dispatch_limits = DispatchLimits::all(flops);
     }
 
     fn upload(
         &mut self,
         shape: Shape,
         format: Format,
-        data: Elements<'_>,
+        data: TensorData<'_>,
     ) -> Result<Tensor, Error> {
         let tensor = self.alloc(shape, format)?;
         let buffer = self.slots[tensor.slot as usize].get_mut();
@@ -296,7 +310,7 @@ impl crate::recording::Engine for Engine {
         let buffer = &mut self.slots[views[0].slot as usize];
         let needed = views.iter().map(|view| view.shape.len()).max().unwrap_or(0);
         if buffer.get().len() < 4 * needed {
-            *buffer = Zeroed::NONE; // give the old one back before asking for more
+            *buffer = Zeroed::NONE; // release the old buffer before allocating more
             *buffer = room(needed, Format::F32)?;
         }
         Ok(())
@@ -360,13 +374,13 @@ fn activation(command: &Command) -> Activation {
     known.expect("a product imports its activation")
 }
 
-/// The elements of some rows, in matrices of these widths.
+/// Element ranges of some rows, in matrices of the given widths.
 fn elements<const N: usize>(rows: Range<u32>, widths: [u32; N]) -> [Range<usize>; N] {
     let [start, end] = [rows.start, rows.end].map(|row| row as usize);
     widths.map(|width| start * width as usize..end * width as usize)
 }
 
-/// The tokens of each entry of a tile list that come before its `end`.
+/// Token range of each entry of a tile list, up to its `end`.
 fn tiles(list: &[u32], end: impl Fn([u32; 4]) -> u32) -> Vec<Range<usize>> {
     let entries = list.as_chunks().0.iter();
     let range = |&tile: &[u32; 4]| {
@@ -376,7 +390,7 @@ fn tiles(list: &[u32], end: impl Fn([u32; 4]) -> u32) -> Vec<Range<usize>> {
     entries.map(range).collect()
 }
 
-/// The sequences that a tile list covers.
+/// Sequences covered by a tile list.
 fn sequences(list: &[u32]) -> Vec<Sequence> {
     let first = list.as_chunks().0.iter().filter(|[first, _, start, _]| first == start);
     let sequence = |&[first, end, _, keys]: &[u32; 4]| {

@@ -1,5 +1,5 @@
 use super::simd::{self, Simd, WithSimd};
-use crate::{elements::Elements, reference::Part};
+use crate::{elements::TensorData, reference::Part};
 use rayon::prelude::*;
 
 /// Rows in one unit of work.
@@ -30,7 +30,7 @@ pub fn layer_norm(
 pub fn embed(
     ids: &[u32],
     type_ids: &[u32],
-    word: &Elements,
+    word: &TensorData,
     kind: &[f32],
     gamma: &[f32],
     beta: &[f32],
@@ -66,8 +66,8 @@ impl WithSimd for Norm<'_> {
         let Self { gamma, beta, eps, y } = self;
         let d = gamma.len();
         for y in y.chunks_exact_mut(d) {
-            // Deviations from a first mean: their own mean is what rounding left of it, and their
-            // squares do not cancel.
+            // Deviations from a first mean: their own mean is its rounding error, and their squares
+            // do not cancel.
             let [sum, _] = moments(simd, y, 0.0);
             let first = sum / d as f32;
             let [rest, squares] = moments(simd, y, first).map(|moment| moment / d as f32);
@@ -88,7 +88,7 @@ impl WithSimd for Norm<'_> {
 /// Sums of `y - from` and of its square.
 #[inline(always)]
 fn moments<S: Simd>(simd: S, y: &[f32], from: f32) -> [f32; 2] {
-    /// Sums side by side: what rounding takes grows with the length of each.
+    /// Number of parallel sums: rounding error grows with the length of each.
     const WAYS: usize = 4;
     let minus = simd.splat_f32s(-from);
     let mut sums = [[simd.splat_f32s(0.0); WAYS]; 2];

@@ -1,14 +1,14 @@
-//! Products with weights in [`Layout::Panels`](crate::kernels::Layout), and what follows each.
+//! Products with weights in [`Layout::Panels`](crate::kernels::Layout), with their epilogues.
 
 use super::{
+    panel::{FEW, Panel, SHORT, Weights, few},
     simd::{self, Simd, WithSimd},
-    tile::{self, ROWS, Tile},
+    tile::{self, ROWS},
 };
 use crate::{kernels::PANEL, reference::Activation};
 use rayon::prelude::*;
-use std::{borrow::Cow, ops::Range};
 
-/// Rows of x in one unit of work, at most: they stay in a core's cache with a panel.
+/// Maximum rows of x in one unit of work: they stay in a core's cache with a panel.
 const BLOCK: usize = 128;
 
 /// Inner elements at a time, for the same reason.
@@ -17,7 +17,7 @@ const DEPTH: usize = 512;
 /// [`reference::linear`](crate::reference::linear) on all cores, in f32.
 pub fn linear(
     x: &[f32],
-    w: &[f32],
+    w: Weights,
     bias: &[f32],
     activation: Activation,
     r: Option<&[f32]>,
@@ -28,8 +28,10 @@ pub fn linear(
     spread(y, n, |[row, column], y| {
         let width = y[0].len();
         y.iter_mut().for_each(|y| y.copy_from_slice(&bias[column..][..width]));
-        let (x, w) = (&x[row * k..], &w[column * k..][..width * k]);
-        simd::widest(Linear { x, k, w, activation, y });
+        let (x, w) = (&x[row * k..], w.slice(column * k..(column + width) * k));
+        simd::scratch([DEPTH.min(k) * PANEL, FEW * PANEL], |[room, sums]| {
+            simd::widest(Linear { x, k, w, activation, room, sums, y });
+        });
         for (row, y) in (row..).zip(y.iter_mut()) {
             let Some(r) = r else { break };
             y.iter_mut().zip(&r[row * n + column..]).for_each(|(y, r)| *y += r);
@@ -37,34 +39,38 @@ pub fn linear(
     });
 }
 
-/// [`reference::linear_geglu`](crate::reference::linear_geglu()) with each half of the weights in
-/// panels by itself: the wide intermediate never leaves the registers.
+/// [`reference::linear_geglu`](crate::reference::linear_geglu()) with separate panels for the
+/// halves of the weights: the wide intermediate never leaves the registers.
 pub fn linear_geglu(
     x: &[f32],
-    w: &[f32],
+    w: Weights,
     f: usize,
     activation: Activation,
     gate_first: bool,
     h: &mut [f32],
 ) {
     let k = w.len() / (2 * f);
-    let (first, second) = w.split_at(f * k);
+    let (first, second) = (w.slice(0..f * k), w.slice(f * k..2 * f * k));
     let (gate, up) = if gate_first { (first, second) } else { (second, first) };
     spread(h, f, |[row, column], h| {
         let part = column * k..(column + h[0].len()) * k;
-        let (gate, up) = (&gate[part.clone()], &up[part]);
-        simd::widest(LinearGeglu { x: &x[row * k..], k, gate, up, activation, h });
+        let halves = [gate, up].map(|half| half.slice(part.clone()));
+        let sizes = [k * PANEL, k * PANEL, FEW * PANEL, FEW * PANEL];
+        simd::scratch(sizes, |[gates, ups, s, t]| {
+            let (x, room, sums) = (&x[row * k..], [gates, ups], [s, t]);
+            simd::widest(LinearGeglu { x, k, halves, activation, room, sums, h });
+        });
     });
 }
 
-/// Cuts the rows of `y`, `n` elements each, into units of work for all cores.  `work` receives the
-/// first row and column of a unit, and its piece of each row.
+/// Splits the rows of `y`, `n` elements each, into units of work for all cores.  `work` receives
+/// the first row and column of a unit, and its part of each row.
 fn spread(y: &mut [f32], n: usize, work: impl Fn([usize; 2], &mut [&mut [f32]]) + Sync) {
     let (rows, threads) = (y.len() / n, rayon::current_num_threads());
     if rows == 0 {
         return;
     }
-    // By rows as far as they go, so that they share the panels; a few rows by columns.
+    // Split by rows as far as possible, to share the panels; few rows are split by columns.
     let blocks = rows.div_ceil(BLOCK);
     let (blocks, groups) = match blocks < threads {
         true => (blocks, threads.div_ceil(blocks)),
@@ -87,54 +93,15 @@ fn spread(y: &mut [f32], n: usize, work: impl Fn([usize; 2], &mut [&mut [f32]]) 
     units.into_par_iter().with_max_len(1).for_each(|(at, mut y)| work(at, &mut y));
 }
 
-/// \[K, 64\] of a packed matrix.
-struct Panel<'a> {
-    w: Cow<'a, [f32]>,
-}
-
-impl<'a> Panel<'a> {
-    /// The panels of \[K, N\], or of a range of its inner elements.
-    #[inline(always)]
-    fn all(w: &'a [f32], k: usize, inner: Range<usize>) -> impl Iterator<Item = Self> {
-        w.chunks(PANEL * k).map(move |w| {
-            let width = w.len() / k;
-            let w = &w[inner.start * width..inner.end * width];
-            let w = if width < PANEL { Cow::Owned(widen(w, width)) } else { Cow::Borrowed(w) };
-            Self { w }
-        })
-    }
-
-    /// Products of M rows of x, `step` elements apart, with V vectors of columns.
-    #[inline(always)]
-    fn tile<S: Simd, const M: usize, const V: usize>(
-        &self,
-        simd: S,
-        x: &[f32],
-        step: usize,
-        first: usize,
-    ) -> Tile<S, M, V> {
-        let (w, _) = S::as_simd_f32s(&self.w);
-        let rows = w.chunks_exact(PANEL / S::F32_LANES);
-        let w = rows.map(|row| row[first..].first_chunk().expect("a tile's columns"));
-        let x = tile::Along::new(x, step, self.w.len() / PANEL);
-        tile::accumulate(simd, x, w, [[simd.splat_f32s(0.0); V]; M])
-    }
-}
-
-/// Rows of `width` columns as rows of a panel, filled up with zeros.
-fn widen(w: &[f32], width: usize) -> Vec<f32> {
-    let mut panel = vec![0.0; w.len() / width * PANEL];
-    for (wide, row) in panel.chunks_exact_mut(PANEL).zip(w.chunks_exact(width)) {
-        wide[..width].copy_from_slice(row);
-    }
-    panel
-}
-
 struct Linear<'a, 'y> {
     x: &'a [f32],
     k: usize,
-    w: &'a [f32],
+    w: Weights<'a>,
     activation: Activation,
+    /// Scratch memory for a panel.
+    room: &'a mut [f32],
+    /// Scratch memory for the sums of a panel's columns.
+    sums: &'a mut [f32],
     y: &'a mut [&'y mut [f32]],
 }
 
@@ -154,10 +121,21 @@ impl Linear<'_, '_> {
     /// `y = activation(y + x·Wᵀ)`
     #[inline(always)]
     fn run<S: Simd, const V: usize>(self, simd: S) {
-        let Self { x, k, w, activation, y } = self;
+        let Self { x, k, w, activation, room, sums, y } = self;
         for from in (0..k).step_by(DEPTH) {
-            let panels = Panel::all(w, k, from..k.min(from + DEPTH));
-            for (column, panel) in (0..).step_by(PANEL).zip(panels) {
+            let inner = from..k.min(from + DEPTH);
+            for (column, w) in w.panels(k) {
+                let w = w.inner(k, inner.clone());
+                if let (Weights::F16(_), 1..=FEW) = (w.elements, y.len()) {
+                    let sums = &mut sums[..y.len() * PANEL];
+                    let room = &mut room[..SHORT.min(DEPTH.min(k) * PANEL)];
+                    few::<S, V>(simd, &x[from..], k, w, room, sums);
+                    for (y, sums) in y.iter_mut().zip(sums.chunks_exact(PANEL)) {
+                        y[column..].iter_mut().zip(sums).for_each(|(y, sum)| *y += sum);
+                    }
+                    continue;
+                }
+                let panel = Panel::new(w, room);
                 for (n, y) in y.chunks_mut(ROWS).enumerate() {
                     let x = &x[n * ROWS * k + from..];
                     for first in (0..PANEL / S::F32_LANES).step_by(V) {
@@ -182,7 +160,7 @@ impl Linear<'_, '_> {
     }
 }
 
-/// Adds vectors to the beginning of `y`, as far as it goes.
+/// Adds vectors to `y`, as far as it goes.
 #[inline(always)]
 fn add<S: Simd, const V: usize>(simd: S, y: &mut [f32], sums: [S::f32s; V]) {
     let mut chunks = y.chunks_mut(S::F32_LANES);
@@ -196,9 +174,13 @@ fn add<S: Simd, const V: usize>(simd: S, y: &mut [f32], sums: [S::f32s; V]) {
 struct LinearGeglu<'a, 'y> {
     x: &'a [f32],
     k: usize,
-    gate: &'a [f32],
-    up: &'a [f32],
+    /// Weights of the gate, and of the half that it multiplies.
+    halves: [Weights<'a>; 2],
     activation: Activation,
+    /// Scratch memory for a panel of each half.
+    room: [&'a mut [f32]; 2],
+    /// Scratch memory for the sums of the panel's columns.
+    sums: [&'a mut [f32]; 2],
     h: &'a mut [&'y mut [f32]],
 }
 
@@ -217,9 +199,27 @@ impl WithSimd for LinearGeglu<'_, '_> {
 impl LinearGeglu<'_, '_> {
     #[inline(always)]
     fn run<S: Simd, const V: usize>(self, simd: S) {
-        let Self { x, k, gate, up, activation, h } = self;
-        let panels = Panel::all(gate, k, 0..k).zip(Panel::all(up, k, 0..k));
-        for (column, (gate, up)) in (0..).step_by(PANEL).zip(panels) {
+        let Self { x, k, halves: [gate, up], activation, room, sums, h } = self;
+        let ([gate_room, up_room], [gates, ups]) = (room, sums);
+        for ((column, gate), (_, up)) in gate.panels(k).zip(up.panels(k)) {
+            let [gate, up] = [gate, up].map(|w| w.inner(k, 0..k));
+            if let (Weights::F16(_), 1..=FEW) = (gate.elements, h.len()) {
+                let room = SHORT.min(k * PANEL);
+                let (gates, ups) = (&mut gates[..h.len() * PANEL], &mut ups[..h.len() * PANEL]);
+                few::<S, V>(simd, x, k, gate, &mut gate_room[..room], gates);
+                few::<S, V>(simd, x, k, up, &mut up_room[..room], ups);
+                let ((gates, _), (ups, _)) = (S::as_simd_f32s(gates), S::as_simd_f32s(ups));
+                let row = PANEL / S::F32_LANES;
+                let sums = gates.chunks_exact(row).zip(ups.chunks_exact(row));
+                for (h, (gates, ups)) in h.iter_mut().zip(sums) {
+                    let h = h[column..].chunks_mut(S::F32_LANES);
+                    for (h, (gate, up)) in h.zip(gates.iter().zip(ups)) {
+                        gated(simd, activation, [*gate], [*up], h);
+                    }
+                }
+                continue;
+            }
+            let (gate, up) = (Panel::new(gate, gate_room), Panel::new(up, up_room));
             for (n, h) in h.chunks_mut(ROWS).enumerate() {
                 let x = &x[n * ROWS * k..];
                 for first in (0..PANEL / S::F32_LANES).step_by(V) {
@@ -238,7 +238,7 @@ impl LinearGeglu<'_, '_> {
     }
 }
 
-/// Vectors of `activation(gate) ⊙ up` at the beginning of `h`, as far as it goes.
+/// Writes vectors of `activation(gate) ⊙ up` to `h`, as far as it goes.
 #[inline(always)]
 fn gated<S: Simd, const V: usize>(
     simd: S,
@@ -258,8 +258,11 @@ fn gated<S: Simd, const V: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::Layout;
-    use crate::reference;
+    use crate::{
+        elements::{TensorData, f16},
+        kernels::Layout,
+        reference,
+    };
 
     fn wave(n: usize, phase: f32) -> Vec<f32> {
         (0..n).map(|i| (i as f32 * 0.7 + phase).sin()).collect()
@@ -271,7 +274,7 @@ mod tests {
         }
     }
 
-    /// \[N, K\] in panels.
+    /// Packs \[N, K\] into panels.
     fn pack(w: &[f32], k: usize) -> Vec<f32> {
         let shape = [(w.len() / k) as u32, k as u32];
         Layout::Panels.arrange(w.into(), shape).1.widened().into_owned()
@@ -286,7 +289,7 @@ mod tests {
             for activation in [Activation::Identity, Activation::Gelu] {
                 for r in [None, Some(&r[..])] {
                     let mut y = vec![f32::NAN; t * n];
-                    linear(&x, &packed, &bias, activation, r, &mut y);
+                    linear(&x, Weights::F32(&packed), &bias, activation, r, &mut y);
                     reference::linear(&x, &w, &bias, activation, r, &mut expected);
                     close(&y, &expected);
                 }
@@ -304,9 +307,35 @@ mod tests {
                     let mut expected = vec![0.0; t * f];
                     reference::linear_geglu(&x, &w, activation, gate_first, &mut expected, f);
                     let mut h = vec![f32::NAN; t * f];
-                    linear_geglu(&x, &packed, f, activation, gate_first, &mut h);
+                    linear_geglu(&x, Weights::F32(&packed), f, activation, gate_first, &mut h);
                     close(&h, &expected);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn weights_of_f16_give_the_same_bits() {
+        for (t, n, k) in [(1, 1, 1), (6, 70, 12), (13, 64, 600), (16, 130, 33), (17, 130, 33)] {
+            let (x, bias) = (wave(t * k, 0.0), wave(n, 2.0));
+            let mut halves = vec![f16::ZERO; 2 * n * k];
+            TensorData::from(wave(2 * n * k, 1.0)).write_f16(&mut halves);
+            halves.iter_mut().step_by(7).for_each(|w| *w = f16::from_bits(w.to_bits() & 0x83ff));
+            let wide: Vec<f32> = halves.iter().map(|w| w.to_f32()).collect();
+            let both = |end| [Weights::F32(&wide[..end]), Weights::F16(&halves[..end])];
+            for activation in [Activation::Identity, Activation::Gelu] {
+                let y = both(n * k).map(|w| {
+                    let mut y = vec![f32::NAN; t * n];
+                    linear(&x, w, &bias, activation, None, &mut y);
+                    y
+                });
+                assert_eq!(y[0], y[1], "{t} × {n} × {k}");
+                let h = both(2 * n * k).map(|w| {
+                    let mut h = vec![f32::NAN; t * n];
+                    linear_geglu(&x, w, n, activation, true, &mut h);
+                    h
+                });
+                assert_eq!(h[0], h[1], "{t} × {n} × {k} gated");
             }
         }
     }
@@ -315,11 +344,12 @@ mod tests {
     fn a_row_is_the_same_to_the_bit_wherever_it_is() {
         let (n, k) = (130, 600);
         let (x, w, bias) = (wave(300 * k, 0.0), pack(&wave(n * k, 1.0), k), wave(n, 2.0));
+        let w = Weights::F32(&w);
         let mut all = vec![0.0; 300 * n];
-        linear(&x, &w, &bias, Activation::Identity, None, &mut all);
+        linear(&x, w, &bias, Activation::Identity, None, &mut all);
         for row in [0, 5, 131, 299] {
             let mut y = vec![0.0; n];
-            linear(&x[row * k..][..k], &w, &bias, Activation::Identity, None, &mut y);
+            linear(&x[row * k..][..k], w, &bias, Activation::Identity, None, &mut y);
             assert_eq!(y, all[row * n..][..n], "row {row}");
         }
     }

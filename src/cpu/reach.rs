@@ -1,39 +1,38 @@
-//! What bounds the scores of keys, a block of them at a time.
+//! Bounds of key scores, per block of keys.
 
-/// Keys that a unit of attention meets at a time: scores, queries and output of 64 elements are
-/// 16 KiB each.
+/// Keys per block of attention: scores, queries and output of 64 elements are 16 KiB each.
 pub const KEYS: usize = 64;
 
-/// Rows of some columns within a slice: row r begins at `data[r * step]`.
+/// Rows of some columns of a matrix: row r begins at `data[r * step]`.
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
-    /// From the first element of row 0.
+    /// Elements, from the first of row 0.
     pub data: &'a [f32],
-    /// From a row to the next.
+    /// Stride of the rows.
     pub step: usize,
 }
 
 impl<'a> Rows<'a> {
-    /// The part from an element on.
+    /// Rows from a given row and column on.
     pub fn from(self, row: usize, column: usize) -> Self {
         Self { data: &self.data[row * self.step + column..], ..self }
     }
 }
 
-/// How far the keys of one head and sequence can reach: what bounds their scores.
-pub struct Reach {
+/// Bounds of the scores for the keys of one head and sequence.
+pub struct SkipBound {
     /// c
     pub center: Vec<f32>,
     /// ‖c‖
     pub norm: f32,
-    /// Largest ‖k_j - c‖ of each block of keys and all before it.
+    /// Prefix maximum of ‖k_j - c‖ over blocks of keys.
     pub before: Vec<f32>,
-    /// Of each block and all behind it.
+    /// Suffix maximum of ‖k_j - c‖ over blocks of keys.
     pub behind: Vec<f32>,
 }
 
-impl Reach {
-    /// Of `keys` rows of `e` elements; of none if nothing may be left out, or is worth the trouble.
+impl SkipBound {
+    /// Computes the bounds of `keys` rows of `e` elements; empty if skipping is off or too costly.
     pub fn new(k: Rows, keys: usize, e: usize, skip: f32) -> Self {
         if keys <= 2 * KEYS || skip == f32::NEG_INFINITY {
             return Self { center: Vec::new(), norm: 0.0, before: Vec::new(), behind: Vec::new() };

@@ -1,7 +1,7 @@
-//! Wide vectors, by the `pulp` crate: the widest that this machine has, chosen when the code runs.
+//! SIMD vectors of the `pulp` crate: the widest on this machine, chosen at run time.
 //!
-//! Functions that take a [`Simd`] must be inlined up to [`widest`], for only what is inlined there
-//! is compiled for those vectors; hence `#[inline(always)]` on all of them.
+//! Functions that take a [`Simd`] must be inlined up to [`widest`], as only inlined code is
+//! compiled for those vectors; hence `#[inline(always)]` on all of them.
 
 use crate::reference::Activation;
 pub use pulp::{Simd, WithSimd};
@@ -12,13 +12,13 @@ pub fn widest<Op: WithSimd>(op: Op) -> Op::Output {
     pulp::Arch::new().dispatch(op)
 }
 
-/// 16 elements, a cache line: what a load of the widest vector should not straddle.
+/// 16 elements, a cache line: the alignment for loads of the widest vector.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Line([f32; 16]);
 
 impl Line {
-    /// Lines that hold `n` elements.
+    /// Number of lines for `n` elements.
     pub fn count(n: usize) -> usize {
         n.div_ceil(16)
     }
@@ -28,10 +28,10 @@ thread_local! {
     static SCRATCH: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lends arrays of the given sizes, of undefined contents, to `work`: memory that the thread keeps
+/// Passes arrays of the given sizes, of undefined contents, to `work`; the thread keeps the memory
 /// for the next call.
 pub fn scratch<const N: usize, R>(sizes: [usize; N], work: impl FnOnce([&mut [f32]; N]) -> R) -> R {
-    // Taken, not borrowed: rayon may run another unit on this thread inside of `work`.
+    // Taken, not borrowed: rayon may run another unit on this thread during `work`.
     let mut lines = SCRATCH.take();
     let total = sizes.map(Line::count).iter().sum();
     if lines.len() < total {
@@ -57,14 +57,14 @@ fn polynomial<S: Simd, const N: usize>(simd: S, x: S::f32s, a: [f32; N]) -> S::f
     y
 }
 
-/// `x`, or `least` if that is larger; NaN stays NaN, which not every processor's maximum grants.
+/// `max(x, least)`; NaN stays NaN, which not every processor's maximum guarantees.
 #[inline(always)]
 fn at_least<S: Simd>(simd: S, x: S::f32s, least: f32) -> S::f32s {
     let least = simd.splat_f32s(least);
     simd.select_f32s(simd.less_than_f32s(x, least), least, x)
 }
 
-/// `2^x` for x ≤ 127 to 2⁻²³ of it; 2⁻¹²⁶ for what is smaller.
+/// `2^x` for x ≤ 127, with a relative error of 2⁻²³; 2⁻¹²⁶ for smaller results.
 #[inline(always)]
 pub fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     // 2^x = 2^n·2^f with |f| ≤ 1/2.  Adding 1.5·2²³ rounds to n, in the lowest bits.
@@ -82,15 +82,15 @@ pub fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(p), n))
 }
 
-/// `x·Φ(x)` with the error function: within 4e-7·max(1, |x|), and to 4e-6 of itself for x ≥ -9,
-/// where it all but vanishes.
+/// `x·Φ(x)` with the error function: error within 4e-7·max(1, |x|), relative error within 4e-6 for
+/// x ≥ -9, below which it nearly vanishes.
 #[inline(always)]
 pub fn gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     // x·Φ(x) = max(x, 0) - t·Q(t) with t = |x| and Q(t) = exp(-t²/2)·h(1/(1 + 0.3·t)).
     let t = simd.abs_f32s(x);
     let one = simd.splat_f32s(1.0);
     let u = simd.div_f32s(one, simd.mul_add_e_f32s(t, simd.splat_f32s(0.3), one));
-    // minimax of erfcx(t/√2)/2, to 1e-7 of it for t ≤ 12
+    // minimax of erfcx(t/√2)/2, relative error 1e-7 for t ≤ 12
     let h = polynomial(
         simd,
         u,
@@ -112,7 +112,7 @@ pub fn gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.sub_f32s(at_least(simd, x, 0.0), tail)
 }
 
-/// An activation.
+/// Applies an activation.
 #[inline(always)]
 pub fn activate<S: Simd>(simd: S, activation: Activation, x: S::f32s) -> S::f32s {
     match activation {
@@ -135,7 +135,7 @@ pub fn floor_log2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 mod tests {
     use super::*;
 
-    /// One of the functions here, of every element of a slice.
+    /// Applies one of the functions here to every element of a slice.
     struct Each<'a>(&'a str, &'a mut [f32]);
 
     impl WithSimd for Each<'_> {

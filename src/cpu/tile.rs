@@ -1,12 +1,12 @@
-//! The one product of this room: a tile of sums in registers, of which everything else is made.
+//! The basic product of this module: a tile of sums in registers, used by all others.
 
 use super::simd::Simd;
 
-/// Rows of a tile.  Six rows of four vectors, and the four that they are multiplied with, nearly
-/// fill 32 registers; six rows of two nearly fill 16.
+/// Rows of a tile.  Six rows of four vectors, and the four vectors of weights, nearly fill 32
+/// registers; six rows of two nearly fill 16.
 pub const ROWS: usize = 6;
 
-/// Vectors in a row of a tile.
+/// Vectors per row of a tile.
 pub const fn vectors<S: Simd>() -> usize {
     if S::REGISTER_COUNT < 32 { 2 } else { 4 }
 }
@@ -14,8 +14,8 @@ pub const fn vectors<S: Simd>() -> usize {
 /// Sums of M rows.
 pub type Tile<S, const M: usize, const V: usize> = [[<S as Simd>::f32s; V]; M];
 
-/// Evaluates an expression with the constant `$m` = min(`$rows`, [`ROWS`]); that many rows are
-/// dealt with.
+/// Evaluates an expression with the constant `$m` = min(`$rows`, [`ROWS`]), the number of rows that
+/// it processes.
 macro_rules! rows {
     ($rows:expr, $m:ident => $work:expr) => {
         match $rows {
@@ -35,7 +35,7 @@ macro_rules! rows {
 }
 pub(super) use rows;
 
-/// `sums[m] += Σ_k x_k[m]·w_k`, in the order of k: what a row becomes never depends on the rows
+/// `sums[m] += Σ_k x_k[m]·w_k`, in the order of k: the result of a row never depends on the rows
 /// beside it.
 #[inline(always)]
 pub fn accumulate<'a, S: Simd, const M: usize, const V: usize>(
@@ -59,14 +59,14 @@ where
     sums
 }
 
-/// The elements of M rows, one of each at a time.
+/// Iterates over the elements of M rows, one of each row at a time.
 pub struct Along<'a, const M: usize> {
     rows: [&'a [f32]; M],
     next: usize,
 }
 
 impl<'a, const M: usize> Along<'a, M> {
-    /// Rows of `k` elements that start every `step` elements.
+    /// Creates the iterator for rows of `k` elements with stride `step`.
     #[inline(always)]
     pub fn new(x: &'a [f32], step: usize, k: usize) -> Self {
         let mut rows = [x; M];
@@ -91,13 +91,13 @@ impl<const M: usize> Iterator for Along<'_, M> {
     }
 }
 
-/// The first M elements of rows, one row at a time.
+/// Iterates over rows, with the first M elements of each.
 pub struct Down<'a, const M: usize> {
     rows: std::slice::Chunks<'a, f32>,
 }
 
 impl<'a, const M: usize> Down<'a, M> {
-    /// Rows that start every `step` elements.
+    /// Creates the iterator for rows with stride `step`.
     #[inline(always)]
     pub fn new(x: &'a [f32], step: usize) -> Self {
         Self { rows: x.chunks(step) }

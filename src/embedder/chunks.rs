@@ -1,17 +1,19 @@
-//! Vectors of parts of a text that were read as a whole: late chunking.
+//! Late chunking: vectors of parts of a text that is read as a whole.
 //!
 //! Günther, Mohr, Williams, Wang, Xiao 2024, "Late Chunking: Contextual Chunk Embeddings Using
 //! Long-Context Embedding Models", arXiv:2409.04701.  The model reads the whole text once; a
 //! chunk's vector is the mean of the token outputs in it, so that it knows what surrounds it.
 //!
-//! A text over the limit is read in windows of as many tokens as the limit, each of which begins
-//! with the last [`Options::overlap`](super::Options::overlap) tokens of the one before (section
-//! 3.2 there, "long late chunking").  Windows get no special tokens of their own, and what a window
-//! makes of its overlap is left out: those tokens saw more on their left before.  A chunk that
-//! crosses windows is the mean of its parts, each weighted by its tokens.
+//! A text over the limit is read in windows of `limit` tokens; each begins with the last
+//! [`Options::overlap`](super::Options::overlap) tokens of the window before (section 3.2 there,
+//! "long late chunking").  Windows get no special tokens of their own.  A window's outputs for its
+//! overlap are dropped: those tokens had more left context in the window before.  The vector of a
+//! chunk that crosses windows is the mean of its parts, weighted by their token counts.
+//!
+//! A prompt goes before the text once; its tokens belong to the text's first chunk.
 
 use super::{
-    Embedder, OnLong, Output, Pooling, Vector, Wanted,
+    Embedder, EncodeOptions, OnLong, Output, Pooling, Prompt, Vector,
     forward::{Forward, Prepared},
 };
 use crate::{
@@ -25,28 +27,28 @@ use std::{iter, ops::Range};
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct EmbeddedChunk {
-    /// What of the text it is.
+    /// Position of the chunk in the text.
     pub chunk: Chunk,
     /// Its embedding.
     pub vector: Vector,
 }
 
-/// A text's chunks and what they took.
+/// Chunks of one text, with token counts.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct EmbeddedChunks {
-    /// In order.
+    /// Chunks in text order.
     pub chunks: Vec<EmbeddedChunk>,
-    /// Tokens that were read, special ones included.
+    /// Number of tokens read, special tokens included.
     pub tokens: usize,
-    /// Tokens of the whole text, where some were dropped.
+    /// Token count of the whole text, if it was truncated.
     pub truncated: Option<usize>,
 }
 
-/// Whose the vectors of a forward are: a window of a sequence.
+/// Sequence window covered by one forward pass.
 struct Owner {
     sequence: usize,
-    /// Which of its spans each belongs to, and what share of the span's tokens it is made of.
+    /// For each pooled vector, the index of its span and its share of the span's tokens.
     of: Vec<(usize, f64)>,
 }
 
@@ -67,23 +69,23 @@ impl Embedder {
         self.embed_chunks_of(texts, &chunkings)
     }
 
-    /// As [`Embedder::embed_chunks`], with a chunking for each text.
+    /// As [`Embedder::embed_chunks`], with one chunking per text.
     ///
     /// # Errors
     /// As [`Embedder::embed_chunks`].
     ///
     /// # Panics
-    /// If there are not as many chunkings as texts.
+    /// If the number of chunkings differs from the number of texts.
     pub fn embed_chunks_of<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
         chunkings: &[&Chunking],
     ) -> Result<Vec<EmbeddedChunks>, Error> {
-        self.compute(self.prepare_chunks(texts, chunkings, self.wanted())?)
+        self.compute(self.prepare_chunks(texts, chunkings, self.encode_options())?)
     }
 
-    /// Where the chunks of each text are; nothing is computed.  [`Embedder::embed_spans`] makes of
-    /// their tokens what [`Embedder::embed_chunks`] does.
+    /// Positions of the chunks of each text; nothing is computed.  [`Embedder::embed_spans`] on
+    /// their tokens gives the result of [`Embedder::embed_chunks`].
     ///
     /// # Errors
     /// As [`Embedder::embed_chunks`].
@@ -94,44 +96,45 @@ impl Embedder {
         &self,
         texts: &[S],
         chunkings: &[&Chunking],
-        wanted: Wanted,
+        wanted: EncodeOptions,
     ) -> Result<Vec<Chunked>, Error> {
-        Ok(self.chunked(texts, chunkings, wanted)?.0)
+        Ok(self.chunked(texts, chunkings, &Prompt::Auto, wanted)?.0)
     }
 
-    /// As [`Embedder::chunk`], and how many tokens each text had before it was cut.
+    /// As [`Embedder::chunk`], with the token count of each text before truncation.
     fn chunked<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
         chunkings: &[&Chunking],
-        wanted: Wanted,
+        prompt: &Prompt,
+        wanted: EncodeOptions,
     ) -> Result<(Vec<Chunked>, Vec<usize>), Error> {
         assert_eq!(texts.len(), chunkings.len(), "chunkings of the texts");
         if self.pooling() == Pooling::Cls {
             let what = "late chunks are means of tokens, this model's vectors the first token's";
             return Err(Error::Option(what.to_owned()));
         }
-        let tokenizer = self.tokenizer()?;
+        let (tokenizer, prompt) = (self.tokenizer()?, self.prompt(prompt)?);
         let mut chunked = text::each(texts, 0, |(index, text)| {
-            let chunked = tokenizer.encode_chunked(text.as_ref(), chunkings[index]);
+            let chunking = chunkings[index];
+            let chunked = tokenizer.encode_chunked_after(prompt, text.as_ref(), chunking);
             chunked.map_err(|error| error.moved(|_| index))
         })?;
         let lengths: Vec<usize> = chunked.iter().map(|text| text.tokens.len()).collect();
+        let limit = self.limit(wanted)?;
         for (index, (text, &tokens)) in chunked.iter_mut().zip(&lengths).enumerate() {
-            if tokens > self.limit {
+            if tokens > limit {
                 match wanted.on_long {
                     OnLong::Window => {}
-                    OnLong::Truncate => text.truncate(self.limit),
-                    OnLong::Error => {
-                        return Err(Error::TooLong { index, tokens, limit: self.limit });
-                    }
+                    OnLong::Truncate => text.truncate(limit),
+                    OnLong::Error => return Err(Error::TooLong { index, tokens, limit }),
                 }
             }
         }
         Ok((chunked, lengths))
     }
 
-    /// The vectors of the chunks of each text.
+    /// Prepares the chunk vectors of each text.
     ///
     /// # Errors
     /// As [`Embedder::embed_chunks`], before anything is computed.
@@ -142,9 +145,26 @@ impl Embedder {
         &self,
         texts: &[S],
         chunkings: &[&Chunking],
-        wanted: Wanted,
+        wanted: EncodeOptions,
     ) -> Result<Prepared<Vec<EmbeddedChunks>>, Error> {
-        let (chunked, lengths) = self.chunked(texts, chunkings, wanted)?;
+        self.prepare_chunks_prompted(texts, chunkings, &Prompt::Auto, wanted)
+    }
+
+    /// As [`Embedder::prepare_chunks`], with another prompt before each text.
+    ///
+    /// # Errors
+    /// As [`Embedder::prepare_chunks`] and [`Embedder::prompt`].
+    ///
+    /// # Panics
+    /// As [`Embedder::embed_chunks_of`].
+    pub fn prepare_chunks_prompted<S: AsRef<str> + Sync>(
+        &self,
+        texts: &[S],
+        chunkings: &[&Chunking],
+        prompt: &Prompt,
+        wanted: EncodeOptions,
+    ) -> Result<Prepared<Vec<EmbeddedChunks>>, Error> {
+        let (chunked, lengths) = self.chunked(texts, chunkings, prompt, wanted)?;
         let spans = chunked.iter().map(|text| text.chunks.iter().map(|c| c.tokens.clone()));
         let spans: Vec<Vec<Range<usize>>> = spans.map(Iterator::collect).collect();
         let (tokens, chunks): (Vec<_>, Vec<_>) =
@@ -161,25 +181,25 @@ impl Embedder {
         }))
     }
 
-    /// Embeds spans of token lists, each list read as a whole, or in windows where it is over the
-    /// limit and [`OnLong::Window`](super::OnLong::Window) says so.
+    /// Embeds spans of token lists.  Each list is read as a whole, or in windows if it is over the
+    /// limit and [`OnLong::Window`](super::OnLong::Window) is set.
     ///
     /// # Errors
     /// As [`Embedder::embed_tokens`], and [`Error::Input`] for a span that is empty, runs backwards
     /// or passes the end.
     ///
     /// # Panics
-    /// If there are not as many lists of spans as of tokens.
+    /// If the numbers of span lists and token lists differ.
     pub fn embed_spans(
         &self,
         sequences: &[&Tokens],
         spans: &[Vec<Range<usize>>],
     ) -> Result<Vec<Vec<Vector>>, Error> {
         let sequences = sequences.iter().map(|&tokens| tokens.clone()).collect();
-        self.compute(self.prepare_spans(sequences, spans.to_vec(), self.wanted())?)
+        self.compute(self.prepare_spans(sequences, spans.to_vec(), self.encode_options())?)
     }
 
-    /// The vectors of spans of token lists.
+    /// Prepares the vectors of spans of token lists.
     ///
     /// # Errors
     /// As [`Embedder::embed_spans`], before anything is computed.
@@ -190,10 +210,10 @@ impl Embedder {
         &self,
         sequences: Vec<Tokens>,
         spans: Vec<Vec<Range<usize>>>,
-        wanted: Wanted,
+        wanted: EncodeOptions,
     ) -> Result<Prepared<Vec<Vec<Vector>>>, Error> {
         self.embeds()?;
-        let Wanted { dimensions: dims, normalize, .. } = self.checked(wanted)?;
+        let EncodeOptions { dimensions: dims, normalize, .. } = self.checked(wanted)?;
         let (forwards, owners) = self.all_windows(&sequences, &spans, wanted)?;
         let output = Output::Vectors { dims: dims as u32, normalize: false };
         Ok(Prepared::new(forwards, output, move |rows| {
@@ -214,25 +234,25 @@ impl Embedder {
         }))
     }
 
-    /// The last hidden state of every token of each list, \[T, D\] row-major, neither cut nor
-    /// normalised.  Of a list that is read in windows, each token's as the window made it that owns
+    /// Last hidden state of every token of each list, \[T, D\] row-major, neither truncated nor
+    /// normalised.  For a list read in windows, each token's state comes from the window that owns
     /// it.
     ///
     /// # Errors
     /// As [`Embedder::embed_tokens`].
     pub fn embed_each_token(&self, sequences: &[&Tokens]) -> Result<Vec<Vec<f32>>, Error> {
         let sequences = sequences.iter().map(|&tokens| tokens.clone()).collect();
-        self.compute(self.prepare_each_token(sequences, self.wanted())?)
+        self.compute(self.prepare_each_token(sequences, self.encode_options())?)
     }
 
-    /// The last hidden state of every token of each list.
+    /// Prepares the last hidden states of every token of each list.
     ///
     /// # Errors
     /// As [`Embedder::embed_each_token`], before anything is computed.
     pub fn prepare_each_token(
         &self,
         sequences: Vec<Tokens>,
-        wanted: Wanted,
+        wanted: EncodeOptions,
     ) -> Result<Prepared<Vec<Vec<f32>>>, Error> {
         self.embeds()?;
         let (d, count) = (self.config.hidden as usize, sequences.len());
@@ -252,12 +272,12 @@ impl Embedder {
         }))
     }
 
-    /// Checks all sequences and their spans; every window of each, in order.
+    /// Checks all sequences and their spans; returns all windows in order.
     fn all_windows(
         &self,
         sequences: &[Tokens],
         spans: &[Vec<Range<usize>>],
-        wanted: Wanted,
+        wanted: EncodeOptions,
     ) -> Result<(Vec<Forward>, Vec<Owner>), Error> {
         assert_eq!(sequences.len(), spans.len(), "spans of the sequences");
         for (index, (tokens, spans)) in iter::zip(sequences, spans).enumerate() {
@@ -271,23 +291,26 @@ impl Embedder {
                 return Err(Error::Input { index, what });
             }
         }
+        let limit = self.limit(wanted)?;
         let windows =
-            (0..sequences.len()).flat_map(|n| self.windows_of(n, &sequences[n], &spans[n]));
+            (0..sequences.len()).flat_map(|n| self.windows_of(n, &sequences[n], &spans[n], limit));
         Ok(windows.unzip())
     }
 
-    /// The windows of one sequence that hold something of a span.
+    /// Windows of one sequence that overlap a span.
     fn windows_of(
         &self,
         sequence: usize,
         tokens: &Tokens,
         spans: &[Range<usize>],
+        limit: usize,
     ) -> Vec<(Forward, Owner)> {
+        let overlap = self.overlap.min(limit - 1);
         let mut windows = Vec::new();
-        let mut owned = 0; // first token that no window owns
+        let mut owned = 0; // first token without a window
         while owned < tokens.len() {
-            let start = owned.saturating_sub(self.overlap);
-            let end = tokens.len().min(start + self.limit);
+            let start = owned.saturating_sub(overlap);
+            let end = tokens.len().min(start + limit);
             let part = |(n, span): (usize, &Range<usize>)| {
                 let (from, to) = (span.start.max(owned), span.end.min(end));
                 let share = to.saturating_sub(from) as f64 / span.len() as f64;

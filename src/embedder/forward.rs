@@ -1,45 +1,45 @@
-//! What is asked of the device, apart from who asks and what is made of it.
+//! Units of encoder work, independent of the caller and of post-processing.
 
-use super::{Embedder, Error, Output, Progress, Running, Seat};
+use super::{Embedder, Error, ModelSlot, Output, Progress, Running};
 use crate::{
     batch::{self, PackedBatch, Tokens},
     model::Model,
 };
 use std::{
     collections::VecDeque,
-    iter,
+    fmt, iter,
     ops::{ControlFlow, Range},
 };
 
-/// Batches that are handed to the device before the one computed is waited for.
+/// Batches submitted ahead of the one being computed.
 const AHEAD: usize = 2;
 
-/// One sequence that the device runs.
+/// One sequence for the encoder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
     pub(super) tokens: Tokens,
-    /// What of it is pooled: a vector each.
+    /// Token ranges to pool, one vector each.
     pub(super) spans: Vec<Range<u32>>,
 }
 
 impl Forward {
-    /// All of it is pooled.
+    /// Pools the whole sequence.
     pub(super) fn whole(tokens: Tokens) -> Self {
         Self { spans: vec![0..tokens.len() as u32], tokens }
     }
 
-    /// Its first token stands for it.
+    /// Pools the first token only.
     pub(super) fn first(tokens: Tokens) -> Self {
         Self { spans: vec![0..1], tokens }
     }
 
-    /// Tokens of it, at least one.
+    /// Number of tokens, at least one.
     pub fn tokens(&self) -> usize {
         self.tokens.len()
     }
 }
 
-/// Sequences that one call asks for.
+/// Sequences of one call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Work {
     pub(super) forwards: Vec<Forward>,
@@ -52,28 +52,34 @@ impl Work {
         &self.forwards
     }
 
-    /// What each returns.  Sequences of one batch return the same.
+    /// Output type, the same for all sequences of a batch.
     pub fn output(&self) -> Output {
         self.output
     }
 
-    /// Tokens of all sequences together.
+    /// Number of tokens in all sequences.
     pub fn tokens(&self) -> usize {
         self.forwards.iter().map(Forward::tokens).sum()
     }
 }
 
-/// Turns what the device returned, the rows of each sequence, into what was asked for.
+/// Converts the device's output, the rows of each sequence, into the call's result.
 type Finish<T> = Box<dyn FnOnce(Vec<Vec<f32>>) -> T + Send>;
 
-/// A call whose input has been read and checked: what the device is to do, and what is made of it.
+/// A call whose input is read and checked: the encoder work, and the conversion of its output.
 ///
-/// [`Embedder::compute`] runs it; a [`Scheduler`](crate::scheduler::Scheduler) runs it together
-/// with what others ask for.
+/// [`Embedder::compute`] runs it alone; a [`Scheduler`](crate::scheduler::Scheduler) batches it
+/// with the work of other calls.
 pub struct Prepared<T> {
-    /// For the device.
+    /// Encoder work.
     pub work: Work,
     finish: Finish<T>,
+}
+
+impl<T> fmt::Debug for Prepared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared").field("work", &self.work).finish_non_exhaustive()
+    }
 }
 
 impl<T: 'static> Prepared<T> {
@@ -85,43 +91,50 @@ impl<T: 'static> Prepared<T> {
         Self { work: Work { forwards, output }, finish: Box::new(finish) }
     }
 
-    /// What is asked for, from the rows of each sequence in order.
+    /// Converts the rows of each sequence, in order, into the result.
     pub fn finish(self, rows: Vec<Vec<f32>>) -> T {
         (self.finish)(rows)
     }
 
-    /// The two halves: for the device, and for what it returns.
+    /// Splits into the encoder work and the conversion of its output.
     pub fn split(self) -> (Work, impl FnOnce(Vec<Vec<f32>>) -> T + Send) {
         (self.work, self.finish)
     }
 
-    /// Makes something else of the same.
+    /// Applies a function to the result.
     pub fn map<U: 'static>(self, map: impl FnOnce(T) -> U + Send + 'static) -> Prepared<U> {
         let Self { work, finish } = self;
         Prepared { work, finish: Box::new(|rows| map(finish(rows))) }
     }
 }
 
-/// A batch under way.
+/// A batch in flight.
 pub struct Submitted<'a> {
     embedder: &'a Embedder,
-    /// Of the model that runs it.
+    /// Generation of the model that runs it.
     generation: u64,
-    /// What runs, or why it does not.
+    /// The running batch, or the error of its submission.
     running: Result<Running, Error>,
-    /// For another try.
+    /// Input, kept for a retry.
     forwards: Vec<Forward>,
     output: Output,
-    /// Elements of each sequence's rows.
+    /// Number of elements in the rows of each sequence.
     sizes: Vec<usize>,
+}
+
+impl fmt::Debug for Submitted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sequences, output) = (self.forwards.len(), self.output);
+        write!(f, "Submitted({sequences} sequences, {output:?})")
+    }
 }
 
 impl Submitted<'_> {
     /// Waits for the rows of each sequence.
     ///
     /// # Errors
-    /// [`Error::Gpu`], [`Error::Memory`] or [`Error::NotFinite`] if the device fails, and fails
-    /// again.
+    /// [`Error::Gpu`], [`Error::Memory`] or [`Error::NotFinite`] if the device fails and the
+    /// retries fail.
     pub fn wait(self) -> Result<Vec<Vec<f32>>, Error> {
         let Self { embedder, forwards, output, sizes, .. } = self;
         let error = match self.running.and_then(Running::wait) {
@@ -154,7 +167,7 @@ impl Submitted<'_> {
 }
 
 impl Embedder {
-    /// Hands one batch to the device.  Sequences have passed the checks of what prepared them.
+    /// Submits one batch.  The sequences must have passed the checks of the `prepare` methods.
     ///
     /// # Errors
     /// As [`Submitted::wait`].
@@ -166,8 +179,9 @@ impl Embedder {
         };
         let sizes = forwards.iter().map(rows).collect();
         let batch = pack(forwards);
-        let submit =
-            |seat: &mut Seat| (seat.generation, seat.with(|model| model.submit(&batch, output)));
+        let submit = |seat: &mut ModelSlot| {
+            (seat.generation, seat.with(|model| model.submit(&batch, output)))
+        };
         let (generation, running) = self.apart(submit)?;
         match running {
             Err(error) if !error.is_of_device() => Err(error),
@@ -182,17 +196,17 @@ impl Embedder {
         }
     }
 
-    /// Runs what was prepared, in batches, longest sequences first.
+    /// Runs prepared work in batches, longest sequences first.
     ///
     /// # Errors
-    /// [`Error::Gpu`], [`Error::Memory`] or [`Error::NotFinite`] if the device fails and nothing
-    /// helps.
+    /// [`Error::Gpu`], [`Error::Memory`] or [`Error::NotFinite`] if the device fails and all
+    /// retries fail.
     pub fn compute<T: 'static>(&self, prepared: Prepared<T>) -> Result<T, Error> {
         self.compute_watched(prepared, |_| ControlFlow::Continue(()))
     }
 
-    /// As [`Embedder::compute`]; `watch` hears after every batch how many sequences (texts, pairs,
-    /// windows) are done, and may end it there.
+    /// As [`Embedder::compute`].  `watch` is called after every batch with the number of finished
+    /// sequences (texts, pairs, windows), and may cancel the rest.
     ///
     /// # Errors
     /// As [`Embedder::compute`], and [`Error::Cancelled`] if `watch` breaks.
@@ -201,8 +215,8 @@ impl Embedder {
         prepared: Prepared<T>,
         mut watch: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<T, Error> {
-        // The device computes a batch while the next is packed and recorded.  On an error those
-        // under way are dropped: the device finishes them, and the next call waits its turn.
+        // The device computes a batch while the next is packed and recorded.  On an error the
+        // batches in flight are dropped: the device finishes them, and the next call waits.
         let Work { forwards, output } = &prepared.work;
         let (mut all, mut done) = (vec![Vec::new(); forwards.len()], 0);
         let mut collect = |(members, submitted): (Vec<usize>, Submitted)| {
@@ -231,13 +245,13 @@ impl Embedder {
         Ok(prepared.finish(all))
     }
 
-    /// Which sequences make each batch.
+    /// Groups sequences into batches; returns sequence indices.
     fn plan(&self, forwards: &[Forward]) -> Vec<Vec<usize>> {
         let lengths: Vec<usize> = forwards.iter().map(Forward::tokens).collect();
         batch::plan(&lengths, self.batch_tokens())
     }
 
-    /// The batches of some sequences, for [`Embedder::profile`].
+    /// Batches of some sequences, for [`Embedder::profile`].
     pub(super) fn batches(&self, forwards: &[Forward]) -> impl Iterator<Item = PackedBatch> {
         self.plan(forwards)
             .into_iter()
@@ -245,7 +259,7 @@ impl Embedder {
     }
 }
 
-/// The rows of each sequence.
+/// Splits output values into the rows of each sequence.
 fn apart(values: &[f32], sizes: Vec<usize>) -> Vec<Vec<f32>> {
     assert_eq!(values.len(), sizes.iter().sum::<usize>(), "elements of the rows");
     let mut rest = values;
@@ -257,7 +271,7 @@ fn apart(values: &[f32], sizes: Vec<usize>) -> Vec<Vec<f32>> {
     rows.collect()
 }
 
-/// Sequences end to end.
+/// Packs sequences end to end.
 fn pack(forwards: &[&Forward]) -> PackedBatch {
     PackedBatch::new(forwards.iter().map(|forward| &forward.tokens))
         .with_spans(forwards.iter().map(|forward| &forward.spans[..]))

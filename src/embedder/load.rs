@@ -1,31 +1,48 @@
-//! From a model directory to what embeds, the slow parts side by side.
+//! Loading a model directory into an embedder; the slow parts run in parallel.
 
-use super::{Options, Pooling};
+use super::{
+    Options, Pooling,
+    choose::{Choice, choose, is_hardware, measure_named},
+};
 use crate::{
     device::{self, Device, Opened},
     error::Error,
     files::Files,
-    kernels::Plan,
-    model::{Choices, Config, Declared, Model, Numerics, Queries, Task},
+    gpu::{self, AdapterSummary},
+    kernels::{Plan, Version},
+    model::{
+        Checkpoint, ColbertConfig, Config, Model, ModelOptions, Numerics,
+        SentenceTransformersConfig, Task,
+    },
     text::Tokenizer,
-    tune::{self, Tune},
+    tune::{self, History, Sizes, Stored, Subject, Tune},
 };
-/// Tokens in a batch: enough to fill a GPU; on the CPU, few enough that activations stay near the
-/// cores.
+use std::time::Duration;
+
+/// Tokens per batch on a GPU (enough to fill it) and on the CPU (few enough that activations stay
+/// in cache).
 const BATCH_TOKENS: (usize, usize) = (16_384, 2_048);
 
-/// The tokenizer if there is one, and the longest text that is wanted.
+/// Embedding settings declared by the model; empty for other tasks.
+pub(super) fn declared(files: &Files, task: Task) -> Result<SentenceTransformersConfig, Error> {
+    match task {
+        Task::Embed | Task::Encode => SentenceTransformersConfig::open(files),
+        _ => Ok(SentenceTransformersConfig::default()),
+    }
+}
+
+/// The tokenizer, if there is one, and the token limit: from the options, or as the model declares.
 pub(super) fn tokenizer(
     files: &Files,
     options: &Options,
-    config: &Config,
+    declared: usize,
 ) -> Result<(Option<Tokenizer>, usize), Error> {
     const FILE: &str = "tokenizer.json";
     let tokenizer = match files.has(FILE) {
         true => Some(Tokenizer::parse(&files.read(FILE)?, &files.path(FILE))?),
         false => None,
     };
-    let limit = options.max_length.unwrap_or(config.max_length);
+    let limit = options.max_length.unwrap_or(declared);
     let special = tokenizer.as_ref().map_or(0, Tokenizer::special_tokens);
     if limit <= special {
         return Err(Error::Option(format!(
@@ -35,22 +52,24 @@ pub(super) fn tokenizer(
     Ok((tokenizer, limit))
 }
 
-/// How queries are padded, where the model is for them.
-pub(super) fn queries(files: &Files, options: &Options) -> Result<Queries, Error> {
+/// Query padding, for models that use it.
+pub(super) fn queries(files: &Files, options: &Options) -> Result<ColbertConfig, Error> {
     let said = match options.task {
-        Task::MultiVector => Queries::open(files)?,
-        _ => Queries::default(),
+        Task::MultiVector => ColbertConfig::open(files)?,
+        _ => ColbertConfig::default(),
     };
-    Ok(Queries { length: options.query_length.unwrap_or(said.length), ..said })
+    Ok(ColbertConfig { length: options.query_length.unwrap_or(said.length), ..said })
 }
 
-/// What vectors are made of: as asked, or as the model declares it.  What it declares beyond that
-/// is not computed here, and vectors without it are others.
-pub(super) fn pooling(files: &Files, options: &Options) -> Result<Pooling, Error> {
+/// Pooling from the options, or as the model declares.  Declared modules that are not implemented
+/// are an error, as vectors without them would differ.
+pub(super) fn pooling(
+    declared: &SentenceTransformersConfig,
+    options: &Options,
+) -> Result<Pooling, Error> {
     if !matches!(options.task, Task::Embed | Task::Encode) {
         return Ok(Pooling::Mean);
     }
-    let declared = Declared::open(files)?;
     if let Some(other) = declared.others.first() {
         let what = format!("modules.json: a module `{other}`, which is not computed here");
         return Err(Error::Model(what));
@@ -69,29 +88,60 @@ pub(super) fn pooling(files: &Files, options: &Options) -> Result<Pooling, Error
 /// A model on its device.
 pub(super) struct Loaded {
     pub(super) model: Model,
-    /// For people.
+    /// Human-readable device name.
     pub(super) device: String,
-    /// Why it is there, and not what was asked for.
+    /// Reason why another device than the requested one is used.
     pub(super) after: Option<String>,
-    /// The device's default.
+    /// Default batch size of the device, in tokens.
     pub(super) batch_tokens: usize,
-    /// Whether the processor computes.
+    /// True if the adapter is software: the processor computes.
     pub(super) software: bool,
+    /// The adapter; none for the CPU.
+    pub(super) adapter: Option<AdapterSummary>,
+    /// The device chosen by `auto`; the embedder keeps it.
+    pub(super) chosen: Option<Device>,
 }
 
-/// Opens the device and puts the model there, or on the CPU if that fails and the options say so.
+/// Shorter submission time for a device that was lost: a system timeout may have stopped it.
+pub(super) fn cautious(slice: Duration) -> Duration {
+    slice.min(gpu::SUBMISSION) / 4
+}
+
+/// Loads the model on the most suitable device if the options leave it open.
+pub(super) fn best(files: &Files, options: &Options, config: &Config) -> Result<Loaded, Error> {
+    let Some(Choice { options, why, loaded }) = choose(files, options, config)? else {
+        return load_or_fall_back(files, options, config);
+    };
+    let mut loaded = match loaded {
+        Some(loaded) => loaded,
+        None => load_or_fall_back(files, &options, config)?,
+    };
+    loaded.chosen = Some(options.device);
+    if loaded.after.is_none() {
+        loaded.device = format!("{}; chosen by measurement: {why}", loaded.device);
+    }
+    Ok(loaded)
+}
+
+/// Loads the model on the device, or on the CPU if that fails and the options allow it.
 pub(super) fn load_or_fall_back(
     files: &Files,
     options: &Options,
     config: &Config,
 ) -> Result<Loaded, Error> {
     let error = match load(files, options, config) {
-        Err(error @ (Error::NoGpu { .. } | Error::Gpu(_) | Error::Memory(_)))
-            if options.falls_back() && options.device != Device::Cpu =>
+        Err(error)
+            if (error.is_of_device() || matches!(error, Error::NoGpu { .. }))
+                && options.falls_back()
+                && options.device != Device::Cpu =>
         {
             error
         }
-        result => return result,
+        Ok(mut loaded) => {
+            measure_named(&mut loaded, options, config);
+            return Ok(loaded);
+        }
+        Err(error) => return Err(error),
     };
     tracing::warn!("{error}; the CPU takes over");
     let mut loaded = load(files, &options.on_cpu(), config)?;
@@ -99,8 +149,18 @@ pub(super) fn load_or_fall_back(
     Ok(loaded)
 }
 
-/// Opens the device and puts the model there.
+/// Opens the device and loads the model onto it.
 pub(super) fn load(files: &Files, options: &Options, config: &Config) -> Result<Loaded, Error> {
+    load_as(files, options, config, false)
+}
+
+/// As [`load`]; `widen` stores weights in f32 even if the device reads f16.
+pub(super) fn load_as(
+    files: &Files,
+    options: &Options,
+    config: &Config,
+    widen: bool,
+) -> Result<Loaded, Error> {
     #[cfg(feature = "faults")]
     if options.faults.is_closed() && options.device != Device::Cpu {
         return Err(Error::NoGpu { needs: "one that can be opened, as ordered".to_owned() });
@@ -110,12 +170,28 @@ pub(super) fn load(files: &Files, options: &Options, config: &Config) -> Result<
         None => options.device.open(options.tier, options.dtype)?,
     };
     opened.engine.limit_wait(options.patience);
-    opened.engine.limit_slice(options.slice);
+    let adapter = opened.adapter.as_ref().map(|(_, adapter)| adapter.clone());
+    let history = adapter.as_ref().map(History::of).unwrap_or_default();
+    opened.engine.limit_slice(if history.lost { cautious(options.slice) } else { options.slice });
     #[cfg(feature = "faults")]
     opened.engine.inject(&options.faults);
-    let plan = plan(&opened, config, options);
+    let half_weights = adapter.is_some() && Checkpoint::open(files)?.is_half();
+    let mut plan = plan(half_weights, &opened, config, options);
     if let Some(plan) = &plan {
         opened.version.tier = plan.tier;
+    }
+    let mut widen = widen;
+    if options.tier.is_none() {
+        let caps = opened.engine.caps();
+        let wanted = opened.version.for_weights(half_weights, caps);
+        let accepted = history.accepted(caps, wanted);
+        if accepted != wanted {
+            let refused = "the driver refused these before";
+            tracing::info!("{accepted} kernels, not {wanted} ones: {refused}");
+            widen = !accepted.half_weights;
+            plan = plan.filter(|plan| plan.tier == accepted.tier);
+            opened.version = Version { half_weights: false, ..accepted };
+        }
     }
     tracing::info!("device: {}, {} kernels", opened.name, opened.version);
     if options.dtype != opened.version.dtype {
@@ -123,21 +199,30 @@ pub(super) fn load(files: &Files, options: &Options, config: &Config) -> Result<
     }
     let (gpu, cpu) = BATCH_TOKENS;
     let software = opened.engine.caps().software;
-    let batch_tokens = if software { cpu } else { gpu };
+    let hardware = adapter.as_ref().filter(|adapter| is_hardware(adapter, options));
+    let batch_tokens = hardware.map_or(cpu, |adapter| {
+        let subject = Subject::new(Sizes::of(config), config.layers, options.dtype);
+        let speeds = tune::speeds(adapter, &subject);
+        speeds.map_or(gpu, |speeds| speeds.gpu.batch_tokens().min(gpu))
+    });
     let Options { skip_eps, deterministic, task, .. } = *options;
     let numerics = Numerics { skip_eps, deterministic };
-    let choices = Choices { numerics, plan, task };
+    let choices = ModelOptions { numerics, plan, task, widen };
     let model = Model::open_with(files.clone(), opened.engine, opened.version, choices)?;
-    Ok(Loaded { model, device: opened.name, after: None, batch_tokens, software })
+    let device = opened.name;
+    let batch_tokens = batch_tokens.min(model.fused_tokens());
+    let (after, chosen) = (None, None);
+    Ok(Loaded { model, device, after, batch_tokens, software, adapter, chosen })
 }
 
-/// What was found about the device, if it is for the tier that is asked for.
-fn plan(opened: &Opened, config: &Config, options: &Options) -> Option<Plan> {
+/// Tuning result for the device, if it is for the requested tier.
+fn plan(half_weights: bool, opened: &Opened, config: &Config, options: &Options) -> Option<Plan> {
     let (index, adapter) = opened.adapter.as_ref().filter(|_| options.tune != Tune::Off)?;
-    let key = tune::Key::new(adapter, opened.version.dtype, tune::Sizes::of(config));
+    let stored = Stored { dtype: opened.version.dtype, half_weights };
+    let key = tune::Key::new(adapter, stored, Sizes::of(config));
     let plan = match index {
-        Some(index) => tune::plan(*index, &key, options.tune)?,
-        None => tune::known(&key)?,
+        Some(index) => tune::plan(*index, &key, options.tune),
+        None => tune::known(&key),
     };
-    Some(plan).filter(|plan| options.tier.is_none_or(|tier| tier == plan.tier))
+    plan.filter(|plan| options.tier.is_none_or(|tier| tier == plan.tier))
 }

@@ -1,11 +1,13 @@
-//! The front door: a model, texts in, vectors out.
+//! Public entry point: a model that turns texts into vectors.
 
+mod choose;
 mod chunks;
 mod forward;
 mod load;
 mod options;
 mod perplexity;
 mod prepare;
+mod prompt;
 mod recover;
 mod tasks;
 mod texts;
@@ -14,19 +16,23 @@ use crate::{
     batch::Tokens,
     error::Error,
     files::Files,
-    model::{Config, Head, Output, Queries, Running, Task, Variant},
+    model::{
+        ColbertConfig, Config, Head, Output, Running, SentenceTransformersConfig, Task, Variant,
+    },
     recording::Span,
     text::{Tokenized, Tokenizer},
+    tune::Speed,
 };
+pub use choose::Power;
 pub use chunks::{EmbeddedChunk, EmbeddedChunks};
 pub use forward::{Forward, Prepared, Submitted, Work};
 use load::Loaded;
-pub use options::{End, OnLong, Options, Pooling, Wanted};
-pub use perplexity::{AtLength, Measure, Measured};
+pub use options::{EncodeOptions, OnLong, Options, Pooling, Prompt, TruncationSide};
+pub use perplexity::{LengthBucket, Measured, PerplexityOptions};
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use recover::{BatchTokens, Place, Seat};
+use recover::{BatchTokens, ModelSlot, Place};
 use std::{
-    io,
+    fmt, io,
     ops::Deref,
     panic::resume_unwind,
     sync::{Arc, Mutex},
@@ -65,38 +71,70 @@ impl Deref for Vector {
     }
 }
 
-/// A text's embedding and what it took.
+impl AsRef<[f32]> for Vector {
+    fn as_ref(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+/// Wraps stored components without scaling them.
+impl From<Vec<f32>> for Vector {
+    fn from(components: Vec<f32>) -> Self {
+        Self(components)
+    }
+}
+
+impl From<Vector> for Vec<f32> {
+    fn from(vector: Vector) -> Self {
+        vector.0
+    }
+}
+
+/// A text's embedding with token counts.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Embedded {
     /// The embedding.
     pub vector: Vector,
-    /// Tokens that went into it, special ones included.
+    /// Number of tokens embedded, special tokens included.
     pub tokens: usize,
-    /// Tokens of the whole text, where some were dropped.
+    /// Token count of the whole text if it was truncated; a lower bound for texts of more than a
+    /// megabyte.
     pub truncated: Option<usize>,
 }
 
 /// A model, ready to embed.  `Send` and `Sync`: calls from several threads take turns on the
-/// device; a [`Queue`](crate::Queue) puts them into common batches.
+/// device; a [`Queue`](crate::Queue) merges them into common batches.
 pub struct Embedder {
     tokenizer: Option<Tokenizer>,
-    seat: Mutex<Seat>,
+    seat: Mutex<ModelSlot>,
     place: Mutex<Place>,
     files: Files,
     options: Options,
     config: Config,
     variant: &'static Variant,
     head: Arc<Head>,
-    wanted: Wanted,
+    wanted: EncodeOptions,
     limit: usize,
+    declared: SentenceTransformersConfig,
+    /// Default prompt, put before each text.
+    prompt: String,
     pooling: Pooling,
     overlap: usize,
     batch_tokens: BatchTokens,
-    /// For what holds the seat.
+    /// Threads for work that holds the model lock.
     pool: ThreadPool,
-    queries: Queries,
+    queries: ColbertConfig,
     task: Task,
+}
+
+impl fmt::Debug for Embedder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut found = f.debug_struct("Embedder");
+        found.field("files", &self.files).field("task", &self.task).field("device", &self.device());
+        found.field("dimensions", &self.wanted.dimensions).field("max_length", &self.limit);
+        found.field("pooling", &self.pooling).finish_non_exhaustive()
+    }
 }
 
 impl Embedder {
@@ -109,8 +147,8 @@ impl Embedder {
         Self::open_with(files, Options::default())
     }
 
-    /// Opens a model.  The files of a directory are mapped while they load and must not change
-    /// meanwhile, nor as long as a device may fail: then they are read again.
+    /// Opens a model.  The files of a directory are memory-mapped while loading.  They must not
+    /// change later, either: after a device failure they are read again.
     ///
     /// Without `tokenizer.json`, only token ids can be embedded.
     ///
@@ -119,32 +157,38 @@ impl Embedder {
     /// [`Error::Option`] for options that contradict the model.
     pub fn open_with(files: impl Into<Files>, options: Options) -> Result<Self, Error> {
         let files = files.into();
-        // The cheap checks come first: a directory that is no model should not cost a device.
+        // Cheap checks first: an invalid directory should not cost a device initialisation.
         let config = Config::open(&files)?;
         let dimensions = dimensions(options.dimensions, config.hidden as usize)?;
         if !(0.0..1.0).contains(&options.skip_eps) {
             let eps = options.skip_eps;
-            return Err(Error::Option(format!(
-                "skip_eps {eps}: a share from 0 to below 1 is meant"
-            )));
+            return Err(Error::Option(format!("expected a skip_eps from 0 to below 1, got {eps}")));
         }
         if options.batch_tokens == Some(0) {
             return Err(Error::Option("a batch of 0 tokens holds no text".to_owned()));
         }
         let queries = load::queries(&files, &options)?;
-        let pooling = load::pooling(&files, &options)?;
+        let declared = load::declared(&files, options.task)?;
+        let pooling = load::pooling(&declared, &options)?;
+        let prompt = prompt::of_options(&declared, &options)?;
+        let (limit, _) = declared.limit(&config);
         let pool = pool()?;
-        // The tokenizer takes as long to read as a small model's weights, and the device to open.
+        // Reading the tokenizer takes as long as a small model's weights or opening the device.
         let (tokenizer, loaded) = thread::scope(|scope| {
-            let tokenizer = || load::tokenizer(&files, &options, &config);
+            let tokenizer = || load::tokenizer(&files, &options, limit);
             let tokenizer = thread::Builder::new().spawn_scoped(scope, tokenizer);
             let tokenizer = tokenizer.map_err(no_thread)?;
-            let loaded = load::load_or_fall_back(&files, &options, &config);
+            let loaded = load::best(&files, &options, &config);
             let tokenizer = tokenizer.join().unwrap_or_else(|panic| resume_unwind(panic));
             Ok::<_, Error>((tokenizer, loaded))
         })?;
         let (tokenizer, limit) = tokenizer?;
-        let Loaded { model, device, after, batch_tokens, software } = loaded?;
+        let Loaded { model, device, after, batch_tokens, software, adapter, chosen } = loaded?;
+        let fallback = Some(options.falls_back());
+        let options = match chosen {
+            Some(device) => Options { device, fallback, ..options },
+            None => options,
+        };
         let device_limit = model.max_tokens();
         let (limit, overlap) = (limit.min(device_limit), options.overlap);
         if options.on_long == OnLong::Window && overlap >= limit {
@@ -152,18 +196,21 @@ impl Embedder {
                 "overlap {overlap} leaves no room in windows of {limit} tokens"
             )));
         }
-        // Calls may ask for windows where the options do not.
+        // Single calls may request windows even if the options do not.
         let overlap = overlap.min(limit - 1);
         Ok(Self {
             variant: model.variant(),
             head: model.head().clone(),
-            wanted: Wanted {
+            wanted: EncodeOptions {
                 dimensions,
                 normalize: options.normalize,
+                max_length: limit,
                 on_long: options.on_long,
-                drop: End::Last,
+                drop: TruncationSide::Last,
             },
             limit,
+            declared,
+            prompt,
             pooling,
             overlap,
             batch_tokens: BatchTokens::new(
@@ -173,7 +220,7 @@ impl Embedder {
             queries,
             task: options.task,
             place: Mutex::new(Place { device, after, cpu: model.caps().cpu, software }),
-            seat: Mutex::new(Seat::new(model)),
+            seat: Mutex::new(ModelSlot::new(model, adapter)),
             files,
             options,
             tokenizer,
@@ -181,50 +228,58 @@ impl Embedder {
         })
     }
 
-    /// Components of a vector.
+    /// Number of components of a vector.
     pub fn dim(&self) -> usize {
         self.wanted.dimensions
     }
 
-    /// What a text's vector is made of: the mean of its tokens, or the first.
+    /// Pooling: the mean of a text's tokens, or its first token.
     pub fn pooling(&self) -> Pooling {
         self.pooling
     }
 
-    /// Longest text in tokens, special ones included.
+    /// Token limit of a text, special tokens included.
     pub fn max_length(&self) -> usize {
         self.limit
     }
 
-    /// Tokens of a batch, unless a single sequence has more.
+    /// Tokens per batch; a single longer sequence gets a batch of its own.
     pub fn batch_tokens(&self) -> usize {
         self.batch_tokens.get()
     }
 
-    /// Batches that are worth handing to the device before the first of them is waited for: it is
-    /// never idle then, and what comes in between waits no longer than it must.
+    /// Pipeline depth: batches to keep in flight.  The device is then never idle, and new calls
+    /// wait no longer than necessary.
     pub fn ahead(&self) -> usize {
         if self.place().software { 1 } else { 2 }
     }
 
-    /// Whether nothing is handed to the device or waited for at this moment: a call that comes now
-    /// hardly waits for others.
+    /// True if nothing is being submitted or waited for: a new call would hardly wait.
     pub fn is_idle(&self) -> bool {
         self.seat.try_lock().is_ok()
     }
 
-    /// What the model was opened for.
+    /// Task for which the model was opened.
     pub fn task(&self) -> Task {
         self.task
     }
 
-    /// What it runs on now, for people.
+    /// Current device, human-readable.
     pub fn device(&self) -> String {
         let place = self.place();
         match &place.after {
             None => place.device.clone(),
             Some(error) => format!("{}; took over after: {error}", place.device),
         }
+    }
+
+    /// Speed of the model on its current device, measured now in up to a quarter of a second on all
+    /// but the slowest devices; the criterion of [`Device::Auto`](crate::Device::Auto).
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] or a related error if the device fails.
+    pub fn speed(&self) -> Result<Speed, Error> {
+        self.attempt(choose::speed)
     }
 
     /// `cpu` or `gpu`.
@@ -237,23 +292,24 @@ impl Embedder {
         &self.config
     }
 
-    /// Classes that its classifier has; 0 without one.
+    /// Number of the classifier's classes; 0 without a classifier.
     pub fn classes(&self) -> usize {
         self.head.labels()
     }
 
-    /// Which graph the model is.
+    /// Architecture of the model.
     pub fn variant(&self) -> &'static Variant {
         self.variant
     }
 
-    /// Bytes that the device holds for it now: weights, activations of the largest batch so far,
+    /// Bytes allocated on the device now: weights, activations of the largest batch so far,
     /// readback.
     pub fn allocated_bytes(&self) -> u64 {
         self.seat().allocated_bytes()
     }
 
-    /// The tokens that the model reads for each text, special ones included.
+    /// Token ids of each text as the model reads them, with special tokens and the prompt of the
+    /// [`Options`].
     ///
     /// # Errors
     /// As [`Embedder::embed`].
@@ -268,21 +324,21 @@ impl Embedder {
         })
     }
 
-    /// Embeds token lists, special tokens included by the caller, taken as given.
+    /// Embeds token lists as given; the caller includes the special tokens.
     ///
     /// # Errors
     /// [`Error::Input`] for an empty list or an id outside its table, [`Error::TooLong`] over the
-    /// limit unless it is to be read in windows (ids are never truncated), [`Error::Gpu`] if the
-    /// device fails.
+    /// limit unless windows are enabled (ids are never truncated), [`Error::Gpu`] if the device
+    /// fails.
     pub fn embed_tokens(&self, sequences: &[&Tokens]) -> Result<Vec<Vector>, Error> {
         let sequences = sequences.iter().map(|&tokens| tokens.clone()).collect();
         self.compute(self.prepare_tokens(sequences, self.wanted)?)
     }
 
-    /// How long each kernel takes for sequences of tokens, without anything that goes on between.
+    /// Run time of each kernel for sequences of tokens, without the gaps between kernels.
     ///
     /// # Errors
-    /// As [`Embedder::embed_tokens`], and [`Error::NoGpu`] where the device cannot tell.
+    /// As [`Embedder::embed_tokens`], and [`Error::NoGpu`] if the device has no timestamps.
     pub fn profile(&self, sequences: &[&Tokens]) -> Result<Vec<Span>, Error> {
         let output = self.vectors(self.wanted);
         let sequences: Vec<_> = sequences.iter().map(|&tokens| tokens.clone()).collect();
@@ -327,7 +383,7 @@ impl Embedder {
     }
 }
 
-/// As many threads as tokenise.
+/// Thread pool as large as the tokenizer's.
 fn pool() -> Result<ThreadPool, Error> {
     let name = |n| format!("jinabert-{n}");
     let pool = ThreadPoolBuilder::new().num_threads(rayon::current_num_threads());
@@ -339,7 +395,7 @@ fn no_thread(error: io::Error) -> Error {
     Error::Memory(format!("the system gives no thread: {error}"))
 }
 
-/// Components of a vector, of those that the model has.
+/// Checks the requested vector size against the hidden size.
 pub(crate) fn dimensions(asked: Option<usize>, hidden: usize) -> Result<usize, Error> {
     match asked {
         None => Ok(hidden),

@@ -1,15 +1,16 @@
+use super::Power;
 use crate::{
     device::Device,
     gpu::{self, Gpu},
     kernels::{Dtype, Tier, attention::SKIP_EPS},
     model::Task,
-    tune::Tune,
+    tune::{Tune, Workload},
 };
 use std::time::Duration;
 
-/// How to embed.
+/// Options of an embedder.
 ///
-/// Written as a struct or as a chain, which later versions with more fields leave valid:
+/// Written as a struct literal or as a chain of setters; both stay valid when fields are added:
 ///
 /// ```
 /// use jinabert::{Device, OnLong, Options};
@@ -19,57 +20,62 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What the model is for.
+    /// Task of the model.
     pub task: Task,
-    /// Where to compute.
+    /// Device to compute on.
     pub device: Device,
-    /// An application's own device, instead of `device`: what it draws with may embed, too.
+    /// An application's own wgpu device, shared with rendering; replaces `device`.
     pub gpu: Option<Gpu>,
-    /// Whether the CPU takes over where the GPU fails and fails again; if `None`, where `device` is
-    /// [`Device::Auto`] and there is no `gpu`.
+    /// Use the CPU if the GPU fails repeatedly.  If `None`: only if `device` is [`Device::Auto`]
+    /// and there is no `gpu`.
     pub fallback: Option<bool>,
-    /// How long the GPU is kept at a time, by prediction, a tenth of a second at most.  A window
-    /// that is drawn on it meanwhile waits for up to three times that: 4 ms keep it moving.
+    /// Maximum predicted GPU time of one submission, at most a tenth of a second.  Windows drawn on
+    /// the same GPU wait for up to three times that: 4 ms keep them fluid.
     pub slice: Duration,
-    /// How long a result may take before the device counts as hung.
+    /// Time limit for one result; after it the device counts as hung.
     pub patience: Duration,
-    /// Failures to order.
+    /// Faults to inject.
     #[cfg(feature = "faults")]
     pub faults: crate::recording::Faults,
-    /// Which kernels to use; the device's default if `None`.
+    /// Kernel tier; the device's default if `None`.
     pub tier: Option<Tier>,
-    /// How weights and wide activations are stored.
+    /// GPUs that [`Device::Auto`] may choose.
+    pub power: Power,
+    /// Workload for which [`Device::Auto`] chooses a device.
+    pub workload: Workload,
+    /// Storage type of weights and wide activations.
     pub dtype: Dtype,
-    /// Longest text in tokens, special ones included; `max_position_embeddings` of the model if
-    /// `None`.
+    /// Token limit of a text, special tokens included; as the model declares if `None`
+    /// ([`SentenceTransformersConfig::limit`](crate::model::SentenceTransformersConfig::limit)).
     pub max_length: Option<usize>,
-    /// What happens to a longer one.
+    /// Policy for texts over the limit.
     pub on_long: OnLong,
-    /// Tokens that two windows of a text share, for [`OnLong::Window`].
+    /// Overlap of two windows of a text in tokens, for [`OnLong::Window`].
     pub overlap: usize,
     /// Leading components to keep, before the norm; all if `None`.
     pub dimensions: Option<usize>,
-    /// What of a text's tokens its vector is made of.
+    /// Prompt before each text, for embeddings; it counts towards the token limit.
+    pub prompt: Prompt,
+    /// Pooling of token vectors into a text vector.
     pub pooling: Pooling,
-    /// Whether vectors have unit length.
+    /// Normalise vectors to unit length.
     pub normalize: bool,
-    /// Tokens that [`Role::Query`](crate::Role::Query) pads to; 0 for no padding, what the model's
-    /// `artifact.metadata` says, or 32, if `None`.
+    /// Length to which [`Role::Query`](crate::Role::Query) is padded; 0 for no padding.  If `None`:
+    /// as in the model's `artifact.metadata`, or 32.
     pub query_length: Option<usize>,
-    /// Tokens in one batch; the device's default if `None`.
+    /// Tokens per batch; the device's default if `None`.
     pub batch_tokens: Option<usize>,
-    /// The share of a row's softmax that attention may leave out, in whole tiles of keys too far
-    /// away to matter: certainly, not probably (`shaders/lib/reach.wgsl` has the proof).  The
-    /// default, 2⁻²⁴, is below the rounding of f32; 0 looks at every key.
+    /// Maximum share of a row's softmax that attention may skip, in whole tiles of distant keys: a
+    /// proven bound, not an estimate (`shaders/lib/reach.wgsl` has the proof).  The default, 2⁻²⁴,
+    /// is below the rounding of f32; 0 reads every key.
     pub skip_eps: f32,
-    /// Whether a text has the same bits in every batch.  Otherwise the tiled tier sums batches of
-    /// up to 16, of up to 64 and of more tokens in different orders, which fills more of a card
-    /// with a single query and moves the components of a unit vector by 1e-6 at the most (1e-3 in
-    /// f16).  It costs that speed of small batches; the CPU and the other tiers have one order
-    /// anyway.
+    /// Give a text the same bits in every batch.  Otherwise the tiled tier sums batches of up to
+    /// 16, of up to 64 and of more tokens in different orders: this uses more of a GPU for a single
+    /// query and moves the components of a unit vector by at most 1e-6 (1e-3 in f16).  Enabling it
+    /// costs that speed of small batches; the CPU and the other tiers have a single order anyway.
     pub deterministic: bool,
-    /// Whether kernels are fitted to the GPU.  A search is run once and its result kept on disk
-    /// (`JINABERT_CACHE` says where).
+    /// Tune kernels for the GPU.  A search runs once and its result is kept on disk (directory
+    /// `JINABERT_CACHE`).
     pub tune: Tune,
 }
 
@@ -85,11 +91,14 @@ impl Default for Options {
             #[cfg(feature = "faults")]
             faults: Default::default(),
             tier: None,
+            power: Power::default(),
+            workload: Workload::default(),
             dtype: Dtype::F32,
             max_length: None,
             on_long: OnLong::Error,
             overlap: 256,
             dimensions: None,
+            prompt: Prompt::Auto,
             pooling: Pooling::Auto,
             normalize: true,
             query_length: None,
@@ -101,7 +110,7 @@ impl Default for Options {
     }
 }
 
-/// A method for each field, which sets it.
+/// Generates a setter for each field.
 macro_rules! setters {
     ($($field:ident: $type:ty => $value:expr,)*) => {
         $(
@@ -116,7 +125,7 @@ macro_rules! setters {
 }
 
 impl Options {
-    /// The defaults.
+    /// Creates the default options.
     pub fn new() -> Self {
         Self::default()
     }
@@ -129,11 +138,14 @@ impl Options {
         slice: Duration => slice,
         patience: Duration => patience,
         tier: Tier => Some(tier),
+        power: Power => power,
+        workload: Workload => workload,
         dtype: Dtype => dtype,
         max_length: usize => Some(max_length),
         on_long: OnLong => on_long,
         overlap: usize => overlap,
         dimensions: usize => Some(dimensions),
+        prompt: Prompt => prompt,
         pooling: Pooling => pooling,
         normalize: bool => normalize,
         query_length: usize => Some(query_length),
@@ -143,68 +155,87 @@ impl Options {
         tune: Tune => tune,
     }
 
-    /// The same on the CPU, with what it has.
+    /// The options for the CPU: its default tier, and f32.
     pub(super) fn on_cpu(&self) -> Self {
         let cpu = Self { device: Device::Cpu, gpu: None, tier: None, ..self.clone() };
         Self { dtype: Dtype::F32, ..cpu }
     }
 
-    /// Whether the CPU takes over from a GPU.
+    /// True if the CPU may replace a failing GPU.
     pub(super) fn falls_back(&self) -> bool {
         self.fallback.unwrap_or(self.device == Device::Auto && self.gpu.is_none())
     }
 }
 
-/// What a text's vector is made of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pooling {
-    /// What the model's files declare (`modules.json` of sentence-transformers, [`Declared`]); the
-    /// mean where they say nothing.
-    ///
-    /// [`Declared`]: crate::model::Declared
+/// Prompt before the texts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Prompt {
+    /// In [`Options`]: the model's default prompt (`default_prompt_name` of sentence-transformers'
+    /// `config_sentence_transformers.json`), none if it declares none.  In a call: the prompt of
+    /// the [`Options`].
     #[default]
     Auto,
-    /// The mean of all its tokens, special ones included: what Jina's models are trained for.
+    /// No prompt.
+    None,
+    /// The model's prompt of this name.
+    Named(String),
+    /// This text.
+    Text(String),
+}
+
+/// Pooling of token vectors into a text vector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pooling {
+    /// As the model's files declare (`modules.json` of sentence-transformers,
+    /// [`SentenceTransformersConfig`]); the mean if they declare nothing.
+    ///
+    /// [`SentenceTransformersConfig`]: crate::model::SentenceTransformersConfig
+    #[default]
+    Auto,
+    /// Mean of all tokens, special tokens included; Jina's models are trained for it.
     Mean,
-    /// Its first token, `[CLS]`.
+    /// First token, `[CLS]`.
     Cls,
 }
 
-/// What happens to a text over the limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Policy for texts over the limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnLong {
-    /// [`Error::TooLong`](crate::Error::TooLong)
+    /// Return [`Error::TooLong`](crate::Error::TooLong).
+    #[default]
     Error,
-    /// Its last tokens are dropped, and [`Embedded::truncated`](crate::Embedded::truncated) says
-    /// so.
+    /// Drop the last tokens and report it in [`Embedded::truncated`](crate::Embedded::truncated).
     Truncate,
-    /// It is read in windows of as many tokens as the limit: a vector is the mean over what all of
-    /// them make of it.  For embeddings only.
+    /// Read the text in windows as long as the limit; the vector is the mean over the outputs of
+    /// all windows.  For embeddings only.
     Window,
 }
 
-/// What one call asks for, where that may differ from call to call: [`Embedder::wanted`] has what
-/// the [`Options`] say.
+/// Per-call options; [`Embedder::encode_options`] has the defaults from the [`Options`].
 ///
-/// [`Embedder::wanted`]: crate::Embedder::wanted
+/// [`Embedder::encode_options`]: crate::Embedder::encode_options
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// Leading components to keep, before the norm: from 1 to as many as the model has.
+pub struct EncodeOptions {
+    /// Leading components to keep, before the norm: from 1 to the hidden size.
     pub dimensions: usize,
-    /// Whether vectors have unit length.
+    /// Normalise vectors to unit length.
     pub normalize: bool,
-    /// What happens to a text over the limit.
+    /// Token limit of a text, special tokens included: [`Embedder::max_length`] or less.
+    ///
+    /// [`Embedder::max_length`]: crate::Embedder::max_length
+    pub max_length: usize,
+    /// Policy for texts over the limit.
     pub on_long: OnLong,
-    /// Which end of it is dropped, for [`OnLong::Truncate`].
-    pub drop: End,
+    /// Side to truncate, for [`OnLong::Truncate`].
+    pub drop: TruncationSide,
 }
 
-/// An end of a text.
+/// Side of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum End {
-    /// Its first tokens.
+pub enum TruncationSide {
+    /// Drop the first tokens.
     First,
-    /// Its last tokens.
+    /// Drop the last tokens.
     #[default]
     Last,
 }

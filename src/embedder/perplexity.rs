@@ -1,93 +1,93 @@
-//! Pseudo-perplexity of a masked language model by the length of what it reads.
+//! Pseudo-perplexity of a masked language model as a function of context length.
 //!
 //! Every length scores the same tokens: regions as long as the longest window, tiled by windows of
-//! each length.  Which tokens are masked together counts from the start of the region, so between
-//! two lengths a token differs only in how much text the model sees around it.
+//! each length.  The set of tokens masked together is counted from the start of the region, so
+//! between two lengths a token differs only in the amount of context around it.
 
 use super::Embedder;
 use crate::{batch::Tokens, error::Error, model::Task, text::Parts};
 use rayon::prelude::*;
 use std::{collections::HashMap, ops::Range};
 
-/// How [`Embedder::pseudo_perplexity`] measures.
+/// Parameters of [`Embedder::pseudo_perplexity`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Measure {
-    /// Tokens of a window, special ones included, each length on its own; if empty, 128 and what
-    /// doubles it up to the limit.
+pub struct PerplexityOptions {
+    /// Window lengths in tokens, special tokens included; if empty, 128 and its doublings up to the
+    /// limit.
     pub lengths: Vec<usize>,
-    /// Most windows of the longest length.  Shorter ones tile the same text.
+    /// Maximum number of windows of the longest length.  Shorter ones tile the same text.
     pub windows: usize,
-    /// Tokens from the start of a window to that of the next, where windows are to overlap; a token
-    /// is scored in the window whose middle is nearest.
+    /// Distance of window starts in tokens, for overlapping windows; a token is scored in the
+    /// window with the nearest middle.
     pub stride: Option<usize>,
-    /// One token of so many is masked at a time; one token alone if 0, as the measure is defined
-    /// (Salazar et al. 2020, arXiv:1910.14659).
+    /// Mask one token out of `mask_every` at a time; if 0, a single token per pass, as the measure
+    /// is defined (Salazar et al. 2020, arXiv:1910.14659).
     pub mask_every: usize,
 }
 
-impl Default for Measure {
+impl Default for PerplexityOptions {
     /// 7: about the 15 % of masked tokens that models are trained with.
     fn default() -> Self {
         Self { lengths: Vec::new(), windows: 8, stride: None, mask_every: 7 }
     }
 }
 
-/// What was measured.
+/// Result of a measurement.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Measured {
-    /// Each length, the shortest first.
-    pub lengths: Vec<AtLength>,
-    /// Lengths that no text has.
+    /// Results by length, shortest first.
+    pub lengths: Vec<LengthBucket>,
+    /// Lengths for which no text is long enough.
     pub without_text: Vec<usize>,
-    /// Texts that are shorter than a region.
+    /// Number of texts shorter than a region.
     pub texts_left_out: usize,
-    /// Parts of the texts that were read at every length.
+    /// Number of regions, each read at every length.
     pub regions: usize,
-    /// Tokens of each.
+    /// Tokens per region.
     pub region_tokens: usize,
-    /// Tokens in the regions that no vocabulary entry spells; neither masked nor scored.
+    /// Number of unknown tokens in the regions; neither masked nor scored.
     pub unknown: usize,
-    /// Other special tokens that the texts spell out; neither masked nor scored.
+    /// Number of other special tokens spelled out in the texts; neither masked nor scored.
     pub special: usize,
 }
 
-/// What was measured at one length.
+/// Result at one length.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct AtLength {
-    /// Tokens of a window, special ones included.
+pub struct LengthBucket {
+    /// Window length in tokens, special tokens included.
     pub length: usize,
-    /// Windows in all regions.
+    /// Number of windows in all regions.
     pub windows: usize,
-    /// Tokens that were scored, the same at every length.
+    /// Number of scored tokens, the same at every length.
     pub tokens: usize,
-    /// Mean negative log-likelihood of a token, in nats.
+    /// Mean negative log-likelihood per token, in nats.
     pub nll: f64,
-    /// Its standard error over the regions, if there are several.
+    /// Standard error of `nll` over the regions, if there are several.
     pub nll_error: Option<f64>,
-    /// How much it is above that of the shortest length.
+    /// Difference of `nll` to that of the shortest length.
     pub difference: f64,
-    /// The standard error of the difference, region by region.
+    /// Standard error of the difference, paired by region.
     pub difference_error: Option<f64>,
 }
 
-impl AtLength {
+impl LengthBucket {
     /// Pseudo-perplexity.
     pub fn perplexity(&self) -> f64 {
         self.nll.exp()
     }
 }
 
-/// Sum of log-probabilities, and of how many tokens.
+/// Sum of log-probabilities, and number of tokens.
 #[derive(Clone, Copy, Default)]
 struct Sum(f64, usize);
 
-/// A part of a text that is read at every length.
+/// Part of a text, read at every length.
 struct Region<'a> {
     parts: &'a Parts,
     tokens: &'a [u32],
-    /// Which of them are masked and scored.
+    /// True for each token that is masked and scored.
     ordinary: Vec<bool>,
 }
 
@@ -95,22 +95,22 @@ struct Region<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Window {
     tokens: Range<usize>,
-    /// Those that it scores.
+    /// Tokens scored in this window.
     scored: Range<usize>,
 }
 
 impl Embedder {
-    /// Pseudo-perplexity of texts at several lengths, of a model opened for [`Task::FillMask`];
-    /// `progress` is told how many of how many tokens were read.
+    /// Pseudo-perplexity of texts at several lengths, for a model opened for [`Task::FillMask`];
+    /// `progress(done, total)` is called with token counts.
     ///
     /// # Errors
-    /// [`Error::Option`] for lengths beyond the limit or without room, and for strides that skip
-    /// tokens; [`Error::Input`], naming the longest text, if none has the shortest length;
-    /// otherwise as [`Embedder::log_probabilities`].
+    /// [`Error::Option`] for lengths over the limit or too short for any token, and for strides
+    /// that skip tokens; [`Error::Input`], naming the longest text, if all are shorter than the
+    /// shortest length; otherwise as [`Embedder::log_probabilities`].
     pub fn pseudo_perplexity<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
-        measure: &Measure,
+        measure: &PerplexityOptions,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Measured, Error> {
         self.opened_for(Task::FillMask)?;
@@ -187,9 +187,9 @@ impl Embedder {
             }
             sums.push(row);
         }
-        let mut at: Vec<AtLength> = Vec::new();
+        let mut at: Vec<LengthBucket> = Vec::new();
         for ((&length, plan), row) in lengths.iter().zip(&plans).zip(&sums) {
-            let mut found = AtLength::new(length, row, &sums[0]);
+            let mut found = LengthBucket::new(length, row, &sums[0]);
             found.windows = plan.len() * regions.len();
             at.push(found);
         }
@@ -204,8 +204,8 @@ impl Embedder {
         })
     }
 
-    /// Lengths in order, each within the limit and with room for every token.
-    fn lengths(&self, measure: &Measure, special: usize) -> Result<Vec<usize>, Error> {
+    /// Sorted lengths, each within the limit and long enough for a token of text.
+    fn lengths(&self, measure: &PerplexityOptions, special: usize) -> Result<Vec<usize>, Error> {
         let mut lengths = measure.lengths.clone();
         if lengths.is_empty() {
             lengths = (7..).map(|n| 1 << n).take_while(|&length| length <= self.limit).collect();
@@ -219,7 +219,7 @@ impl Embedder {
         if let Some(length) = lengths.iter().find(|&&length| length <= special) {
             let least = special + 1;
             return bad(format!(
-                "length {length}: at least {least} is meant, {special} special tokens and one more"
+                "expected a length of at least {least}, {special} special tokens and one more, got {length}"
             ));
         }
         if let Some(length) = lengths.iter().find(|&&length| length > self.limit) {
@@ -227,13 +227,16 @@ impl Embedder {
         }
         let room = lengths[0] - special;
         match (measure.stride, measure.windows, measure.mask_every) {
-            (Some(0), ..) => bad("stride 0: at least 1 is meant".to_owned()),
+            (Some(0), ..) => bad("expected a stride of at least 1, got 0".to_owned()),
             (Some(stride), ..) if stride > room => bad(format!(
                 "stride {stride} skips tokens: windows of {} tokens have {room} of the text",
                 lengths[0]
             )),
-            (_, 0, _) => bad("0 windows: at least 1 is meant".to_owned()),
-            (.., 1) => bad("one token of 1 masked leaves none to read; 2 or more is meant".into()),
+            (_, 0, _) => bad("expected at least 1 window, got 0".to_owned()),
+            (.., 1) => {
+                bad("expected one masked token of 2 or more, got 1, which leaves none to read"
+                    .into())
+            }
             _ => Ok(lengths),
         }
     }
@@ -260,14 +263,14 @@ impl Embedder {
     }
 }
 
-/// A window with some of its tokens masked; places count from the region's start.
+/// A window with some of its tokens masked; positions count from the region's start.
 struct Job {
     window: Range<usize>,
     masked: Vec<usize>,
     scored: Range<usize>,
 }
 
-/// All that must be read so that every ordinary token is scored once.
+/// Passes that score every ordinary token exactly once.
 fn jobs(region: &Region, windows: &[Window], mask_every: usize) -> Vec<Job> {
     let mut jobs = Vec::new();
     let ordinary = |n: &usize| region.ordinary[*n];
@@ -278,7 +281,7 @@ fn jobs(region: &Region, windows: &[Window], mask_every: usize) -> Vec<Job> {
             continue;
         }
         for pass in 0..mask_every.min(region.tokens.len()) {
-            // Counted from the region's start: the same tokens go together at every length.
+            // Counted from the region's start: the same tokens are masked together at every length.
             let masked = (pass..tokens.end).step_by(mask_every);
             let masked = masked.skip_while(|&n| n < tokens.start).filter(ordinary);
             let masked: Vec<usize> = masked.collect();
@@ -290,7 +293,7 @@ fn jobs(region: &Region, windows: &[Window], mask_every: usize) -> Vec<Job> {
     jobs
 }
 
-/// Windows of `room` tokens over a region of `size`, each `stride` after the other, the last at the
+/// Windows of `room` tokens over a region of `size` tokens, `stride` tokens apart, the last at the
 /// region's end; where two overlap, each scores its half.
 fn windows(size: usize, room: usize, stride: usize) -> Vec<Window> {
     let last = size - room;
@@ -306,13 +309,13 @@ fn windows(size: usize, room: usize, stride: usize) -> Vec<Window> {
     (0..starts.len()).map(window).collect()
 }
 
-/// At most `most` regions of `room` tokens that do not overlap, spread over all texts of these
-/// sizes: text and first token.
+/// At most `most` disjoint regions of `room` tokens, spread over all texts of the given sizes; each
+/// is a text index and a first token.
 fn regions(sizes: &[usize], room: usize, most: usize) -> Vec<(usize, usize)> {
     let mut all = Vec::new();
     for (n, size) in sizes.iter().enumerate() {
         let count = size / room;
-        // What is left over goes between them and to both ends.
+        // The remaining tokens are spread between the regions and to both ends.
         let free = size - count * room;
         all.extend((0..count).map(|k| (n, k * room + free * (2 * k + 1) / (2 * count))));
     }
@@ -320,7 +323,7 @@ fn regions(sizes: &[usize], room: usize, most: usize) -> Vec<(usize, usize)> {
     (0..taken).map(|k| all[(2 * k + 1) * all.len() / (2 * taken)]).collect()
 }
 
-impl AtLength {
+impl LengthBucket {
     fn new(length: usize, sums: &[Sum], base: &[Sum]) -> Self {
         let mean = |sums: &[Sum]| {
             let whole = sums.iter().fold(Sum::default(), |a, b| Sum(a.0 + b.0, a.1 + b.1));
@@ -344,7 +347,7 @@ impl AtLength {
     }
 }
 
-/// Of the mean of some values; none of a single one.
+/// Standard error of the mean; none for a single value.
 fn standard_error(values: &[f64]) -> Option<f64> {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
@@ -418,12 +421,12 @@ mod tests {
     #[test]
     fn means_and_errors_by_hand() {
         let sums = [Sum(-4.0, 2), Sum(-12.0, 4)];
-        let found = AtLength::new(64, &sums, &[Sum(-6.0, 2), Sum(-12.0, 4)]);
+        let found = LengthBucket::new(64, &sums, &[Sum(-6.0, 2), Sum(-12.0, 4)]);
         assert_eq!((found.tokens, found.nll), (6, 16.0 / 6.0));
         // Means 2 and 3; differences -1 and 0.
         assert_eq!((found.nll_error, found.difference_error), (Some(0.5), Some(0.5)));
         assert!((found.difference + 2.0 / 6.0).abs() < 1e-12);
         assert!((found.perplexity() - (16.0_f64 / 6.0).exp()).abs() < 1e-12);
-        assert_eq!(AtLength::new(64, &sums[..1], &sums[..1]).nll_error, None);
+        assert_eq!(LengthBucket::new(64, &sums[..1], &sums[..1]).nll_error, None);
     }
 }

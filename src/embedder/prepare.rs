@@ -1,60 +1,55 @@
-//! From texts to what the device is to do for them.
+//! Preparation of encoder work from texts.
 
 use super::forward::{Forward, Prepared};
-use super::{Embedded, Embedder, End, Error, OnLong, Output, Pooling, Vector, Wanted};
+use super::{
+    Embedded, Embedder, EncodeOptions, Error, OnLong, Output, Pooling, Prompt, TruncationSide,
+    Vector,
+};
 use crate::{
     batch::Tokens,
-    text::{Cut, Piece, Tokenized},
+    text::{Cut, Piece, Tokenized, Tokenizer},
 };
 use std::iter;
 
 impl Embedder {
-    /// What a call wants unless it says otherwise: as the [`Options`](super::Options) were.
-    pub fn wanted(&self) -> Wanted {
+    /// Default per-call options, from the [`Options`](super::Options).
+    pub fn encode_options(&self) -> EncodeOptions {
         self.wanted
     }
 
-    /// The tokens that the model reads for each text, special ones included.
+    /// Token ids of each text as the model reads them, with special tokens and the prompt of the
+    /// [`Options`](super::Options).
     ///
     /// # Errors
     /// As [`Embedder::embed`].
     pub fn tokenize_as<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
-        wanted: Wanted,
+        wanted: EncodeOptions,
     ) -> Result<Vec<Tokenized>, Error> {
-        let tokenized = self.tokenizer()?.encode(texts, self.cut(wanted))?;
-        self.within(&tokenized, wanted)?;
-        Ok(tokenized)
+        self.tokenize_prompted(texts, &Prompt::Auto, wanted)
     }
 
-    /// The tokens that the model reads for texts of which a caller has the ids: the special ones
-    /// are added unless they are there, and long texts are cut as texts are.
+    /// Token ids as the model reads them, from the caller's ids of each text: adds missing special
+    /// tokens and the prompt of the [`Options`](super::Options), and truncates long lists as it
+    /// does texts.
     ///
     /// # Errors
     /// As [`Embedder::embed_tokens`].
     pub fn tokenize_ids(
         &self,
         texts: &[Vec<u32>],
-        wanted: Wanted,
+        wanted: EncodeOptions,
     ) -> Result<Vec<Tokenized>, Error> {
-        let tokenizer = self.tokenizer()?;
-        let parts = tokenizer.encode_parts("")?;
-        let tokenized: Vec<Tokenized> =
-            texts.iter().map(|ids| parts.around(ids, self.cut(wanted))).collect();
-        for (index, text) in tokenized.iter().enumerate() {
-            self.check_ids(index, &text.tokens)?;
-        }
-        self.within(&tokenized, wanted)?;
-        Ok(tokenized)
+        self.tokenize_ids_prompted(texts, &Prompt::Auto, wanted)
     }
 
-    /// Whether there is a tokenizer: without one only token ids can be embedded.
+    /// True if there is a tokenizer; without one only token ids can be embedded.
     pub fn reads_texts(&self) -> bool {
         self.tokenizer.is_some()
     }
 
-    /// The first of some lists of token ids that the model's tokenizer makes of no text.
+    /// Index of the first list of token ids that the tokenizer produces for no text.
     ///
     /// # Errors
     /// [`Error::Option`] if there is no tokenizer.
@@ -64,36 +59,46 @@ impl Embedder {
         Ok(lists.iter().position(|ids| !tokenizer.made(ids, &parts)))
     }
 
-    /// The tokens that the model reads for texts and pairs of texts.
+    /// Token ids of texts and of text pairs as the model reads them.
     ///
     /// # Errors
     /// As [`Embedder::rerank`].
     pub fn tokenize_sequences(
         &self,
         sequences: &[(String, Option<String>)],
-        wanted: Wanted,
+        wanted: EncodeOptions,
     ) -> Result<Vec<Tokens>, Error> {
         let tokens = |(index, (first, second)): (usize, &(String, Option<String>))| {
             let cut = self.cut(wanted);
             let tokenized = match second {
                 None => self.tokenizer()?.encode(&[first], cut),
-                Some(second) => self.tokenizer()?.encode_pairs(first, &[second], cut),
+                Some(second) => self.pairs(first, &[second], wanted),
             };
             let tokenized = tokenized.and_then(|one| self.within(&one, wanted).map(|()| one));
-            Ok(tokenized.map_err(|error| error.moved(|_| index))?.remove(0).tokens)
+            let tokenized = tokenized.map_err(|error| match error {
+                Error::QueryTooLong { tokens, limit } => Error::TooLong { index, tokens, limit },
+                other => other.moved(|_| index),
+            });
+            Ok(tokenized?.remove(0).tokens)
         };
         sequences.iter().enumerate().map(tokens).collect()
     }
 
-    /// The tokens of a text, with or without the special ones around them.
+    /// Tokens of a text, with or without special tokens; none if the text itself has more than
+    /// `most`.
     ///
     /// # Errors
     /// As [`Embedder::tokenize`].
-    pub fn pieces(&self, text: &str, special: bool) -> Result<Vec<Piece>, Error> {
-        self.tokenizer()?.pieces(text, special)
+    pub fn pieces(
+        &self,
+        text: &str,
+        special: bool,
+        most: usize,
+    ) -> Result<Option<Vec<Piece>>, Error> {
+        self.tokenizer()?.pieces(text, special, most)
     }
 
-    /// The text of token ids, with or without special tokens.
+    /// Decodes token ids into text, with or without special tokens.
     ///
     /// # Errors
     /// [`Error::Option`] if there is no tokenizer.
@@ -101,44 +106,82 @@ impl Embedder {
         Ok(self.tokenizer()?.decode_with(ids, special))
     }
 
-    /// Where long texts are cut.
-    pub(super) fn cut(&self, wanted: Wanted) -> Option<Cut> {
-        let Wanted { on_long, drop, .. } = wanted;
-        (on_long == OnLong::Truncate)
-            .then_some(Cut { limit: self.limit, first: drop == End::First })
+    /// Truncation of long texts; refused texts are not read beyond it, either.
+    pub(super) fn cut(&self, wanted: EncodeOptions) -> Option<Cut> {
+        let EncodeOptions { max_length: limit, on_long, drop, .. } = wanted;
+        let first = on_long == OnLong::Truncate && drop == TruncationSide::First;
+        (on_long != OnLong::Window).then_some(Cut { limit, first })
     }
 
-    pub(super) fn within(&self, tokenized: &[Tokenized], wanted: Wanted) -> Result<(), Error> {
-        match tokenized.iter().position(|text| text.tokens.len() > self.limit) {
+    /// Token limit of a call.
+    pub(super) fn limit(&self, wanted: EncodeOptions) -> Result<usize, Error> {
+        let least = 1 + self.tokenizer.as_ref().map_or(0, Tokenizer::special_tokens);
+        let (limit, most) = (wanted.max_length, self.limit);
+        match (least..=most).contains(&limit) {
+            true => Ok(limit),
+            false => Err(Error::Option(format!("max length {limit}: expected {least} to {most}"))),
+        }
+    }
+
+    pub(super) fn within(
+        &self,
+        tokenized: &[Tokenized],
+        wanted: EncodeOptions,
+    ) -> Result<(), Error> {
+        let limit = self.limit(wanted)?;
+        let length = |text: &Tokenized| match wanted.on_long {
+            OnLong::Error => text.full_length,
+            OnLong::Truncate => text.tokens.len(),
+            OnLong::Window => 0,
+        };
+        match tokenized.iter().position(|text| length(text) > limit) {
             None => Ok(()),
-            Some(_) if wanted.on_long == OnLong::Window => Ok(()),
             Some(index) => {
                 let tokens = tokenized[index].full_length;
-                Err(Error::TooLong { index, tokens, limit: self.limit })
+                Err(Error::TooLong { index, tokens, limit })
             }
         }
     }
 
-    /// A vector for each text.
+    /// Tokens of `text` paired with each of several texts, within the limit.
+    pub(super) fn pairs<S: AsRef<str> + Sync>(
+        &self,
+        query: &str,
+        documents: &[S],
+        wanted: EncodeOptions,
+    ) -> Result<Vec<Tokenized>, Error> {
+        let (tokenizer, limit) = (self.tokenizer()?, self.limit(wanted)?);
+        if wanted.on_long != OnLong::Truncate {
+            let tokens = tokenizer.length_in_pairs(query, limit)?;
+            if tokens > limit {
+                return Err(Error::QueryTooLong { tokens, limit });
+            }
+        }
+        let pairs = tokenizer.encode_pairs(query, documents, self.cut(wanted))?;
+        self.within(&pairs, wanted)?;
+        Ok(pairs)
+    }
+
+    /// Prepares a vector for each text.
     ///
     /// # Errors
     /// As [`Embedder::embed`], before anything is computed.
     pub fn prepare<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
-        wanted: Wanted,
+        wanted: EncodeOptions,
     ) -> Result<Prepared<Vec<Embedded>>, Error> {
         self.prepare_tokenized(self.tokenize_as(texts, wanted)?, wanted)
     }
 
-    /// A vector for each text that has been tokenised.
+    /// Prepares a vector for each tokenised text.
     ///
     /// # Errors
     /// As [`Embedder::embed_tokens`], before anything is computed.
     pub fn prepare_tokenized(
         &self,
         tokenized: Vec<Tokenized>,
-        wanted: Wanted,
+        wanted: EncodeOptions,
     ) -> Result<Prepared<Vec<Embedded>>, Error> {
         let lengths: Vec<_> = tokenized.iter().map(Tokenized::lengths).collect();
         let tokens = tokenized.into_iter().map(|text| text.tokens).collect();
@@ -153,19 +196,19 @@ impl Embedder {
         }))
     }
 
-    /// A vector for each list of tokens, special ones included by the caller.
+    /// Prepares a vector for each list of tokens; the caller includes the special tokens.
     ///
     /// # Errors
     /// As [`Embedder::embed_tokens`], before anything is computed.
     pub fn prepare_tokens(
         &self,
         sequences: Vec<Tokens>,
-        wanted: Wanted,
+        wanted: EncodeOptions,
     ) -> Result<Prepared<Vec<Vector>>, Error> {
         self.embeds()?;
         let wanted = self.checked(wanted)?;
         let windows = wanted.on_long == OnLong::Window;
-        if windows && sequences.iter().any(|tokens| tokens.len() > self.limit) {
+        if windows && sequences.iter().any(|tokens| tokens.len() > wanted.max_length) {
             let end = |tokens: &Tokens| match self.pooling {
                 Pooling::Cls => 1.min(tokens.len()),
                 _ => tokens.len(),
@@ -184,14 +227,15 @@ impl Embedder {
         Ok(Prepared::new(forwards, output, |rows| rows.into_iter().map(Vector).collect()))
     }
 
-    /// What a call wants, if the model has that.
-    pub(super) fn checked(&self, wanted: Wanted) -> Result<Wanted, Error> {
+    /// Checks the options of a call against the model.
+    pub(super) fn checked(&self, wanted: EncodeOptions) -> Result<EncodeOptions, Error> {
         let hidden = self.config.hidden as usize;
-        super::dimensions(Some(wanted.dimensions), hidden).map(|_| wanted)
+        super::dimensions(Some(wanted.dimensions), hidden)?;
+        self.limit(wanted).map(|_| wanted)
     }
 
-    /// What the device returns for vectors.
-    pub(super) fn vectors(&self, wanted: Wanted) -> Output {
+    /// Device output for embeddings.
+    pub(super) fn vectors(&self, wanted: EncodeOptions) -> Output {
         Output::Vectors { dims: wanted.dimensions as u32, normalize: wanted.normalize }
     }
 

@@ -1,22 +1,29 @@
-//! What follows when a device fails.
+//! Recovery from device failures.
 //!
-//! Texts and tokens that are not embedded are tried again, in each of these ways as far as the
-//! failure and the options leave them open:
+//! Failed texts and tokens are retried, as far as the failure and the options allow it:
 //!
-//! * where room lacks, in two halves, down to single texts;
-//! * where the result is not finite, on a lower tier of kernels, or in f32 instead of f16;
-//! * where the device was lost, gave no answer or left work out, on the same device opened anew;
-//! * on the CPU, where [`Options::fallback`] allows that.
+//! * out of memory: in two halves, down to single texts;
+//! * kernel refused by the driver's compiler: with simpler kernels; the refusal is remembered;
+//! * result not finite: on a lower tier of kernels, or in f32 instead of f16;
+//! * device lost, hung or work left out: on the same device, opened again;
+//! * on the CPU, if [`Options::fallback`] allows it.
 //!
-//! What helped stays.  If nothing helps, the caller gets the last error, and the next call finds
-//! the embedder as this one did.
+//! A successful remedy stays in effect.  If all fail, the caller gets the last error, and the next
+//! call finds the embedder as this call did.
 
 use super::{
     Embedder, Error, Options,
     load::{self, Loaded},
     no_thread,
 };
-use crate::{kernels::Version, model::Model, recording::Caps, tune::Tune};
+use crate::{
+    device::Device,
+    gpu::{self, AdapterSummary},
+    kernels::Version,
+    model::Model,
+    recording::Caps,
+    tune::{History, Tune},
+};
 use std::{
     fmt,
     panic::resume_unwind,
@@ -25,40 +32,42 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often a device is opened anew within [`WHILE`]; one that fails more often is broken, and
-/// opening it takes longer than saying so.
+/// Maximum number of times that a device is opened again within [`WHILE`]; one that fails more
+/// often is broken, and an error is faster than opening it.
 const REBUILDS: usize = 3;
 
-/// How long it is remembered what did not help, and what there was no room for.
+/// Time for which failed remedies and lack of memory are remembered.
 const WHILE: Duration = Duration::from_secs(60);
 
-/// Batches are not made smaller than this for lack of memory, only halved when it lacks.
+/// Minimum batch size in tokens for memory shortage; below it, batches are only halved per failure.
 const FEW_TOKENS: usize = 64;
 
 /// The model on its device.
-pub(super) struct Seat {
-    /// None where a device that failed could not be opened anew.
+pub(super) struct ModelSlot {
+    /// None if a failed device could not be opened again.
     model: Option<Model>,
-    /// Of the last model.
+    /// Kernel version of the last model.
     version: Version,
-    /// Likewise.
+    /// Capabilities of the last model's device.
     caps: Caps,
-    /// How many sat here before it.
+    /// Adapter of the last model; none for the CPU.
+    adapter: Option<AdapterSummary>,
+    /// Number of times the model has been replaced.
     pub(super) generation: u64,
-    /// When its device was opened anew.
+    /// Times at which the device was opened again.
     rebuilt: Vec<Instant>,
-    /// When a lower tier returned what is not finite, too: then it is the model's doing.
+    /// Time at which a lower tier gave non-finite results, too: the model itself causes them.
     in_vain: Option<Instant>,
 }
 
-impl Seat {
-    pub(super) fn new(model: Model) -> Self {
+impl ModelSlot {
+    pub(super) fn new(model: Model, adapter: Option<AdapterSummary>) -> Self {
         let (version, caps) = (model.version(), model.caps().clone());
-        let model = Some(model);
-        Self { model, version, caps, generation: 0, rebuilt: Vec::new(), in_vain: None }
+        let (model, rebuilt) = (Some(model), Vec::new());
+        Self { model, version, caps, adapter, generation: 0, rebuilt, in_vain: None }
     }
 
-    /// Has the model do something.
+    /// Runs `work` on the model.
     pub(super) fn with<T>(
         &mut self,
         work: impl FnOnce(&mut Model) -> Result<T, Error>,
@@ -78,7 +87,7 @@ impl Seat {
     }
 }
 
-/// Tokens of a batch, fewer for a while where there was no room.
+/// Tokens per batch, temporarily reduced after lack of memory.
 pub(super) struct BatchTokens(Mutex<(usize, Option<(usize, Instant)>)>);
 
 impl BatchTokens {
@@ -93,13 +102,13 @@ impl BatchTokens {
         }
     }
 
-    /// There was no room for more.
+    /// Reduces the batch size after lack of memory.
     pub(super) fn lower(&self, tokens: usize) {
         let fewer = tokens.max(FEW_TOKENS).min(self.get());
         self.lock().1 = Some((fewer, Instant::now()));
     }
 
-    /// Another device.
+    /// Sets the batch size of another device.
     fn limit(&self, most: usize) {
         let mut all = self.lock();
         all.0 = all.0.min(most);
@@ -110,25 +119,25 @@ impl BatchTokens {
     }
 }
 
-/// Where the model is, for those who do not want to wait for it.
+/// Current device of the model, readable without waiting for the model lock.
 pub(super) struct Place {
-    /// For people.
+    /// Human-readable device name.
     pub(super) device: String,
-    /// Why it is there, and not what was asked for.
+    /// Reason why another device than the requested one is used.
     pub(super) after: Option<String>,
-    /// Whether it is the CPU path.
+    /// True for the CPU path.
     pub(super) cpu: bool,
-    /// Whether the processor computes.
+    /// True if the adapter is software: the processor computes.
     pub(super) software: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Remedy {
-    /// The same device, opened anew.
+    /// Open the same device again.
     Rebuild,
-    /// Plainer kernels, or wider numbers.
+    /// Use simpler kernels, or a wider dtype.
     Lower(Version),
-    /// The CPU path.
+    /// Use the CPU path.
     Cpu,
 }
 
@@ -143,9 +152,9 @@ impl fmt::Display for Remedy {
 }
 
 impl Embedder {
-    /// A panic while the model was held leaves nothing half-done that the next batch does not
-    /// overwrite.
-    pub(super) fn seat(&self) -> MutexGuard<'_, Seat> {
+    /// Locks the model.  A poisoned lock is ignored: the next batch overwrites all state that a
+    /// panic left incomplete.
+    pub(super) fn seat(&self) -> MutexGuard<'_, ModelSlot> {
         self.seat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -153,11 +162,11 @@ impl Embedder {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does what holds the seat on threads of this embedder's own.  Rayon's may all be waiting for
-    /// the seat, and one that waits for others takes up what else there is: the next call for it.
+    /// Runs work that holds the model lock on the embedder's own threads: a rayon thread that holds
+    /// it could deadlock by stealing the next call, which waits for the same lock.
     pub(super) fn apart<R: Send>(
         &self,
-        work: impl FnOnce(&mut Seat) -> R + Send,
+        work: impl FnOnce(&mut ModelSlot) -> R + Send,
     ) -> Result<R, Error> {
         let seated = move || {
             let mut seat = self.seat();
@@ -173,7 +182,7 @@ impl Embedder {
         })
     }
 
-    /// Runs `work`, and again as this module says.
+    /// Runs `work`, and retries it as described in the module.
     pub(super) fn attempt<T: Send>(
         &self,
         work: impl FnMut(&mut Model) -> Result<T, Error> + Send,
@@ -181,7 +190,7 @@ impl Embedder {
         self.apart(|seat| self.seated(seat, work))?
     }
 
-    /// As [`Embedder::attempt`], of work that failed with the model of some generation.
+    /// As [`Embedder::attempt`], for work that failed with the model of some generation.
     pub(super) fn again<T: Send>(
         &self,
         generation: u64,
@@ -190,14 +199,14 @@ impl Embedder {
     ) -> Result<T, Error> {
         self.apart(|seat| match seat.generation == generation {
             true => self.remedied(seat, error, work),
-            // Others that it was lost for have brought a new one.
+            // Another failed call has already replaced the model.
             false => self.seated(seat, work),
         })?
     }
 
     fn seated<T>(
         &self,
-        seat: &mut Seat,
+        seat: &mut ModelSlot,
         mut work: impl FnMut(&mut Model) -> Result<T, Error>,
     ) -> Result<T, Error> {
         match seat.with(&mut work) {
@@ -208,16 +217,25 @@ impl Embedder {
 
     fn remedied<T>(
         &self,
-        seat: &mut Seat,
+        seat: &mut ModelSlot,
         mut error: Error,
         mut work: impl FnMut(&mut Model) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let mut version = seat.version;
         for remedy in self.remedies(seat, &error) {
             tracing::warn!("{error}; {remedy}");
+            if let (Error::Compile { .. }, Some(adapter)) = (&error, &seat.adapter) {
+                self.remember_refusal(adapter, version, &error);
+            }
+            if let Remedy::Lower(lower) = remedy {
+                version = lower;
+            }
             if remedy == Remedy::Rebuild {
+                gpu::forget_adapters();
+                self.remember_loss(seat);
                 seat.rebuilt.retain(|at| at.elapsed() < WHILE);
                 seat.rebuilt.push(Instant::now());
-                // Its room is needed.
+                // Frees the memory for the new model.
                 seat.model = None;
                 seat.generation += 1;
             }
@@ -234,7 +252,7 @@ impl Embedder {
                         seat.in_vain = Some(Instant::now());
                     }
                     error = failed;
-                    // What it was opened for has no model any more; others were spares.
+                    // The model of the device is gone; other remedies were spare attempts.
                     if remedy == Remedy::Rebuild {
                         self.take_over(seat, loaded);
                     }
@@ -252,12 +270,30 @@ impl Embedder {
         Err(error)
     }
 
-    fn opens_anew(&self, seat: &Seat) -> bool {
+    /// Shortens submissions to the device, here and in later processes.
+    fn remember_loss(&self, seat: &ModelSlot) {
+        #[cfg(feature = "faults")]
+        if !self.options.faults.happened().is_empty() {
+            return;
+        }
+        seat.adapter.iter().for_each(History::add_loss);
+    }
+
+    /// Stores a compiler's refusal for later processes, unless it was an injected fault.
+    fn remember_refusal(&self, adapter: &AdapterSummary, version: Version, error: &Error) {
+        #[cfg(feature = "faults")]
+        if self.options.faults.refuses_any() {
+            return;
+        }
+        History::add_refusal(adapter, version, &error.to_string());
+    }
+
+    fn opens_anew(&self, seat: &ModelSlot) -> bool {
         let ours = !seat.caps.cpu && self.options.gpu.is_none();
         ours && seat.rebuilds() < REBUILDS
     }
 
-    fn remedies(&self, seat: &Seat, error: &Error) -> Vec<Remedy> {
+    fn remedies(&self, seat: &ModelSlot, error: &Error) -> Vec<Remedy> {
         let caps = &seat.caps;
         let mut remedies = Vec::new();
         match error {
@@ -265,9 +301,15 @@ impl Embedder {
                 return remedies;
             }
             Error::NotFinite(_) => {
-                remedies.extend(seat.version.lower(caps).map(Remedy::Lower));
+                // Widening f16 weights to f32 is exact: the numbers stay the same.
+                let version = Version { half_weights: false, ..seat.version };
+                remedies.extend(version.lower(caps).map(Remedy::Lower));
             }
-            // One that is lost all the time is not worth the wait.
+            // Opening it again would not help: it would refuse the same kernel.
+            Error::Compile { .. } => {
+                remedies.extend(seat.version.all_lower(caps).map(Remedy::Lower));
+            }
+            // A device that is lost repeatedly is not worth the wait.
             Error::Gpu(_) if self.opens_anew(seat) => remedies.push(Remedy::Rebuild),
             _ => {}
         }
@@ -277,27 +319,39 @@ impl Embedder {
         remedies
     }
 
-    fn reopen(&self, seat: &Seat, remedy: Remedy) -> Result<Loaded, Error> {
+    fn reopen(&self, seat: &ModelSlot, remedy: Remedy) -> Result<Loaded, Error> {
         let version = match remedy {
             Remedy::Lower(version) => version,
             _ => seat.version,
         };
+        let widen = remedy != Remedy::Cpu && !version.half_weights;
         let as_before = Options {
             tier: Some(version.tier),
             dtype: version.dtype,
+            slice: match remedy {
+                Remedy::Rebuild => load::cautious(self.options.slice),
+                _ => self.options.slice,
+            },
             tune: if self.options.tune == Tune::Off { Tune::Off } else { Tune::Known },
             ..self.options.clone()
         };
         let options = match remedy {
             Remedy::Cpu => as_before.on_cpu(),
-            // Plainer kernels of the CPU, though the options may name a device that it took over.
+            // Simpler CPU kernels, even if the options name a device that the CPU replaced.
             _ if seat.caps.cpu => Options { tier: Some(version.tier), ..as_before.on_cpu() },
             _ => as_before,
         };
-        let loaded = load::load(&self.files, &options, &self.config)?;
+        let loaded = load::load_as(&self.files, &options, &self.config, widen)?;
         if *loaded.model.config() != self.config {
             let what = "its files are not what they were when it was opened";
             return Err(Error::Model(what.to_owned()));
+        }
+        if let (Remedy::Rebuild, Device::Index(index)) = (remedy, self.options.device)
+            && loaded.adapter.as_ref().map(ToString::to_string)
+                != seat.adapter.as_ref().map(ToString::to_string)
+        {
+            let needs = format!("adapter {index} is another now: {}", loaded.device);
+            return Err(Error::NoGpu { needs });
         }
         let most = loaded.model.max_tokens();
         match most >= self.limit {
@@ -309,14 +363,14 @@ impl Embedder {
         }
     }
 
-    /// Puts another model into the seat.
-    fn take_over(&self, seat: &mut Seat, loaded: Loaded) {
-        let Loaded { model, device, after, batch_tokens, software } = loaded;
+    /// Replaces the model.
+    fn take_over(&self, seat: &mut ModelSlot, loaded: Loaded) {
+        let Loaded { model, device, after, batch_tokens, software, adapter, .. } = loaded;
         tracing::info!("device: {device}, {} kernels", model.version());
         let most = self.options.batch_tokens.unwrap_or(batch_tokens).min(model.max_tokens());
         self.batch_tokens.limit(most);
         *self.place() = Place { device, after, cpu: model.caps().cpu, software };
         let (generation, rebuilt) = (seat.generation + 1, std::mem::take(&mut seat.rebuilt));
-        *seat = Seat { generation, rebuilt, ..Seat::new(model) };
+        *seat = ModelSlot { generation, rebuilt, ..ModelSlot::new(model, adapter) };
     }
 }

@@ -1,7 +1,7 @@
-//! What a model with a head does: rerank, token vectors, masked tokens.
+//! Tasks of models with a head: reranking, token vectors, masked tokens.
 
 use super::{
-    Embedder, Output, Wanted,
+    Embedder, EncodeOptions, Output,
     forward::{Forward, Prepared},
 };
 use crate::{
@@ -12,19 +12,19 @@ use crate::{
 };
 use rayon::prelude::*;
 
-/// How well a document answers a query.
+/// Relevance of a document to a query.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Score {
-    /// The document's place in what was given.
+    /// Index of the document in the input.
     pub index: usize,
     /// The classifier's logit.
     pub logit: f32,
     /// Its sigmoid, from 0 to 1.
     pub score: f32,
-    /// Tokens of query and document together.
+    /// Number of tokens of query and document together.
     pub tokens: usize,
-    /// As many as they would have had, where some of the document were dropped.
+    /// Token count before truncation, if the pair was truncated.
     pub truncated: Option<usize>,
 }
 
@@ -36,7 +36,7 @@ pub struct TokenVectors {
     pub ids: Vec<u32>,
     /// Components of each vector.
     pub dim: usize,
-    /// One vector after the other.
+    /// Row-major vectors.
     pub values: Vec<f32>,
 }
 
@@ -46,8 +46,8 @@ impl TokenVectors {
         self.values.chunks_exact(self.dim)
     }
 
-    /// ColBERT's score of a document for this query: for each of the query's tokens the largest dot
-    /// product with one of the document's, summed up (Khattab and Zaharia 2020, arXiv:2004.12832).
+    /// ColBERT's score of a document for this query: the sum over the query's tokens of the largest
+    /// dot product with a token of the document (Khattab and Zaharia 2020, arXiv:2004.12832).
     ///
     /// # Panics
     /// If the vectors differ in length.
@@ -61,15 +61,15 @@ impl TokenVectors {
     }
 }
 
-/// What ColBERT takes a text for: its marker says so to the model.
+/// ColBERT's role of a text, marked by a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
-    /// The text as it is.
+    /// Plain text, without a marker.
     #[default]
     Plain,
     /// A query: the marker `[unused0]` follows the first special token, and masks pad it to
-    /// [`Options::query_length`](crate::Options::query_length) tokens; they have vectors, too.  One
-    /// that is longer stays as it is.
+    /// [`Options::query_length`](crate::Options::query_length) tokens; masks have vectors, too.  A
+    /// longer query is not padded.
     Query,
     /// A document: the marker is `[unused1]`, and single punctuation marks get no vector.
     Document,
@@ -85,52 +85,52 @@ impl Role {
     }
 }
 
-/// What a masked token may be.
+/// Candidate for a masked token.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Candidate {
-    /// Its id.
+    /// Token id.
     pub id: u32,
-    /// As the vocabulary spells it.
+    /// Spelling in the vocabulary.
     pub token: String,
     /// Softmax over the vocabulary.
     pub probability: f32,
-    /// Before it.
+    /// Logit before the softmax.
     pub logit: f32,
 }
 
-/// A masked token of a text, and what it may be.
+/// A masked token of a text, with its candidates.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Masked {
-    /// Its place among the tokens, special ones included.
+    /// Position among the tokens, special tokens included.
     pub position: usize,
-    /// The likeliest first.
+    /// Candidates, most probable first.
     pub candidates: Vec<Candidate>,
 }
 
 impl Embedder {
-    /// Scores each document for a query, the best first; of a model opened for [`Task::Rerank`].
+    /// Scores each document for a query, best first; for a model opened for [`Task::Rerank`].
     ///
-    /// A pair is one sequence, special tokens and type ids as the tokenizer gives them; a document
-    /// that is too long for it is cut where [`OnLong`](crate::OnLong) says so.
+    /// A pair is one sequence, with special tokens and type ids from the tokenizer.  Of a pair over
+    /// the limit the longer text is truncated, or both, if [`OnLong`](crate::OnLong) allows it.
     ///
     /// # Errors
-    /// [`Error::TooLong`] for a pair over the limit, unless it is to be truncated;
-    /// [`Error::Model`] if the classifier has more labels than one; otherwise as
-    /// [`Embedder::embed`].
+    /// [`Error::TooLong`] for a pair over the limit, and [`Error::QueryTooLong`] for a query over
+    /// it, unless they are to be truncated; [`Error::Model`] if the classifier has more than one
+    /// label; otherwise as [`Embedder::embed`].
     pub fn rerank<S: AsRef<str> + Sync>(
         &self,
         query: &str,
         documents: &[S],
     ) -> Result<Vec<Score>, Error> {
-        let scores = self.prepare_scores(query, documents, self.wanted())?;
+        let scores = self.prepare_scores(query, documents, self.encode_options())?;
         let mut scores = self.compute(scores)?;
         scores.sort_by(|a, b| b.logit.total_cmp(&a.logit));
         Ok(scores)
     }
 
-    /// The score of each document, in the order given.
+    /// Prepares the score of each document, in input order.
     ///
     /// # Errors
     /// As [`Embedder::rerank`], before anything is computed.
@@ -138,7 +138,7 @@ impl Embedder {
         &self,
         query: &str,
         documents: &[S],
-        wanted: Wanted,
+        wanted: EncodeOptions,
     ) -> Result<Prepared<Vec<Score>>, Error> {
         self.opened_for(Task::Rerank)?;
         let labels = self.classes();
@@ -147,8 +147,7 @@ impl Embedder {
                 "a classifier of {labels} labels gives no one score; a reranker has 1"
             )));
         }
-        let pairs = self.tokenizer()?.encode_pairs(query, documents, self.cut(wanted))?;
-        self.within(&pairs, wanted)?;
+        let pairs = self.pairs(query, documents, wanted)?;
         let lengths: Vec<_> = pairs.iter().map(Tokenized::lengths).collect();
         let tokens = pairs.into_iter().map(|pair| pair.tokens).collect();
         Ok(self.prepare_classes(tokens)?.map(|logits| {
@@ -161,7 +160,7 @@ impl Embedder {
         }))
     }
 
-    /// The classifier's logits of each list of tokens; of a model opened for [`Task::Rerank`].
+    /// Classifier logits of each list of tokens; for a model opened for [`Task::Rerank`].
     ///
     /// # Errors
     /// As [`Embedder::embed_tokens`].
@@ -170,7 +169,7 @@ impl Embedder {
         self.compute(self.prepare_classes(sequences)?)
     }
 
-    /// The classifier's logits of each list of tokens.
+    /// Prepares the classifier logits of each list of tokens.
     ///
     /// # Errors
     /// As [`Embedder::classify_tokens`], before anything is computed.
@@ -189,7 +188,7 @@ impl Embedder {
         }))
     }
 
-    /// A unit vector for every token of each text; of a model opened for [`Task::MultiVector`].
+    /// A unit vector for every token of each text; for a model opened for [`Task::MultiVector`].
     ///
     /// # Errors
     /// As [`Embedder::embed`], and [`Error::Model`] if the vocabulary lacks the role's marker or
@@ -207,7 +206,7 @@ impl Embedder {
                 Error::Model(format!("the vocabulary has no `{marker}`, the marker of a {role:?}"))
             })?;
             for text in &mut tokenized {
-                // Instead of the last token of a text that fills the limit.
+                // The marker replaces the last token of a text that fills the limit.
                 if text.tokens.len() == self.limit && self.limit > 2 {
                     let last = text.tokens.len() - 2;
                     text.tokens.ids.remove(last);
@@ -228,7 +227,7 @@ impl Embedder {
         Ok(vectors)
     }
 
-    /// Pads queries with masks, as ColBERT does.
+    /// Pads queries with mask tokens, as ColBERT does.
     fn pad(&self, queries: &mut [Tokenized]) -> Result<(), Error> {
         let length = self.queries.length.min(self.limit);
         let short = queries.iter_mut().map(|query| &mut query.tokens);
@@ -242,7 +241,7 @@ impl Embedder {
         Ok(())
     }
 
-    /// A unit vector for every token of each list; of a model opened for [`Task::MultiVector`].
+    /// A unit vector for every token of each list; for a model opened for [`Task::MultiVector`].
     ///
     /// # Errors
     /// As [`Embedder::embed_tokens`].
@@ -264,7 +263,7 @@ impl Embedder {
         Ok(vectors)
     }
 
-    /// What each masked token of a text may be, `top` candidates each; of a model opened for
+    /// The `top` most probable candidates for each masked token of a text; for a model opened for
     /// [`Task::FillMask`].
     ///
     /// # Errors
@@ -304,16 +303,15 @@ impl Embedder {
         Ok(masked.collect())
     }
 
-    /// For each list of tokens and some places in it, the logarithm of the probability of the token
-    /// there when the model sees the mask in its place, all of the list's places masked at once; of
-    /// a model opened for [`Task::FillMask`].  Lists run in batches, as [`Embedder::embed_tokens`]
-    /// runs them.
+    /// For each list of tokens and some positions in it, the log-probability of the token at each
+    /// position, with all positions of the list masked at once; for a model opened for
+    /// [`Task::FillMask`].  Lists run in batches, as in [`Embedder::embed_tokens`].
     ///
     /// # Errors
     /// As [`Embedder::embed_tokens`], and [`Error::Model`] if the tokenizer has no mask.
     ///
     /// # Panics
-    /// If a place is not in its list.
+    /// If a position is outside its list.
     pub fn log_probabilities(
         &self,
         masked: &[(&Tokens, &[usize])],
@@ -357,7 +355,7 @@ impl Embedder {
         Ok(all)
     }
 
-    /// \[n, V\]
+    /// Logits \[n, V\].
     fn logits(&self, tokens: &Tokens, positions: &[usize]) -> Result<Vec<f32>, Error> {
         self.check(0, tokens)?;
         let rows: Vec<u32> = positions.iter().map(|&n| n as u32).collect();
@@ -375,7 +373,7 @@ impl Embedder {
         })
     }
 
-    /// Whether it is there for vectors: a reranker's hidden states are not trained to be any.
+    /// Checks that the model embeds: a reranker's hidden states are not trained as embeddings.
     pub(super) fn embeds(&self) -> Result<(), Error> {
         match self.task {
             Task::Rerank => Err(Error::Option(
@@ -389,7 +387,7 @@ impl Embedder {
         match self.task == task {
             true => Ok(()),
             false => Err(Error::Option(format!(
-                "the model was opened for {}; {task} needs `Options {{ task: Task::{task:?}, .. }}`",
+                "the model was opened for {}, not for {task}: open it with `Task::{task:?}`",
                 self.task
             ))),
         }
@@ -408,7 +406,7 @@ fn drop_punctuation(vectors: &mut TokenVectors, tokenizer: &Tokenizer) {
     vectors.ids = kept.iter().map(|&n| vectors.ids[n]).collect();
 }
 
-/// What a classifier's logits come to: the sigmoid of a single one, the softmax of several.
+/// Probabilities from a classifier's logits: the sigmoid of a single one, the softmax of several.
 pub fn probabilities(logits: &[f32]) -> Vec<f32> {
     if let [logit] = logits {
         return vec![(1.0 / (1.0 + (-f64::from(*logit)).exp())) as f32];

@@ -1,23 +1,23 @@
-//! Texts in, vectors out.
+//! Embedding of texts.
 
-use super::{Embedded, Embedder, Error, Vector, Wanted, no_thread};
+use super::{Embedded, Embedder, EncodeOptions, Error, Vector, no_thread};
 use std::{ops::ControlFlow, sync::mpsc, thread};
 
-/// Texts that are tokenised while those before them are computed.
+/// Texts tokenised ahead of the computation.
 const WINDOW: usize = 4096;
 
-/// How far a call is.
+/// Progress of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Texts that are done; of [`Embedder::compute_watched`] sequences: texts, pairs, windows.
+    /// Finished texts; for [`Embedder::compute_watched`], sequences: texts, pairs, windows.
     pub done: usize,
-    /// Those that were asked for.
+    /// Number of texts in the call.
     pub total: usize,
 }
 
 impl Progress {
-    /// What a call comes to that is ended there.
+    /// Error for a call cancelled at this point.
     pub(super) fn cancelled(self) -> Error {
         Error::Cancelled { done: self.done, total: self.total }
     }
@@ -27,14 +27,14 @@ impl Embedder {
     /// Embeds texts, in order.
     ///
     /// Texts are tokenised on all cores, packed without padding into batches, and run longest
-    /// first; results come back in the order given.  What else is in a batch never changes a bit of
-    /// one on the same device with [`Options::deterministic`], and otherwise only its rounding.
+    /// first; results come back in input order.  On the same device other texts in a batch change
+    /// no bit of a result with [`Options::deterministic`], and otherwise only its rounding.
     ///
     /// # Errors
     /// [`Error::TooLong`] for a text over the limit, unless it is to be truncated;
     /// [`Error::Option`] if there is no tokenizer, or if the model is a reranker; [`Error::Gpu`],
-    /// [`Error::Memory`] or [`Error::NotFinite`] if the device fails and nothing of
-    /// [`Options::fallback`] helps.
+    /// [`Error::Memory`] or [`Error::NotFinite`] if the device fails and all retries, including
+    /// [`Options::fallback`], fail.
     ///
     /// # Example
     /// ```no_run
@@ -50,7 +50,7 @@ impl Embedder {
         Ok(self.embed_counted(texts)?.into_iter().map(|embedded| embedded.vector).collect())
     }
 
-    /// As [`Embedder::embed`], with each text's length.
+    /// As [`Embedder::embed`], with each text's token count.
     ///
     /// # Errors
     /// As [`Embedder::embed`].
@@ -58,8 +58,8 @@ impl Embedder {
         self.embed_watched(texts, self.wanted, |_| ControlFlow::Continue(()))
     }
 
-    /// As [`Embedder::embed_counted`], as the call wants it; `watch` hears of it after every batch
-    /// and may end it there.
+    /// As [`Embedder::embed_counted`], with per-call options; `watch` is called after every batch
+    /// and may cancel the rest.
     ///
     /// # Errors
     /// As [`Embedder::embed`], [`Error::Option`] for dimensions that the model does not have, and
@@ -70,7 +70,7 @@ impl Embedder {
     /// # use std::{ops::ControlFlow, sync::atomic::{AtomicBool, Ordering}};
     /// # let (texts, stop) = (vec!["A blue cat"], AtomicBool::new(false));
     /// let embedder = jinabert::Embedder::open("models/jinabert-mini-en")?;
-    /// let embedded = embedder.embed_watched(&texts, embedder.wanted(), |progress| {
+    /// let embedded = embedder.embed_watched(&texts, embedder.encode_options(), |progress| {
     ///     eprintln!("{} of {}", progress.done, progress.total);
     ///     match stop.load(Ordering::Relaxed) {
     ///         true => ControlFlow::Break(()),
@@ -82,7 +82,7 @@ impl Embedder {
     pub fn embed_watched<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
-        wanted: Wanted,
+        wanted: EncodeOptions,
         mut watch: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Embedded>, Error> {
         let total = texts.len();
@@ -108,14 +108,14 @@ impl Embedder {
             return Ok(embedded);
         }
         let mut windows = texts.chunks(WINDOW).map(|texts| self.tokenize_as(texts, wanted));
-        // A thread of rayon's must not wait for one that waits for rayon's.
+        // A rayon thread must not wait for a thread that waits for rayon.
         if rayon::current_thread_index().is_some() {
             windows.try_for_each(|tokenized| window(&mut embedded, tokenized))?;
             return Ok(embedded);
         }
         thread::scope(|scope| {
             let (sender, tokenized) = mpsc::sync_channel(1);
-            // Nobody receives after an error: then it ends, too.
+            // After an error the receiver is gone: `send` fails and this thread ends.
             let ahead = move || windows.all(|tokenized| sender.send(tokenized).is_ok());
             thread::Builder::new().spawn_scoped(scope, ahead).map_err(no_thread)?;
             tokenized.into_iter().try_for_each(|tokenized| window(&mut embedded, tokenized))
@@ -150,7 +150,7 @@ mod tests {
         let embedder = embedder();
         let texts: Vec<String> = (0..WINDOW + 3).map(|n| format!("a {}", n % 10)).collect();
         let mut heard = Vec::new();
-        let all = embedder.embed_watched(&texts, embedder.wanted(), |progress| {
+        let all = embedder.embed_watched(&texts, embedder.encode_options(), |progress| {
             heard.push(progress.done);
             assert_eq!(progress.total, texts.len());
             ControlFlow::Continue(())
@@ -161,7 +161,7 @@ mod tests {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
-        match embedder.embed_watched(&texts, embedder.wanted(), half) {
+        match embedder.embed_watched(&texts, embedder.encode_options(), half) {
             Err(Error::Cancelled { done, total }) => {
                 assert!((texts.len() / 2..total).contains(&done), "{done} of {total}");
             }

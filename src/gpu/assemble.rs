@@ -11,7 +11,7 @@ macro_rules! library {
     };
 }
 
-/// What `#import name` may name, built in.
+/// Built-in files for `#import name`.
 const LIBRARY: &[(&str, &str)] = &[
     library!("alibi"),
     library!("elem_f16"),
@@ -21,7 +21,7 @@ const LIBRARY: &[(&str, &str)] = &[
     library!("lanes_many"),
     library!("lanes_one"),
     library!("page"),
-    library!("product_8x8"),
+    library!("product_tiled"),
     library!("product_matrix"),
     library!("product_texture"),
     library!("reach"),
@@ -32,12 +32,13 @@ const LIBRARY: &[(&str, &str)] = &[
     library!("share_one"),
     library!("slices_many"),
     library!("slices_one"),
+    library!("tile_max"),
 ];
 
-/// Begins the names of types beyond core WGSL, for which extensions are enabled.
+/// Prefix of types beyond core WGSL, which need an enabled extension.
 const MATRIX: &str = "coop_mat";
 
-/// Text of every file that kernels import.
+/// Texts of all importable files.
 pub fn library() -> impl Iterator<Item = &'static str> {
     LIBRARY.iter().map(|(_, text)| *text)
 }
@@ -45,7 +46,7 @@ pub fn library() -> impl Iterator<Item = &'static str> {
 /// Environment variable: a copy of `shaders/` to read at run time, for editing without rebuilding.
 const OVERRIDE: &str = "JINABERT_SHADERS";
 
-/// Complete WGSL, and where each line came from.
+/// Complete WGSL, with the origin of each line.
 #[derive(Debug)]
 pub struct Assembled {
     /// The text.
@@ -54,7 +55,7 @@ pub struct Assembled {
 }
 
 impl Assembled {
-    /// File and line (from 1) that line `line` (from 1) of the text came from.
+    /// File and line (from 1) of the origin of line `line` (from 1).
     pub fn origin(&self, line: usize) -> Option<(&str, usize)> {
         let (file, line) = self.origins.get(line.checked_sub(1)?)?;
         Some((file, *line))
@@ -65,7 +66,7 @@ impl Assembled {
 /// file.
 ///
 /// # Errors
-/// An import or a constant that does not exist, by name.
+/// Name of an import or a constant that does not exist.
 pub fn assemble(program: &Program) -> Result<Assembled, String> {
     let mut assembly = Assembly {
         program,
@@ -132,8 +133,8 @@ impl Assembly<'_> {
         found.copied().ok_or_else(|| format!("{file}: unknown import `{name}`"))
     }
 
-    /// With an alias, what the file declares gets it as a suffix, and the host may choose another
-    /// file for it than for the plain name.
+    /// Imports a file.  With an alias, its declarations get the alias as a suffix, and the host may
+    /// select another file for it than for the plain name.
     fn import(&mut self, file: &str, name: &str, alias: &str) -> Result<(), String> {
         let (name, text) = self.library(file, self.program.import(alias).unwrap_or(name))?;
         let key = (name, alias.to_owned());
@@ -150,7 +151,7 @@ impl Assembly<'_> {
         }
     }
 
-    /// `const WG: u32 = 128u; // why` with the program's value for WG, if it has one.
+    /// Returns `const WG: u32 = 128u; // why` with the program's value for WG, if it has one.
     fn take_constant(&mut self, file: &str, line: &str) -> Option<String> {
         if file != self.program.file {
             return None;
@@ -163,7 +164,7 @@ impl Assembly<'_> {
     }
 }
 
-/// The text, every name that it declares with a suffix.
+/// Appends a suffix to every name declared in the text.
 fn suffixed(text: &str, suffix: &str) -> String {
     let declared = |line: &str| -> Option<String> {
         let rest = ["fn ", "alias ", "const "].iter().find_map(|word| line.strip_prefix(word))?;
@@ -188,7 +189,7 @@ fn word_char(c: char) -> bool {
 }
 
 fn read(file: &str, built_in: &'static str) -> Result<Cow<'static, str>, String> {
-    match env::var_os(OVERRIDE) {
+    match env::var_os(OVERRIDE).filter(|dir| !dir.is_empty()) {
         None => Ok(built_in.into()),
         Some(dir) => {
             let path = Path::new(&dir).join(file);

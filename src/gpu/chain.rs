@@ -1,28 +1,28 @@
-//! Evidence that every submission of a run was carried out.
+//! Check that every submission of a run was executed.
 //!
-//! A command buffer that a system stops is an error nobody sees in wgpu on Metal: it counts as
-//! finished, and what is read back is an older run's.  So a number of each run is handed from
-//! submission to submission, through a cell for each, and read back behind the result.  One that
-//! was left out leaves an older number in its cell.
+//! On Metal, wgpu does not report a command buffer that the system stops: it counts as finished,
+//! and the readback has an older run's result.  So each run's number is copied from submission to
+//! submission, through one cell each, and read back after the result.  A skipped submission leaves
+//! an older number in its cell.
 
 use super::slot::buffer;
 
 const CELL: u64 = 4;
 const CELLS: wgpu::BufferUsages = wgpu::BufferUsages::COPY_SRC.union(wgpu::BufferUsages::COPY_DST);
 
-/// Cells, even ones in one buffer and odd ones in the other: no copy stays within a buffer.
-pub(super) struct Chain {
+/// Cells, even ones in one buffer and odd ones in the other: no copy has one buffer for both ends.
+pub(super) struct SubmissionNonce {
     cells: [wgpu::Buffer; 2],
     number: u32,
 }
 
-impl Chain {
-    /// With cells for short runs.
+impl SubmissionNonce {
+    /// Creates the cells for short runs.
     pub(super) fn new(device: &wgpu::Device) -> Self {
         Self { cells: cells(device, 16), number: 0 }
     }
 
-    /// With cells that nothing has happened to, and the same numbers.
+    /// Creates new cells and continues the numbers.
     pub(super) fn renewed(&self, device: &wgpu::Device) -> Self {
         Self { number: self.number, ..Self::new(device) }
     }
@@ -49,7 +49,7 @@ impl Chain {
         encoder.copy_buffer_to_buffer(from, at, to, next, CELL);
     }
 
-    /// Copies the number as it is after `n` submissions.
+    /// Copies the number after `n` submissions.
     pub(super) fn copy_out(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -77,8 +77,8 @@ mod tests {
         *,
     };
 
-    /// The number of a run of five submissions, and what is found after them.
-    fn run(gpu: &adapter::Gpu, chain: &mut Chain, left_out: Option<usize>) -> (u32, u32) {
+    /// The number of a run of five submissions, and the number read back.
+    fn run(gpu: &adapter::Gpu, chain: &mut SubmissionNonce, left_out: Option<usize>) -> (u32, u32) {
         let number = chain.begin(&gpu.device, &gpu.queue, 5);
         for n in (0..5).filter(|n| Some(*n) != left_out) {
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
@@ -96,7 +96,7 @@ mod tests {
     fn what_is_left_out_is_noticed() {
         for index in 0..adapter::native_adapters().len() {
             let gpu = adapter::open(index).expect("listed");
-            let mut chain = Chain::new(&gpu.device);
+            let mut chain = SubmissionNonce::new(&gpu.device);
             for left_out in [Some(0), None, Some(0), Some(1), None, Some(3), Some(4), None] {
                 let (number, found) = run(&gpu, &mut chain, left_out);
                 assert_eq!(number == found, left_out.is_none(), "without {left_out:?}: {found}");

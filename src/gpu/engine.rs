@@ -1,11 +1,11 @@
-//! Runs a recording: buffers, bind groups, one pass in each submission, one readback.
+//! wgpu engine: buffers, bind groups, one pass per submission, one readback per run.
 
 #[cfg(feature = "faults")]
 use super::fault;
 use super::{
     adapter::{AdapterSummary, Gpu},
-    chain::Chain,
-    pace::Pace,
+    chain::SubmissionNonce,
+    pace::{SubmissionBudget, Work},
     pipeline::params_size,
     pipeline_cache::PipelineCache,
     pipelines::{Pipelines, address},
@@ -17,9 +17,12 @@ use super::{
 #[cfg(feature = "faults")]
 use crate::recording::{Fault, Faults};
 use crate::{
-    elements::Elements,
+    elements::TensorData,
     error::Error,
-    recording::{Caps, Command, Format, Program, Recording, Shape, Span, Tensor, Ticket, slices},
+    recording::{
+        Caps, Command, DispatchLimits, Format, Program, Recording, Shape, Span, Tensor, Ticket,
+        slices,
+    },
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -27,7 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Runs recordings on a [`Gpu`].
+/// Engine on a [`Gpu`].
 pub struct Engine {
     gpu: Gpu,
     slots: Vec<Slot>,
@@ -35,45 +38,52 @@ pub struct Engine {
     groups: HashMap<GroupKey, wgpu::BindGroup>,
     params: wgpu::Buffer,
     readbacks: Readbacks,
-    chain: Chain,
-    pace: Arc<Mutex<Pace>>,
-    /// Submissions that may be under way, the oldest first.
-    queued: VecDeque<wgpu::SubmissionIndex>,
+    chain: SubmissionNonce,
+    pace: Arc<Mutex<SubmissionBudget>>,
+    /// Submissions in flight, oldest first.
+    queued: VecDeque<Queued>,
     #[cfg(feature = "faults")]
     faults: Faults,
 }
 
-/// Submissions under way at a time: enough for the device never to wait for the next.
+/// A submission, its operations, and its submission time.
+struct Queued {
+    submission: wgpu::SubmissionIndex,
+    work: Work,
+    at: Instant,
+}
+
+/// Maximum submissions in flight: enough that the device never waits for the next.
 const QUEUED: usize = 3;
 
-/// A bind group is settled by its program (the address of its `Arc`, which `pipelines` keeps alive)
-/// and by the buffer and offset of each binding.
+/// Key of a bind group: its program (the address of its `Arc`, which `pipelines` keeps alive) and
+/// the buffer and offset of each binding.
 type GroupKey = (usize, Vec<(u32, u32)>);
 
 impl Engine {
-    /// An engine without buffers.
+    /// Creates an engine without buffers.
     pub fn new(gpu: Gpu) -> Self {
         Self::with(gpu, None)
     }
 
-    /// As [`Engine::new`]; what it compiles is kept on disk for the next process, where the driver
-    /// allows that.  `JINABERT_CACHE` names the directory.
+    /// As [`Engine::new`], with compiled kernels kept on disk for later processes, if the driver
+    /// supports it.  `JINABERT_CACHE` sets the directory.
     pub fn cached(gpu: Gpu) -> Self {
         let cache = PipelineCache::open(&gpu);
         Self::with(gpu, cache)
     }
 
     fn with(gpu: Gpu, cache: Option<PipelineCache>) -> Self {
-        let make = || (params(&gpu.device), Chain::new(&gpu.device));
+        let make = || (params(&gpu.device), SubmissionNonce::new(&gpu.device));
         let ((params, chain), error) = scoped(&gpu.device, make);
         if let Some(error) = error {
-            tracing::warn!("{}: {error}", gpu.summary); // what uses them fails
+            tracing::warn!("{}: {error}", gpu.summary); // reported again as an error on first use
         }
         Self {
             params,
             readbacks: Readbacks::default(),
             chain,
-            pace: Arc::new(Mutex::new(Pace::new())),
+            pace: Arc::new(Mutex::new(SubmissionBudget::new(gpu.caps.software))),
             queued: VecDeque::new(),
             #[cfg(feature = "faults")]
             faults: Faults::default(),
@@ -84,17 +94,22 @@ impl Engine {
         }
     }
 
-    /// What it runs on.
+    /// Adapter of the engine.
     pub fn summary(&self) -> &AdapterSummary {
         &self.gpu.summary
     }
 
-    /// The device without this engine's buffers and pipelines, for another engine.
+    /// Compiles programs now, on all cores.  Their errors are reported on first use.
+    pub fn compile(&mut self, programs: Vec<Arc<Program>>) {
+        self.pipelines.compile(&programs);
+    }
+
+    /// Returns the device, without this engine's buffers and pipelines, for another engine.
     pub fn into_gpu(self) -> Gpu {
         self.gpu
     }
 
-    /// Compiles what is new, makes bind groups, and uploads all `params`; returns the offset of
+    /// Compiles new programs, creates bind groups, and uploads all `params`; returns the offset of
     /// each.
     fn arrange(&mut self, recording: &Recording) -> Result<Vec<u32>, Error> {
         let align = self.gpu.device.limits().min_uniform_buffer_offset_alignment as usize;
@@ -113,7 +128,17 @@ impl Engine {
         }
         self.gpu.queue.write_buffer(&self.params, 0, &bytes);
 
-        self.pipelines.complete(recording)?;
+        #[cfg(feature = "faults")]
+        for command in &recording.commands {
+            if self.faults.refuses(command.program.file) {
+                let (kernel, message) = (command.program.word, "as ordered".to_owned());
+                return Err(Error::Compile { kernel, message });
+            }
+        }
+        self.pipelines.complete(recording).map_err(|error| match self.gpu.progress.lost() {
+            Some(reason) => Error::Gpu(reason),
+            None => error,
+        })?;
         for command in &recording.commands {
             let key = group_key(command);
             if !self.groups.contains_key(&key) {
@@ -124,8 +149,8 @@ impl Engine {
         Ok(offsets)
     }
 
-    /// Binds each buffer from the tensor's offset as far as it goes, so that one group serves every
-    /// length; a texture whole.
+    /// Creates a bind group.  Buffers are bound from the tensor's offset to the end, so that one
+    /// group serves every length; textures are bound whole.
     fn bind(&self, command: &Command) -> wgpu::BindGroup {
         let params = wgpu::BufferBinding {
             buffer: &self.params,
@@ -158,16 +183,17 @@ impl Engine {
         pass.dispatch_workgroups(x, y, z);
     }
 
-    /// Hands a recording over, in submissions that each take a moment.
+    /// Submits a recording, split into short submissions.
     fn begin(&mut self, recording: &Recording, output: &Tensor) -> Result<Pending, Error> {
         let offsets = self.arrange(recording)?;
-        let costs = recording.commands.iter().map(|command| command.flops);
-        let flops = costs.clone().sum();
-        let mut parts = slices(costs, self.pace().most());
+        let pace = self.pace();
+        let shares = recording.commands.iter().map(|command| pace.share(command));
+        let mut parts = slices(shares, 1.0);
+        drop(pace);
         if parts.is_empty() {
             parts.push((0..0, 0.0)); // for the copy
         }
-        let (device, start) = (self.gpu.device.clone(), Instant::now());
+        let device = self.gpu.device.clone();
         let source = &self.slots[output.slot as usize];
         let bytes = source.readback_bytes(output);
         let size = bytes + size_of::<u32>() as u64;
@@ -180,7 +206,8 @@ impl Engine {
             let range = range.start as usize..range.end as usize;
             let mut encoder = device.create_command_encoder(&Default::default());
             let mut pass = encoder.begin_compute_pass(&Default::default());
-            for (command, params) in recording.commands[range.clone()].iter().zip(&offsets[range]) {
+            let commands = &recording.commands[range.clone()];
+            for (command, params) in commands.iter().zip(&offsets[range]) {
                 self.encode(&mut pass, command, *params);
             }
             drop(pass);
@@ -204,35 +231,41 @@ impl Engine {
                     fault::spoil(&device, &self.gpu.queue, &mut encoder, &readback);
                 }
             }
-            self.enqueue(encoder)?;
+            self.enqueue(encoder, Work::of(commands))?;
         }
         #[cfg(feature = "faults")]
         if fault == Some(Fault::Lost) {
             device.destroy();
         }
-        let submission = self.queued.back().expect("one at least").clone();
+        // Submissions of this run that were not waited for.
+        let mut rest = self.queued.iter().rev().take(last + 1);
+        let work = Work::sum(rest.clone().map(|queued| queued.work));
+        let start = rest.next_back().expect("one at least").at;
+        let submission = self.queued.back().expect("one at least").submission.clone();
         Ok(Pending {
             mapping: Mapping::new(readback, size, submission),
             output: *output,
             number,
-            work: (flops, start),
+            work: (work, start),
             pace: Arc::clone(&self.pace),
             progress: self.gpu.progress.clone(),
             home: self.readbacks.clone(),
         })
     }
 
-    /// Submits, when the device has come close enough.
-    fn enqueue(&mut self, encoder: wgpu::CommandEncoder) -> Result<(), Error> {
+    /// Submits, after waiting until few enough submissions are in flight.
+    fn enqueue(&mut self, encoder: wgpu::CommandEncoder, work: Work) -> Result<(), Error> {
         while self.queued.len() >= QUEUED {
-            let oldest = self.queued.pop_front().expect("some are queued");
-            self.gpu.progress.wait(&oldest)?;
+            let Queued { submission, work, at } = self.queued.pop_front().expect("some are queued");
+            let waited = self.gpu.progress.wait(&submission)?;
+            self.pace().observe(work, at, waited);
         }
-        self.queued.push_back(self.gpu.queue.submit([encoder.finish()]));
+        let submission = self.gpu.queue.submit([encoder.finish()]);
+        self.queued.push_back(Queued { submission, work, at: Instant::now() });
         Ok(())
     }
 
-    /// Buffers in the place of those that may not have come to be.
+    /// Re-creates the buffers after an error, as they may be invalid.
     fn renew(&mut self) {
         self.groups.clear();
         let device = &self.gpu.device;
@@ -243,11 +276,11 @@ impl Engine {
         (self.params, self.chain) = new;
     }
 
-    fn pace(&self) -> MutexGuard<'_, Pace> {
+    fn pace(&self) -> MutexGuard<'_, SubmissionBudget> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Turns whatever wgpu reports while `work` runs into an error.
+    /// Runs `work` and converts errors reported by wgpu.
     fn checked<R>(&mut self, work: impl FnOnce(&mut Self) -> Result<R, Error>) -> Result<R, Error> {
         let device = self.gpu.device.clone();
         match scoped(&device, || work(self)) {
@@ -266,7 +299,7 @@ impl Engine {
         &mut self,
         shape: Shape,
         format: Format,
-        data: Option<&Elements>,
+        data: Option<&TensorData>,
     ) -> Result<Tensor, Error> {
         let tensor = Tensor::new(self.slots.len() as u32, shape, format);
         let new = self.storage(&[tensor], data)?;
@@ -274,8 +307,8 @@ impl Engine {
         Ok(tensor)
     }
 
-    /// Room for each of the views; for `data`, of the first.
-    fn storage(&mut self, views: &[Tensor], data: Option<&Elements>) -> Result<Slot, Error> {
+    /// Allocates a slot that fits each of the views; `data`, if any, is of the first.
+    fn storage(&mut self, views: &[Tensor], data: Option<&TensorData>) -> Result<Slot, Error> {
         let (summary, most) = (self.gpu.summary.to_string(), self.gpu.caps.max_binding_bytes);
         self.checked(|this| {
             let new = Slot::new(&this.gpu.device, views, most)
@@ -308,7 +341,7 @@ impl crate::recording::Engine for Engine {
         &mut self,
         shape: Shape,
         format: Format,
-        data: Elements<'_>,
+        data: TensorData<'_>,
     ) -> Result<Tensor, Error> {
         assert_eq!(data.len(), shape.len(), "elements of {shape}");
         self.new_slot(shape, format, Some(&data))
@@ -324,16 +357,16 @@ impl crate::recording::Engine for Engine {
         if views.iter().all(|view| self.slots[slot as usize].holds(view)) {
             return Ok(());
         }
-        // Given back before more is asked for; if there is no more, a small one stays.
+        // The old memory is released first; if there is no more, a small slot remains.
         self.release(&views[..1])?;
         self.slots[slot as usize] = self.storage(views, None)?;
         Ok(())
     }
 
     fn release(&mut self, tensors: &[Tensor]) -> Result<(), Error> {
-        // Nothing under way may use it then.
+        // No submission in flight may use it.
         if let Some(last) = self.queued.back() {
-            self.gpu.progress.wait(last)?;
+            self.gpu.progress.wait(&last.submission)?;
         }
         for tensor in tensors {
             let slot = tensor.slot;
@@ -355,8 +388,8 @@ impl crate::recording::Engine for Engine {
         })
     }
 
-    fn dispatch_flops(&self) -> f64 {
-        self.pace().most()
+    fn dispatch_limits(&self) -> DispatchLimits {
+        self.pace().limits()
     }
 
     fn limit_dispatches(&mut self, flops: f64) {
@@ -414,8 +447,7 @@ impl crate::recording::Engine for Engine {
             })?;
             let period = f64::from(self.gpu.queue.get_timestamp_period());
             spans.extend(commands.iter().zip(ticks.chunks_exact(2)).map(|(command, ticks)| {
-                let nanoseconds = ticks[1].wrapping_sub(ticks[0]) as f64 * period;
-                let time = Duration::from_nanos(nanoseconds as u64);
+                let time = elapsed(ticks[0], ticks[1], period);
                 Span { word: command.program.word, time, kept: None }
             }));
         }
@@ -428,7 +460,13 @@ impl crate::recording::Engine for Engine {
     }
 }
 
-/// Room for the parameters of a small model's dispatches.
+/// Time between two counter values.  A counter of 36 or 48 bits wraps every few hours; a span
+/// across the wrap counts as 0, which is negligible.
+fn elapsed(begin: u64, end: u64, period: f64) -> Duration {
+    Duration::from_nanos((end.saturating_sub(begin) as f64 * period) as u64)
+}
+
+/// Uniform buffer for the parameters of a small model's dispatches.
 fn params(device: &wgpu::Device) -> wgpu::Buffer {
     buffer(device, "params", 256 * 128, UNIFORM)
 }

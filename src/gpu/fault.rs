@@ -1,10 +1,10 @@
-//! How a device is made to fail.
+//! Implementation of the injected faults.
 
 use super::slot::buffer;
 use std::time::{Duration, Instant};
 
-/// Random numbers (xorshift; Marsaglia 2003), of which no compiler knows a later one without those
-/// before it.  Mesa's software driver ends a shader's loops after 65,535 steps, so each does more.
+/// Random numbers (xorshift; Marsaglia 2003): no compiler can skip the preceding ones.  Mesa's
+/// software driver ends loops after 65,535 iterations, so each iteration does more work.
 const SPIN: &str = "
 @group(0) @binding(0) var<storage, read_write> cell: array<u32>;
 fn next(x: u32) -> u32 {
@@ -21,12 +21,12 @@ fn next(x: u32) -> u32 {
     cell[0] = x;
 }";
 
-/// Dispatches that tell how fast a device is.
+/// Dispatches for measuring the device's speed.
 const FEW: usize = 8;
 
-/// Has a submission take about so long: one thread, and each dispatch waits for the one before it,
-/// so that neither a large device nor a busy processor ends it early.  Not a submission of its own,
-/// for Mesa's software driver takes no second one while another is under way.
+/// Makes a submission take about `time`: one thread, and each dispatch waits for the one before it,
+/// so that neither a large device nor a busy processor ends it early.  It is not a submission of
+/// its own, as Mesa's software driver accepts no second one while another runs.
 pub(super) fn spin(
     device: &wgpu::Device,
     queue: &wgpu::Queue,
@@ -64,12 +64,12 @@ pub(super) fn spin(
         queue.submit([encoder.finish()]);
         device.poll(wgpu::PollType::wait_indefinitely()).is_ok().then(|| start.elapsed())
     };
-    // The first compiles it; others may be held up by what else the machine does.
+    // The first run compiles; the minimum of several runs excludes delays by other load.
     let few = (0..4).filter_map(|_| timed()).min().unwrap_or(time);
     spin(encoder, (FEW as f64 * time.as_secs_f64() / few.as_secs_f64()) as usize);
 }
 
-/// Ahead of what is read back, a number that is none.
+/// Writes a NaN to the start of the result.
 pub(super) fn spoil(
     device: &wgpu::Device,
     queue: &wgpu::Queue,

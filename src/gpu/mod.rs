@@ -1,12 +1,15 @@
-//! wgpu, and only here: adapters, shader assembly, pipelines, and the engine that runs a
-//! [`Recording`](crate::recording::Recording).
+//! GPU engine, the only module that uses wgpu: adapters, shader assembly, pipelines, and the engine
+//! that runs a [`Recording`](crate::recording::Recording).
 
 mod adapter;
 mod assemble;
 mod chain;
+mod dx12;
 mod engine;
 #[cfg(feature = "faults")]
 mod fault;
+#[cfg(feature = "shaders")]
+mod languages;
 mod pace;
 mod pipeline;
 mod pipeline_cache;
@@ -19,11 +22,18 @@ mod slot;
 mod unroll;
 
 pub use adapter::{
-    AdapterSummary, Backend, Gpu, adapters, native_adapters, open, open_experimental,
+    AdapterSummary, Backend, Gpu, adapters, forget_adapters, native_adapters, open,
+    open_experimental,
 };
 pub use assemble::{Assembled, assemble, library};
 pub use engine::Engine;
+#[cfg(feature = "shaders")]
+pub use languages::{Language, NotWritten, Written, write};
 pub use pace::SUBMISSION;
 pub use progress::PATIENCE;
-/// What [`Gpu::shared`] takes the types of.
+/// wgpu, with the types for [`Gpu::shared`].
 pub use wgpu;
+
+/// Zero workgroup memory before a kernel runs.  Disabled: no kernel reads unwritten memory, and on
+/// backends without native zeroing a single lane would do it.
+pub const ZERO_INITIALIZE_WORKGROUP_MEMORY: bool = false;

@@ -1,61 +1,135 @@
-//! How much a device is asked to do at a time.
+//! Size of the submissions to a device.
 //!
 //! Systems reset a GPU whose submission takes too long: Windows after 2 s, macOS after some hundred
-//! milliseconds.  So a submission, and a dispatch, which cannot be divided, hold what the device
-//! does in a tenth of a second, going by what it has done.
+//! milliseconds.  So a submission, and a dispatch, which cannot be split, has the work of a tenth
+//! of a second, predicted from earlier submissions.  Products, attention and memory-bound kernels
+//! have separate rates: a compiler that spills in one may not spill in another.  A software driver,
+//! which no watchdog resets, has dispatches four times as long: at the end of each one, cores wait
+//! for the last.
 
-use std::time::Duration;
+use crate::recording::{Command, DispatchLimits};
+use std::time::{Duration, Instant};
 
-/// What a submission takes, by prediction, unless the caller wants it shorter.
+/// Maximum predicted time of a submission, unless the caller sets a shorter one.
 pub const SUBMISSION: Duration = Duration::from_millis(100);
 
-/// Operations per second before anything was measured: half of what the slowest card that anybody
-/// runs this on (0.2 TFLOP/s) could do, so 10 GFLOP at first: 50 ms at its peak, 150 ms at a third.
-const RATE: f64 = 1e11;
+/// Maximum predicted time of a submission to a software driver, likewise.
+const SOFTWARE: Duration = Duration::from_millis(400);
 
-/// Never fewer: 1 GFLOP at a time.
-const SLOWEST: f64 = 1e10;
+/// Operations per second before any measurement: 1 GFLOP at first, 100 ms on the slowest GPU in
+/// use.  On a faster one the rate doubles with each submission.
+const RATE: f64 = 1e10;
 
-/// A run with fewer operations tells how long a submission takes, not how fast the device is.
-const LEAST: f64 = 1e9;
+/// Minimum rate: 0.1 GFLOP at a time.
+const SLOWEST: f64 = 1e9;
 
-/// What is known of a device's speed.
-pub(super) struct Pace {
-    /// Operations per second.
-    rate: f64,
-    /// What a submission may take.
-    slice: Duration,
-    /// Operations at a time, where they are given.
-    given: Option<f64>,
+/// Maximum growth of a rate per observation: the first submissions may not be typical.
+const GROWTH: f64 = 2.0;
+
+/// Minimum operations of an observation: a smaller submission measures overhead, not speed.
+const LEAST: f64 = 1e8;
+
+/// Operations of each class in a submission.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Work([f64; 3]);
+
+/// Positions in [`Work`].
+const PRODUCT: usize = 0;
+const ATTENTION: usize = 1;
+const MEMORY: usize = 2;
+
+fn class(command: &Command) -> usize {
+    match command.program.word {
+        "linear" | "linear_geglu" => PRODUCT,
+        "attention" => ATTENTION,
+        _ => MEMORY,
+    }
 }
 
-impl Pace {
-    /// Of an unknown device.
-    pub(super) fn new() -> Self {
-        Self { rate: RATE, slice: SUBMISSION, given: None }
+impl Work {
+    pub(super) fn of(commands: &[Command]) -> Self {
+        let mut work = Self::default();
+        commands.iter().for_each(|command| work.0[class(command)] += command.flops);
+        work
     }
 
-    /// Submissions of so long at most, from now on.
+    /// Sum of the operations of several submissions.
+    pub(super) fn sum(all: impl IntoIterator<Item = Self>) -> Self {
+        all.into_iter().fold(Self::default(), |sum, one| {
+            Self(std::array::from_fn(|class| sum.0[class] + one.0[class]))
+        })
+    }
+}
+
+/// Measured speed of a device, and the limits derived from it.
+pub(super) struct SubmissionBudget {
+    /// Operations per second of each class.
+    rates: [f64; 3],
+    /// Maximum time of a submission.
+    slice: Duration,
+    /// Maximum time of a submission without a caller's limit.
+    longest: Duration,
+    /// Fixed operations per submission, for tests.
+    given: Option<f64>,
+    /// End time of the last submission, if it was observed.
+    ended: Option<Instant>,
+}
+
+impl SubmissionBudget {
+    /// Creates the pace of an unknown device.
+    pub(super) fn new(software: bool) -> Self {
+        let longest = if software { SOFTWARE } else { SUBMISSION };
+        Self { rates: [RATE; 3], slice: longest, longest, given: None, ended: None }
+    }
+
+    /// Sets the maximum time of a submission; from [`SUBMISSION`] up, the device's own maximum.
     pub(super) fn cut(&mut self, slice: Duration) {
-        self.slice = slice;
+        self.slice = if slice < SUBMISSION { slice } else { self.longest };
     }
 
-    /// Operations at a time from now on, whatever the device does.
+    /// Sets fixed operations per submission, regardless of the device's speed.
     pub(super) fn give(&mut self, flops: f64) {
         self.given = Some(flops);
     }
 
-    /// Operations that one submission or dispatch should hold at most.
-    pub(super) fn most(&self) -> f64 {
-        self.given.unwrap_or(self.rate * self.slice.min(SUBMISSION).as_secs_f64())
+    fn most(&self, class: usize) -> f64 {
+        self.given.unwrap_or(self.rates[class] * self.slice.as_secs_f64())
     }
 
-    /// Takes note of a run, from its first submission until its result was there: since it may
-    /// have waited for others before it, this errs on the slow side, as does counting what
-    /// attention skips on the fast side, by up to three either way.
-    pub(super) fn learn(&mut self, flops: f64, time: Duration) {
-        if flops >= LEAST {
-            self.rate = (flops / time.as_secs_f64().max(1e-6)).max(SLOWEST);
+    /// Maximum operations per dispatch.
+    pub(super) fn limits(&self) -> DispatchLimits {
+        DispatchLimits { product: self.most(PRODUCT), attention: self.most(ATTENTION) }
+    }
+
+    /// Share of a submission used by a dispatch.
+    pub(super) fn share(&self, command: &Command) -> f64 {
+        command.flops / self.most(class(command))
+    }
+
+    /// Observes the end, now, of one or more submissions, submitted at a given time; `waited` is
+    /// false if they may have ended earlier.
+    pub(super) fn observe(&mut self, work: Work, submitted: Instant, waited: bool) {
+        let now = Instant::now();
+        let began = self.ended.map_or(submitted, |ended| ended.max(submitted));
+        self.ended = waited.then_some(now);
+        if waited {
+            self.learn(work, now.saturating_duration_since(began));
+        }
+    }
+
+    /// Learns from the time of some work.  Waiting for earlier work lowers the rate, and counting
+    /// keys that attention skips raises it, each by a factor of up to three.
+    fn learn(&mut self, Work(work): Work, time: Duration) {
+        let predicted: [f64; 3] = std::array::from_fn(|class| work[class] / self.rates[class]);
+        let total: f64 = predicted.iter().sum();
+        let faster = total / time.as_secs_f64().max(1e-6);
+        if total <= 0.0 || faster < 1.0 && work.iter().sum::<f64>() < LEAST {
+            return;
+        }
+        for (rate, predicted) in self.rates.iter_mut().zip(predicted) {
+            // Weighted by this class's share of the time.
+            let change = faster.min(GROWTH).powf(predicted / total);
+            *rate = (*rate * change).max(SLOWEST);
         }
     }
 }
@@ -64,21 +138,65 @@ impl Pace {
 mod tests {
     use super::*;
 
+    const MS: Duration = Duration::from_millis(1);
+
+    fn products(flops: f64) -> Work {
+        Work([flops, 0.0, 0.0])
+    }
+
     #[test]
     fn pace_follows_the_device() {
-        let mut pace = Pace::new();
-        assert_eq!(pace.most(), 1e10);
-        pace.learn(1e6, Duration::from_millis(5)); // too little to tell
-        assert_eq!(pace.most(), 1e10);
-        pace.learn(1e12, Duration::from_millis(100));
-        assert_eq!(pace.most(), 1e12);
-        pace.learn(1e10, Duration::from_secs(100));
-        assert_eq!(pace.most(), 1e9);
-        pace.cut(Duration::from_millis(4));
-        assert_eq!(pace.most(), 4e7);
-        pace.cut(Duration::from_secs(9)); // longer than any system would have it
-        assert_eq!(pace.most(), 1e9);
+        let mut pace = SubmissionBudget::new(false);
+        let most = |pace: &SubmissionBudget| pace.limits().product;
+        assert_eq!(most(&pace), 1e9);
+        pace.learn(products(1e6), 5 * MS); // too small to measure speed
+        assert_eq!(most(&pace), 1e9);
+        pace.learn(products(1e9), MS);
+        assert_eq!(most(&pace), 2e9, "twice as much at a time");
+        (0..20).for_each(|_| pace.learn(products(1e12), 100 * MS));
+        assert!((most(&pace) / 1e12 - 1.0).abs() < 1e-9, "{}", most(&pace));
+        pace.learn(products(1e10), 100_000 * MS);
+        assert_eq!(most(&pace), 1e8, "the slowest at once");
+        pace.cut(4 * MS);
+        assert_eq!(most(&pace), 4e6);
+        pace.cut(9000 * MS); // longer than any system allows
+        assert_eq!(most(&pace), 1e8);
+        let mut software = SubmissionBudget::new(true);
+        assert_eq!(most(&software), 4e9);
+        software.cut(4 * MS);
+        assert_eq!(most(&software), 4e7);
+        software.cut(SUBMISSION);
+        assert_eq!(most(&software), 4e9);
         pace.give(5.0);
-        assert_eq!(pace.most(), 5.0);
+        assert_eq!((pace.limits().product, pace.limits().attention), (5.0, 5.0));
+    }
+
+    #[test]
+    fn classes_have_rates_of_their_own() {
+        let mut pace = SubmissionBudget::new(false);
+        (0..20).for_each(|_| pace.learn(products(1e11), 100 * MS));
+        (0..20).for_each(|_| pace.learn(Work([0.0, 1e9, 0.0]), 500 * MS));
+        let DispatchLimits { product, attention } = pace.limits();
+        assert!((product / 1e11 - 1.0).abs() < 1e-9, "{product}");
+        assert!((attention / 2e8 - 1.0).abs() < 1e-9, "{attention}");
+        // In a mixed submission that takes longer than predicted, attention took most of the time.
+        pace.learn(Work([1e9, 1e9, 0.0]), 1000 * MS);
+        let slower = pace.limits();
+        assert!(slower.attention < 0.6 * attention, "{slower:?}");
+        assert!(slower.product > 0.98 * product, "{slower:?}");
+    }
+
+    #[test]
+    fn only_what_was_waited_for_is_timed() {
+        let mut pace = SubmissionBudget::new(false);
+        let long_ago = Instant::now() - 1000 * MS;
+        pace.observe(products(1e9), long_ago, false); // it may have ended long ago
+        assert_eq!(pace.limits().product, 1e9);
+        pace.observe(products(1e9), long_ago, true);
+        let slow = pace.limits().product;
+        assert!((0.9e8..1.1e8).contains(&slow), "{slow}");
+        // Submitted at the same time, it began when the one before it ended, just now.
+        pace.observe(products(1e9), long_ago, true);
+        assert_eq!(pace.limits().product, 2.0 * slow);
     }
 }

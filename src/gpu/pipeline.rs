@@ -1,18 +1,50 @@
-//! From a [`Program`] to a compute pipeline.
+//! Compilation of a [`Program`] into a compute pipeline.
 
-use super::{assemble::assemble, scope::scoped, slot::texture_format};
+use super::{
+    ZERO_INITIALIZE_WORKGROUP_MEMORY, assemble::assemble, scope::scoped, slot::texture_format,
+};
 use crate::{
     error::Error,
     recording::{Access, Binding, Program},
 };
 
 /// A compiled kernel.
+#[derive(Clone)]
 pub(super) struct Pipeline {
     pub(super) pipeline: wgpu::ComputePipeline,
     pub(super) layout: wgpu::BindGroupLayout,
 }
 
-/// Bytes that `params` takes in the uniform buffer's bindings.
+/// Reason why a program was not compiled.
+#[derive(Clone)]
+pub(super) enum Failed {
+    /// The compiler refuses it.
+    Refused {
+        /// Name of the kernel.
+        kernel: &'static str,
+        /// The compiler's message, with its location.
+        message: String,
+    },
+    /// Out of memory; a retry may succeed.
+    NoMemory(String),
+}
+
+impl Failed {
+    /// True if a retry would fail in the same way.
+    pub(super) fn lasting(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+
+    /// Converts to the error for callers.
+    pub(super) fn into_error(self) -> Error {
+        match self {
+            Self::Refused { kernel, message } => Error::Compile { kernel, message },
+            Self::NoMemory(what) => Error::Memory(what),
+        }
+    }
+}
+
+/// Size of `params` in the uniform buffer's bindings, in bytes.
 pub(super) fn params_size(program: &Program) -> u64 {
     u64::from(program.params_bytes).next_multiple_of(16)
 }
@@ -21,14 +53,15 @@ impl Pipeline {
     /// Compiles a program.
     ///
     /// # Errors
-    /// [`Error::Gpu`] with the line of the shader that is at fault.
+    /// [`Failed::Refused`] with the offending line of the shader.
     pub(super) fn new(
         device: &wgpu::Device,
         program: &Program,
         cache: Option<&wgpu::PipelineCache>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, Failed> {
+        let refused = |message| Failed::Refused { kernel: program.word, message };
         let label = format!("jinabert/{}", program.word);
-        let source = assemble(program).map_err(Error::Gpu)?;
+        let source = assemble(program).map_err(refused)?;
         let ((module, made), error) = scoped(device, || {
             let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
                 label: Some(&label),
@@ -37,14 +70,20 @@ impl Pipeline {
             let made = Self::of(device, program, (&label, &module), cache);
             (module, made)
         });
-        let Some(error) = error else { return Ok(made) };
+        let error = match error {
+            None => return Ok(made),
+            Some(wgpu::Error::OutOfMemory { .. }) => {
+                return Err(Failed::NoMemory(format!("to compile shaders/{}", program.file)));
+            }
+            Some(error) => error,
+        };
         let messages = pollster::block_on(module.get_compilation_info()).messages;
         let place = messages.iter().find_map(|message| {
             let line = message.location?.line_number as usize;
             source.origin(line).map(|(file, line)| format!("shaders/{file}:{line}: "))
         });
         let place = place.unwrap_or_else(|| format!("shaders/{}: ", program.file));
-        Err(Error::Gpu(format!("{place}{error}")))
+        Err(refused(format!("{place}{error}")))
     }
 
     fn of(
@@ -68,14 +107,17 @@ impl Pipeline {
             layout: Some(&pipeline_layout),
             module,
             entry_point: Some(program.word),
-            compilation_options: Default::default(),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: ZERO_INITIALIZE_WORKGROUP_MEMORY,
+                ..Default::default()
+            },
             cache,
         });
         Self { pipeline, layout }
     }
 }
 
-/// `params` first, then each binding of the program.
+/// Layout entries: `params` first, then each binding of the program.
 fn entries(program: &Program) -> Vec<wgpu::BindGroupLayoutEntry> {
     let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
         binding,

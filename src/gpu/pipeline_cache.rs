@@ -1,4 +1,4 @@
-//! Compiled kernels on disk, where the driver hands them out: Vulkan's do.  Those of Metal and
+//! Disk cache of compiled kernels, for drivers that export them: those of Vulkan.  Metal and
 //! Direct3D keep files of their own.
 
 #![allow(unsafe_code, reason = "wgpu cannot know where the bytes come from")]
@@ -7,16 +7,16 @@ use super::{adapter::Gpu, scope::scoped};
 use crate::cache;
 use std::sync::{Mutex, PoisonError};
 
-/// What the driver keeps of the pipelines that were compiled, here or in an earlier process.
+/// The driver's cache of pipelines compiled in this process or an earlier one.
 pub(super) struct PipelineCache {
     pub(super) cache: wgpu::PipelineCache,
     name: String,
-    /// Checksum of what is on disk.
+    /// Checksum of the file on disk.
     stored: Mutex<Option<u64>>,
 }
 
 impl PipelineCache {
-    /// With what earlier processes left; none where the driver or the user wants none.
+    /// Opens the cache of earlier processes; none if the driver or the user disables it.
     pub(super) fn open(gpu: &Gpu) -> Option<Self> {
         if !gpu.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
@@ -30,9 +30,9 @@ impl PipelineCache {
             fallback: true,
         };
         let make = || {
-            // SAFETY: the bytes are what `get_data` returned: this crate wrote them, of this
-            // version and for this adapter, into the user's own directory, and their checksum
-            // holds.  wgpu and the driver compare device and driver version before they use them.
+            // SAFETY: the bytes are the output of `get_data`: this crate wrote them, in this
+            // version and for this adapter, into the user's own directory, and their checksum is
+            // valid.  wgpu and the driver compare device and driver version before they use them.
             unsafe { gpu.device.create_pipeline_cache(&descriptor) }
         };
         match scoped(&gpu.device, make) {
@@ -47,7 +47,7 @@ impl PipelineCache {
         }
     }
 
-    /// Writes what is new to disk.
+    /// Writes the cache to disk if it has changed.
     pub(super) fn save(&self) {
         let Some(data) = self.cache.get_data() else { return };
         let sum = Some(cache::checksum(&data));
@@ -59,7 +59,7 @@ impl PipelineCache {
     }
 }
 
-/// The file of a version of this crate, an adapter and a driver.
+/// File name for a version of this crate, an adapter and a driver.
 fn name(info: &wgpu::AdapterInfo) -> Option<String> {
     let key = wgpu::util::pipeline_cache_key(info)?;
     let driver = info.driver.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");

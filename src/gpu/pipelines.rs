@@ -1,6 +1,10 @@
-//! The compiled kernels of an engine, compiled on all cores, ahead of their first use if asked.
+//! Compiled kernels: once per device, on all cores, ahead of their first use on request.
 
-use super::{adapter::Gpu, pipeline::Pipeline, pipeline_cache::PipelineCache};
+use super::{
+    adapter::Gpu,
+    pipeline::{Failed, Pipeline},
+    pipeline_cache::PipelineCache,
+};
 use crate::{
     error::Error,
     recording::{Program, Recording},
@@ -8,144 +12,261 @@ use crate::{
 use std::{
     collections::{HashMap, HashSet},
     num::NonZero,
-    panic,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
-/// Pipelines, by the address of their program, which an entry keeps alive.
-pub(super) struct Pipelines {
-    compiler: Compiler,
-    ready: HashMap<usize, Compiled>,
-    ahead: Option<Ahead>,
-}
-
-type Compiled = (Arc<Program>, Pipeline);
-
-impl Pipelines {
-    pub(super) fn new(gpu: &Gpu, cache: Option<PipelineCache>) -> Self {
-        let (device, alone) = (gpu.device.clone(), gpu.caps.gl);
-        let compiler = Compiler { device, cache: cache.map(Arc::new), alone };
-        Self { compiler, ready: HashMap::new(), ahead: None }
-    }
-
-    /// Begins to compile what will be needed; returns at once.
-    pub(super) fn begin(&mut self, programs: Vec<Arc<Program>>) {
-        if self.compiler.alone || self.ahead.is_some() {
-            return;
-        }
-        let (compiler, programs) = (self.compiler.clone(), self.missing(&programs));
-        let work = move || compiler.compile(programs);
-        // Without a thread everything is compiled at its first use.
-        self.ahead = thread::Builder::new().spawn(work).ok().map(|thread| Ahead(Some(thread)));
-    }
-
-    /// Compiles what a recording needs and is not there.
-    pub(super) fn complete(&mut self, recording: &Recording) -> Result<(), Error> {
-        if let Some(ahead) = self.ahead.take() {
-            self.insert(ahead.finish()?);
-        }
-        let missing = self.missing(recording.commands.iter().map(|command| &command.program));
-        if !missing.is_empty() {
-            self.insert(self.compiler.compile(missing)?);
-        }
-        Ok(())
-    }
-
-    /// The pipeline of a program of a completed recording.
-    pub(super) fn get(&self, program: &Arc<Program>) -> &Pipeline {
-        &self.ready[&address(program)].1
-    }
-
-    fn missing<'a>(
-        &self,
-        programs: impl IntoIterator<Item = &'a Arc<Program>>,
-    ) -> Vec<Arc<Program>> {
-        let mut seen = HashSet::new();
-        let new = |program: &&Arc<Program>| {
-            !self.ready.contains_key(&address(program)) && seen.insert(address(program))
-        };
-        programs.into_iter().filter(new).cloned().collect()
-    }
-
-    fn insert(&mut self, compiled: Vec<Compiled>) {
-        self.ready.extend(compiled.into_iter().map(|entry| (address(&entry.0), entry)));
-    }
-}
-
-/// What identifies a program: the address of its `Arc`.
+/// Identity of a program: the address of its `Arc`.
 pub(super) fn address(program: &Arc<Program>) -> usize {
     Arc::as_ptr(program) as usize
 }
 
-/// What it takes to compile, on any thread.
+/// Compiled kernels of a device, shared by the engines that run on it.
+#[derive(Default)]
+pub(super) struct Compiled {
+    state: Mutex<State>,
+    /// Signalled when a program is done, and when no recording waits any more.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Results by address of the program; the entry keeps the program alive.
+    done: HashMap<usize, (Arc<Program>, Result<Pipeline, Failed>)>,
+    /// Programs being compiled by some thread.
+    busy: HashSet<usize>,
+    /// Number of recordings waiting for their programs; meanwhile nothing is compiled ahead.
+    urgent: usize,
+}
+
+impl Compiled {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Pipelines of one engine.
+pub(super) struct Pipelines {
+    compiler: Compiler,
+    ready: HashMap<usize, Pipeline>,
+    ahead: Option<Ahead>,
+}
+
+impl Pipelines {
+    pub(super) fn new(gpu: &Gpu, cache: Option<PipelineCache>) -> Self {
+        let (device, alone) = (gpu.device.clone(), gpu.caps.gl);
+        let compiled = Arc::clone(&gpu.compiled);
+        let compiler = Compiler { device, compiled, cache: cache.map(Arc::new), alone };
+        Self { compiler, ready: HashMap::new(), ahead: None }
+    }
+
+    /// Starts compiling programs in the background.
+    pub(super) fn begin(&mut self, programs: Vec<Arc<Program>>) {
+        if self.compiler.alone || self.ahead.is_some() {
+            return;
+        }
+        self.ahead = Ahead::start(self.compiler.clone(), programs);
+    }
+
+    /// Compiles programs and waits for them.
+    pub(super) fn compile(&self, programs: &[Arc<Program>]) {
+        self.compiler.all(programs);
+    }
+
+    /// Compiles all programs of a recording.
+    ///
+    /// # Errors
+    /// [`Error::Compile`] for the first program that the driver refuses.
+    pub(super) fn complete(&mut self, recording: &Recording) -> Result<(), Error> {
+        let mut seen = HashSet::new();
+        let needed = recording.commands.iter().map(|command| &command.program);
+        let missing: Vec<_> = needed
+            .filter(|program| !self.ready.contains_key(&address(program)))
+            .filter(|program| seen.insert(address(program)))
+            .cloned()
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        for (program, pipeline) in missing.iter().zip(self.compiler.all(&missing)) {
+            self.ready.insert(address(program), pipeline?);
+        }
+        Ok(())
+    }
+
+    /// Pipeline of a program of a completed recording.
+    pub(super) fn get(&self, program: &Arc<Program>) -> &Pipeline {
+        &self.ready[&address(program)]
+    }
+}
+
+/// Compiler, usable from any thread.
 #[derive(Clone)]
 struct Compiler {
     device: wgpu::Device,
+    compiled: Arc<Compiled>,
     cache: Option<Arc<PipelineCache>>,
-    /// Whether only one thread at a time may use the device: OpenGL has one context, and waiting
-    /// for it is a panic in wgpu.
+    /// True if only one thread at a time may use the device: OpenGL has one context, and waiting
+    /// for it panics in wgpu.
     alone: bool,
 }
 
 impl Compiler {
-    /// All or, of several errors, the first program's.
-    fn compile(&self, programs: Vec<Arc<Program>>) -> Result<Vec<Compiled>, Error> {
-        let cache = self.cache.as_ref().map(|on_disk| &on_disk.cache);
-        let one = |program: Arc<Program>| {
-            let pipeline = Pipeline::new(&self.device, &program, cache)?;
-            Ok((program, pipeline))
-        };
-        let compiled: Vec<Result<Compiled, Error>> = match self.alone {
-            true => programs.into_iter().map(one).collect(),
-            false => on_all_cores(programs, one),
-        };
+    /// Compiles missing programs, before any that are compiled ahead; returns the result of each
+    /// program.
+    fn all(&self, programs: &[Arc<Program>]) -> Vec<Result<Pipeline, Error>> {
+        let known = self.compiled.lock().done.len();
+        let _urgent = Urgent::new(&self.compiled);
+        match self.alone {
+            true => programs.iter().for_each(|program| self.one(program)),
+            false => on_all_cores(programs, |program| self.one(program)),
+        }
+        let results = programs.iter().map(|program| self.result(program)).collect();
+        if self.compiled.lock().done.len() > known {
+            self.save();
+        }
+        results
+    }
+
+    /// Result of a program that some thread has begun to compile.
+    fn result(&self, program: &Arc<Program>) -> Result<Pipeline, Error> {
+        let key = address(program);
+        let mut state = self.compiled.lock();
+        loop {
+            match state.done.get(&key) {
+                Some((_, Ok(pipeline))) => return Ok(pipeline.clone()),
+                Some((_, Err(failed))) => {
+                    let failed = failed.clone();
+                    if !failed.lasting() {
+                        state.done.remove(&key);
+                    }
+                    return Err(failed.into_error());
+                }
+                None if state.busy.contains(&key) => state = self.compiled.wait(state),
+                // A transient failure, reported to another caller: try again.
+                None => {
+                    drop(state);
+                    self.one(program);
+                    state = self.compiled.lock();
+                }
+            }
+        }
+    }
+
+    /// Compiles a program, unless it is done or in work by another thread.
+    fn one(&self, program: &Arc<Program>) {
+        let key = address(program);
+        {
+            let mut state = self.compiled.lock();
+            if state.done.contains_key(&key) || !state.busy.insert(key) {
+                return;
+            }
+        }
+        // A panic in a driver's binding must not block waiting threads.
+        let work = std::panic::AssertUnwindSafe(|| {
+            let cache = self.cache.as_ref().map(|on_disk| &on_disk.cache);
+            Pipeline::new(&self.device, program, cache)
+        });
+        let made = std::panic::catch_unwind(work).unwrap_or_else(|_| {
+            let message = format!("shaders/{}: the compiler panicked", program.file);
+            Err(Failed::Refused { kernel: program.word, message })
+        });
+        let mut state = self.compiled.lock();
+        state.busy.remove(&key);
+        state.done.insert(key, (Arc::clone(program), made));
+        self.compiled.changed.notify_all();
+    }
+
+    fn save(&self) {
         if let Some(cache) = &self.cache {
             cache.save();
         }
-        compiled.into_iter().collect()
     }
 }
 
-/// Threads of our own, not rayon's: those may all be waiting for what is compiled here.
-fn on_all_cores<T: Send, R: Send>(items: Vec<T>, one: impl Fn(T) -> R + Sync) -> Vec<R> {
+/// Guard of a recording that waits for its programs.
+struct Urgent<'a>(&'a Compiled);
+
+impl<'a> Urgent<'a> {
+    fn new(compiled: &'a Compiled) -> Self {
+        compiled.lock().urgent += 1;
+        Self(compiled)
+    }
+}
+
+impl Drop for Urgent<'_> {
+    fn drop(&mut self) {
+        self.0.lock().urgent -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+/// Runs `one` on all cores, on own threads: rayon's may all be waiting for what is compiled here.
+fn on_all_cores<T: Sync>(items: &[T], one: impl Fn(&T) + Sync) {
     let cores = thread::available_parallelism().map_or(1, NonZero::get).min(items.len());
-    let (len, items) = (items.len(), Mutex::new(items.into_iter().enumerate()));
-    let done = Mutex::new(Vec::with_capacity(len));
+    let left = Mutex::new(items.iter());
     let work = || {
         loop {
-            let next = items.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some((n, item)) = next else { break };
-            let result = one(item);
-            done.lock().unwrap_or_else(PoisonError::into_inner).push((n, result));
+            let next = left.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(item) = next else { break };
+            one(item);
         }
     };
     thread::scope(|scope| {
         for _ in 1..cores {
-            // Fewer threads take longer.
+            // With fewer threads it only takes longer.
             let _ = thread::Builder::new().spawn_scoped(scope, work);
         }
         work();
     });
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_by_key(|(n, _)| *n);
-    done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// A thread that compiles; waited for, since a driver must not compile while its process ends.
-struct Ahead(Option<JoinHandle<Result<Vec<Compiled>, Error>>>);
+/// Thread that compiles ahead.  It is joined on drop, since a driver must not compile while its
+/// process ends.
+struct Ahead {
+    thread: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    compiled: Arc<Compiled>,
+}
 
 impl Ahead {
-    fn finish(mut self) -> Result<Vec<Compiled>, Error> {
-        let thread = self.0.take().expect("taken only here and when dropped");
-        thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+    /// Starts the thread; none if the system refuses: then programs compile on first use.
+    fn start(compiler: Compiler, programs: Vec<Arc<Program>>) -> Option<Self> {
+        let (stop, compiled) = (Arc::new(AtomicBool::new(false)), Arc::clone(&compiler.compiled));
+        let stopped = Arc::clone(&stop);
+        let work = move || {
+            on_all_cores(&programs, |program| {
+                let mut state = compiler.compiled.lock();
+                while state.urgent > 0 && !stopped.load(Ordering::Relaxed) {
+                    state = compiler.compiled.wait(state);
+                }
+                drop(state);
+                if !stopped.load(Ordering::Relaxed) {
+                    compiler.one(program);
+                }
+            });
+            compiler.save();
+        };
+        let thread = Some(thread::Builder::new().spawn(work).ok()?);
+        Some(Self { thread, stop, compiled })
     }
 }
 
 impl Drop for Ahead {
     fn drop(&mut self) {
-        if let Some(thread) = self.0.take() {
-            let _ = thread.join(); // what it made, or why it failed, matters to nobody now
+        self.stop.store(true, Ordering::Relaxed);
+        // Under the lock, so that no thread begins to sleep between its check and this signal.
+        drop(self.compiled.lock());
+        self.compiled.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // its result is no longer needed
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Time on the device, by timestamp queries around one pass per dispatch.
+//! Kernel times on the device, by timestamp queries around one pass per dispatch.
 
 /// A query set with two timestamps per dispatch, and the buffers to read them.
 pub(super) struct Timestamps {
@@ -9,7 +9,7 @@ pub(super) struct Timestamps {
 }
 
 impl Timestamps {
-    /// For `dispatches` passes; at most 2,048, WebGPU's limit of 4,096 queries in a set.
+    /// Creates queries for `dispatches` passes; at most 2,048, by WebGPU's limit of 4,096 per set.
     pub(super) fn new(device: &wgpu::Device, dispatches: usize) -> Self {
         let count = 2 * dispatches as u32;
         let size = u64::from(count) * 8;
@@ -34,7 +34,7 @@ impl Timestamps {
         }
     }
 
-    /// The queries of pass number `n`.
+    /// Timestamp writes of pass number `n`.
     pub(super) fn writes(&self, n: usize) -> wgpu::ComputePassTimestampWrites<'_> {
         wgpu::ComputePassTimestampWrites {
             query_set: &self.set,

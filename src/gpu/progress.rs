@@ -11,17 +11,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What a device is given to answer, unless the caller knows better.  A submission takes a tenth of
-/// a second by prediction; software drivers on busy machines take a hundred times that.
+/// Default time limit for one result.  A submission takes a tenth of a second by prediction;
+/// software drivers on busy machines take a hundred times that.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long one look at a device takes, so that one that is lost ends the wait.
+/// Timeout of one poll, so that a lost device ends the wait.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The same of an application's device: while it is looked at, wgpu lets nobody present a frame.
+/// Threshold for a wait: a shorter one found its submission already finished.
+const AT_ONCE: Duration = Duration::from_micros(50);
+
+/// Timeout of one poll of an application's device: during it, wgpu blocks presenting frames.
 const GLANCE: Duration = Duration::from_millis(1);
 
-/// How far a device is, for any thread to wait on.
+/// Progress of a device; any thread may wait on it.
 #[derive(Clone)]
 pub(super) struct Progress {
     device: wgpu::Device,
@@ -32,7 +35,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Of a device that was just opened.
+    /// Creates the progress of a device that was just opened.
     pub(super) fn new(device: &wgpu::Device) -> Self {
         let progress = Self { shared: false, ..Self::shared(device) };
         let keep = Arc::clone(&progress.lost);
@@ -43,7 +46,7 @@ impl Progress {
         progress
     }
 
-    /// Of a device whose callbacks are an application's: that it is lost shows in what fails.
+    /// Progress of a device with an application's callbacks: a loss shows only in failing calls.
     pub(super) fn shared(device: &wgpu::Device) -> Self {
         Self {
             device: device.clone(),
@@ -54,18 +57,18 @@ impl Progress {
         }
     }
 
-    /// Sets how long a wait may take.
+    /// Sets the time limit for one result.
     pub(super) fn limit(&mut self, patience: Duration) {
         self.patience = patience;
     }
 
-    /// Why it is of no use any more, if that is known.
+    /// Reason of the loss of the device, if it is known to be lost.
     pub(super) fn lost(&self) -> Option<String> {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits for a submission and all before it.
-    pub(super) fn wait(&self, submission: &wgpu::SubmissionIndex) -> Result<(), Error> {
+    /// Waits for a submission and all before it; returns true if it was not yet finished.
+    pub(super) fn wait(&self, submission: &wgpu::SubmissionIndex) -> Result<bool, Error> {
         let start = Instant::now();
         loop {
             let left = match self.hung.load(Ordering::Relaxed) {
@@ -83,10 +86,10 @@ impl Progress {
             match polled? {
                 true => {
                     self.recovered();
-                    return Ok(());
+                    return Ok(start.elapsed() > AT_ONCE);
                 }
                 false if left.is_zero() => {
-                    // What an application does with its own device may take as long as it likes.
+                    // An application's work on its own device may take any time.
                     self.hung.store(!self.shared, Ordering::Relaxed);
                     let limit = self.patience.as_secs_f32();
                     return Err(Error::Gpu(format!("no answer for over {limit} s; it may hang")));
@@ -96,7 +99,7 @@ impl Progress {
         }
     }
 
-    /// One that hung does so no more when all is done that it was given.
+    /// Clears the hung state if all submitted work is done.
     fn recovered(&self) {
         let all = wgpu::PollType::Wait { submission_index: None, timeout: Some(Duration::ZERO) };
         if self.hung.load(Ordering::Relaxed) && matches!(self.poll(all), Ok(true)) {
@@ -104,9 +107,9 @@ impl Progress {
         }
     }
 
-    /// Whether all is done that was to be waited for.
+    /// Polls the device; returns true if the requested work is done.
     fn poll(&self, what: wgpu::PollType) -> Result<bool, Error> {
-        // wgpu panics where a driver says, while it is waited for, that the device is lost.
+        // wgpu panics if the driver reports a lost device during a wait.
         let polled = catch_unwind(AssertUnwindSafe(|| self.device.poll(what)));
         match polled {
             Ok(Ok(_)) => Ok(true),
@@ -122,8 +125,8 @@ impl Progress {
 }
 
 impl Progress {
-    /// Before the last handle of a device is dropped: one that hangs is closed on a thread of its
-    /// own, when it is done or never, for wgpu waits for it without end.
+    /// Called before the last handle of a device is dropped.  A hung device is closed on a separate
+    /// thread when it is done, or never, as wgpu would wait for it forever.
     pub(super) fn close(&self, queue: &wgpu::Queue) {
         if !self.hung.load(Ordering::Relaxed) || self.lost().is_some() {
             return;
@@ -136,7 +139,7 @@ impl Progress {
             drop(held);
         };
         if thread::Builder::new().name("jinabert-closing".to_owned()).spawn(wait).is_err() {
-            std::mem::forget(queue.clone()); // open to the end of the process
+            std::mem::forget(queue.clone()); // open until the end of the process
         }
     }
 }

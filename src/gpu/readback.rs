@@ -1,8 +1,8 @@
-//! Results on their way back.
+//! Readback of results.
 
 use super::{
     adapter::Gpu,
-    pace::Pace,
+    pace::{SubmissionBudget, Work},
     progress::Progress,
     slot::{READBACK, buffer, decode},
 };
@@ -12,22 +12,22 @@ use std::{
     time::Instant,
 };
 
-/// Buffers that results were read from, for the next ones.
+/// Pool of readback buffers.
 #[derive(Clone, Default)]
 pub(super) struct Readbacks(Arc<Mutex<Vec<wgpu::Buffer>>>);
 
 impl Readbacks {
-    /// A buffer of at least this size, which nobody else has.
+    /// Takes a buffer of at least this size for exclusive use.
     pub(super) fn take(&self, device: &wgpu::Device, size: u64) -> wgpu::Buffer {
         let mut idle = self.idle();
         if let Some(n) = idle.iter().position(|buffer| buffer.size() >= size) {
             return idle.swap_remove(n);
         }
-        idle.pop(); // the new one takes its place
+        idle.pop(); // replaced by the new one
         buffer(device, "readback", size.next_power_of_two().max(4096), READBACK)
     }
 
-    /// Bytes of those that wait for a result.
+    /// Bytes of the idle buffers.
     pub(super) fn bytes(&self) -> u64 {
         self.idle().iter().map(wgpu::Buffer::size).sum()
     }
@@ -37,7 +37,7 @@ impl Readbacks {
     }
 }
 
-/// The beginning of a buffer that a submission writes.
+/// Mapping of the beginning of a buffer that a submission writes.
 pub(super) struct Mapping {
     buffer: wgpu::Buffer,
     size: u64,
@@ -46,22 +46,23 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
-    /// Asks for it, once the submission is on its way.
+    /// Requests the mapping after the submission.
     pub(super) fn new(buffer: wgpu::Buffer, size: u64, submission: wgpu::SubmissionIndex) -> Self {
         let (sender, mapped) = mpsc::channel();
         buffer.slice(..size).map_async(wgpu::MapMode::Read, move |result| {
-            let _ = sender.send(result); // the receiver is gone only if nobody wants it any more
+            let _ = sender.send(result); // the receiver is gone only if the result is not needed
         });
         Self { buffer, size, submission, mapped }
     }
 
-    /// Waits, and hands the bytes to `read`; also returns the buffer, free for another.
+    /// Waits and passes the bytes to `read`; also returns the buffer for reuse, and true if the
+    /// submission was not yet finished.
     pub(super) fn read<R>(
         self,
         progress: &Progress,
         read: impl FnOnce(&[u8]) -> R,
-    ) -> Result<(R, wgpu::Buffer), Error> {
-        progress.wait(&self.submission)?;
+    ) -> Result<(R, wgpu::Buffer, bool), Error> {
+        let waited = progress.wait(&self.submission)?;
         let mapped = self.mapped.recv();
         let mapped = mapped.map_err(|_| Error::Gpu("readback was dropped".to_owned()))?;
         mapped.map_err(|error| Error::Gpu(format!("readback: {error}")))?;
@@ -70,20 +71,20 @@ impl Mapping {
         let result = read(&view);
         drop(view);
         self.buffer.unmap();
-        Ok((result, self.buffer))
+        Ok((result, self.buffer, waited))
     }
 }
 
-/// A run whose result is not there yet.  Dropped, the device finishes it all the same.
+/// A run in flight.  If it is dropped, the device still finishes it.
 pub(super) struct Pending {
     pub(super) mapping: Mapping,
-    /// What the bytes are, ahead of the number of the run.
+    /// Tensor in the bytes, before the number of the run.
     pub(super) output: Tensor,
-    /// The number that must stand behind them.
+    /// Expected number of the run after it.
     pub(super) number: u32,
-    /// The operations, and when they were handed over.
-    pub(super) work: (f64, Instant),
-    pub(super) pace: Arc<Mutex<Pace>>,
+    /// Operations not yet waited for, and their submission time.
+    pub(super) work: (Work, Instant),
+    pub(super) pace: Arc<Mutex<SubmissionBudget>>,
     pub(super) progress: Progress,
     pub(super) home: Readbacks,
 }
@@ -91,21 +92,22 @@ pub(super) struct Pending {
 impl Pending {
     /// Waits for the elements of the output.
     pub(super) fn finish(self) -> Result<Vec<f32>, Error> {
-        let (result, buffer) = self.mapping.read(&self.progress, |raw| {
+        let (result, buffer, waited) = self.mapping.read(&self.progress, |raw| {
             let (raw, number) = raw.split_at(raw.len() - size_of::<u32>());
             let whole = number == bytemuck::bytes_of(&self.number);
             whole.then(|| decode(&self.output, raw))
         })?;
         self.home.idle().push(buffer);
-        let (flops, start) = self.work;
+        let (work, start) = self.work;
         let stopped = "part of the work was not carried out; the system may have stopped it";
         let values = result.ok_or_else(|| Error::Gpu(stopped.to_owned()))?;
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner).learn(flops, start.elapsed());
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.observe(work, start, waited);
         Ok(values)
     }
 }
 
-/// Waits for bytes that nobody else will ask for.
+/// Waits for bytes, in a buffer that is used once.
 pub(super) fn read<R>(
     gpu: &Gpu,
     buffer: &wgpu::Buffer,

@@ -1,7 +1,7 @@
-//! Errors that wgpu reports beside what its calls return.
+//! Errors that wgpu reports outside the results of its calls.
 
-/// Does `work` and catches what wgpu reports of it.  Scopes are a thread's own: what other threads
-/// do meanwhile is not caught.
+/// Runs `work` and catches errors that wgpu reports.  Error scopes are per thread: errors of other
+/// threads are not caught.
 pub(super) fn scoped<R>(
     device: &wgpu::Device,
     work: impl FnOnce() -> R,
@@ -13,7 +13,7 @@ pub(super) fn scoped<R>(
     ];
     let scopes = filters.map(|filter| device.push_error_scope(filter));
     let result = work();
-    // Scopes nest: the last opened closes first.
+    // Scopes nest: the last opened is closed first.
     let errors: Vec<_> =
         scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop())).collect();
     (result, errors.into_iter().next())

@@ -1,7 +1,7 @@
-//! What a tensor's slot is on the device: a buffer, or a texture in pages.
+//! Device memory of a tensor: a buffer, or a texture in pages.
 
 use crate::{
-    elements::Elements,
+    elements::TensorData,
     recording::{Format, Page, Shape, Tensor},
 };
 use std::borrow::Cow;
@@ -19,17 +19,17 @@ const TEXTURE: wgpu::TextureUsages = wgpu::TextureUsages::TEXTURE_BINDING
     .union(wgpu::TextureUsages::COPY_SRC);
 
 pub(super) enum Slot {
-    /// Its views may be of different elements.
+    /// Buffer; its views may have different element types.
     Buffer(wgpu::Buffer),
-    /// Of texels of four elements.
+    /// Texture with four elements per texel.
     Texture { texture: wgpu::Texture, view: wgpu::TextureView, format: Format },
 }
 
 impl Slot {
-    /// Room for each of `views`, one at a time; there is at least one.
+    /// Allocates memory that fits each of `views`, at least one, used one at a time.
     ///
     /// # Errors
-    /// The limit that it passes.
+    /// The limit that is exceeded.
     pub(super) fn new(
         device: &wgpu::Device,
         views: &[Tensor],
@@ -38,7 +38,7 @@ impl Slot {
         let format = views[0].format;
         match format.texture() {
             false => {
-                // A vec4 at the least, so that every binding is legal.
+                // At least one vec4, so that every binding is valid.
                 let bytes = views.iter().map(bytes).max().unwrap_or(0).max(16);
                 if bytes > max_binding_bytes {
                     return Err(format!(
@@ -73,7 +73,7 @@ impl Slot {
         }
     }
 
-    /// Whether a tensor fits.
+    /// True if a tensor fits.
     pub(super) fn holds(&self, tensor: &Tensor) -> bool {
         match self {
             Self::Buffer(buffer) => buffer.size() >= bytes(tensor),
@@ -100,7 +100,7 @@ impl Slot {
         }
     }
 
-    /// The binding of a buffer from `offset` on, at most `most` bytes; of a texture, all of it.
+    /// Binding of a buffer from `offset` on, at most `most` bytes; of a texture, all of it.
     pub(super) fn resource(&self, offset: u64, most: u64) -> wgpu::BindingResource<'_> {
         match self {
             Self::Buffer(buffer) => {
@@ -112,7 +112,7 @@ impl Slot {
     }
 
     /// Uploads a whole tensor.
-    pub(super) fn write(&self, queue: &wgpu::Queue, tensor: &Tensor, data: &Elements) {
+    pub(super) fn write(&self, queue: &wgpu::Queue, tensor: &Tensor, data: &TensorData) {
         let (shape, format) = (tensor.shape, tensor.format);
         match self {
             Self::Buffer(buffer) => queue.write_buffer(buffer, 0, &encoded(format, data)),
@@ -133,7 +133,7 @@ impl Slot {
         }
     }
 
-    /// Bytes that [`Slot::copy_out`] writes.
+    /// Bytes written by [`Slot::copy_out`].
     pub(super) fn readback_bytes(&self, tensor: &Tensor) -> u64 {
         match self {
             Self::Buffer(_) => bytes(tensor),
@@ -177,7 +177,7 @@ impl Slot {
     }
 }
 
-/// The elements out of what [`Slot::copy_out`] wrote of a tensor.
+/// Decodes the elements of a tensor from the output of [`Slot::copy_out`].
 pub(super) fn decode(tensor: &Tensor, raw: &[u8]) -> Vec<f32> {
     match tensor.format.texture() {
         false => decoded(tensor.format, raw),
@@ -198,12 +198,12 @@ fn bytes(tensor: &Tensor) -> u64 {
     u64::from(tensor.format.bytes()) * tensor.shape.len() as u64
 }
 
-/// Where it begins.
+/// Byte offset of a tensor in a buffer.
 pub(super) fn offset(tensor: &Tensor) -> u64 {
     u64::from(tensor.format.bytes()) * u64::from(tensor.offset)
 }
 
-/// Bytes of a texel.
+/// Bytes per texel.
 fn texel(format: Format) -> u32 {
     4 * format.bytes()
 }
@@ -215,7 +215,7 @@ pub(super) fn texture_format(format: Format) -> wgpu::TextureFormat {
     }
 }
 
-fn encoded<'a>(format: Format, data: &'a Elements) -> Cow<'a, [u8]> {
+fn encoded<'a>(format: Format, data: &'a TensorData) -> Cow<'a, [u8]> {
     if format.half() {
         return data.to_f16();
     }
@@ -226,7 +226,7 @@ fn encoded<'a>(format: Format, data: &'a Elements) -> Cow<'a, [u8]> {
 }
 
 fn decoded(format: Format, raw: &[u8]) -> Vec<f32> {
-    let elements = if format.half() { Elements::f16(raw) } else { Elements::f32(raw) };
+    let elements = if format.half() { TensorData::f16(raw) } else { TensorData::f32(raw) };
     elements.widened().into_owned()
 }
 
@@ -254,7 +254,7 @@ fn at_page(texture: &wgpu::Texture, shape: Shape, page: u32) -> wgpu::TexelCopyT
     }
 }
 
-/// Bytes of a row in a copy to a buffer: WebGPU asks for a multiple of 256.
+/// Bytes of a row in a copy to a buffer: WebGPU requires a multiple of 256.
 fn padded(tensor: &Tensor) -> u32 {
     let row = tensor.format.bytes() * tensor.shape.row_len() as u32;
     row.next_multiple_of(wgpu::COPY_BYTES_PER_ROW_ALIGNMENT)

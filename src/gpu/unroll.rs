@@ -1,20 +1,20 @@
-//! Lines repeated in the text: `#unroll n COUNT` … `#end`.
+//! Unrolling of text lines: `#unroll n COUNT` … `#end`.
 //!
-//! No driver unrolls a loop that is not told to, WGSL cannot tell, and an array indexed by a loop
+//! Drivers do not unroll loops by default, WGSL has no hint for it, and an array indexed by a loop
 //! variable lives in memory (16 GFLOP/s instead of 84 on lavapipe).  So the text is unrolled here.
 //! Within the lines, `{expression}` is replaced by its value: numbers, the variables of the
-//! enclosing `#unroll`s and the program's constants, with `+ * / %`, the last three binding
-//! tighter.
+//! enclosing `#unroll`s and the program's constants, with `+ * / %`, the last three with higher
+//! precedence.
 
 use crate::recording::Const;
 
-/// Anything that says where a line came from.
+/// A line with its origin.
 type Line<'a, O> = (&'a str, O);
 
-/// The lines with every `#unroll` written out.
+/// Expands every `#unroll`.
 ///
 /// # Errors
-/// An `#unroll` or `#end` without the other, a count or expression without a value.
+/// An unpaired `#unroll` or `#end`, or a count or expression without a value.
 pub(super) fn expand<O: Clone>(
     lines: &[Line<O>],
     constants: &[(&'static str, Const)],
@@ -60,7 +60,7 @@ fn block<'a, O: Clone>(
     Ok(())
 }
 
-/// Lines before the `#end` that closes what was opened before them.
+/// Number of lines before the `#end` that closes the block.
 fn end<O>(lines: &[Line<O>]) -> Option<usize> {
     let mut open = 1;
     lines.iter().position(|(line, _)| {
@@ -70,7 +70,7 @@ fn end<O>(lines: &[Line<O>]) -> Option<usize> {
     })
 }
 
-/// Replaces each `{expression}`.  Other braces, with nothing or a space after them, stay.
+/// Replaces each `{expression}`.  Other braces, followed by nothing or a space, stay.
 fn substitute(line: &str, scope: &[(&str, u32)]) -> Result<String, String> {
     let (code, comment) = line.split_once("//").unwrap_or((line, ""));
     let (mut out, mut rest) = (String::new(), code);
@@ -99,7 +99,7 @@ fn substitute(line: &str, scope: &[(&str, u32)]) -> Result<String, String> {
     Ok(out)
 }
 
-/// Sums of products, left to right; `None` for an unknown name or a division by zero.
+/// Evaluates sums of products, left to right; `None` for an unknown name or a division by zero.
 fn value(expression: &str, scope: &[(&str, u32)]) -> Option<u32> {
     expression.split('+').try_fold(0u32, |sum, term| sum.checked_add(product(term, scope)?))
 }

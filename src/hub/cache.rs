@@ -1,4 +1,4 @@
-//! The cache on disk, as huggingface_hub lays it out:
+//! Cache on disk, in the layout of huggingface_hub:
 //!
 //! ```text
 //! models--owner--name/blobs/HASH               the bytes, by their ETag
@@ -25,10 +25,10 @@ use std::{
     time::Duration,
 };
 
-/// How often a lock is looked at that another process holds.
+/// Poll interval for a lock that another process holds.
 const POLL: Duration = Duration::from_millis(100);
 
-/// One model's part of the cache.
+/// Cache directory of one model.
 pub(super) struct Cache {
     /// `models--owner--name`
     root: PathBuf,
@@ -36,16 +36,16 @@ pub(super) struct Cache {
     repo: CacheRepo,
 }
 
-/// What keeps a cached model from being opened.
+/// Reason why a cached model cannot be opened.
 #[derive(Debug)]
-pub(super) enum Lacks {
-    /// Nothing is known of the revision.
+pub(super) enum CacheMiss {
+    /// The revision is unknown.
     Revision,
-    /// This file is not there.
+    /// This file is missing.
     File(String),
 }
 
-impl fmt::Display for Lacks {
+impl fmt::Display for CacheMiss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Revision => f.write_str("no such revision"),
@@ -65,54 +65,71 @@ impl Cache {
         }
     }
 
-    /// The model's directory.
+    /// Directory of the model.
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where a blob is or will be.
+    /// Path of a blob, which need not exist.
     pub(super) fn blob(&self, etag: &str) -> PathBuf {
         self.root.join("blobs").join(etag)
     }
 
-    /// Where a file of a commit is or will be.
+    /// Path of a file of a commit, which need not exist.
     pub(super) fn pointer(&self, commit: &str, name: &str) -> PathBuf {
         self.repo.pointer_path(commit).join(name)
     }
 
-    /// The directory of a revision that has all that a model needs.
-    pub(super) fn snapshot(&self, revision: &Revision) -> Result<PathBuf, Lacks> {
+    /// Snapshot directory of a revision with all files that a model needs.
+    pub(super) fn snapshot(&self, revision: &Revision) -> Result<PathBuf, CacheMiss> {
         let commit = match is_commit(revision.as_str()) {
             true => revision.as_str().to_owned(),
             false => {
                 let path = self.root.join("refs").join(revision.as_str());
-                let text = fs::read_to_string(path).map_err(|_| Lacks::Revision)?;
+                let text = fs::read_to_string(path).map_err(|_| CacheMiss::Revision)?;
                 text.trim().to_owned()
             }
         };
         let directory = self.repo.pointer_path(&commit);
         if !is_commit(&commit) || !directory.is_dir() {
-            return Err(Lacks::Revision);
+            return Err(CacheMiss::Revision);
         }
         let there = |name: &str| directory.join(name).is_file();
         let needs = |name: &str| match there(name) {
             true => Ok(()),
-            false => Err(Lacks::File(name.to_owned())),
+            false => Err(CacheMiss::File(name.to_owned())),
         };
         needs(repo::CONFIG)?;
         if !there(repo::WEIGHTS) {
             let index = fs::read(directory.join(repo::INDEX));
-            let index = index.map_err(|_| Lacks::File(repo::WEIGHTS.to_owned()))?;
-            let shards = repo::shards(&index).map_err(|_| Lacks::File(repo::INDEX.to_owned()))?;
+            let index = index.map_err(|_| CacheMiss::File(repo::WEIGHTS.to_owned()))?;
+            let shards =
+                repo::shards(&index).map_err(|_| CacheMiss::File(repo::INDEX.to_owned()))?;
             shards.iter().try_for_each(|shard| needs(shard))?;
         }
-        if !self.absent(&commit, repo::TOKENIZER).exists() {
-            needs(repo::TOKENIZER)?;
+        let known = |name: &str| match self.absent(&commit, name).exists() {
+            true => Ok(()),
+            false => needs(name),
+        };
+        known(repo::TOKENIZER)?;
+        if let Ok(modules) = fs::read(directory.join(repo::MODULES)) {
+            repo::poolings(&modules).iter().try_for_each(|name| known(name))?;
         }
         Ok(directory)
     }
 
-    /// Where it is kept that a commit has no such file.
+    /// Name of a file for which the cache does not record if the commit has it.
+    pub(super) fn unknown(&self, directory: &Path) -> Option<&'static str> {
+        let commit = commit(directory)?;
+        // A snapshot with this file, which no program needs, is a complete download.
+        let all = directory.join(".gitattributes").is_file();
+        let known = |name: &&&str| {
+            all || directory.join(name).is_file() || self.absent(commit, name).exists()
+        };
+        repo::NEEDED.iter().copied().find(|name| !known(&name))
+    }
+
+    /// Path of the record that a commit does not have a file.
     fn absent(&self, commit: &str, name: &str) -> PathBuf {
         self.root.join(".no_exist").join(commit).join(name)
     }
@@ -123,7 +140,7 @@ impl Cache {
         fs::write(&path, "").map_err(cannot(&path))
     }
 
-    /// Keeps other processes from fetching a blob as long as the file is open.
+    /// Locks a blob, so that other processes do not download it, until the file is closed.
     pub(super) fn lock(&self, etag: &str) -> Result<fs::File, Error> {
         let path = self.locks.join(format!("{etag}.lock"));
         make_parent(&path)?;
@@ -145,7 +162,7 @@ impl Cache {
         }
     }
 
-    /// Makes a blob a file of a commit.
+    /// Makes a blob available as a file of a commit.
     pub(super) fn point(&self, commit: &str, name: &str, blob: &Path) -> Result<(), Error> {
         self.point_by(WAYS, commit, name, blob)
     }
@@ -168,7 +185,7 @@ impl Cache {
         replace(&path, make).map_err(cannot(&path))
     }
 
-    /// Notes which commit a revision is.
+    /// Records the commit of a revision.
     pub(super) fn refer(&self, revision: &Revision, commit: &str) -> Result<(), Error> {
         if revision.as_str() == commit {
             return Ok(());
@@ -179,36 +196,41 @@ impl Cache {
     }
 }
 
-/// How a file of a commit is made: from the blob's place as seen from there, the blob, its path.
+/// Commit of a snapshot.
+pub(super) fn commit(directory: &Path) -> Option<&str> {
+    directory.file_name()?.to_str()
+}
+
+/// Method of making a file of a commit: from the blob's path relative to it, the blob, its path.
 type Way = fn(&Path, &Path, &Path) -> io::Result<()>;
 
-/// Links first; not every system, and not every user of Windows, has them.
+/// Symbolic links first; not every system, and not every user of Windows, has them.
 const WAYS: &[Way] = &[
     |target, _, path| symlink(target, path),
     |_, blob, path| fs::hard_link(blob, path),
     |_, blob, path| fs::copy(blob, path).map(|_| ()),
 ];
 
-/// What to make of an error at a path.
+/// Converts an I/O error at a path.
 pub(super) fn cannot(path: &Path) -> impl Fn(io::Error) -> Error {
     let path = path.to_owned();
     move |source| Error::Cache { path: path.clone(), source, missing: None }
 }
 
-/// Makes the directory of a file.
+/// Creates the parent directory of a file.
 pub(super) fn make_parent(path: &Path) -> Result<(), Error> {
     let parent = path.parent().unwrap_or(path);
     fs::create_dir_all(parent).map_err(cannot(parent))
 }
 
-/// Makes a file or a link under a name of its own, then gives it the right one.
+/// Creates a file or link under a temporary name, then renames it.
 fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{}-{count}.tmp", process::id()));
     let made = make(&temporary).and_then(|()| fs::rename(&temporary, path));
-    // There is one after an error, and after a rename to a link to the same file, which is none.
+    // Left after an error, and after a rename onto a link to the same file, a no-op.
     let _ = fs::remove_file(&temporary);
     made
 }
@@ -228,7 +250,7 @@ fn symlink(_: &Path, _: &Path) -> io::Result<()> {
     Err(ErrorKind::Unsupported.into())
 }
 
-/// Whether room is what lacks.
+/// True if the error means that no space is left.
 pub(super) fn is_full(error: &io::Error) -> bool {
     use ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
@@ -240,7 +262,7 @@ mod tests {
 
     const COMMIT: &str = "0123456789012345678901234567890123456789";
 
-    /// A cache with a snapshot of these files.
+    /// Cache with a snapshot of these files.
     fn cache(names: &[&str]) -> (tempfile::TempDir, Cache) {
         let place = tempfile::tempdir().expect("a directory");
         let cache = Cache::new(place.path(), &"a/b".parse().expect("an id"));
@@ -262,10 +284,10 @@ mod tests {
                 let some = [&names[..n], &names[n + 1..]].concat();
                 let (_place, cache) = cache(&some);
                 cache.refer(&main, COMMIT).expect("writable");
-                assert!(matches!(cache.snapshot(&main), Err(Lacks::File(_))), "{some:?}");
+                assert!(matches!(cache.snapshot(&main), Err(CacheMiss::File(_))), "{some:?}");
             }
             let (place, cache) = cache(names);
-            assert!(matches!(cache.snapshot(&main), Err(Lacks::Revision)));
+            assert!(matches!(cache.snapshot(&main), Err(CacheMiss::Revision)));
             let commit = COMMIT.parse().expect("a revision");
             let directory = place.path().join("models--a--b/snapshots").join(COMMIT);
             assert_eq!(cache.snapshot(&commit).expect("whole"), directory);
@@ -274,6 +296,28 @@ mod tests {
                 assert_eq!(cache.snapshot(&main).is_ok(), found, "{text}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_declared_must_be_there_or_known_to_be_absent() {
+        const POOLING: &str = "2_Pooling/config.json";
+        let (_place, cache) = cache(&[repo::CONFIG, repo::TOKENIZER, repo::WEIGHTS]);
+        let revision = COMMIT.parse().expect("a revision");
+        let directory = cache.snapshot(&revision).expect("whole");
+        assert_eq!(cache.unknown(&directory), Some(repo::MODULES));
+        let modules = r#"[{"type": "a.Pooling", "path": "2_Pooling"}]"#;
+        fs::write(directory.join(repo::MODULES), modules).expect("writable");
+        let lacks = cache.snapshot(&revision).expect_err("no pooling");
+        assert!(matches!(&lacks, CacheMiss::File(name) if name == POOLING), "{lacks}");
+        cache.mark_absent(COMMIT, POOLING).expect("writable");
+        cache.snapshot(&revision).expect("known to be absent");
+        assert!(cache.unknown(&directory).is_some());
+        for name in repo::NEEDED {
+            cache.mark_absent(COMMIT, name).expect("writable");
+        }
+        assert_eq!(cache.unknown(&directory), None);
+        let (_place, all) = self::cache(&[repo::CONFIG, repo::WEIGHTS, ".gitattributes"]);
+        assert_eq!(all.unknown(&all.pointer(COMMIT, "")), None);
     }
 
     #[test]
@@ -292,7 +336,7 @@ mod tests {
             let blob = cache.blob("abc");
             make_parent(&blob).expect("writable");
             fs::write(&blob, "bytes").expect("writable");
-            // One replaces another file, one is a directory deeper; then both are there already.
+            // One replaces another file, one is a directory deeper; then both exist already.
             for name in ["x", "1_Pooling/config.json", "x", "1_Pooling/config.json"] {
                 cache.point_by(&WAYS[n..], COMMIT, name, &blob).expect("writable");
                 let pointer = cache.pointer(COMMIT, name);

@@ -1,7 +1,8 @@
-//! Requests to the hub: redirects, repetitions, and what an answer means.
+//! Requests to the hub: redirects, retries, and errors.
 
 use super::{
     names::{Id, Revision},
+    roots,
     settings::{Settings, Token},
 };
 use crate::error::Error;
@@ -15,23 +16,24 @@ use ureq::{
         Response, StatusCode, Uri,
         header::{ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER},
     },
+    tls::TlsConfig,
 };
 
 const CONNECT: Duration = Duration::from_secs(10);
 const REDIRECTS: usize = 10;
 
-/// Failures in a row before it is given up; fewer where there is no connection.
+/// Maximum number of consecutive failures, and of consecutive failures to connect.
 const FAILURES: u32 = 5;
 const UNREACHED: u32 = 2;
 
-/// The wait after the first failure, which doubles; and the longest that the hub may ask for.
+/// First wait, which doubles with each failure; and the longest wait that the hub may request.
 const WAIT: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// How often whoever waits is asked whether to go on.
+/// Interval at which a wait checks for cancellation.
 const STEP: Duration = Duration::from_millis(500);
 
-/// Asks about one revision of one model.
+/// Client for one revision of one model.
 pub(super) struct Client<'a> {
     agent: Agent,
     settings: &'a Settings,
@@ -39,61 +41,67 @@ pub(super) struct Client<'a> {
     revision: &'a Revision,
 }
 
-/// Why a request gave nothing.
+/// Reason why a request failed.
 #[derive(Debug)]
-pub(super) enum Trouble {
-    /// It would give nothing the next time, too.
+pub(super) enum RequestError {
+    /// Permanent error: a retry would fail, too.
     Final(Error),
-    /// The hub was not reached.
+    /// The hub could not be reached.
     Unreached(String),
-    /// The hub, or the way to it, failed; it may have said how long to wait.
+    /// Temporary failure of the hub or the network, with the wait that the hub requested, if any.
     Passing(String, Option<Duration>),
 }
 
 impl<'a> Client<'a> {
-    pub(super) fn new(settings: &'a Settings, id: &'a Id, revision: &'a Revision) -> Self {
+    pub(super) fn new(
+        settings: &'a Settings,
+        id: &'a Id,
+        revision: &'a Revision,
+    ) -> Result<Self, Error> {
+        let tls = TlsConfig::builder().root_certs(roots::roots(&settings.authorities)?);
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            // Followed here, where the token's way is watched.
+            // Redirects are followed here, to control where the token is sent.
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(concat!("jinabert/", env!("CARGO_PKG_VERSION")))
             .timeout_resolve(Some(CONNECT))
             .timeout_connect(Some(CONNECT))
             .timeout_recv_response(Some(settings.silence))
-            .timeout_per_read(Some(settings.silence));
-        Self { agent: config.build().into(), settings, id, revision }
+            .timeout_per_read(Some(settings.silence))
+            .tls_config(tls.build());
+        Ok(Self { agent: config.build().into(), settings, id, revision })
     }
 
     pub(super) fn endpoint(&self) -> &str {
         &self.settings.endpoint
     }
 
-    /// The model and its revision, for people.
+    /// Model and revision, for messages.
     pub(super) fn about(&self) -> String {
         format!("`{}` (revision {})", self.id, self.revision)
     }
 
-    /// The address of the list of files.
+    /// URL of the list of files.
     pub(super) fn listing(&self) -> String {
         let (endpoint, revision) = (self.endpoint(), self.revision.escaped());
         format!("{endpoint}/api/models/{}/revision/{revision}?blobs=true", self.id)
     }
 
-    /// The address of a file.
+    /// URL of a file.
     pub(super) fn file(&self, commit: &str, name: &str) -> String {
         format!("{}/{}/resolve/{commit}/{name}", self.endpoint(), self.id)
     }
 
-    /// Asks for a header at the hub itself, and where that was.
-    pub(super) fn head(&self, url: &str) -> Result<(Response<Body>, String), Trouble> {
+    /// Requests the headers from the hub itself; returns also the URL they came from.
+    pub(super) fn head(&self, url: &str) -> Result<(Response<Body>, String), RequestError> {
         let (response, url) =
             self.follow(url, |from, to| from == to, |url| self.agent.head(url))?;
         Ok((response, url))
     }
 
-    /// Asks for a body, from a position on, wherever the hub sends for it.
-    pub(super) fn get(&self, url: &str, from: Option<u64>) -> Result<Response<Body>, Trouble> {
+    /// Requests a body, from a position on; follows redirects to other hosts.
+    pub(super) fn get(&self, url: &str, from: Option<u64>) -> Result<Response<Body>, RequestError> {
         let secure = |from: &Origin, to: &Origin| from.0 != "https" || to.0 == "https";
         let (response, _) = self.follow(url, secure, |url| {
             let request = self.agent.get(url);
@@ -105,24 +113,24 @@ impl<'a> Client<'a> {
         match response.status().is_redirection() {
             true => {
                 let what = format!("{} redirects from https to http", self.endpoint());
-                Err(Trouble::Final(Error::Network(what)))
+                Err(RequestError::Final(Error::Network(what)))
             }
             false => Ok(response),
         }
     }
 
-    /// Sends a request, and again to where it is redirected to, if it `may` go there.
+    /// Sends a request and follows redirects that `may` allows.
     fn follow(
         &self,
         url: &str,
         may: impl Fn(&Origin, &Origin) -> bool,
         request: impl Fn(&str) -> ureq::RequestBuilder<ureq::typestate::WithoutBody>,
-    ) -> Result<(Response<Body>, String), Trouble> {
+    ) -> Result<(Response<Body>, String), RequestError> {
         let home = Origin::of(self.endpoint());
         let mut url = url.to_owned();
         for _ in 0..REDIRECTS {
             let mut request = request(&url).header(ACCEPT_ENCODING, "identity");
-            // The secret is for the hub alone, not for those whom it sends us to.
+            // The token is for the hub alone, not for the hosts that it redirects to.
             if let Some(Token { secret, .. }) = self.settings.token.as_ref()
                 && home.is_some()
                 && Origin::of(&url) == home
@@ -141,7 +149,7 @@ impl<'a> Client<'a> {
             let target = target.and_then(|to| absolute(&url, to));
             let (Some(target), Some(from)) = (target, Origin::of(&url)) else {
                 let what = format!("{} redirects to nowhere", self.endpoint());
-                return Err(Trouble::Final(Error::Network(what)));
+                return Err(RequestError::Final(Error::Network(what)));
             };
             if !Origin::of(&target).is_some_and(|to| may(&from, &to)) {
                 return Ok((response, url));
@@ -149,15 +157,15 @@ impl<'a> Client<'a> {
             url = target;
         }
         let what = format!("{} redirects more than {REDIRECTS} times", self.endpoint());
-        Err(Trouble::Final(Error::Network(what)))
+        Err(RequestError::Final(Error::Network(what)))
     }
 
-    /// What an answer means that is none.
-    fn refused(&self, response: &Response<Body>) -> Trouble {
+    /// Converts an error response.
+    fn refused(&self, response: &Response<Body>) -> RequestError {
         let (status, endpoint) = (response.status(), self.endpoint());
         let code = response.headers().get("x-error-code").and_then(|code| code.to_str().ok());
         let (id, about) = (self.id, self.about());
-        let hub = |what| Trouble::Final(Error::Hub(what));
+        let hub = |what| RequestError::Final(Error::Hub(what));
         match status {
             StatusCode::NOT_FOUND if code == Some("RevisionNotFound") => {
                 hub(format!("`{id}` has no revision {} at {endpoint}", self.revision))
@@ -181,50 +189,55 @@ impl<'a> Client<'a> {
             _ => {
                 let status = status.as_u16();
                 let what = format!("{endpoint} answers {status} when asked for {about}");
-                Trouble::Final(Error::Network(what))
+                RequestError::Final(Error::Network(what))
             }
         }
     }
 
-    fn busy(&self, response: &Response<Body>) -> Trouble {
+    fn busy(&self, response: &Response<Body>) -> RequestError {
         let after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
         let after = after.and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
         let status = response.status().as_u16();
-        Trouble::Passing(format!("{} answers {status}", self.endpoint()), after)
+        RequestError::Passing(format!("{} answers {status}", self.endpoint()), after)
     }
 
-    /// What went wrong on the way.
-    pub(super) fn trouble(&self, error: &ureq::Error) -> Trouble {
+    /// Converts a transport error.
+    pub(super) fn trouble(&self, error: &ureq::Error) -> RequestError {
         use io::ErrorKind::{
             AddrNotAvailable, ConnectionRefused, HostUnreachable, InvalidData, NetworkDown,
             NetworkUnreachable,
         };
-        let what = format!("{}: {error}", self.endpoint());
+        let mut what = format!("{}: {error}", self.endpoint());
+        if what.contains("UnknownIssuer") {
+            what.push_str("; SSL_CERT_FILE may name the certificate of a company's own authority");
+        }
         match error {
-            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => Trouble::Unreached(what),
+            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => {
+                RequestError::Unreached(what)
+            }
             ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
-                Trouble::Unreached(what)
+                RequestError::Unreached(what)
             }
             ureq::Error::Io(error) => match error.kind() {
                 ConnectionRefused | HostUnreachable | NetworkUnreachable | NetworkDown
-                | AddrNotAvailable => Trouble::Unreached(what),
-                // Certificates, and servers that do not speak TLS.
-                InvalidData => Trouble::Final(Error::Network(what)),
-                _ => Trouble::Passing(what, None),
+                | AddrNotAvailable => RequestError::Unreached(what),
+                // Certificate errors, and servers that do not speak TLS.
+                InvalidData => RequestError::Final(Error::Network(what)),
+                _ => RequestError::Passing(what, None),
             },
             ureq::Error::BadUri(_)
             | ureq::Error::Http(_)
             | ureq::Error::Tls(_)
             | ureq::Error::Rustls(_)
-            | ureq::Error::InvalidProxyUrl => Trouble::Final(Error::Network(what)),
-            _ => Trouble::Passing(what, None),
+            | ureq::Error::InvalidProxyUrl => RequestError::Final(Error::Network(what)),
+            _ => RequestError::Passing(what, None),
         }
     }
 
-    /// Asks until there is an answer or no more hope.
+    /// Retries until there is a response or a permanent error.
     pub(super) fn patiently<T>(
         &self,
-        mut ask: impl FnMut() -> Result<T, Trouble>,
+        mut ask: impl FnMut() -> Result<T, RequestError>,
     ) -> Result<T, Error> {
         let mut patience = Patience::default();
         loop {
@@ -236,22 +249,22 @@ impl<'a> Client<'a> {
     }
 }
 
-/// How often it went wrong.
+/// Retry state: number of consecutive failures.
 #[derive(Default)]
 pub(super) struct Patience {
     failures: u32,
 }
 
 impl Patience {
-    /// Something went well.
+    /// Resets the count after progress.
     pub(super) fn renew(&mut self) {
         self.failures = 0;
     }
 
-    /// Waits for a better moment, or gives up; `asked` may end it.
+    /// Waits before the next attempt, or gives up; `asked` may cancel the wait.
     pub(super) fn bear(
         &mut self,
-        trouble: Trouble,
+        trouble: RequestError,
         asked: impl Fn() -> Result<(), Error>,
     ) -> Result<(), Error> {
         self.failures += 1;
@@ -264,12 +277,12 @@ impl Patience {
         Ok(())
     }
 
-    fn wait(&self, trouble: Trouble) -> Result<Duration, Error> {
+    fn wait(&self, trouble: RequestError) -> Result<Duration, Error> {
         let failures = self.failures;
         let (what, most, after) = match trouble {
-            Trouble::Final(error) => return Err(error),
-            Trouble::Unreached(what) => (what, UNREACHED, None),
-            Trouble::Passing(what, after) => (what, FAILURES, after),
+            RequestError::Final(error) => return Err(error),
+            RequestError::Unreached(what) => (what, UNREACHED, None),
+            RequestError::Passing(what, after) => (what, FAILURES, after),
         };
         if let Some(after) = after.filter(|after| *after > LONGEST) {
             let (after, longest) = (after.as_secs(), LONGEST.as_secs());
@@ -299,7 +312,7 @@ impl Origin {
     }
 }
 
-/// Where a redirect leads that may leave scheme and host out.
+/// Absolute URL of a redirect, which may leave out scheme and host.
 fn absolute(from: &str, to: &str) -> Option<String> {
     if to.starts_with("http://") || to.starts_with("https://") {
         return Some(to.to_owned());
@@ -341,7 +354,7 @@ mod tests {
 
     #[test]
     fn patience_ends() {
-        let passing = |after| Trouble::Passing("busy".into(), after);
+        let passing = |after| RequestError::Passing("busy".into(), after);
         let patience = |failures| Patience { failures };
         let wait = |failures, after: Option<u64>| {
             patience(failures).wait(passing(after.map(Duration::from_secs))).ok()
@@ -351,7 +364,7 @@ mod tests {
         assert_eq!(wait(5, None), None);
         assert_eq!(wait(1, Some(7)), Some(Duration::from_secs(7)));
         assert_eq!(wait(1, Some(121)), None);
-        assert!(patience(2).wait(Trouble::Unreached(String::new())).is_err());
-        assert!(patience(1).wait(Trouble::Final(Error::Hub(String::new()))).is_err());
+        assert!(patience(2).wait(RequestError::Unreached(String::new())).is_err());
+        assert!(patience(1).wait(RequestError::Final(Error::Hub(String::new()))).is_err());
     }
 }

@@ -1,22 +1,22 @@
-//! The hashes by which the hub names files.
+//! Hashes by which the hub names files.
 
 use super::names::is_hex;
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use std::fmt::Write;
 
-/// What a file's bytes must hash to.
+/// Expected hash of a file's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Digest {
-    /// The SHA-256 of the bytes: large files.
+    /// SHA-256 of the bytes: for large files.
     Sha256(String),
-    /// Git's name of a blob, the SHA-1 of a header and the bytes: all others.
+    /// Git's blob name, the SHA-1 of a header and the bytes: for all other files.
     Git(String),
-    /// The hub states none.
+    /// The hub states no hash.
     None,
 }
 
 impl Digest {
-    /// What an ETag of the hub says.
+    /// Hash in an ETag of the hub.
     pub(super) fn of_etag(etag: &str) -> Self {
         match etag {
             _ if is_hex(etag, 64) => Self::Sha256(etag.to_owned()),
@@ -25,7 +25,7 @@ impl Digest {
         }
     }
 
-    /// Begins to hash a file of so many bytes.
+    /// Starts a hash for a file of `size` bytes.
     pub(super) fn start(&self, size: u64) -> Sum {
         let context = match self {
             Self::Sha256(_) => Some(Context::new(&SHA256)),
@@ -39,7 +39,7 @@ impl Digest {
         Sum(context)
     }
 
-    /// What else the bytes hash to, if they do.
+    /// Actual hash of the bytes, if it differs from the expected one.
     pub(super) fn differs(&self, sum: &Sum) -> Option<String> {
         let found = sum.0.clone()?.finish();
         let found = found.as_ref().iter().fold(String::new(), |mut hex, byte| {
@@ -55,7 +55,7 @@ impl Digest {
     }
 }
 
-/// The hash of the bytes so far.
+/// Running hash of the bytes.
 pub(super) struct Sum(Option<Context>);
 
 impl Sum {
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn hashes_are_those_of_git_and_sha256sum() {
-        // `git hash-object` and `sha256sum` of "hello\n".
+        // From `git hash-object` and `sha256sum` for "hello\n".
         let git = "ce013625030ba8dba906f756967f9e9ca394464a";
         let sha = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
         for (etag, kind) in [(git, Digest::Git(git.into())), (sha, Digest::Sha256(sha.into()))] {

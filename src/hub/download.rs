@@ -1,9 +1,9 @@
-//! Files on their way into the cache.
+//! Downloads of files into the cache.
 
 use super::{
     Progress, Watch,
     cache::{Cache, cannot, is_full, make_parent},
-    client::{Client, Patience, Trouble},
+    client::{Client, Patience, RequestError},
     digest::{Digest, Sum},
     repo::{self, Listing},
 };
@@ -19,10 +19,10 @@ use ureq::{
     http::{Response, StatusCode, header},
 };
 
-/// Bytes that are read and written at a time.
+/// Chunk size for reading and writing, in bytes.
 const PIECE: usize = 256 << 10;
 
-/// A file of a commit, as the hub describes it.
+/// File of a commit, as the hub describes it.
 pub(super) struct File {
     pub(super) name: String,
     etag: String,
@@ -31,7 +31,7 @@ pub(super) struct File {
     url: String,
 }
 
-/// Asks what the files of these names are.
+/// Asks the hub for the sizes and hashes of these files.
 pub(super) fn describe(
     client: &Client,
     listing: &Listing,
@@ -59,7 +59,7 @@ pub(super) fn describe(
     names.into_iter().map(describe).collect()
 }
 
-/// Fetches what the cache lacks: the files' bytes, in order.
+/// Downloads the files that are not in the cache; returns the paths of all, in order.
 pub(super) fn fetch(
     client: &Client,
     cache: &Cache,
@@ -83,7 +83,7 @@ pub(super) fn fetch(
 }
 
 impl File {
-    /// The file's bytes in the cache, right in length and hash.
+    /// Returns the file's path in the cache, with its length and hash checked.
     fn fetch(
         &self,
         client: &Client,
@@ -93,7 +93,7 @@ impl File {
     ) -> Result<PathBuf, Error> {
         let _lock = cache.lock(&self.etag)?;
         let blob = cache.blob(&self.etag);
-        // Where there are no links, the file of the commit may be all there is.
+        // Without links, the cache may contain only the file of the commit, not its blob.
         let pointer = cache.pointer(commit, &self.name);
         for path in [&pointer, &blob] {
             if self.is_at(path) {
@@ -108,7 +108,7 @@ impl File {
             partial.complete(client, watch)?;
             match self.digest.differs(&partial.sum) {
                 None => break,
-                // What was there of it may have been something else.
+                // The partial file that was there may be of other contents.
                 Some(_) if old => partial.restart().map_err(cannot(&partial.path))?,
                 Some(what) => {
                     partial.remove()?;
@@ -125,7 +125,7 @@ impl File {
         Ok(blob)
     }
 
-    /// Whether a path holds it.
+    /// True if a path holds this file.
     fn is_at(&self, path: &Path) -> bool {
         let read = || -> io::Result<bool> {
             let mut file = fs::File::open(path)?;
@@ -139,7 +139,7 @@ impl File {
     }
 }
 
-/// Hashes the rest of a file: its length.
+/// Hashes the rest of a file; returns its length.
 fn hash(file: &mut fs::File, sum: &mut Sum) -> io::Result<u64> {
     let mut piece = vec![0; PIECE];
     let mut length = 0;
@@ -156,7 +156,7 @@ fn hash(file: &mut fs::File, sum: &mut Sum) -> io::Result<u64> {
     }
 }
 
-/// What has come of a file.
+/// Partly downloaded file.
 struct Partial<'a> {
     wanted: &'a File,
     path: PathBuf,
@@ -166,7 +166,7 @@ struct Partial<'a> {
 }
 
 impl<'a> Partial<'a> {
-    /// Goes on from what an earlier run left.
+    /// Opens the file, and continues from what an earlier run left.
     fn open(wanted: &'a File, path: PathBuf) -> Result<Self, Error> {
         let mut options = fs::OpenOptions::new();
         let options = options.create(true).read(true).write(true).truncate(false);
@@ -180,7 +180,7 @@ impl<'a> Partial<'a> {
         Ok(partial)
     }
 
-    /// Forgets everything.
+    /// Discards all bytes.
     fn restart(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.rewind()?;
@@ -189,7 +189,7 @@ impl<'a> Partial<'a> {
         Ok(())
     }
 
-    /// Asks for what lacks until nothing does.
+    /// Requests the missing bytes until the file is complete.
     fn complete(&mut self, client: &Client, watch: Watch<'_>) -> Result<(), Error> {
         let mut patience = Patience::default();
         while self.at < self.wanted.size {
@@ -214,20 +214,20 @@ impl<'a> Partial<'a> {
         }
     }
 
-    /// One request for what lacks.
-    fn stream(&mut self, client: &Client, watch: Watch<'_>) -> Result<(), Trouble> {
+    /// Makes one request for the missing bytes.
+    fn stream(&mut self, client: &Client, watch: Watch<'_>) -> Result<(), RequestError> {
         let asked = Some(self.at).filter(|at| *at > 0);
         let response = client.get(&self.wanted.url, asked)?;
         let wrong = |what: String| {
             let (endpoint, name, about) = (client.endpoint(), &self.wanted.name, client.about());
-            Trouble::Final(Error::Network(format!("{endpoint}: `{name}` of {about}: {what}")))
+            RequestError::Final(Error::Network(format!("{endpoint}: `{name}` of {about}: {what}")))
         };
         let size = self.wanted.size;
         let start = start(&response, asked.unwrap_or(0), size).map_err(wrong)?;
-        // Not everyone can send the rest of a file.
+        // Some servers cannot send a range of a file.
         let kept = if start == 0 && self.at > 0 { self.restart() } else { Ok(()) };
         kept.map_err(|error| self.full(error))?;
-        self.tell(watch).map_err(Trouble::Final)?;
+        self.tell(watch).map_err(RequestError::Final)?;
         let mut body = response.into_body().into_reader();
         let mut piece = vec![0; PIECE];
         while self.at < size {
@@ -236,11 +236,11 @@ impl<'a> Partial<'a> {
                 Ok(0) => {
                     let (endpoint, at) = (client.endpoint(), self.at);
                     let what = format!("{endpoint}: the connection ended at {at} of {size} bytes");
-                    return Err(Trouble::Passing(what, None));
+                    return Err(RequestError::Passing(what, None));
                 }
                 Ok(n) => {
                     self.write(&piece[..n])?;
-                    self.tell(watch).map_err(Trouble::Final)?;
+                    self.tell(watch).map_err(RequestError::Final)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(client.trouble(&error.into())),
@@ -249,9 +249,9 @@ impl<'a> Partial<'a> {
         Ok(())
     }
 
-    fn write(&mut self, mut bytes: &[u8]) -> Result<(), Trouble> {
+    fn write(&mut self, mut bytes: &[u8]) -> Result<(), RequestError> {
         while !bytes.is_empty() {
-            // A disk that fills up may take some of them.
+            // A disk that fills up may accept only some of the bytes.
             match self.file.write(bytes) {
                 Ok(0) => return Err(self.full(io::ErrorKind::StorageFull.into())),
                 Ok(n) => {
@@ -266,31 +266,31 @@ impl<'a> Partial<'a> {
         Ok(())
     }
 
-    /// What an error of the file means; what was written stays.
-    fn full(&self, source: io::Error) -> Trouble {
+    /// Converts an error of the file; the bytes written so far stay.
+    fn full(&self, source: io::Error) -> RequestError {
         let missing = is_full(&source).then(|| self.wanted.size - self.at);
-        Trouble::Final(Error::Cache { path: self.path.clone(), source, missing })
+        RequestError::Final(Error::Cache { path: self.path.clone(), source, missing })
     }
 
-    /// Makes it the blob.
+    /// Moves the file to the blob's path.
     fn publish(self, blob: &Path) -> Result<(), Error> {
         self.file.sync_all().map_err(cannot(&self.path))?;
         drop(self.file);
         fs::rename(&self.path, blob).or_else(|error| {
-            // Where locks do not hold, another process may have been first.
+            // If locks do not work, another process may have been first.
             if self.wanted.is_at(blob) { Ok(()) } else { Err(cannot(blob)(error)) }
         })
     }
 
-    /// Leaves nothing.
+    /// Removes the file.
     fn remove(self) -> Result<(), Error> {
         drop(self.file);
         fs::remove_file(&self.path).map_err(cannot(&self.path))
     }
 }
 
-/// Where an answer's body begins in a file of `size` bytes, of which those from `asked` were asked
-/// for; what is wrong with it.
+/// Position of a response's body in a file of `size` bytes, of which those from `asked` on were
+/// requested; or an error message.
 fn start(response: &Response<Body>, asked: u64, size: u64) -> Result<u64, String> {
     let field = |name: header::HeaderName| response.headers().get(name)?.to_str().ok();
     let number = |text: &str| text.trim().parse::<u64>().ok();
@@ -320,7 +320,7 @@ fn start(response: &Response<Body>, asked: u64, size: u64) -> Result<u64, String
 mod tests {
     use super::*;
 
-    /// A file of these bytes.
+    /// File with these bytes.
     fn file(bytes: &[u8]) -> File {
         let sha256 = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
         File {

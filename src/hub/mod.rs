@@ -1,8 +1,8 @@
 //! Models by name: from the Hugging Face hub, through the cache that its other clients share.
 //!
-//! A model that is in the cache is opened without a request.  What is fetched becomes visible only
-//! when it is whole: every file has its length, and its hash where the hub states one, before it is
-//! a blob; the reference by which a later run finds the model is written last.
+//! A cached model is opened without a request.  Downloads become visible only when complete: every
+//! file's length, and its hash if the hub states one, are checked before it becomes a blob; the
+//! reference by which a later run finds the model is written last.
 //!
 //! ```no_run
 //! use jinabert::{Embedder, hub};
@@ -20,44 +20,56 @@ mod digest;
 mod download;
 mod names;
 mod repo;
+mod roots;
 mod settings;
 
 use crate::error::Error;
-use cache::{Cache, Lacks};
+use cache::{Cache, CacheMiss};
 use client::Client;
-pub use names::{Id, Revision};
+pub use names::{Id, Reference, Revision};
 use settings::Settings;
 use std::{
+    fs,
     ops::ControlFlow,
     path::{Path, PathBuf},
     slice,
 };
 
-/// How far a file has come.
+/// Progress of a download.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress<'a> {
-    /// Its name in the repository.
+    /// Name of the file in the repository.
     pub file: &'a str,
-    /// Its bytes.
+    /// Size of the file in bytes.
     pub size: u64,
-    /// Those that are here.
+    /// Bytes present so far.
     pub at: u64,
 }
 
-/// Is told how far files have come, and may end it: what is there is fetched on the next time.
+/// Callback for progress that may cancel the download; the next run continues it.
 pub type Watch<'a> = &'a dyn Fn(Progress<'_>) -> ControlFlow<()>;
 
-/// The model of the hub that a name means, if it means one: what exists is not looked for there.
-pub fn meant(name: &Path) -> Option<Id> {
-    if name.exists() { None } else { name.to_str()?.parse().ok() }
-}
-
-/// The directory of the model that a name means ([`meant`]), from the cache of [`Hub::from_env`],
-/// otherwise pulled.
+/// Parses a name as a model of the hub; `None` for an existing path, and for a name that does not
+/// look like a [`Reference`].
 ///
 /// # Errors
-/// As [`Hub::from_env`] and [`Hub::pull`], whose messages then say that there is no directory of
-/// this name either.
+/// [`Error::Option`] for an address, or a model with a revision, that is not valid at the hub.
+pub fn meant(name: &Path) -> Result<Option<Reference>, Error> {
+    let Some(text) = name.to_str().filter(|_| !name.exists()) else { return Ok(None) };
+    let model = text.split_once('@').is_some_and(|(id, _)| id.parse::<Id>().is_ok());
+    match text.parse() {
+        Ok(reference) => Ok(Some(reference)),
+        Err(error) if Reference::is_address(text) || model => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Directory of the model for a name (see [`meant`]), from the cache of [`Hub::from_env`],
+/// otherwise downloaded.
+///
+/// # Errors
+/// As [`Hub::from_env`] and [`Hub::pull`]; the messages add that no directory of this name exists
+/// either.
 pub fn locate(
     name: &Path,
     id: &Id,
@@ -74,42 +86,60 @@ pub fn locate(
     })
 }
 
-/// The hub and its cache, as the environment says.
+/// The hub and its cache, configured by the environment.
 pub struct Hub {
     settings: Settings,
 }
 
 impl Hub {
-    /// Where `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH` and
-    /// `HF_HUB_OFFLINE` say; `cache` is the directory of the cache where it is given.
+    /// Configures the hub from `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`,
+    /// `HF_TOKEN_PATH` and `HF_HUB_OFFLINE`; `cache` overrides the directory of the cache.  Trusted
+    /// CAs are Mozilla's, the system's, and those of `SSL_CERT_FILE`, `SSL_CERT_DIR`,
+    /// `REQUESTS_CA_BUNDLE` and `CURL_CA_BUNDLE`.
     ///
     /// # Errors
-    /// [`Error::Option`] for a variable that makes no sense.
+    /// [`Error::Option`] for a variable with an invalid value.
     pub fn from_env(cache: Option<&Path>) -> Result<Self, Error> {
         Ok(Self { settings: Settings::from_env(cache)? })
     }
 
-    /// The directory of a model, from the cache, otherwise pulled.
+    /// Directory of a model, from the cache, otherwise downloaded.
     ///
     /// # Errors
     /// As [`Hub::pull`].
     pub fn open(&self, id: &Id, revision: &Revision, watch: Watch<'_>) -> Result<PathBuf, Error> {
         let cache = Cache::new(&self.settings.cache, id);
-        match cache.snapshot(revision) {
-            Ok(directory) => Ok(directory),
-            Err(lacks) if self.settings.offline => Err(self.offline(id, revision, &lacks)),
-            Err(_) => self.fetch(&cache, id, revision, watch),
+        let directory = match cache.snapshot(revision) {
+            Ok(directory) => directory,
+            Err(lacks) if self.settings.offline => return Err(self.offline(id, revision, &lacks)),
+            Err(_) => return self.fetch(&cache, id, revision, watch),
+        };
+        let unknown = cache.unknown(&directory);
+        let (Some(name), Some(commit)) = (unknown, cache::commit(&directory)) else {
+            return Ok(directory);
+        };
+        if self.settings.offline {
+            return Ok(directory);
+        }
+        // Other clients download only files they need; a missing one may configure pooling.
+        match self.fetch(&cache, id, &commit.parse()?, watch) {
+            Err(error @ (Error::Hub(_) | Error::Network(_) | Error::Cache { .. })) => {
+                let without = format!("without its `{name}`, if it has one");
+                tracing::warn!("{error}; `{id}` is opened from the cache, {without}");
+                Ok(directory)
+            }
+            other => other,
         }
     }
 
-    /// Asks the hub which commit a revision is, fetches what the cache lacks of it, and checks what
-    /// it has.
+    /// Asks the hub for the commit of a revision, downloads the files that the cache lacks, and
+    /// checks those that it has.
     ///
     /// # Errors
-    /// [`Error::Hub`] for a model that does not exist, is not open to the caller, or has no
-    /// safetensors; [`Error::Network`] where the hub cannot be reached or sends what it did not
-    /// announce; [`Error::Cache`] for a cache that cannot be written; [`Error::Cancelled`], in
-    /// bytes of a file, if `watch` breaks.
+    /// [`Error::Hub`] for a model that does not exist, is not accessible to the caller, or has no
+    /// safetensors; [`Error::Network`] if the hub cannot be reached or sends other data than
+    /// announced; [`Error::Cache`] if the cache cannot be written; [`Error::Cancelled`], in bytes
+    /// of a file, if `watch` breaks.
     pub fn pull(&self, id: &Id, revision: &Revision, watch: Watch<'_>) -> Result<PathBuf, Error> {
         let cache = Cache::new(&self.settings.cache, id);
         if self.settings.offline {
@@ -126,12 +156,24 @@ impl Hub {
         revision: &Revision,
         watch: Watch<'_>,
     ) -> Result<PathBuf, Error> {
-        let client = Client::new(&self.settings, id, revision);
+        let client = Client::new(&self.settings, id, revision)?;
         let listing = repo::list(&client)?;
         let commit = &listing.commit;
         tracing::info!("pulling `{id}`, commit {commit}, into `{}`", cache.root().display());
         let mut files = download::describe(&client, &listing, listing.names()?)?;
-        // Weights are last; where they are in shards, a file lists these.
+        let mut absent: Vec<String> = repo::NEEDED.iter().map(|name| (*name).to_owned()).collect();
+        absent.retain(|name| !listing.has(name));
+        // The names of the module folders are in a file.
+        if let Some(modules) = files.iter().find(|file| file.name == repo::MODULES) {
+            let blob = download::fetch(&client, cache, commit, slice::from_ref(modules), watch)?;
+            let text = fs::read(&blob[0]).map_err(cache::cannot(&blob[0]))?;
+            let (there, lacking) =
+                repo::poolings(&text).into_iter().partition(|name| listing.has(name));
+            absent.extend::<Vec<_>>(lacking);
+            let weights = files.len() - 1;
+            files.splice(weights..weights, download::describe(&client, &listing, there)?);
+        }
+        // Weights are last; if they are sharded, an index file lists the shards.
         if let Some(last) = files.last().filter(|file| file.name == repo::INDEX) {
             let index = download::fetch(&client, cache, commit, slice::from_ref(last), watch)?;
             let shards = listing.shards(&index[0])?;
@@ -141,8 +183,8 @@ impl Hub {
         for (file, blob) in files.iter().zip(&blobs) {
             cache.point(commit, &file.name, blob)?;
         }
-        if !listing.has(repo::TOKENIZER) {
-            cache.mark_absent(commit, repo::TOKENIZER)?;
+        for name in &absent {
+            cache.mark_absent(commit, name)?;
         }
         cache.refer(revision, commit)?;
         cache.snapshot(revision).map_err(|lacks| {
@@ -151,7 +193,7 @@ impl Hub {
         })
     }
 
-    fn offline(&self, id: &Id, revision: &Revision, lacks: &Lacks) -> Error {
+    fn offline(&self, id: &Id, revision: &Revision, lacks: &CacheMiss) -> Error {
         let place = self.settings.cache.display();
         Error::Hub(format!(
             "`{id}` (revision {revision}) is not in the cache `{place}` ({lacks}), and HF_HUB_OFFLINE \

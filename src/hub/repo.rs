@@ -1,7 +1,7 @@
-//! What a repository holds, and which of its files a model consists of.
+//! Files of a repository, and those of them that a model needs.
 
 use super::{
-    client::{Client, Trouble},
+    client::{Client, RequestError},
     names::{is_commit, is_hex},
 };
 use crate::error::Error;
@@ -14,40 +14,48 @@ use std::{
 
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
-/// Says under which licence the model is.
+/// File with the folders of modules; the configuration of pooling is in one of them.
+pub(super) const MODULES: &str = "modules.json";
+const LENGTHS: &str = "sentence_bert_config.json";
+const PROMPTS: &str = "config_sentence_transformers.json";
+const TOKENIZING: &str = "tokenizer_config.json";
+/// File that states the licence of the model.
 const CARD: &str = "README.md";
 pub(super) const WEIGHTS: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
-/// Small files that say more about a model.
+/// Small files that describe a model further.
 const MORE: &[&str] = &[
     TOKENIZER,
-    "tokenizer_config.json",
+    TOKENIZING,
     "special_tokens_map.json",
-    "modules.json",
-    "1_Pooling/config.json",
-    "sentence_bert_config.json",
-    "config_sentence_transformers.json",
+    MODULES,
+    LENGTHS,
+    PROMPTS,
     "artifact.metadata",
     CARD,
 ];
 
-/// The files of a commit.
+/// Files that affect the result: a commit is complete only if they are present, or known not to
+/// exist.
+pub(super) const NEEDED: &[&str] = &[TOKENIZER, MODULES, LENGTHS, PROMPTS, TOKENIZING];
+
+/// Files of a commit.
 pub(super) struct Listing {
     pub(super) commit: String,
     files: BTreeMap<String, Stated>,
-    /// The model and its revision, for people.
+    /// Model and revision, for messages.
     about: String,
 }
 
-/// What the listing says about a file.
+/// Entry of the listing for a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stated {
     pub(super) size: Option<u64>,
     pub(super) sha256: Option<String>,
 }
 
-/// The hub's answer.
+/// Response of the hub.
 #[derive(Deserialize)]
 struct Answer {
     sha: String,
@@ -66,7 +74,7 @@ struct Lfs {
     sha256: Option<String>,
 }
 
-/// Asks for the files of the revision.
+/// Requests the list of files of the revision.
 pub(super) fn list(client: &Client) -> Result<Listing, Error> {
     let text = client.patiently(|| {
         let mut response = client.get(&client.listing(), None)?;
@@ -95,12 +103,12 @@ impl Listing {
         self.files.contains_key(name)
     }
 
-    /// What is said about a file.
+    /// Entry of the listing for a file.
     pub(super) fn stated(&self, name: &str) -> Stated {
         self.files.get(name).cloned().unwrap_or_default()
     }
 
-    /// The files that a model needs, without the shards that an index lists.
+    /// Files that a model needs, without the shards that an index lists.
     pub(super) fn names(&self) -> Result<Vec<String>, Error> {
         let about = &self.about;
         if !self.has(CONFIG) {
@@ -113,12 +121,12 @@ impl Listing {
             let only = only.unwrap_or_default();
             return Err(Error::Hub(format!("{about} has no safetensors: no `{WEIGHTS}`{only}")));
         };
-        // Weights are last: what is small and wrong is then noticed early.
+        // Weights come last, so that errors in small files are found early.
         let more = MORE.iter().copied().filter(|name| self.has(name));
         Ok([CONFIG].into_iter().chain(more).chain([weights]).map(str::to_owned).collect())
     }
 
-    /// The shards that the index at a path lists.
+    /// Shards that the index at a path lists.
     pub(super) fn shards(&self, index: &Path) -> Result<Vec<String>, Error> {
         let bytes =
             fs::read(index).map_err(|source| Error::Read { path: index.to_owned(), source })?;
@@ -132,15 +140,46 @@ impl Listing {
     }
 }
 
-/// `model.safetensors.index.json`
+/// Pooling configurations in the folders that `modules.json` declares.  A path that is not a plain
+/// folder of the repository is left out: opening the model refuses it.
+pub(super) fn poolings(modules: &[u8]) -> Vec<String> {
+    let modules: Vec<Module> = serde_json::from_slice(unmarked(modules)).unwrap_or_default();
+    let config = |module: &Module| {
+        let plain = |part: &&str| {
+            !part.starts_with('.') && !part.contains(['\\', ':', '?', '#', '%', '\0'])
+        };
+        let parts: Vec<&str> = module.path.split('/').filter(|part| !part.is_empty()).collect();
+        let kind = module.kind.rsplit('.').next();
+        let own = kind == Some("Pooling") && !parts.is_empty() && parts.iter().all(plain);
+        own.then(|| format!("{}/{CONFIG}", parts.join("/")))
+    };
+    modules.iter().filter_map(config).collect()
+}
+
+/// Module in `modules.json`.
+#[derive(Deserialize)]
+struct Module {
+    #[serde(default)]
+    path: String,
+    #[serde(default, rename = "type")]
+    kind: String,
+}
+
+/// Strips the byte order mark that some editors put before JSON.
+fn unmarked(json: &[u8]) -> &[u8] {
+    json.strip_prefix("\u{feff}".as_bytes()).unwrap_or(json)
+}
+
+/// Contents of `model.safetensors.index.json`.
 #[derive(Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// The files that an index lists, each once.
+/// Files that an index lists, without repetition.
 pub(super) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
-    let index: Index = serde_json::from_slice(index).map_err(|error| error.to_string())?;
+    let index: Index =
+        serde_json::from_slice(unmarked(index)).map_err(|error| error.to_string())?;
     let mut files: Vec<_> = index.weight_map.into_values().collect();
     files.sort_unstable();
     files.dedup();
@@ -157,17 +196,17 @@ pub(super) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
     }
 }
 
-/// What the hub says about a file when it is asked for it.
+/// Metadata of a file in the headers of the hub's response.
 #[derive(Debug)]
 pub(super) struct Header {
-    /// The blob's name.
+    /// Name of the blob.
     pub(super) etag: String,
     pub(super) size: Option<u64>,
-    /// Where to fetch it: repositories that were renamed redirect.
+    /// URL of the download: renamed repositories redirect.
     pub(super) url: String,
 }
 
-/// Asks for the header of a file.
+/// Requests the metadata of a file.
 pub(super) fn header(client: &Client, commit: &str, name: &str) -> Result<Header, Error> {
     let first = client.file(commit, name);
     client.patiently(|| {
@@ -176,7 +215,7 @@ pub(super) fn header(client: &Client, commit: &str, name: &str) -> Result<Header
         let wrong = |what: String| {
             let endpoint = client.endpoint();
             let about = client.about();
-            Trouble::Final(Error::Network(format!("{endpoint}: `{name}` of {about}: {what}")))
+            RequestError::Final(Error::Network(format!("{endpoint}: `{name}` of {about}: {what}")))
         };
         if let Some(other) = field("x-repo-commit").filter(|other| *other != commit) {
             return Err(wrong(format!("commit {} instead of {commit}", other.escape_debug())));
@@ -188,7 +227,7 @@ pub(super) fn header(client: &Client, commit: &str, name: &str) -> Result<Header
         if etag.is_empty() || etag.len() > 128 || !etag.chars().all(plain) {
             return Err(wrong(format!("ETag `{}`", etag.escape_debug())));
         }
-        // The length of a redirect's answer is not the file's.
+        // The length of a redirect response is not that of the file.
         let length = field("content-length").filter(|_| response.status().is_success());
         let size = field("x-linked-size").or(length).and_then(|size| size.parse().ok());
         Ok(Header { etag: etag.to_owned(), size, url })
@@ -215,12 +254,35 @@ mod tests {
         let names = of(&["config.json", "model.safetensors", INDEX, "tokenizer.json"]);
         assert_eq!(names.expect("a model"), ["config.json", "tokenizer.json", "model.safetensors"]);
         let names = of(&["1_Pooling/config.json", INDEX, CARD, "config.json"]).expect("a model");
-        assert_eq!(names, ["config.json", "1_Pooling/config.json", CARD, INDEX]);
+        assert_eq!(names, ["config.json", CARD, INDEX]);
         for names in [&["config.json"][..], &["model.safetensors"][..]] {
             assert_eq!(of(names).expect_err("no model").exit_code(), 66);
         }
         let error = of(&["config.json"]).expect_err("no weights").to_string();
         assert!(error.contains("safetensors") && error.contains("pytorch_model.bin"), "{error}");
+    }
+
+    #[test]
+    fn poolings_are_in_the_folders_that_are_declared() {
+        let module = |kind: &str, path: &str| serde_json::json!({"type": kind, "path": path});
+        let pooling = |path| module("sentence_transformers.models.Pooling", path);
+        let of = |modules: &[serde_json::Value]| {
+            let text = serde_json::json!(modules).to_string();
+            let marked = format!("\u{feff}{text}");
+            assert_eq!(poolings(text.as_bytes()), poolings(marked.as_bytes()));
+            poolings(text.as_bytes())
+        };
+        let all = [
+            module("sentence_transformers.models.Transformer", ""),
+            pooling("2_Pooling/"),
+            module("sentence_transformers.models.Dense", "3_Dense"),
+            module("a.Pooling", "x/y"),
+        ];
+        assert_eq!(of(&all), ["2_Pooling/config.json", "x/y/config.json"]);
+        for path in ["", "..", "../x", "a/../..", ".x", "a\\b", "a?b", "a#b", "%2e", "c:"] {
+            assert!(of(&[pooling(path)]).is_empty(), "{path}");
+        }
+        assert!(poolings(b"{}").is_empty() && poolings(b"<html>").is_empty());
     }
 
     #[test]

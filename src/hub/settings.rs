@@ -1,5 +1,6 @@
-//! What the environment says about the hub: the variables of Python's huggingface_hub.
+//! Environment variables for the hub, as in Python's huggingface_hub.
 
+use super::roots;
 use crate::error::Error;
 use std::{
     env, fs,
@@ -7,24 +8,26 @@ use std::{
     time::Duration,
 };
 
-/// Longest silence of the hub, unless `HF_HUB_DOWNLOAD_TIMEOUT` says another.
+/// Default network timeout; `HF_HUB_DOWNLOAD_TIMEOUT` overrides it.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Where models come from and where they are kept.
+/// Location of the hub and of the cache.
 pub(super) struct Settings {
-    /// The directory with `models--owner--name` in it.
+    /// Directory that contains `models--owner--name`.
     pub(super) cache: PathBuf,
-    /// Without a `/` at its end.
+    /// URL of the hub, without a `/` at its end.
     pub(super) endpoint: String,
     pub(super) token: Option<Token>,
     pub(super) offline: bool,
     pub(super) silence: Duration,
+    /// Paths of more CAs, with the variables that name them.
+    pub(super) authorities: Vec<(&'static str, PathBuf)>,
 }
 
-/// What says who asks.
+/// Access token.
 pub(super) struct Token {
     pub(super) secret: String,
-    /// Where it is from, for people.
+    /// Source of the token, for messages.
     pub(super) from: String,
 }
 
@@ -33,17 +36,18 @@ impl Settings {
         Self::from_variables(cache, |name| env::var_os(name).map(PathBuf::from))
     }
 
-    /// As [`Settings::from_env`], of other variables.
+    /// As [`Settings::from_env`], but for given variables.
     fn from_variables(
         cache: Option<&Path>,
         variable: impl Fn(&str) -> Option<PathBuf>,
     ) -> Result<Self, Error> {
-        let path = |name: &str| variable(name).filter(|value| !value.as_os_str().is_empty());
-        let text = |name: &str| path(name).map(|value| value.to_string_lossy().trim().to_owned());
+        let given = |name: &str| variable(name).filter(|value| !value.as_os_str().is_empty());
+        let text = |name: &str| given(name).map(|value| value.to_string_lossy().trim().to_owned());
+        let path = |name: &str| given(name).map(|path| expanded(path, &variable));
         let flag = |name: &str| text(name).is_some_and(|value| is_true(&value));
         let user = || {
             let cached = path("XDG_CACHE_HOME").map(|dir| dir.join("huggingface"));
-            cached.or_else(|| env::home_dir().map(|home| home.join(".cache/huggingface")))
+            cached.or_else(|| home_dir(&variable).map(|home| home.join(".cache/huggingface")))
         };
         let home = path("HF_HOME").or_else(user);
         let cache = cache.map(Path::to_owned);
@@ -52,8 +56,8 @@ impl Settings {
         let cache = cache.or_else(|| home.as_ref().map(|home| home.join("hub")));
         let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
         if !endpoint.starts_with("https://") && !endpoint.starts_with("http://") {
-            let meant = "an address that starts with https:// or http:// is meant";
-            return Err(Error::Option(format!("HF_ENDPOINT `{endpoint}`: {meant}")));
+            let expected = "expected an address that starts with https:// or http://";
+            return Err(Error::Option(format!("HF_ENDPOINT `{endpoint}`: {expected}")));
         }
         let silence = match text("HF_HUB_DOWNLOAD_TIMEOUT") {
             None => SILENCE,
@@ -61,7 +65,7 @@ impl Settings {
                 Ok(seconds @ 1..=86_400) => Duration::from_secs(seconds),
                 _ => {
                     let message = format!(
-                        "HF_HUB_DOWNLOAD_TIMEOUT `{seconds}`: 1 to 86400 seconds are meant"
+                        "expected an HF_HUB_DOWNLOAD_TIMEOUT of 1 to 86400 seconds, got `{seconds}`"
                     );
                     return Err(Error::Option(message));
                 }
@@ -80,6 +84,17 @@ impl Settings {
                 .filter(|(secret, _)| !secret.is_empty()),
         };
         let token = token.map(|(secret, from)| Token { secret, from });
+        let mut authorities = Vec::new();
+        for name in roots::VARIABLES {
+            match path(name) {
+                // List of paths, as OpenSSL reads it.
+                Some(several) if name == "SSL_CERT_DIR" => {
+                    authorities.extend(env::split_paths(&several).map(|path| (name, path)));
+                }
+                Some(path) => authorities.push((name, path)),
+                None => {}
+            }
+        }
         if let Some(Token { from, .. }) =
             token.as_ref().filter(|token| !token.secret.bytes().all(|byte| byte.is_ascii_graphic()))
         {
@@ -93,11 +108,53 @@ impl Settings {
             token,
             offline: flag("HF_HUB_OFFLINE") || flag("TRANSFORMERS_OFFLINE"),
             silence,
+            authorities,
         })
     }
 }
 
-/// As huggingface_hub reads switches.
+fn home_dir(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let home = variable("HOME").filter(|home| cfg!(unix) && !home.as_os_str().is_empty());
+    home.or_else(env::home_dir)
+}
+
+/// Expands `~`, `$NAME` and `${NAME}` in a path, as Python's `os.path.expanduser` and
+/// `os.path.expandvars` do: a variable that no shell has set contains them as they are.  Names
+/// without a value are kept.
+fn expanded(path: PathBuf, variable: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
+    let Some(text) = path.to_str() else { return path };
+    let home = || Some(home_dir(&variable)?.to_str()?.to_owned());
+    let text = match text.strip_prefix('~') {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+            home().map_or(text.to_owned(), |home| home.trim_end_matches('/').to_owned() + rest)
+        }
+        _ => text.to_owned(),
+    };
+    let (mut out, mut rest) = (String::new(), text.as_str());
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        let of_name = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+        let (name, end) = match rest.strip_prefix('{').and_then(|rest| rest.find('}')) {
+            Some(length) => (&rest[1..=length], length + 2),
+            None => {
+                let end = rest.find(of_name).unwrap_or(rest.len());
+                (&rest[..end], end)
+            }
+        };
+        match variable(name).and_then(|value| value.to_str().map(str::to_owned)) {
+            Some(value) if !name.is_empty() => out.push_str(&value),
+            _ => {
+                out.push('$');
+                out.push_str(&rest[..end]);
+            }
+        }
+        rest = &rest[end..];
+    }
+    PathBuf::from(out + rest)
+}
+
+/// Parses a boolean as huggingface_hub does.
 fn is_true(value: &str) -> bool {
     ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str())
 }
@@ -128,6 +185,44 @@ mod tests {
             let found = settings(cache, variables).expect("settings").cache;
             assert_eq!(found, Path::new(expected), "{variables:?}");
         }
+    }
+
+    #[test]
+    fn homes_and_variables_in_paths_are_expanded() {
+        let home = [("HOME", "/u"), ("DATA", "/d"), ("A_1", "x"), ("NAME", "n"), ("EMPTY", "")];
+        let found = |more: &[(&str, &str)]| settings(None, &[&home[..], more].concat());
+        for (path, expected) in [
+            ("/plain", "/plain"),
+            ("$DATA/${A_1}y$A_1/$NAME", "/d/xyx/n"),
+            ("/a/~/$NONE/${NONE}/$", "/a/~/$NONE/${NONE}/$"),
+            ("$${A_1", "$${A_1"),
+            ("${}/$-/x$EMPTY", "${}/$-/x"),
+        ] {
+            let cache = found(&[("HF_HUB_CACHE", path)]).expect("settings").cache;
+            assert_eq!(cache, Path::new(expected), "{path}");
+        }
+        let hub = |more: &[(&str, &str)]| found(more).expect("settings").cache;
+        assert_eq!(hub(&[("HF_HOME", "${DATA}/hf")]), Path::new("/d/hf/hub"));
+        assert_eq!(hub(&[("HUGGINGFACE_HUB_CACHE", "$DATA")]), Path::new("/d"));
+        assert_eq!(hub(&[("XDG_CACHE_HOME", "$DATA/c")]), Path::new("/d/c/huggingface/hub"));
+        if cfg!(unix) {
+            assert_eq!(hub(&[("HF_HOME", "~/models")]), Path::new("/u/models/hub"));
+            assert_eq!(hub(&[("HF_HUB_CACHE", "~")]), Path::new("/u"));
+            assert_eq!(hub(&[("HF_HUB_CACHE", "~root/$NAME")]), Path::new("~root/n"));
+            assert_eq!(hub(&[]), Path::new("/u/.cache/huggingface/hub"));
+            let dirs = [("SSL_CERT_DIR", "/a:$DATA"), ("REQUESTS_CA_BUNDLE", "~/ca.pem")];
+            let expected = [("SSL_CERT_DIR", "/a"), ("SSL_CERT_DIR", "/d")];
+            let expected = [&expected[..], &[("REQUESTS_CA_BUNDLE", "/u/ca.pem")]].concat();
+            let expected: Vec<_> =
+                expected.into_iter().map(|(name, path)| (name, PathBuf::from(path))).collect();
+            assert_eq!(found(&dirs).expect("settings").authorities, expected);
+        }
+        let place = tempfile::tempdir().expect("a directory");
+        fs::write(place.path().join("token"), "hf_there").expect("writable");
+        let dir = place.path().to_str().expect("UTF-8");
+        let token =
+            found(&[("DIR", dir), ("HF_TOKEN_PATH", "$DIR/token")]).expect("settings").token;
+        assert_eq!(token.expect("a token").secret, "hf_there");
     }
 
     #[test]

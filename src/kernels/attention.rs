@@ -1,5 +1,5 @@
-//! `softmax(q·kᵀ/√E - m_h·|i - j|)·v`.  Shaders: `shaders/attention.wgsl` and the same in
-//! `shaders/any_width/`, `shaders/naive/`, `shaders/texture/`.
+//! Attention, `softmax(q·kᵀ/√E - m_h·|i - j|)·v`.  Shaders: `shaders/attention.wgsl` and its
+//! variants in `shaders/any_width/`, `shaders/naive/`, `shaders/texture/`.
 
 use super::{HEAD_WIDTHS, Tier, Version, elem, gpu_versions, lanes, share, specialise};
 use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid, slices};
@@ -12,27 +12,30 @@ use std::fmt;
 pub struct Spec {
     /// E
     pub e: u32,
-    /// How `q`, `k`, `v` and `context` are stored.
+    /// Storage format of `q`, `k`, `v` and `context`.
     pub format: Format,
-    /// How it runs.
+    /// Tiling.
     pub tile: Tile,
 }
 
-/// How attention is tiled.
+/// Tiling of attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Tile {
     /// One query per invocation, keys one at a time.
     Naive,
     /// Tiles of both products in workgroup memory and registers; heads of 64.
-    Tiled,
+    Tiled {
+        /// Queries per invocation: 4 or 8.
+        rows: u32,
+    },
     /// One query per invocation, keys staged in workgroup memory; heads of any width.
     Staged {
         /// Keys staged at a time.
         bk: u32,
     },
-    /// A few queries and keys per invocation at a time, everything from textures.
+    /// A few queries and keys per invocation at a time, all operands in textures.
     Texture {
-        /// Lanes that share what they load; 1 for none.
+        /// Lanes that share their loads; 1 for no sharing.
         s: u32,
         /// Queries per invocation.
         tq: u32,
@@ -45,7 +48,7 @@ impl fmt::Display for Tile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Naive => f.write_str("a query an invocation"),
-            Self::Tiled => f.write_str("64 queries, 16 keys"),
+            Self::Tiled { rows } => write!(f, "64 queries, {rows} an invocation, 16 keys"),
             Self::Staged { bk } => write!(f, "64 queries, {bk} keys staged"),
             Self::Texture { s, tq, tk } => {
                 write!(f, "{tq} queries × {tk} keys")?;
@@ -56,20 +59,20 @@ impl fmt::Display for Tile {
 }
 
 impl Spec {
-    /// The usual constants for heads of `e` elements: K and V tiles fill at most 16 KiB together.
+    /// Default constants for heads of `e` elements: K and V tiles together take at most 16 KiB.
     pub fn new(version: impl Into<Version>, e: u32) -> Self {
         let version = version.into();
         let tier = version.tier;
         let tile = match tier {
             Tier::Twin | Tier::Blocked | Tier::Naive => Tile::Naive,
-            Tier::Tiled | Tier::Matrix { .. } if e == 64 => Tile::Tiled,
+            Tier::Tiled | Tier::Matrix { .. } if e == 64 => Tile::Tiled { rows: 4 },
             Tier::Tiled | Tier::Matrix { .. } => {
                 let most = if e < 8 { TILE } else { 32 };
                 Tile::Staged { bk: (2048 / e).next_power_of_two().min(most) }
             }
             Tier::Texture | Tier::Subgroup(_) => {
                 let s = tier.lanes();
-                // Software drivers keep four queries and their outputs close by; a card has
+                // Software drivers keep four queries and their outputs in cache; a GPU has
                 // registers for one.
                 let tq = if s > 1 { 4 } else { 1 };
                 Tile::Texture { s, tq, tk: (2 * s).max(8) }
@@ -78,23 +81,26 @@ impl Spec {
         Self { e, format: version.wide(), tile }
     }
 
-    /// What a search may try, the usual tile first.
+    /// Tiles for a tuning search, the default first.
     pub fn candidates(tier: Tier, e: u32) -> Vec<Tile> {
         let usual = Self::new(tier, e).tile;
         let s = tier.lanes();
-        let other = match tier {
-            Tier::Texture => vec![(1, 16), (2, 8), (4, 8)],
-            Tier::Subgroup(_) => vec![(2, 2 * s), (4, 4 * s), (2, 4 * s)],
+        let texture = |(tq, tk)| Tile::Texture { s, tq, tk };
+        let other: Vec<_> = match (tier, usual) {
+            (Tier::Texture, _) => [(1, 16), (2, 8), (4, 8)].map(texture).into(),
+            (Tier::Subgroup(_), _) => [(2, 2 * s), (4, 4 * s), (2, 4 * s)].map(texture).into(),
+            (_, Tile::Tiled { .. }) => vec![Tile::Tiled { rows: 8 }],
             _ => vec![],
         };
-        let other = other.into_iter().map(|(tq, tk)| Tile::Texture { s, tq, tk });
-        std::iter::once(usual).chain(other.filter(|tile| *tile != usual)).collect()
+        let other = other.into_iter().filter(|tile| *tile != usual);
+        std::iter::once(usual).chain(other).collect()
     }
 
     fn constants(&self) -> Vec<(&'static str, Const)> {
         let e = ("E", self.e.into());
         match self.tile {
-            Tile::Naive | Tile::Tiled => vec![("WG", TILE.into()), e],
+            Tile::Naive => vec![("WG", TILE.into()), e],
+            Tile::Tiled { rows } => vec![("R", rows.into()), e],
             Tile::Staged { bk } => vec![("WG", TILE.into()), ("BK", bk.into()), e],
             Tile::Texture { s, tq, tk } => {
                 vec![
@@ -112,34 +118,34 @@ impl Spec {
 /// Queries per workgroup, hence per entry of the tile list.
 pub const TILE: u32 = 64;
 
-/// The widest head whose tiles fit into 16 KiB and whose query and output fit into registers.
+/// Maximum head width: tiles fit into 16 KiB, and a query and its output fit into registers.
 pub const MAX_HEAD_WIDTH: u32 = 128;
 
 /// Values fixed per dispatch.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
-    /// Entry of the tile list that the dispatch begins with.
+    /// First entry of the tile list in the dispatch.
     pub first: u32,
-    /// Entry that it ends before.
+    /// End of the entries, exclusive.
     pub tiles: u32,
     /// H
     pub heads: u32,
     /// Factor of q·k: 1/√E.
     pub scale: f32,
-    /// Logarithm of the share of a row's mass that each side may leave out; above 0, nothing is.
+    /// Logarithm of the share of a row's mass to skip at most on each side; above 0 for none.
     pub skip: f32,
     /// First column of `q` in its rows, in vec4s.
     pub q_column: u32,
-    /// Likewise of `k`.
+    /// First column of `k`.
     pub k_column: u32,
-    /// Likewise of `v`.
+    /// First column of `v`.
     pub v_column: u32,
-    /// Vec4s from row to row of `q`.
+    /// Stride of the rows of `q`, in vec4s.
     pub q_step: u32,
-    /// Likewise of `k`.
+    /// Stride of the rows of `k`.
     pub k_step: u32,
-    /// Likewise of `v`.
+    /// Stride of the rows of `v`.
     pub v_step: u32,
 }
 abi!(Params {
@@ -148,20 +154,20 @@ abi!(Params {
 
 /// Buffers, in binding order.
 pub struct Args<'a> {
-    /// \[T, D\], may be columns of a wider tensor
+    /// Queries, \[T, D\]; may be columns of a wider tensor.
     pub q: &'a Tensor,
-    /// Likewise
+    /// Keys, likewise.
     pub k: &'a Tensor,
-    /// Likewise
+    /// Values, likewise.
     pub v: &'a Tensor,
-    /// \[H\]
+    /// ALiBi slopes, \[H\].
     pub slopes: &'a Tensor,
-    /// \[n, 4\], `u32`: for each tile of [`TILE`] queries its first, the end of its sequence, and
-    /// the sequence's first key and the end of them
+    /// Tile list, \[n, 4\], `u32`.  For each tile of [`TILE`] queries: the first query, the end of
+    /// the sequence, its first key and the end of its keys.
     pub tiles: &'a Tensor,
-    /// \[n, H\]: the largest norm among the keys of each tile, from `key_norm`
+    /// Maximum norm of the keys of each tile, \[n, H\], from `key_norm`.
     pub norms: &'a Tensor,
-    /// \[T, D\], written
+    /// Output, \[T, D\].
     pub context: &'a Tensor,
 }
 bindings!(Args {
@@ -174,11 +180,11 @@ bindings!(Args {
     context: Write
 });
 
-/// Makes a Spec runnable.
+/// Creates a kernel from a Spec.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
     let (file, imports) = match spec.tile {
         Tile::Naive => (source!("naive/attention.wgsl"), vec![]),
-        Tile::Tiled => (source!("attention.wgsl"), vec![("elem", elem(spec.format))]),
+        Tile::Tiled { .. } => (source!("attention.wgsl"), vec![("elem", elem(spec.format))]),
         Tile::Staged { .. } => {
             (source!("any_width/attention.wgsl"), vec![("elem", elem(spec.format))])
         }
@@ -191,25 +197,28 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
     specialise::<_, Params>("attention", file, bindings, spec, imports, constants)
 }
 
-/// Programs of every tier and head width.
+/// Programs of every tier and head width, with all tiles of a tuning search.
 pub fn programs() -> Vec<Program> {
     let versions = gpu_versions();
-    let of = |&e| versions.iter().map(move |&version| Spec::new(version, e));
+    let tiles = |version: Version, e| {
+        let candidates = Spec::candidates(version.tier, e).into_iter();
+        candidates.map(move |tile| Spec { tile, ..Spec::new(version, e) })
+    };
+    let of = |&e| versions.iter().flat_map(move |&version| tiles(version, e));
     let specs = HEAD_WIDTHS.iter().flat_map(of);
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 
-/// The share of a softmax row that is left out unless asked otherwise: below the rounding of f32.
+/// Default share of a softmax row that may be skipped: below the rounding of f32.
 pub const SKIP_EPS: f32 = 1.0 / (1 << 24) as f32;
 
-/// The [`Params::skip`] that leaves out at most the share `eps` of a row's mass; 0 leaves out
-/// nothing.
+/// [`Params::skip`] for skipping at most the share `eps` of a row's mass; 0 skips nothing.
 pub fn skip(eps: f32) -> f32 {
     if eps > 0.0 { (eps / 2.0).ln() } else { 1.0 }
 }
 
-/// Appends one dispatch, or one for each slice of the tile list.  One workgroup per tile and head.
-/// `skip` is as [`skip`] makes it; `keys` counts those that each tile faces.
+/// Records one dispatch, or one per slice of the tile list, with one workgroup per tile and head.
+/// `skip` comes from [`skip`]; `keys` has the number of keys for each tile.
 pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, skip: f32, keys: &[u32]) {
     let [t, d] = args.q.shape2();
     let heads = args.slopes.shape1();
@@ -235,16 +244,16 @@ pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, skip: f32,
         k_step: args.k.step / 4,
         v_step: args.v.step / 4,
     };
-    // As if no key were skipped.
+    // Upper bound, without skipped keys.
     let costs = keys.iter().map(|&keys| 4.0 * f64::from(d * TILE) * f64::from(keys));
-    for (range, flops) in slices(costs, rec.most) {
+    for (range, flops) in slices(costs, rec.limits.attention) {
         (params.first, params.tiles) = (range.start, range.end);
         let [x, y, _] = grid(range.len() as u32);
-        // Software drivers give each core one run of workgroups: heads that skip much must not come
-        // one behind the other.  On cards those of a head share what they load.
+        // Software drivers give each core one run of workgroups: heads that skip much must not be
+        // adjacent.  On GPUs the tiles of one head share their loads.
         let grid = match kernel.spec.tile {
             Tile::Texture { .. } => [heads, x, y],
-            Tile::Naive | Tile::Tiled | Tile::Staged { .. } => [x, y, heads],
+            Tile::Naive | Tile::Tiled { .. } | Tile::Staged { .. } => [x, y, heads],
         };
         rec.dispatch(kernel, params, &args.list(), grid, flops);
     }

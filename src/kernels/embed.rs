@@ -1,4 +1,4 @@
-//! Word row + token-type row, LayerNorm.  Shader: `shaders/embed.wgsl`.
+//! Sum of word row and token-type row, then LayerNorm.  Shader: `shaders/embed.wgsl`.
 
 use super::{MOVE, Dtype, Tier, Version, WIDTHS, row_workgroup, specialise};
 use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
@@ -11,14 +11,14 @@ pub struct Spec {
     pub wg: u32,
     /// D
     pub d: u32,
-    /// How `word` is stored.
+    /// Storage format of `word`.
     pub word: Format,
-    /// How `x` is stored.
+    /// Storage format of `x`.
     pub x: Format,
 }
 
 impl Spec {
-    /// The usual constants for rows of `d` elements.
+    /// Default constants for rows of `d` elements.
     pub fn new(version: impl Into<Version>, d: u32) -> Self {
         let version = version.into();
         Self { wg: row_workgroup(d), d, word: version.table(), x: version.stream() }
@@ -35,11 +35,11 @@ impl Spec {
 pub struct Params {
     /// T
     pub tokens: u32,
-    /// The vocabulary row that `word[0]` holds.
+    /// Vocabulary row in `word[0]`.
     pub first: u32,
-    /// Vocabulary rows in `word`.
+    /// Number of vocabulary rows in `word`.
     pub rows: u32,
-    /// Added to the variance.
+    /// Epsilon, added to the variance.
     pub eps: f32,
 }
 abi!(Params { tokens, first, rows, eps });
@@ -50,7 +50,7 @@ pub struct Args<'a> {
     pub ids: &'a Tensor,
     /// \[T\], `u32`
     pub type_ids: &'a Tensor,
-    /// \[rows, D\]: the vocabulary, or the part of it that starts at row `first`.
+    /// Vocabulary, or the part of it that starts at row `first`, \[rows, D\].
     pub word: &'a Tensor,
     /// \[types, D\]
     pub kind: &'a Tensor,
@@ -58,7 +58,7 @@ pub struct Args<'a> {
     pub gamma: &'a Tensor,
     /// \[D\]
     pub beta: &'a Tensor,
-    /// \[T, D\], written where the token's id lies in the part
+    /// Output, \[T, D\], written for tokens whose id is in the part.
     pub x: &'a Tensor,
 }
 bindings!(Args {
@@ -71,7 +71,7 @@ bindings!(Args {
     x: Write
 });
 
-/// Makes a Spec runnable.
+/// Creates a kernel from a Spec.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
     let file = match spec.x.texture() {
         false => source!("embed.wgsl"),
@@ -85,12 +85,13 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
 /// Programs of every width, buffers and textures, f32 and f16.
 pub fn programs() -> Vec<Program> {
     let tiers = [Tier::Tiled, Tier::Texture].into_iter();
-    let all = tiers.flat_map(|tier| [Dtype::F32, Dtype::F16].map(|dtype| Version { tier, dtype }));
+    let dtypes = [Dtype::F32, Dtype::F16];
+    let all = tiers.flat_map(|tier| dtypes.map(|dtype| Version::new(tier, dtype)));
     let specs = all.flat_map(|version| WIDTHS.map(|d| Spec::new(version, d)));
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 
-/// Appends one dispatch for one part of the vocabulary.  One workgroup per token.
+/// Records one dispatch for one part of the vocabulary, with one workgroup per token.
 pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, first: u32, eps: f32) {
     let d = kernel.spec.d;
     let tokens = args.ids.shape1();

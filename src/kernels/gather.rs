@@ -1,4 +1,4 @@
-//! Some rows of a matrix.  Shader: `shaders/gather.wgsl`.
+//! Gathers rows of a matrix.  Shader: `shaders/gather.wgsl`.
 
 use super::{MOVE, Tier, Version, WIDTHS, specialise};
 use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
@@ -11,12 +11,12 @@ pub struct Spec {
     pub wg: u32,
     /// D
     pub d: u32,
-    /// How `x` and `y` are stored.
+    /// Storage format of `x` and `y`.
     pub x: Format,
 }
 
 impl Spec {
-    /// The usual constants for rows of `d` elements of the residual stream.
+    /// Default constants for rows of `d` elements of the residual stream.
     pub fn new(version: impl Into<Version>, d: u32) -> Self {
         Self { wg: 64, d, x: version.into().stream() }
     }
@@ -39,14 +39,14 @@ abi!(Params { count });
 pub struct Args<'a> {
     /// \[T, D\]
     pub x: &'a Tensor,
-    /// \[n\], `u32`: rows of `x`
+    /// Rows of `x` to gather, \[n\], `u32`.
     pub rows: &'a Tensor,
-    /// \[n, D\], written
+    /// Output, \[n, D\].
     pub y: &'a Tensor,
 }
 bindings!(Args { x: Read, rows: Read, y: Write });
 
-/// Makes a Spec runnable.
+/// Creates a kernel from a Spec.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
     let file = match spec.x.texture() {
         false => source!("gather.wgsl"),
@@ -62,7 +62,7 @@ pub fn programs() -> Vec<Program> {
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 
-/// Appends one dispatch.  One invocation per four elements.
+/// Records one dispatch, with one invocation per four elements.
 pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args) {
     let Spec { wg, d, .. } = kernel.spec;
     let ([t, _], count) = (args.x.shape2(), args.rows.shape1());

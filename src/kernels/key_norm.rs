@@ -1,5 +1,5 @@
-//! The largest norm among the keys of each tile and head: what `attention` needs to tell which keys
-//! it may skip.  Shaders: `shaders/key_norm.wgsl`, `shaders/texture/key_norm.wgsl`.
+//! Maximum norm of the keys of each tile and head, with which `attention` decides which keys to
+//! skip.  Shaders: `shaders/key_norm.wgsl`, `shaders/texture/key_norm.wgsl`.
 
 use super::{MOVE, Dtype, HEAD_WIDTHS, Tier, Version, attention::TILE, elem, specialise};
 use crate::recording::{Format, Kernel, Program, Recording, Tensor, grid};
@@ -10,7 +10,7 @@ use bytemuck::{Pod, Zeroable};
 pub struct Spec {
     /// E
     pub e: u32,
-    /// How `k` is stored.
+    /// Storage format of `k`.
     pub k: Format,
 }
 
@@ -25,29 +25,29 @@ impl Spec {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
-    /// Entries in the tile list.
+    /// Number of entries in the tile list.
     pub tiles: u32,
     /// H
     pub heads: u32,
     /// First column of `k` in its rows, in vec4s.
     pub k_column: u32,
-    /// Vec4s from row to row of `k`.
+    /// Stride of the rows of `k`, in vec4s.
     pub k_step: u32,
 }
 abi!(Params { tiles, heads, k_column, k_step });
 
 /// Buffers, in binding order.
 pub struct Args<'a> {
-    /// \[T, D\], may be columns of a wider tensor
+    /// Keys, \[T, D\]; may be columns of a wider tensor.
     pub k: &'a Tensor,
-    /// \[n, 4\], `u32`: `attention`'s, one for each tile of [`TILE`] tokens
+    /// Tile list of `attention`, \[n, 4\], `u32`, one entry per tile of [`TILE`] tokens.
     pub tiles: &'a Tensor,
-    /// \[n, H\], written
+    /// Output, \[n, H\].
     pub norms: &'a Tensor,
 }
 bindings!(Args { k: Read, tiles: Read, norms: Write });
 
-/// Makes a Spec runnable.
+/// Creates a kernel from a Spec.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
     let file = match spec.k.texture() {
         false => source!("key_norm.wgsl"),
@@ -64,13 +64,13 @@ const WG: u32 = 64;
 
 /// Programs of every head width, buffers and textures.
 pub fn programs() -> Vec<Program> {
-    let half = Version { tier: Tier::Tiled, dtype: Dtype::F16 };
+    let half = Version::new(Tier::Tiled, Dtype::F16);
     let versions = [Tier::Tiled.into(), Tier::Texture.into(), half];
     let specs = HEAD_WIDTHS.iter().flat_map(|&e| versions.map(|version| Spec::new(version, e)));
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 
-/// Appends one dispatch.  One invocation per tile and head.
+/// Records one dispatch, with one invocation per tile and head.
 pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args) {
     let ([t, d], [tiles, heads]) = (args.k.shape2(), args.norms.shape2());
     assert_eq!(d, heads * kernel.spec.e, "width");

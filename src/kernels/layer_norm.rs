@@ -11,24 +11,24 @@ pub struct Spec {
     pub wg: u32,
     /// D
     pub d: u32,
-    /// How `x` and `r` are stored.
+    /// Storage format of `x` and `r`.
     pub x: Format,
-    /// How `y` is stored.
+    /// Storage format of `y`.
     pub y: Format,
-    /// Whether there is an `r`.
+    /// Add the residual `r`.
     pub residual: bool,
 }
 
 impl Spec {
-    /// The usual constants for rows of `d` elements, from the residual stream and back.
+    /// Default constants for rows of `d` elements, from and to the residual stream.
     pub fn new(version: impl Into<Version>, d: u32, residual: bool) -> Self {
         let x = version.into().stream();
-        // From textures, a row is one invocation's.
+        // From textures, one invocation handles a row.
         let wg = if x.texture() { 16 } else { row_workgroup(d) };
         Self { wg, d, x, y: x, residual }
     }
 
-    /// The same into what is only read once.
+    /// Default constants for output into a temporary, not the residual stream.
     pub fn wide(version: impl Into<Version>, d: u32) -> Self {
         let version = version.into();
         Self { y: version.wide(), ..Self::new(version, d, false) }
@@ -45,7 +45,7 @@ impl Spec {
 pub struct Params {
     /// T
     pub rows: u32,
-    /// Added to the variance.
+    /// Epsilon, added to the variance.
     pub eps: f32,
 }
 abi!(Params { rows, eps });
@@ -54,18 +54,18 @@ abi!(Params { rows, eps });
 pub struct Args<'a> {
     /// \[T, D\]
     pub x: &'a Tensor,
-    /// \[T, D\]; `x` again where the Spec has no residual.
+    /// Residual, \[T, D\]; `x` again if the Spec has no residual.
     pub r: &'a Tensor,
     /// \[D\]
     pub gamma: &'a Tensor,
     /// \[D\]
     pub beta: &'a Tensor,
-    /// \[T, D\], written
+    /// Output, \[T, D\].
     pub y: &'a Tensor,
 }
 bindings!(Args { x: Read, r: Read, gamma: Read, beta: Read, y: Write });
 
-/// Makes a Spec runnable.
+/// Creates a kernel from a Spec.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
     let file = match spec.x.texture() {
         false => source!("layer_norm.wgsl"),
@@ -78,7 +78,7 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
 
 /// Programs of every width, buffers and textures.
 pub fn programs() -> Vec<Program> {
-    let half = Version { tier: Tier::Tiled, dtype: Dtype::F16 };
+    let half = Version::new(Tier::Tiled, Dtype::F16);
     let of = move |d| {
         let tiers = [Tier::Tiled, Tier::Texture].into_iter();
         let specs = tiers.flat_map(move |tier| [true, false].map(|r| Spec::new(tier, d, r)));
@@ -87,7 +87,7 @@ pub fn programs() -> Vec<Program> {
     WIDTHS.into_iter().flat_map(of).map(|spec| (*kernel(spec).program).clone()).collect()
 }
 
-/// Appends one dispatch.  One workgroup per row; from textures, one invocation.
+/// Records one dispatch, with one workgroup per row; from textures, one invocation.
 pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, eps: f32) {
     let [t, d] = args.x.shape2();
     assert_eq!(d, kernel.spec.d, "width");

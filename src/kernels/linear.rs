@@ -1,5 +1,5 @@
-//! `y = activation(x·Wᵀ + bias)`, or with a residual `y = activation(x·Wᵀ + bias) + r`.  Shaders:
-//! `shaders/linear.wgsl` and the same in `shaders/naive/`, `shaders/texture/`, `shaders/matrix/`.
+//! Matrix product `y = activation(x·Wᵀ + bias)`, or with a residual `y = activation(x·Wᵀ + bias) +
+//! r`.  Shaders: `shaders/linear.wgsl`; variants in `shaders/{naive,texture,matrix}/`.
 
 use super::{row_slices, Tile, Version, specialise};
 use crate::{
@@ -11,23 +11,23 @@ use bytemuck::{Pod, Zeroable};
 /// Constants fixed when the pipeline is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Spec {
-    /// How the product is tiled.
+    /// Tiling of the product.
     pub tile: Tile,
-    /// How `x` is stored.
+    /// Storage format of `x`.
     pub x: Format,
-    /// How `w` is stored.
+    /// Storage format of `w`.
     pub w: Format,
-    /// How `y` is stored; `r` is like the residual stream.
+    /// Storage format of `y`; `r` has the format of the residual stream.
     pub y: Format,
-    /// Of the product and its bias.
+    /// Activation after product and bias.
     pub activation: Activation,
-    /// Whether `r` is added after it.
+    /// Add `r` after the activation.
     pub residual: bool,
 }
 
 impl Spec {
-    /// The usual constants of a version for a product from the residual stream into what is only
-    /// read once, or back with a residual; no activation.
+    /// Default constants of a version for a product from the residual stream into a temporary, or
+    /// back with a residual; no activation.
     pub fn new(version: impl Into<Version>, residual: bool) -> Self {
         let version = version.into();
         let (x, y) = match residual {
@@ -38,7 +38,7 @@ impl Spec {
         Self { tile, x, w: version.weights(), y, activation, residual }
     }
 
-    /// How `r` is stored: as the residual stream, or as the `x` that stands in for it.
+    /// Storage format of `r`: the residual stream's, or that of the `x` bound in its place.
     fn r(&self) -> Format {
         if self.residual { self.y } else { self.x }
     }
@@ -48,9 +48,9 @@ impl Spec {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
-    /// Row that the dispatch begins with.
+    /// First row of the dispatch.
     pub first: u32,
-    /// Row that it ends before, at most T.
+    /// End of the rows, exclusive; at most T.
     pub rows: u32,
     /// N
     pub outer: u32,
@@ -63,18 +63,18 @@ abi!(Params { first, rows, outer, inner });
 pub struct Args<'a> {
     /// \[T, K\]
     pub x: &'a Tensor,
-    /// \[N, K\], in the order of [`super::Layout`]
+    /// Weights, \[N, K\], in the order of [`super::Layout`].
     pub w: &'a Tensor,
     /// \[N\]
     pub bias: &'a Tensor,
-    /// \[T, N\]; `x` again where the Spec has no residual.
+    /// Residual, \[T, N\]; `x` again if the Spec has no residual.
     pub r: &'a Tensor,
-    /// \[T, N\], written
+    /// Output, \[T, N\].
     pub y: &'a Tensor,
 }
 bindings!(Args { x: Read, w: Read, bias: Read, r: Read, y: Write });
 
-/// Makes a Spec runnable.
+/// Creates a kernel from a Spec.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
     let file = match spec.tile {
         Tile::Naive { .. } => source!("naive/linear.wgsl"),
@@ -101,7 +101,7 @@ pub fn programs() -> Vec<Program> {
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 
-/// Appends one dispatch, or one for each slice of the rows.  N and K must be multiples of 4.
+/// Records one dispatch, or one per slice of the rows.  N and K must be multiples of 4.
 pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args) {
     let ([t, k], n) = (args.x.shape2(), args.bias.shape1());
     assert!(k.is_multiple_of(4) && n.is_multiple_of(4), "sizes {n} and {k} of a product");
@@ -111,7 +111,7 @@ pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args) {
     if kernel.spec.residual {
         args.r.expect([t, n]);
     }
-    for (rows, flops) in row_slices(t, 2.0 * f64::from(n) * f64::from(k), rec.most) {
+    for (rows, flops) in row_slices(t, 2.0 * f64::from(n) * f64::from(k), rec.limits.product) {
         let grid = grid(kernel.spec.tile.groups(rows.len() as u32, n));
         let params = Params { first: rows.start, rows: rows.end, outer: n, inner: k };
         rec.dispatch(kernel, params, &args.list(), grid, flops);

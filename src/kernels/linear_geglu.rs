@@ -1,10 +1,10 @@
-//! `h = activation(x·W_gᵀ) ⊙ (x·W_uᵀ)`, both halves in one product.  Shaders:
-//! `shaders/linear_geglu.wgsl` and the same in `shaders/naive/`, `shaders/texture/`,
+//! Gated product `h = activation(x·W_gᵀ) ⊙ (x·W_uᵀ)`, both halves in one product.  Shaders:
+//! `shaders/linear_geglu.wgsl` and its variants in `shaders/naive/`, `shaders/texture/`,
 //! `shaders/matrix/`.
 
 use super::{PANEL, row_slices, Tier, Tile, Version, specialise};
 use crate::{
-    elements::{Elements, reordered},
+    elements::{TensorData, reordered},
     recording::{Format, Kernel, Program, Recording, Shape, Tensor, grid},
 };
 pub use crate::reference::Activation;
@@ -13,23 +13,23 @@ use bytemuck::{Pod, Zeroable};
 /// Constants fixed when the pipeline is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Spec {
-    /// How the product is tiled.
+    /// Tiling of the product.
     pub tile: Tile,
-    /// How `x` is stored.
+    /// Storage format of `x`.
     pub x: Format,
-    /// How `w` is stored.
+    /// Storage format of `w`.
     pub w: Format,
-    /// How `h` is stored.
+    /// Storage format of `h`.
     pub h: Format,
-    /// Which half of the matrix is activated; on a GPU [`arrange`] has put the halves where
-    /// the kernel wants them.
+    /// True if the first half of the matrix is the gate; on a GPU [`arrange`] has already reordered
+    /// the halves for the kernel.
     pub gate_first: bool,
-    /// By which function.
+    /// Activation of the gate.
     pub activation: Activation,
 }
 
 impl Spec {
-    /// The usual constants of a version.
+    /// Default constants of a version.
     pub fn new(version: impl Into<Version>, gate_first: bool, activation: Activation) -> Self {
         let version = version.into();
         let (x, w, h) = (version.stream(), version.weights(), version.wide());
@@ -41,16 +41,16 @@ impl Spec {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
-    /// Row that the dispatch begins with.
+    /// First row of the dispatch.
     pub first: u32,
-    /// Row that it ends before, at most T.
+    /// End of the rows, exclusive; at most T.
     pub rows: u32,
     /// 2F
     pub outer: u32,
     /// K
     pub inner: u32,
-    /// 1: the first half of the matrix is the gate.  Only the CPU, whose matrix is in its natural
-    /// order, asks.
+    /// 1: the first half of the matrix is the gate.  Read only on the CPU, where the matrix keeps
+    /// its natural order.
     pub gate_first: u32,
 }
 abi!(Params { first, rows, outer, inner, gate_first });
@@ -59,31 +59,31 @@ abi!(Params { first, rows, outer, inner, gate_first });
 pub struct Args<'a> {
     /// \[T, K\]
     pub x: &'a Tensor,
-    /// \[2F, K\], in the order of [`arrange`]
+    /// Weights, \[2F, K\], in the order of [`arrange`].
     pub w: &'a Tensor,
-    /// \[T, F\], written
+    /// Output, \[T, F\].
     pub h: &'a Tensor,
 }
 bindings!(Args { x: Read, w: Read, h: Write });
 
-/// Brings \[2F, K\] into the order that the kernels of a tier read.  On a GPU four rows of the
-/// gate, then the four of the other half that they multiply, and so on, so that an invocation has
-/// both; on the CPU each half by itself.
+/// Reorders \[2F, K\] for the kernels of a tier.  On a GPU four rows of the gate alternate with the
+/// four rows of the other half that they multiply, so that one invocation has both; on the CPU the
+/// halves stay separate.
 pub fn arrange(
     tier: Tier,
     gate_first: bool,
-    w: Elements<'_>,
+    w: TensorData<'_>,
     [n, k]: [u32; 2],
-) -> (Shape, Elements<'_>) {
+) -> (Shape, TensorData<'_>) {
     let layout = Tile::new(tier).layout();
     let half = w.len() / 2;
     if matches!(tier, Tier::Twin | Tier::Blocked) {
         if (n as usize / 2).is_multiple_of(PANEL) {
-            return layout.arrange(w, [n, k]); // no panel has rows of both
+            return layout.arrange(w, [n, k]); // each panel has rows of one half only
         }
         let halves = [0..half, half..w.len()];
         let halves = halves.map(|half| layout.arrange(w.slice(half), [n / 2, k]).1);
-        return ([n, k].into(), Elements::concat(&halves));
+        return ([n, k].into(), TensorData::concat(&halves));
     }
     let mixed = reordered!(&w, w => {
         let (first, second) = w.split_at(half);
@@ -94,7 +94,7 @@ pub fn arrange(
     layout.arrange(mixed, [n, k])
 }
 
-/// Makes a Spec runnable.
+/// Creates a kernel from a Spec.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
     let file = match spec.tile {
         Tile::Naive { .. } => source!("naive/linear_geglu.wgsl"),
@@ -119,7 +119,7 @@ pub fn programs() -> Vec<Program> {
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 
-/// Appends one dispatch, or one for each slice of the rows.  F and K must be multiples of 4.
+/// Records one dispatch, or one per slice of the rows.  F and K must be multiples of 4.
 pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args) {
     let ([t, k], [_, f]) = (args.x.shape2(), args.h.shape2());
     assert!(k.is_multiple_of(4) && f.is_multiple_of(4), "sizes {f} and {k} of a product");
@@ -127,7 +127,7 @@ pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args) {
     assert_eq!(args.w.shape.len(), 2 * f as usize * k as usize, "weights");
     args.h.expect([t, f]);
     let gate_first = kernel.spec.gate_first.into();
-    for (rows, flops) in row_slices(t, 4.0 * f64::from(f) * f64::from(k), rec.most) {
+    for (rows, flops) in row_slices(t, 4.0 * f64::from(f) * f64::from(k), rec.limits.product) {
         let grid = grid(kernel.spec.tile.groups(rows.len() as u32, 2 * f));
         let params =
             Params { first: rows.start, rows: rows.end, outer: 2 * f, inner: k, gate_first };

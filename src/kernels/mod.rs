@@ -1,9 +1,9 @@
-//! How one operation is launched: one file per shader, same word.
+//! Host side of the kernels: one file per shader, of the same name.
 //!
 //! Each file has the same parts: `Spec` (constants fixed when the pipeline is built), `Params`
-//! (values fixed per dispatch), `Args` (buffers, by name), [`kernel`](layer_norm::kernel) (a `Spec`
-//! made runnable) and [`record`](layer_norm::record) (appends one dispatch, shapes checked).
-//! `tests/abi.rs` holds every file against its shader.
+//! (values fixed per dispatch), `Args` (buffers, by name), [`kernel`](layer_norm::kernel) (creates
+//! a kernel from a `Spec`) and [`record`](layer_norm::record) (records one dispatch, with shape
+//! checks). `tests/abi/main.rs` compares every file with its shader.
 
 mod plan;
 mod tier;
@@ -22,10 +22,10 @@ use std::{
 pub use tier::{Dtype, Tier, Version};
 pub use tile::{Layout, PANEL, Tile};
 
-/// What a host file promises of its shader; compared with the shader's own reflection by
-/// `tests/abi.rs`.
+/// Interface of a kernel, as declared by its host file; `tests/abi/main.rs` compares it with the
+/// shader's reflection.
 pub struct Interface {
-    /// The kernel's word.
+    /// Name of the kernel.
     pub word: &'static str,
     /// Names and byte offsets of the fields of `Params`.
     pub params: &'static [(&'static str, usize)],
@@ -33,7 +33,7 @@ pub struct Interface {
     pub params_bytes: usize,
     /// Names and access of the bindings after `params`.
     pub bindings: &'static [(&'static str, Access)],
-    /// A program for each tier and for the widths that published models have.
+    /// A program for each tier and each width of the published models.
     pub programs: fn() -> Vec<Program>,
 }
 
@@ -42,7 +42,7 @@ macro_rules! kernels {
     ($($word:ident),+ $(,)?) => {
         $(pub mod $word;)+
 
-        /// Every kernel.
+        /// Interfaces of all kernels.
         pub const ALL: &[Interface] = &[$(Interface {
             word: stringify!($word),
             params: $word::FIELDS,
@@ -62,7 +62,7 @@ macro_rules! abi {
     };
 }
 
-/// Lists the buffers of `Args`, in binding order, and converts between names and positions.
+/// Lists the buffers of `Args` in binding order, and converts between names and positions.
 macro_rules! bindings {
     ($args:ident { $($field:ident: $access:ident),+ $(,)? }) => {
         /// Names and access of the bindings after `params`.
@@ -85,7 +85,7 @@ macro_rules! bindings {
     };
 }
 
-/// Where a kernel's text is: `source!("naive/linear.wgsl")`.
+/// Path and text of a kernel: `source!("naive/linear.wgsl")`.
 macro_rules! source {
     ($file:literal) => {
         ($file, include_str!(concat!("../../shaders/", $file)))
@@ -97,9 +97,9 @@ kernels! { embed, linear, linear_geglu, key_norm, attention, layer_norm, pool, g
 type Source = (&'static str, &'static str);
 type Formats<'a> = &'a [(&'static str, Format)];
 
-/// Builds a kernel from its parts; the constants and imports are the Spec's, and `formats` has the
-/// bindings that are not plain buffers of f32 or integers.  How the elements of a buffer are stored
-/// is imported under its name.
+/// Builds a kernel from its parts.  The constants and imports come from the Spec; `formats` has the
+/// bindings other than plain buffers of f32 or integers.  The storage of a buffer's elements is
+/// imported under the buffer's name.
 fn specialise<S, P>(
     word: &'static str,
     (file, text): Source,
@@ -123,12 +123,12 @@ fn specialise<S, P>(
     Kernel { spec, program: shared(program) }
 }
 
-/// Operations that take about as long as reading or writing one element: cards have memory for one
-/// in 30 to 100.
+/// Operations that take about as long as reading or writing one element: GPUs read or write one per
+/// 30 to 100 operations.
 const MOVE: f64 = 50.0;
 
-/// Ranges of rows, in order, whose products of `flops` a row hold at most `most` operations, and
-/// what they hold.
+/// Splits rows of `flops` operations each into ranges of at most `most` operations; returns each
+/// range with its operations.
 fn row_slices(rows: u32, flops: f64, most: f64) -> Vec<(Range<u32>, f64)> {
     const STEP: u32 = 64; // whole tiles
     let steps = (0..rows).step_by(STEP as usize);
@@ -137,7 +137,7 @@ fn row_slices(rows: u32, flops: f64, most: f64) -> Vec<(Range<u32>, f64)> {
     slices.into_iter().map(|(range, flops)| (rows(range), flops)).collect()
 }
 
-/// The one `Arc` of a program: engines compile each once, whoever asks for it.
+/// Shares one `Arc` per program, so that engines compile each program once.
 fn shared(program: Program) -> Arc<Program> {
     static KNOWN: LazyLock<Mutex<HashSet<Arc<Program>>>> = LazyLock::new(Mutex::default);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,18 +149,17 @@ fn shared(program: Program) -> Arc<Program> {
     program
 }
 
-/// Invocations for a kernel that gives a workgroup one row of `d` elements: about 3 vec4s each, 32
-/// to 256.
+/// Invocations of a workgroup for one row of `d` elements: about 3 vec4s each, 32 to 256.
 fn row_workgroup(d: u32) -> u32 {
     (d / 12).next_power_of_two().clamp(32, 256)
 }
 
-/// How the elements of a buffer are read and written.
+/// Import for reading and writing the elements of a buffer.
 fn elem(format: Format) -> &'static str {
     if format.half() { "elem_f16" } else { "elem_f32" }
 }
 
-/// The fragment of an activation.
+/// Import for an activation.
 pub fn activation(activation: Activation) -> &'static str {
     match activation {
         Activation::Identity => "identity",
@@ -169,27 +168,27 @@ pub fn activation(activation: Activation) -> &'static str {
     }
 }
 
-/// The fragment by which lanes share what they load.
+/// Import for sharing loads between lanes.
 fn share(lanes: u32) -> &'static str {
     if lanes == 1 { "share_one" } else { "share_many" }
 }
 
-/// The functions by which lanes agree.
+/// Import for agreement between lanes.
 fn lanes(lanes: u32) -> &'static str {
     if lanes == 1 { "lanes_one" } else { "lanes_many" }
 }
 
-/// The tiers that `programs()` covers.
+/// Tiers covered by `programs()`.
 const GPU_TIERS: [Tier; 5] =
     [Tier::Naive, Tier::Tiled, Tier::Texture, Tier::Subgroup(4), Tier::Subgroup(8)];
 
-/// The versions that `programs()` covers.  Texture and subgroup tiers have the same text for f16.
+/// Versions covered by `programs()`.  Texture and subgroup tiers have the same text for f16.
 fn gpu_versions() -> Vec<Version> {
-    let half = Version { tier: Tier::Tiled, dtype: Dtype::F16 };
+    let half = Version::new(Tier::Tiled, Dtype::F16);
     GPU_TIERS.iter().map(|&tier| tier.into()).chain([half]).collect()
 }
 
-/// Row lengths that `programs()` covers: the fixtures', the shipped model's, small, base, large.
+/// Row lengths covered by `programs()`: the fixtures', the shipped model's, small, base, large.
 const WIDTHS: [u32; 6] = [32, 64, 384, 512, 768, 1024];
-/// Head widths likewise.
+/// Head widths covered by `programs()`, of the same models.
 const HEAD_WIDTHS: [u32; 6] = [8, 16, 32, 48, 64, 128];

@@ -2,27 +2,27 @@ use super::{Tier, Tile, attention};
 use crate::recording::Caps;
 use serde::{Deserialize, Serialize};
 
-/// In which tiles a model's products and attention run.
+/// Tiles of a model's products and attention.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Whose tiles they are.
+    /// Tier of the tiles.
     pub tier: Tier,
-    /// For ever more rows; the last for any number.
+    /// Tiles of products by number of rows, ascending; the last has no maximum.
     pub products: Vec<Tiles>,
-    /// Of attention.
+    /// Tile of attention.
     pub attention: attention::Tile,
 }
 
-/// The tiles of the three products, for a number of rows.
+/// Tiles of the three products, for a number of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tiles {
-    /// Most rows that they are for.
+    /// Maximum number of rows.
     pub rows: u32,
-    /// Of `linear` without a residual.
+    /// Tile of `linear` without a residual.
     pub linear: Tile,
-    /// Of `linear` with one.
+    /// Tile of `linear` with a residual.
     pub linear_add: Tile,
-    /// Of `linear_geglu`.
+    /// Tile of `linear_geglu`.
     pub linear_geglu: Tile,
 }
 
@@ -33,7 +33,7 @@ impl Tiles {
 }
 
 impl Plan {
-    /// What a tier does before anything was measured, with heads of `e` elements.
+    /// Default plan of a tier before any measurement, with heads of `e` elements.
     pub fn usual(tier: Tier, e: u32) -> Self {
         let tiles = |&rows: &u32| {
             let tile = Tile::candidates(tier, rows)[0];
@@ -43,22 +43,34 @@ impl Plan {
         Self { tier, products, attention: attention::Spec::new(tier, e).tile }
     }
 
-    /// Up to how many rows each entry is for: short queries, longer ones, everything else.  Tiers
-    /// that are never searched have the last alone.
+    /// Default plan, adapted to the vendor's compiler.
+    pub fn usual_on(caps: &Caps, tier: Tier, e: u32) -> Self {
+        let mut plan = Self::usual(tier, e);
+        if let Some(tile) = Tile::of_vendor(caps.vendor, tier) {
+            // Small row counts keep their own tiles.
+            for tiles in plan.products.iter_mut().filter(|tiles| tiles.linear == Tile::new(tier)) {
+                (tiles.linear, tiles.linear_add, tiles.linear_geglu) = (tile, tile, tile);
+            }
+        }
+        plan
+    }
+
+    /// Maximum rows of each entry: short queries, longer ones, everything else.  Tiers that are
+    /// never tuned have only the last.
     fn rows(tier: Tier) -> &'static [u32] {
         match tier {
             Tier::Twin | Tier::Blocked | Tier::Naive | Tier::Matrix { .. } => &[u32::MAX],
-            _ => &[16, 64, u32::MAX],
+            _ => &[16, 64, 1024, u32::MAX],
         }
     }
 
-    /// The same without tiles that sum in another order than the rest.
+    /// Removes tiles that sum in another order than the default.
     pub fn deterministic(mut self) -> Self {
         self.products.retain(|tiles| tiles.list().iter().all(|tile| tile.slices() == 1));
         self
     }
 
-    /// Whether it is one that a search on such a device may find.
+    /// True if a tuning search on such a device may find this plan.
     pub fn suits(&self, caps: &Caps, e: u32) -> bool {
         let known = |tiles: &Tiles| {
             let candidates = Tile::candidates(self.tier, tiles.rows);
@@ -74,13 +86,22 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::tier::{ARM, INTEL},
+        *,
+    };
     use crate::recording::Engine;
 
     #[test]
     fn usual_plans_suit_and_others_do_not() {
         let caps = crate::cpu::Engine::new(Tier::Twin).caps().clone();
         let caps = Caps { cpu: false, textures: true, subgroup: Some((8, 8)), ..caps };
+        for vendor in [0, ARM, INTEL] {
+            let caps = Caps { vendor, ..caps.clone() };
+            for tier in Tier::of(&caps) {
+                assert!(Plan::usual_on(&caps, tier, 64).suits(&caps, 64), "{tier} of {vendor:x}");
+            }
+        }
         for tier in Tier::of(&caps) {
             let plan = Plan::usual(tier, 64);
             assert!(plan.suits(&caps, 64), "{tier}");
@@ -99,7 +120,11 @@ mod tests {
     fn deterministic_plans_have_one_order() {
         let plan = Plan::usual(Tier::Tiled, 64);
         assert!(plan.products.len() > 1);
-        assert_eq!(plan.deterministic().products.len(), 1);
+        let deterministic = plan.deterministic().products;
+        assert!(
+            deterministic.iter().all(|tiles| tiles.list().iter().all(|tile| tile.slices() == 1))
+        );
+        assert_eq!(deterministic.last().map(|tiles| tiles.rows), Some(u32::MAX));
         let plan = Plan::usual(Tier::Subgroup(8), 64);
         assert_eq!(plan.clone().deterministic(), plan);
     }

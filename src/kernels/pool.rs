@@ -1,4 +1,4 @@
-//! One vector per span of tokens: mean, cut, L2 norm.  Shader: `shaders/pool.wgsl`.
+//! One vector per span of tokens: mean, truncation, L2 norm.  Shader: `shaders/pool.wgsl`.
 
 use super::{MOVE, Tier, Version, WIDTHS, row_workgroup, specialise};
 use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
@@ -11,12 +11,12 @@ pub struct Spec {
     pub wg: u32,
     /// D
     pub d: u32,
-    /// How `x` is stored.
+    /// Storage format of `x`.
     pub x: Format,
 }
 
 impl Spec {
-    /// The usual constants for rows of `d` elements.
+    /// Default constants for rows of `d` elements.
     pub fn new(version: impl Into<Version>, d: u32) -> Self {
         Self { wg: row_workgroup(d), d, x: version.into().stream() }
     }
@@ -32,7 +32,7 @@ impl Spec {
 pub struct Params {
     /// n
     pub spans: u32,
-    /// Leading components kept.
+    /// Number of leading components kept.
     pub dims: u32,
     /// 1: divide by the L2 norm.
     pub normalize: u32,
@@ -43,14 +43,14 @@ abi!(Params { spans, dims, normalize });
 pub struct Args<'a> {
     /// \[T, D\]
     pub x: &'a Tensor,
-    /// \[n, 2\], `u32`: first token of each span, and the one behind its last
+    /// Spans, \[n, 2\], `u32`: first token and end, exclusive.
     pub spans: &'a Tensor,
-    /// \[n, dims\], written
+    /// Output, \[n, dims\].
     pub y: &'a Tensor,
 }
 bindings!(Args { x: Read, spans: Read, y: Write });
 
-/// Makes a Spec runnable.
+/// Creates a kernel from a Spec.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
     let file = match spec.x.texture() {
         false => source!("pool.wgsl"),
@@ -66,7 +66,7 @@ pub fn programs() -> Vec<Program> {
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 
-/// Appends one dispatch.  One workgroup per span, none of them empty.
+/// Records one dispatch, with one workgroup per span; no span may be empty.
 pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, normalize: bool) {
     let [t, _] = args.x.shape2();
     let [n, dims] = args.y.shape2();

@@ -2,40 +2,47 @@ use crate::recording::{Caps, Format};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Which of several versions of a kernel runs; chosen once, when an engine is opened.
+/// Tier of kernels, chosen once when an engine is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Tier {
-    /// On the CPU: the twins themselves, plain loops on one thread.
+    /// CPU: reference implementations, plain loops on one thread.
     Twin,
-    /// On the CPU: blocked products and tiled attention on all cores.
+    /// CPU: blocked products and tiled attention on all cores.
     Blocked,
-    /// On a GPU: the shortest correct versions (`shaders/naive/`).
+    /// GPU: the shortest correct kernels (`shaders/naive/`).
     Naive,
-    /// On a GPU: tiled in workgroup memory and registers.
+    /// GPU: tiles in workgroup memory and registers.
     Tiled,
-    /// On a GPU: matrices in textures, tiles in registers only, no barriers (`shaders/texture/`).
+    /// GPU: matrices in textures, tiles in registers only, no barriers (`shaders/texture/`).
     Texture,
-    /// The same, and the lanes of a subgroup, of this size on the whole device, load for each
-    /// other.
+    /// As [`Tier::Texture`], with loads shared by the lanes of a subgroup; its size must be the
+    /// same on the whole device.
     Subgroup(u32),
-    /// As [`Tier::Tiled`], but products in matrices of f16 that subgroups multiply in hardware
-    /// (`shaders/matrix/`).  Never chosen unasked: operands are rounded, and wgpu calls it
-    /// experimental.
+    /// As [`Tier::Tiled`], but products use subgroup matrices of f16, multiplied in hardware
+    /// (`shaders/matrix/`).  Never chosen by default: operands are rounded, and wgpu calls the
+    /// feature experimental.
     Matrix {
-        /// Rows and columns of a matrix.
+        /// Rows and columns of a subgroup matrix.
         size: u32,
         /// Invocations in a subgroup.
         lanes: u32,
     },
 }
 
-/// Subgroups in which sharing pays: those of software drivers.  On cards a broadcast costs a vector
-/// instruction for each multiply-add that it feeds, and what is shared does not fit into registers
-/// (`benches/isa`: a fifth of the instructions are multiply-adds then).
+/// Subgroup sizes for which sharing loads pays: those of software drivers.  On GPUs a broadcast
+/// costs a vector instruction per multiply-add, and the shared values do not fit into registers
+/// (`benches/isa`: only a fifth of the instructions are multiply-adds then).
 const SHARING: std::ops::RangeInclusive<u32> = 4..=8;
 
+/// PCI vendor id of Arm, whose Mali GPUs have no dedicated workgroup memory and few registers:
+/// every tiled kernel spills there (`benches/isa`), but products of 2 by 8 from textures do not.
+pub(super) const ARM: u32 = 0x13b5;
+
+/// PCI vendor id of Intel.
+pub(super) const INTEL: u32 = 0x8086;
+
 impl Tier {
-    /// The tiers that a device can run, the plainest first.
+    /// Tiers that a device can run, simplest first.
     pub fn of(caps: &Caps) -> Vec<Self> {
         if caps.cpu {
             return vec![Self::Twin, Self::Blocked];
@@ -60,30 +67,38 @@ impl Tier {
         tiers
     }
 
-    /// Whether a device can run this tier.
+    /// True if a device can run this tier.
     pub fn suits(self, caps: &Caps) -> bool {
         Self::of(caps).contains(&self)
     }
 
-    /// The tier that is usually the fastest on a device: in software drivers, loads from textures
-    /// are many times cheaper than those from buffers and workgroup memory.
+    /// Default tier of a device, usually the fastest: in software drivers, loads from textures are
+    /// many times cheaper than loads from buffers and workgroup memory.
     pub fn choose(caps: &Caps) -> Self {
         let tiers = Self::of(&Caps { matrix: None, ..caps.clone() });
+        if caps.vendor == ARM && caps.textures {
+            return Self::Texture;
+        }
         let tiled = tiers.iter().find(|tier| **tier == Self::Tiled && !caps.software);
         *tiled.or(tiers.last()).unwrap_or(&Self::Naive)
     }
 
-    /// Whether it has kernels that store f16.
+    /// True if the tier has kernels that store f16.
     fn halves(self) -> bool {
         matches!(self, Self::Tiled | Self::Texture | Self::Subgroup(_) | Self::Matrix { .. })
     }
 
-    /// Invocations that work together without a barrier: 1, or the size of a subgroup.
+    /// True if the tier's products read f16 weights.
+    fn reads_halves(self) -> bool {
+        self.halves() || self == Self::Blocked
+    }
+
+    /// Invocations that cooperate without a barrier: 1, or the size of a subgroup.
     pub fn lanes(self) -> u32 {
         if let Self::Subgroup(lanes) = self { lanes } else { 1 }
     }
 
-    /// How matrices of f32 are stored.
+    /// Storage format of f32 matrices.
     pub fn format(self) -> Format {
         match self {
             Self::Texture | Self::Subgroup(_) => Format::Texture,
@@ -92,14 +107,15 @@ impl Tier {
     }
 }
 
-/// How weights and wide activations are stored; arithmetic is f32 always.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// Storage type of weights and wide activations; arithmetic is always f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Dtype {
-    /// 32-bit floats throughout; f16 and bf16 weights are widened when they load.
+    /// 32-bit floats, except for product matrices and word embeddings that the file stores as f16:
+    /// these stay f16, which is exact.  All others are widened on loading.
     #[default]
     F32,
-    /// 16-bit floats for the matrices of products, the word embeddings and, in buffers, for q, k,
-    /// v, context and the MLP's intermediate.  The residual stream stays f32.
+    /// 16-bit floats for product matrices, word embeddings and, in buffers, for q, k, v, context
+    /// and the MLP's intermediate.  The residual stream stays f32.
     F16,
 }
 
@@ -112,51 +128,86 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// Which kernels run, on matrices stored how.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Version of the kernels: the tier and the storage of matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Version {
-    /// Which of several texts of a kernel.
+    /// Tier of the kernels.
     pub tier: Tier,
-    /// How weights and wide activations are stored.
+    /// Storage type of weights and wide activations.
     pub dtype: Dtype,
+    /// True if product matrices are f16 and all else is f32, as for a model whose file stores them
+    /// as f16.
+    pub half_weights: bool,
 }
 
 impl From<Tier> for Version {
     fn from(tier: Tier) -> Self {
-        Self { tier, dtype: Dtype::F32 }
+        Self::new(tier, Dtype::F32)
     }
 }
 
 impl Version {
-    /// The versions that a device can run: every tier with f32, then those with f16.
+    /// A tier with everything stored as `dtype`, whatever the file stores.
+    pub fn new(tier: Tier, dtype: Dtype) -> Self {
+        Self { tier, dtype, half_weights: false }
+    }
+
+    /// Versions to choose from on a device: every tier with f32, then those with f16.
     pub fn of(caps: &Caps) -> Vec<Self> {
         let tiers = Tier::of(caps);
         let half = tiers.iter().filter(|tier| tier.halves() && caps.half);
-        let half = half.map(|&tier| Self { tier, dtype: Dtype::F16 });
+        let half = half.map(|&tier| Self::new(tier, Dtype::F16));
         tiers.iter().map(|&tier| tier.into()).chain(half).collect()
     }
 
-    /// The next that is plainer or more exact: f32 where this is f16, else the tier before it.
+    /// Versions that a device can run: those of [`Version::of`], and f32 with f16 weights.
+    pub fn all(caps: &Caps) -> Vec<Self> {
+        let tiers = Tier::of(caps).into_iter().filter(|tier| tier.reads_halves() && caps.half);
+        let mixed = tiers.map(|tier| Self { half_weights: true, ..tier.into() });
+        Self::of(caps).into_iter().chain(mixed).collect()
+    }
+
+    /// The version for a model whose file stores product matrices as f16, if `half`, or as f32.
+    pub fn for_weights(self, half: bool, caps: &Caps) -> Self {
+        let mixed = Self { half_weights: true, ..self };
+        let half_weights = half && self.dtype == Dtype::F32 && mixed.suits(caps);
+        Self { half_weights, ..self }
+    }
+
+    /// Next simpler or more exact version: f32 instead of f16, else a tier that is easier to
+    /// compile.
     pub fn lower(self, caps: &Caps) -> Option<Self> {
-        if self.half() {
+        if self.half() || self.half_weights {
             return Some(self.tier.into());
         }
-        let tiers = Tier::of(caps);
-        let place = tiers.iter().position(|&tier| tier == self.tier)?;
-        Some(Self { tier: *tiers.get(place.checked_sub(1)?)?, dtype: Dtype::F32 })
+        let lower = match self.tier {
+            Tier::Twin | Tier::Naive => return None,
+            Tier::Blocked => Tier::Twin,
+            Tier::Matrix { .. } => Tier::Tiled,
+            Tier::Subgroup(_) => Tier::Texture,
+            // This tier needs no workgroup memory and no barriers.
+            Tier::Tiled if caps.textures => Tier::Texture,
+            Tier::Tiled | Tier::Texture => Tier::Naive,
+        };
+        lower.suits(caps).then_some(lower.into())
     }
 
-    /// Whether a device can run this version.
+    /// All versions reached by [`Version::lower`], the next first.
+    pub fn all_lower(self, caps: &Caps) -> impl Iterator<Item = Self> {
+        std::iter::successors(self.lower(caps), |version| version.lower(caps))
+    }
+
+    /// True if a device can run this version.
     pub fn suits(self, caps: &Caps) -> bool {
-        Self::of(caps).contains(&self)
+        Self::all(caps).contains(&self)
     }
 
-    /// The residual stream, and the sums that LayerNorm reads.
+    /// Format of the residual stream, and of the sums that LayerNorm reads.
     pub fn stream(self) -> Format {
         self.tier.format()
     }
 
-    /// What only one product or attention reads: q, k, v, context, the MLP's intermediate.
+    /// Format of activations read by one kernel only: q, k, v, context, the MLP's intermediate.
     pub fn wide(self) -> Format {
         match self.tier.format() {
             Format::F32 if self.half() => Format::F16,
@@ -164,21 +215,23 @@ impl Version {
         }
     }
 
-    /// The matrix of a product.
+    /// Format of a product's matrix.
     pub fn weights(self) -> Format {
+        let half = self.half() || (self.half_weights && self.tier.reads_halves());
         match self.tier.format() {
-            Format::F32 if self.half() => Format::F16,
-            Format::Texture if self.half() => Format::Texture16,
+            Format::F32 if half => Format::F16,
+            Format::Texture if half => Format::Texture16,
             format => format,
         }
     }
 
-    /// The word embeddings, a buffer in every tier.
+    /// Format of the word embeddings, a buffer in every tier.
     pub fn table(self) -> Format {
         if self.half() { Format::F16 } else { Format::F32 }
     }
 
-    fn half(self) -> bool {
+    /// True if the version stores f16.
+    pub fn half(self) -> bool {
         self.dtype == Dtype::F16 && self.tier.halves()
     }
 }
@@ -186,6 +239,7 @@ impl Version {
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.dtype {
+            Dtype::F32 if self.half_weights => write!(f, "{} f16 weights", self.tier),
             Dtype::F32 => write!(f, "{}", self.tier),
             Dtype::F16 => write!(f, "{} f16", self.tier),
         }

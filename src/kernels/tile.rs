@@ -1,8 +1,11 @@
-//! How matrix products are tiled, and how their weights lie in memory for it.
+//! Tiling of matrix products, and the memory layout of their weights.
 
-use super::{Tier, Version, gpu_versions, share};
+use super::{
+    Tier, Version, gpu_versions, share,
+    tier::{ARM, INTEL},
+};
 use crate::{
-    elements::{Elements, reordered},
+    elements::{TensorData, reordered},
     recording::{Const, Shape},
 };
 use bytemuck::Pod;
@@ -10,76 +13,80 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// How a product is tiled.
+/// Tiling of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Tile {
-    /// One output per invocation; on the CPU, whatever its engine does.
+    /// One output per invocation; ignored by the CPU engine.
     Naive {
         /// Invocations per workgroup.
         wg: u32,
-        /// What the engine expects of the weights.
+        /// Layout of the weights that the engine expects.
         layout: Layout,
     },
-    /// A tile of outputs per workgroup, 8 by 8 of them per invocation.
+    /// A tile of outputs per workgroup, with several outputs per invocation.
     Tiled {
+        /// Rows of y per invocation.
+        tm: u32,
+        /// Columns of y per invocation.
+        tn: u32,
         /// Rows of y per workgroup.
         bm: u32,
         /// Columns of y per workgroup.
         bn: u32,
         /// Inner elements staged at a time, for each slice.
         bk: u32,
-        /// Parts in which the inner elements staged are taken side by side, each by invocations of
-        /// its own, which then add up: for few rows, where tiles alone do not fill a card.
+        /// Split-K: number of slices of the staged inner elements, each summed by its own
+        /// invocations and then added; for few rows, whose tiles alone do not fill a GPU.
         slices: u32,
     },
     /// Outputs in registers, operands from textures.
     Texture {
         /// Invocations per workgroup.
         wg: u32,
-        /// Lanes that share what they load; 1 for none.
+        /// Lanes that share their loads; 1 for no sharing.
         s: u32,
-        /// Units of `s` lanes along N in a workgroup.
+        /// Groups of `s` lanes along N in a workgroup.
         lx: u32,
         /// Rows of y per invocation.
         tm: u32,
         /// Columns of y per invocation.
         tn: u32,
     },
-    /// Four blocks of matrices, which subgroups multiply.
+    /// Four blocks of subgroup matrices.
     Matrix {
         /// Invocations per workgroup.
         wg: u32,
-        /// Rows and columns of a matrix.
+        /// Rows and columns of a subgroup matrix.
         m: u32,
-        /// Matrices of a block along T.
+        /// Subgroup matrices of a block along T.
         along_t: u32,
-        /// Matrices of a block along N.
+        /// Subgroup matrices of a block along N.
         along_n: u32,
     },
 }
 
-/// Rows of a weight matrix that the CPU keeps together.
+/// Rows of a weight matrix in one CPU panel.
 pub const PANEL: usize = 64;
 
-/// The order of the elements of a weight matrix \[N, K\].
+/// Element order of a weight matrix \[N, K\].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Layout {
-    /// As PyTorch stores it: \[N, K\].
+    /// Row-major \[N, K\], as in PyTorch.
     Rows,
-    /// Panels of [`PANEL`] rows, the last maybe narrower, each \[K, PANEL\]: the CPU's products
-    /// read it straight through.
+    /// Panels of [`PANEL`] rows, the last maybe narrower, each \[K, PANEL\]: CPU products read them
+    /// sequentially.
     Panels,
-    /// Texels of four rows, \[N/4, K, 4\]: what one k multiplies lies in one texel.
+    /// Texels of four rows, \[N/4, K, 4\]: a texel holds the four factors of one k.
     Texels,
 }
 
 impl Tile {
-    /// The usual tile of a tier.
+    /// Default tile of a tier.
     pub fn new(tier: Tier) -> Self {
         match tier {
             Tier::Twin | Tier::Naive => Self::Naive { wg: 64, layout: Layout::Rows },
             Tier::Blocked => Self::Naive { wg: 64, layout: Layout::Panels },
-            Tier::Tiled => Self::Tiled { bm: 64, bn: 64, bk: 16, slices: 1 },
+            Tier::Tiled => Self::Tiled { tm: 8, tn: 8, bm: 64, bn: 64, bk: 16, slices: 1 },
             Tier::Texture => Self::Texture { wg: 64, s: 1, lx: 8, tm: 4, tn: 8 },
             Tier::Subgroup(s) => {
                 let (tm, tn) = (32 / s, if s < 8 { 32 } else { 64 });
@@ -92,18 +99,29 @@ impl Tile {
         }
     }
 
-    /// The tiles that a tier has, each with the most rows of a product that it is for, fewest
-    /// first; the last is the usual one, for any number.  Each sliced one sums in an order of its
-    /// own.
+    /// Tile for many rows that suits a vendor's compiler, if it is not the default.
+    pub fn of_vendor(vendor: u32, tier: Tier) -> Option<Self> {
+        match (vendor, tier) {
+            (ARM, Tier::Texture) => Some(Self::Texture { wg: 64, s: 1, lx: 8, tm: 2, tn: 8 }),
+            // Half the sums per invocation: twice the invocations of a subgroup.
+            (INTEL, Tier::Tiled) => {
+                Some(Self::Tiled { tm: 4, tn: 8, bm: 64, bn: 64, bk: 16, slices: 1 })
+            }
+            _ => None,
+        }
+    }
+
+    /// Tiles of a tier by maximum number of rows, ascending; the last is the default, without a
+    /// maximum.  Each sliced tile sums in its own order.
     ///
-    /// A single query has few rows, and few tiles of 64 by 64 fill no card: 16 rows by 512 columns
-    /// are 8 of them.  In tiles of 16 by 16 they are 32 workgroups, and of 512 inner elements each
-    /// takes 64 at a time in 8 steps, not 16 in 32.
+    /// A single query has few rows, and a few tiles of 64 by 64 do not fill a GPU: 16 rows by 512
+    /// columns are 8 of them.  In tiles of 16 by 16 they are 32 workgroups, and each reads 512
+    /// inner elements in 8 steps of 64, instead of 32 steps of 16.
     pub fn by_rows(tier: Tier) -> Vec<(u32, Self)> {
-        let tiled = |bm, slices| Self::Tiled { bm, bn: bm, bk: 4, slices };
+        let tiled = |bm, slices| Self::Tiled { tm: 8, tn: 8, bm, bn: bm, bk: 4, slices };
         let few = match (tier, Self::new(tier)) {
             (Tier::Tiled, _) => vec![(16, tiled(16, 16)), (64, tiled(32, 8))],
-            // A unit of lanes with 16 rows between them: nothing is computed for nobody.
+            // A group of lanes with 16 rows in total: no lane computes unused rows.
             (Tier::Subgroup(_), Self::Texture { wg, s, lx, tn, .. }) => {
                 vec![(16, Self::Texture { wg, s, lx, tm: 16 / s, tn })]
             }
@@ -112,7 +130,7 @@ impl Tile {
         few.into_iter().chain([(u32::MAX, Self::new(tier))]).collect()
     }
 
-    /// What a search may try for products of at most so many rows, the usual one first.  All but
+    /// Tiles for a tuning search for products of at most `rows` rows, the default first.  All but
     /// the sliced ones, which are for few rows, sum in the order of k: they give the same bits.
     pub fn candidates(tier: Tier, rows: u32) -> Vec<Self> {
         let by_rows = Self::by_rows(tier).into_iter();
@@ -120,13 +138,29 @@ impl Tile {
         let few = rows <= 64;
         match tier {
             Tier::Tiled => {
-                let sizes =
-                    [(32, 64, 16), (64, 32, 16), (128, 64, 16), (64, 128, 16), (128, 128, 8)];
-                let sizes = sizes.iter().filter(|(bm, ..)| !few || *bm <= 64);
-                all.extend(sizes.map(|&(bm, bn, bk)| Self::Tiled { bm, bn, bk, slices: 1 }));
+                let sizes = [
+                    (8, 8, 32, 64, 16),
+                    (8, 8, 64, 32, 16),
+                    (8, 8, 128, 64, 16),
+                    (8, 8, 64, 128, 16),
+                    (8, 8, 128, 128, 8),
+                    (4, 8, 32, 64, 16),
+                    (4, 8, 64, 64, 16),
+                ];
+                let sizes = sizes.iter().filter(|(.., bm, _, _)| !few || *bm <= 64);
+                let tile = |&(tm, tn, bm, bn, bk)| Self::Tiled { tm, tn, bm, bn, bk, slices: 1 };
+                all.extend(sizes.map(tile));
             }
             Tier::Texture => {
-                let sizes = [(8, 8, 8), (4, 2, 8), (8, 4, 16), (8, 2, 16), (4, 8, 16)];
+                let sizes = [
+                    (8, 8, 8),
+                    (4, 2, 8),
+                    (8, 2, 8),
+                    (8, 1, 8),
+                    (8, 4, 16),
+                    (8, 2, 16),
+                    (4, 8, 16),
+                ];
                 all.extend(sizes.map(|(lx, tm, tn)| Self::Texture { wg: 64, s: 1, lx, tm, tn }));
             }
             Tier::Subgroup(s) => {
@@ -147,18 +181,22 @@ impl Tile {
         all
     }
 
-    /// Parts in which the inner elements are summed.
+    /// Number of slices in which the inner elements are summed.
     pub fn slices(&self) -> u32 {
         if let Self::Tiled { slices, .. } = self { *slices } else { 1 }
     }
 
-    /// Those of all versions that `programs()` covers.
+    /// Tiles of all versions covered by `programs()`.
     pub(super) fn all() -> impl Iterator<Item = (Version, Self)> {
         let tiles = |version: Version| Self::by_rows(version.tier).into_iter().rev();
         let of = move |version| tiles(version).map(move |(_, tile)| (version, tile));
         let matrices = [(16, 64), (16, 32), (8, 32)];
         let matrices = matrices.map(|(size, lanes)| Tier::Matrix { size, lanes }.into());
-        gpu_versions().into_iter().chain(matrices).flat_map(of)
+        let plain = gpu_versions().into_iter().chain(matrices);
+        // Texture kernels have the same text.
+        let mixed = matrices.into_iter().chain([Tier::Tiled.into()]);
+        let mixed = mixed.map(|version| Version { half_weights: true, ..version });
+        plain.chain(mixed).flat_map(of)
     }
 
     pub(super) fn constants(&self) -> Vec<(&'static str, Const)> {
@@ -171,7 +209,10 @@ impl Tile {
                 ("TM", tm.into()),
                 ("TN", tn.into()),
             ],
-            Self::Tiled { bm, bn, bk, slices } => vec![
+            Self::Tiled { tm, tn, bm, bn, bk, slices } => vec![
+                ("TM", tm.into()),
+                ("TN", tn.into()),
+                ("HELD", tm.div_ceil(slices).into()),
                 ("BM", bm.into()),
                 ("BN", bn.into()),
                 ("BK", bk.into()),
@@ -186,7 +227,7 @@ impl Tile {
         }
     }
 
-    /// Workgroups for `rows` × `outer` outputs.
+    /// Number of workgroups for `rows` × `outer` outputs.
     pub(super) fn groups(&self, rows: u32, outer: u32) -> u32 {
         match *self {
             Self::Naive { wg, .. } => rows * outer.div_ceil(wg),
@@ -200,7 +241,7 @@ impl Tile {
         }
     }
 
-    /// What the generic imports of a product stand for.
+    /// Files for the generic imports of a product.
     pub(super) fn imports(&self) -> Vec<(&'static str, &'static str)> {
         match *self {
             Self::Texture { s, .. } => {
@@ -213,7 +254,7 @@ impl Tile {
         }
     }
 
-    /// How the weights must lie.
+    /// Layout of the weights.
     pub fn layout(&self) -> Layout {
         match *self {
             Self::Naive { layout, .. } => layout,
@@ -227,8 +268,10 @@ impl fmt::Display for Tile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Naive { wg, .. } => write!(f, "{wg} alone"),
-            Self::Tiled { bm, bn, bk, slices: 1 } => write!(f, "{bm}×{bn}, k {bk}"),
-            Self::Tiled { bm, bn, bk, slices } => write!(f, "{bm}×{bn}, k {bk} in {slices} slices"),
+            Self::Tiled { tm, tn, bm, bn, bk, slices } => {
+                write!(f, "{bm}×{bn}, {tm}×{tn} a lane, k {bk}")?;
+                if slices > 1 { write!(f, " in {slices} slices") } else { Ok(()) }
+            }
             Self::Texture { wg, s, lx, tm, tn } => {
                 write!(f, "{tm}×{tn} a lane, {}×{} a workgroup", wg / lx * tm, lx * tn)?;
                 if s > 1 { write!(f, ", {s} share") } else { Ok(()) }
@@ -241,8 +284,8 @@ impl fmt::Display for Tile {
 }
 
 impl Layout {
-    /// Brings \[N, K\] into this order.
-    pub fn arrange(self, w: Elements<'_>, [n, k]: [u32; 2]) -> (Shape, Elements<'_>) {
+    /// Reorders \[N, K\] into this layout.
+    pub fn arrange(self, w: TensorData<'_>, [n, k]: [u32; 2]) -> (Shape, TensorData<'_>) {
         assert_eq!(w.len(), n as usize * k as usize, "weights");
         let (shape, rows): (Shape, _) = match self {
             Self::Rows => return ([n, k].into(), w),
@@ -253,7 +296,7 @@ impl Layout {
     }
 }
 
-/// Blocks of `rows` rows of `k` elements, the last maybe of fewer, each column by column.
+/// Transposes blocks of `rows` rows of `k` elements, the last maybe with fewer rows.
 fn transposed<T: Pod + Send + Sync>(w: &[T], rows: usize, k: usize) -> Vec<T> {
     let mut out = vec![T::zeroed(); w.len()];
     let blocks = out.par_chunks_mut(rows * k).zip(w.par_chunks(rows * k));

@@ -1,7 +1,6 @@
-//! Head slopes of attention with linear biases.
+//! ALiBi head slopes: attention with linear biases.
 
-/// The slope of each head, in head order (Press et al. 2022, arXiv:2108.12409, section 3 and its
-/// code).
+/// Slope of each head, in head order (Press et al. 2022, arXiv:2108.12409, section 3 and its code).
 ///
 /// For a power of two, slope h is 2^(-8(h+1)/H).  Otherwise the slopes of the next lower power of
 /// two come first, then every other one of the next higher, as many as are missing: 12 heads have

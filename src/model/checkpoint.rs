@@ -1,7 +1,7 @@
-//! Safetensors files: mapped, indexed by name, checked before anything is read.
+//! Safetensors files: memory-mapped, indexed by name, checked before anything is read.
 
 use crate::{
-    elements::Elements,
+    elements::TensorData,
     error::Error,
     files::{Bytes, Files},
 };
@@ -15,10 +15,10 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// All tensors in one file.
+/// File with all tensors.
 const SINGLE: &str = "model.safetensors";
 
-/// Which file each tensor is in.
+/// Index of the shards: tensor names and their files.
 const LISTED: &str = "model.safetensors.index.json";
 
 /// The tensors of a model, by name without a leading `bert.`.
@@ -31,13 +31,13 @@ struct Shard {
     path: PathBuf,
     map: Bytes,
     metadata: Metadata,
-    /// Where the data begin: 8 bytes of length and the header.
+    /// Offset of the data: 8 bytes of length and the header.
     start: usize,
 }
 
 struct Entry {
     shard: usize,
-    /// As the file spells it.
+    /// Name in the file.
     stored: String,
 }
 
@@ -94,10 +94,10 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// With the names below a prefix as if they stood alone; others stay as they are.
+    /// Strips a prefix from names; names without it stay as they are.
     ///
     /// # Errors
-    /// [`Error::Model`] if two tensors then have one name.
+    /// [`Error::Model`] if two tensors would then have the same name.
     pub fn below(mut self, prefix: &str) -> Result<Self, Error> {
         for (name, entry) in std::mem::take(&mut self.index) {
             let shorter = name.strip_prefix(prefix).unwrap_or(&name).to_owned();
@@ -110,17 +110,17 @@ impl Checkpoint {
         Ok(self)
     }
 
-    /// Every name, sorted.
+    /// All tensor names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.index.keys().map(String::as_str)
     }
 
-    /// Whether there is a tensor of this name.
+    /// True if the tensor exists.
     pub fn has(&self, name: &str) -> bool {
         self.index.contains_key(name)
     }
 
-    /// The first size of a tensor.
+    /// First dimension of a tensor.
     pub fn rows(&self, name: &str) -> Option<u32> {
         self.info(name)?.shape.first()?.to_owned().try_into().ok()
     }
@@ -130,17 +130,24 @@ impl Checkpoint {
         self.shards[entry.shard].metadata.info(&entry.stored)
     }
 
-    /// Whether there is a tensor of this name in f16.
+    /// True if the tensor exists in f16.
     pub fn is_f16(&self, name: &str) -> bool {
         self.info(name).is_some_and(|info| info.dtype == Dtype::F16)
     }
 
-    /// The elements of a tensor of the given shape, as they are stored.
+    /// True if every matrix of real numbers is in f16.
+    pub fn is_half(&self) -> bool {
+        let infos = self.index.keys().filter_map(|name| self.info(name));
+        let mut matrices = infos.filter(|info| info.shape.len() == 2);
+        !matrices.any(|info| matches!(info.dtype, Dtype::F32 | Dtype::BF16))
+    }
+
+    /// Elements of a tensor of the given shape, in their stored type.
     ///
     /// # Errors
-    /// [`Error::Model`] if it is missing, of another shape, of a type that holds no real numbers,
-    /// or not finite throughout.
-    pub fn read(&self, name: &str, shape: &[u32]) -> Result<Elements<'_>, Error> {
+    /// [`Error::Model`] if it is missing, has another shape or a type that is not real, or has
+    /// elements that are not finite.
+    pub fn read(&self, name: &str, shape: &[u32]) -> Result<TensorData<'_>, Error> {
         let Some(entry) = self.index.get(name) else {
             return Err(Error::Model(format!("tensor `{name}` is missing")));
         };
@@ -154,9 +161,9 @@ impl Checkpoint {
         }
         let bytes = &shard.map[shard.start..][info.data_offsets.0..info.data_offsets.1];
         let values = match info.dtype {
-            Dtype::F32 => Elements::f32(bytes),
-            Dtype::F16 => Elements::f16(bytes),
-            Dtype::BF16 => Elements::bf16(bytes),
+            Dtype::F32 => TensorData::f32(bytes),
+            Dtype::F16 => TensorData::f16(bytes),
+            Dtype::BF16 => TensorData::bf16(bytes),
             other => {
                 let message = format!("tensor `{name}` is {other:?}; supported: F32, F16, BF16");
                 return Err(shard.bad(message));
@@ -170,19 +177,19 @@ impl Checkpoint {
         }
     }
 
-    /// Each file and its bytes.
+    /// Path and size in bytes of each file.
     pub fn files(&self) -> Vec<(PathBuf, u64)> {
         let files = self.shards.iter().map(|shard| (shard.path.clone(), shard.map.len() as u64));
         files.collect()
     }
 
-    /// Name, type and number of elements of every tensor, by name.
-    pub fn tensors(&self) -> impl Iterator<Item = (&str, String, u64)> {
+    /// Name, type, number of elements and rank of every tensor, sorted by name.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, String, u64, usize)> {
         self.index.iter().map(|(name, entry)| {
             let info = self.shards[entry.shard].metadata.info(&entry.stored);
             let info = info.expect("indexed from this metadata");
             let elements = info.shape.iter().map(|&n| n as u64).product();
-            (name.as_str(), format!("{:?}", info.dtype), elements)
+            (name.as_str(), format!("{:?}", info.dtype), elements, info.shape.len())
         })
     }
 }
@@ -191,8 +198,8 @@ impl Shard {
     fn open(files: &Files, name: &str) -> Result<Self, Error> {
         let (path, map) = (files.path(name), files.open(name)?);
         match SafeTensors::read_metadata(&map) {
-            // The header is valid: no offset passes the end, none overlap, sizes fit shapes and
-            // types.
+            // The parser has checked the header: offsets are inside the file, do not overlap, and
+            // match shapes and types.
             Ok((header, metadata)) => Ok(Self { start: 8 + header, path, map, metadata }),
             Err(e) => {
                 let path = path.display();
@@ -206,7 +213,7 @@ impl Shard {
     }
 }
 
-/// Without a leading `bert.`; old LayerNorms' `gamma` and `beta` stay as they are and are then
+/// Strips a leading `bert.`.  `gamma` and `beta` of old LayerNorms stay as they are and are then
 /// unknown.
 fn plain_name(stored: &str) -> &str {
     stored.strip_prefix("bert.").unwrap_or(stored)

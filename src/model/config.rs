@@ -1,4 +1,4 @@
-//! `config.json`, validated once.
+//! Reader of `config.json`, validated once.
 
 use crate::{
     error::Error, files::Files, kernels::attention::MAX_HEAD_WIDTH, reference::Activation,
@@ -9,37 +9,37 @@ use std::collections::BTreeMap;
 
 const FILE: &str = "config.json";
 
-/// The sizes and switches of a checkpoint.
+/// Sizes and settings of a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// D
+    /// D, the hidden size
     pub hidden: u32,
     /// Encoder layers.
     pub layers: u32,
-    /// H
+    /// H, attention heads
     pub heads: u32,
-    /// F
+    /// F, the intermediate size
     pub intermediate: u32,
-    /// V
+    /// V, the vocabulary size
     pub vocabulary: u32,
     /// Rows of the token-type table.
     pub types: u32,
-    /// Added to variances.
+    /// Epsilon, added to variances in LayerNorm.
     pub eps: f32,
-    /// The function of the gated half, or of all where there is no gate.
+    /// Activation function of the gated half, or of the whole MLP without a gate.
     pub activation: Activation,
-    /// Whether the MLP has a gate, where the file says so.
+    /// True if the MLP has a gate; none if the file does not say.
     pub gated: Option<bool>,
-    /// Whether the file says that positions are linear biases; it may leave it to the names.
+    /// True if the file declares ALiBi positions; it may leave that to the tensor names.
     pub alibi: bool,
-    /// `id2label`: what the classes of a classifier are called, in order; empty if it does not say.
+    /// `id2label`: names of the classifier's classes, in order; empty if not declared.
     pub labels: Vec<String>,
-    /// `max_position_embeddings`: how long a text the publisher declares.  ALiBi itself has no
+    /// `max_position_embeddings`: token limit declared by the publisher.  ALiBi itself has no
     /// limit.
     pub max_length: usize,
 }
 
-/// The keys that are read; everything else in the file is ignored.
+/// Keys that are read; all others are ignored.
 #[derive(Deserialize)]
 struct File {
     hidden_size: u32,
@@ -55,7 +55,7 @@ struct File {
     hidden_act: String,
     feed_forward_type: Option<String>,
     position_embedding_type: Option<String>,
-    // jina-bert-flash-implementation's
+    // of jina-bert-flash-implementation
     mlp_type: Option<String>,
     #[serde(default)]
     use_qk_norm: bool,
@@ -63,17 +63,52 @@ struct File {
     #[serde(default = "published")]
     max_position_embeddings: usize,
     #[serde(default)]
-    id2label: BTreeMap<String, String>,
+    id2label: BTreeMap<String, Value>,
 }
 
 impl File {
-    fn labels(&mut self) -> Vec<String> {
-        (0..self.id2label.len()).map_while(|n| self.id2label.remove(&n.to_string())).collect()
+    fn labels(&self) -> Result<Vec<String>, String> {
+        let values = (0..).map_while(|n| Some((n, self.id2label.get(&n.to_string())?)));
+        values.map(|(n, value)| label(n, value)).collect()
     }
 }
 
-/// What config.json of jinaai/jina-bert-flash-implementation says.  A jina-clip's config names that
-/// repository and holds only what differs.
+/// Name of a class; a number is allowed.
+fn label(n: usize, value: &Value) -> Result<String, String> {
+    match value {
+        Value::String(name) => Ok(name.clone()),
+        Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
+        // transformers' name for an unnamed class.
+        Value::Null => Ok(format!("LABEL_{n}")),
+        _ => Err(format!("id2label: expected the name of class {n}, got {value}")),
+    }
+}
+
+/// Normalises keys and values as transformers does: drops null values, and accepts whole numbers
+/// written as floats.
+pub(super) fn plain(keys: &mut Map<String, Value>) {
+    keys.retain(|_, value| !value.is_null());
+    for value in keys.values_mut() {
+        match value {
+            Value::Array(list) => list.iter_mut().for_each(whole),
+            one => whole(one),
+        }
+    }
+}
+
+/// Converts a float without a fraction to an integer.
+fn whole(value: &mut Value) {
+    /// Every integer up to this one has an exact float.
+    const EXACT: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
+    if let Some(float) = value.as_f64().filter(|x| value.is_f64() && x.fract() == 0.0)
+        && float.abs() <= EXACT
+    {
+        *value = (float as i64).into();
+    }
+}
+
+/// Defaults from config.json of jinaai/jina-bert-flash-implementation.  A jina-clip's config names
+/// that repository and holds only the differences.
 const FLASH: [(&str, u32); 6] = [
     ("hidden_size", 768),
     ("num_hidden_layers", 12),
@@ -83,7 +118,7 @@ const FLASH: [(&str, u32); 6] = [
     ("type_vocab_size", 2),
 ];
 
-/// The text tower of a CLIP's configuration, as a JinaBERT's own would be.
+/// Text tower of a CLIP configuration, converted to a JinaBERT configuration.
 fn text_tower(clip: &Map<String, Value>, text: &Map<String, Value>) -> Result<Value, String> {
     if clip.get("add_projections") == Some(&Value::Bool(true)) {
         return Err("add_projections is true; a CLIP without projections is supported".to_owned());
@@ -98,6 +133,7 @@ fn text_tower(clip: &Map<String, Value>, text: &Map<String, Value>) -> Result<Va
     for from in [Some(text), differs].into_iter().flatten() {
         own.extend(from.iter().map(|(key, value)| (key.clone(), value.clone())));
     }
+    plain(&mut own);
     let named = text.get("hf_model_name_or_path").and_then(Value::as_str).unwrap_or_default();
     let known = named.contains("jina-bert") && named.contains("flash");
     if let Some((key, _)) = FLASH.iter().find(|(key, _)| !known && !own.contains_key(*key)) {
@@ -151,8 +187,11 @@ impl Config {
         if let (Some(clip), Some(text)) = (value.as_object(), text) {
             value = text_tower(clip, text)?;
         }
-        let mut file: File = serde_json::from_value(value).map_err(|e| e.to_string())?;
-        let labels = file.labels();
+        if let Some(keys) = value.as_object_mut() {
+            plain(keys);
+        }
+        let file: File = serde_json::from_value(value).map_err(|e| e.to_string())?;
+        let labels = file.labels()?;
         if let Some(kind) = file.position_embedding_type.as_deref().filter(|kind| *kind != "alibi")
         {
             return Err(format!(
@@ -278,7 +317,42 @@ mod tests {
         }
     }
 
-    /// As jina-clip-v1's, without what is not read.
+    #[test]
+    fn nulls_floats_and_numbers_are_taken_as_transformers_does() {
+        let with = |more: &str| Config::parse(&SMALL.replacen('{', &format!("{{{more}, "), 1));
+        let plain = Config::parse(SMALL).expect("the published values");
+        for key in [
+            "id2label",
+            "label2id",
+            "type_vocab_size",
+            "layer_norm_eps",
+            "hidden_act",
+            "use_qk_norm",
+            "max_position_embeddings",
+            "window_size",
+            "mlp_type",
+            "text_config",
+        ] {
+            assert_eq!(with(&format!("\"{key}\": null")).expect(key), plain, "{key}");
+        }
+        let floats = SMALL.replace("512", "512.0").replace("30528", "3.0528e4");
+        assert_eq!(Config::parse(&floats).expect("whole numbers"), plain);
+        assert_eq!(with("\"window_size\": [-1.0, -1]").expect("no window"), plain);
+        assert_eq!(with("\"layer_norm_eps\": 0").expect("an integer").eps, 0.0);
+        let error = Config::parse(&SMALL.replace("512", "512.5")).expect_err("half a number");
+        assert!(error.contains("512.5"), "{error}");
+        let error = Config::parse(&SMALL.replace("512", "null")).expect_err("left out");
+        assert!(error.contains("missing field `hidden_size`"), "{error}");
+
+        let labels = |map: &str| with(&format!("\"id2label\": {map}")).map(|config| config.labels);
+        let named = r#"{"0": "no", "1": 1, "2": 0.5, "3": true, "4": null}"#;
+        assert_eq!(labels(named).expect("names"), ["no", "1", "0.5", "true", "LABEL_4"]);
+        assert_eq!(labels(r#"{"0": 0, "1": 1}"#).expect("numbers"), ["0", "1"]);
+        let error = labels(r#"{"0": "a", "1": ["b"]}"#).expect_err("a list");
+        assert!(error.contains("expected the name of class 1, got [\"b\"]"), "{error}");
+    }
+
+    /// Configuration of jina-clip-v1, without unused keys.
     const CLIP: &str = r#"{"model_type": "jina_clip", "add_projections": false,
         "text_config": {"embed_dim": 768, "hf_model_config_kwargs": {"use_flash_attn": false},
             "hf_model_name_or_path": "jinaai/jina-bert-flash-implementation",
@@ -294,6 +368,8 @@ mod tests {
         let own = Config::parse(&own.replace("\"mlp_type\": false", "\"mlp_type\": \"glu\""));
         let own = own.expect("its own");
         assert_eq!((own.layers, own.hidden, own.gated), (4, 768, Some(true)));
+        let null = CLIP.replace("\"use_flash_attn\"", "\"hidden_size\": null, \"x\"");
+        assert_eq!(Config::parse(&null).expect("left out").hidden, 768);
         for (from, to, says) in [
             ("\"add_projections\": false", "\"add_projections\": true", "add_projections is true"),
             ("mean_pooler", "cls_pooler", "text_config.pooler_type is `cls_pooler`"),

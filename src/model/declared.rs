@@ -1,54 +1,165 @@
-//! What `modules.json` of sentence-transformers declares: what becomes of a model's hidden states.
+//! Settings declared by a model's sentence-transformers files: modules, prompts and token limits.
 
+use super::Config;
 use crate::{error::Error, files::Files};
-use serde_json::{Value, json};
-use std::{fmt, iter};
+use serde_json::{Map, Value};
+use std::{collections::BTreeMap, fmt};
 
-const FILE: &str = "modules.json";
+const MODULES: &str = "modules.json";
+const PROMPTS: &str = "config_sentence_transformers.json";
+const TRANSFORMER: &str = "sentence_bert_config.json";
+const TOKENIZER: &str = "tokenizer_config.json";
 
-/// What is made of hidden states.
+/// Prompt names that sentence-transformers adds to every model, empty unless declared.
+const ALWAYS: &[&str] = &["query", "document"];
+
+/// Settings of sentence-transformers for prompts, pooling and normalisation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Declared {
-    /// `mean`, `cls` and so on; none where nothing is declared.
+pub struct SentenceTransformersConfig {
+    /// `mean`, `cls` and so on; none if not declared.
     pub pooling: Option<String>,
-    /// Whether vectors are normalised; none where nothing is declared.
+    /// True if pooling excludes prompt tokens: `include_prompt` is false.
+    pub prompt_excluded: bool,
+    /// Normalisation of vectors; none if not declared.
     pub normalize: Option<bool>,
-    /// Modules of other kinds, such as `sentence_transformers.models.Dense`.
+    /// Types of other modules, such as `sentence_transformers.models.Dense`.
     pub others: Vec<String>,
+    /// Prompts by name.
+    pub prompts: BTreeMap<String, String>,
+    /// Name of the default prompt.
+    pub default_prompt: Option<String>,
+    /// `max_seq_length` of `sentence_bert_config.json`.
+    pub max_seq_length: Option<usize>,
+    /// `model_max_length` of `tokenizer_config.json`, where sentence-transformers 5.4 and later
+    /// keep the limit.
+    pub model_max_length: Option<usize>,
 }
 
-impl Declared {
-    /// Reads the files of a model, if there are any.
+impl SentenceTransformersConfig {
+    /// Reads the sentence-transformers files of a model, if any.
     ///
     /// # Errors
-    /// [`Error::Read`] and [`Error::Model`] for the files.
+    /// [`Error::Read`] and [`Error::Model`] for the files, also for a missing file that
+    /// `modules.json` declares.
     pub fn open(files: &Files) -> Result<Self, Error> {
-        let Some(modules) = json_file(files, FILE)? else { return Ok(Self::default()) };
-        let modules = modules.as_array().cloned().unwrap_or_default();
-        let mut declared = Self { normalize: Some(false), ..Self::default() };
-        for module in &modules {
+        let mut declared = Self::default();
+        declared.read_modules(files)?;
+        declared.read_prompts(files)?;
+        declared.max_seq_length = length(files, TRANSFORMER, "max_seq_length")?;
+        declared.model_max_length = length(files, TOKENIZER, "model_max_length")?;
+        Ok(declared)
+    }
+
+    fn read_modules(&mut self, files: &Files) -> Result<(), Error> {
+        let Some(modules) = json_file(files, MODULES)? else { return Ok(()) };
+        let modules = modules.as_array().map(Vec::as_slice).unwrap_or_default();
+        self.normalize = Some(false);
+        for module in modules {
             let kind = module["type"].as_str().unwrap_or_default();
             match kind.rsplit('.').next().unwrap_or_default() {
                 "Transformer" => {}
-                "Normalize" => declared.normalize = Some(true),
+                "Normalize" => self.normalize = Some(true),
                 "Pooling" => {
-                    let place = module["path"].as_str().unwrap_or_default();
-                    let parts = place.split('/').filter(|part| !part.is_empty());
-                    let parts: Vec<&str> = parts.chain(iter::once("config.json")).collect();
-                    let config = json_file(files, &parts.join("/"))?;
-                    declared.pooling = config.and_then(|config| mode(&config));
+                    let folder = module["path"].as_str().unwrap_or_default();
+                    let name = config_of(folder).ok_or_else(|| {
+                        let what =
+                            format!("`{}` is not a folder of the model", folder.escape_debug());
+                        bad(files, MODULES, &what)
+                    })?;
+                    let config = object(files, &name)?;
+                    let pooling = mode(&config).map_err(|what| bad(files, &name, &what))?;
+                    self.pooling = Some(pooling);
+                    self.prompt_excluded =
+                        config.get("include_prompt").is_some_and(|on| !truthy(on));
                 }
-                _ => declared.others.push(kind.to_owned()),
+                _ => self.others.push(kind.to_owned()),
             }
         }
-        Ok(declared)
+        Ok(())
+    }
+
+    fn read_prompts(&mut self, files: &Files) -> Result<(), Error> {
+        if !files.has(PROMPTS) {
+            return Ok(());
+        }
+        let config = object(files, PROMPTS)?;
+        let bad = |what: String| bad(files, PROMPTS, &what);
+        // For a reranker whose encoder embeds, sentence-transformers ignores the prompts.
+        if config.get("model_type").is_some_and(|kind| kind != "SentenceTransformer") {
+            return Ok(());
+        }
+        match config.get("prompts") {
+            None | Some(Value::Null) => {}
+            Some(Value::Object(prompts)) => {
+                for (name, text) in prompts {
+                    let text = match text {
+                        Value::Null => "",
+                        Value::String(text) => text,
+                        other => {
+                            return Err(bad(format!(
+                                "prompt `{name}`: expected a text, got {other}"
+                            )));
+                        }
+                    };
+                    self.prompts.insert(name.clone(), text.to_owned());
+                }
+            }
+            Some(other) => return Err(bad(format!("prompts: expected an object, got {other}"))),
+        }
+        self.default_prompt = match config.get("default_prompt_name") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(name)) if self.prompts.contains_key(name) => Some(name.clone()),
+            Some(Value::String(name)) if ALWAYS.contains(&&**name) => None,
+            Some(Value::String(name)) => {
+                return Err(bad(format!("default_prompt_name `{name}`: {}", self.known_prompts())));
+            }
+            Some(other) => {
+                return Err(bad(format!("default_prompt_name: expected a name, got {other}")));
+            }
+        };
+        Ok(())
+    }
+
+    /// Prompt by name.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for an unknown name, with the known names.
+    pub fn prompt(&self, name: &str) -> Result<&str, Error> {
+        self.prompts.get(name).map(String::as_str).ok_or_else(|| {
+            let name: String = name.chars().take(100).collect();
+            Error::Option(format!("prompt name `{name}`: {}", self.known_prompts()))
+        })
+    }
+
+    /// Names of the prompts, for messages.
+    pub fn known_prompts(&self) -> String {
+        let names: Vec<String> = self.prompts.keys().map(|name| format!("`{name}`")).collect();
+        match names.is_empty() {
+            true => "this model has no prompts".to_owned(),
+            false => format!("this model's prompts are {}", names.join(", ")),
+        }
+    }
+
+    /// Token limit as in sentence-transformers, and the key that sets it: `max_seq_length` if it is
+    /// declared, otherwise the smaller of `model_max_length` and `max_position_embeddings`.
+    pub fn limit(&self, config: &Config) -> (usize, &'static str) {
+        match (self.max_seq_length, self.model_max_length) {
+            (Some(declared), _) => (declared, "max_seq_length"),
+            (None, Some(declared)) if declared < config.max_length => {
+                (declared, "model_max_length")
+            }
+            _ => (config.max_length, "max_position_embeddings"),
+        }
     }
 }
 
-impl fmt::Display for Declared {
+impl fmt::Display for SentenceTransformersConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.pooling.as_deref().unwrap_or("not declared"))?;
+        if self.prompt_excluded {
+            f.write_str(" without the prompt")?;
+        }
         match self.normalize {
             None => {}
             Some(true) => f.write_str(", then normalised")?,
@@ -61,7 +172,7 @@ impl fmt::Display for Declared {
     }
 }
 
-/// One of the files, if it is there.
+/// Reads a JSON file, if it exists.
 ///
 /// # Errors
 /// [`Error::Read`], and [`Error::Model`] if it is not JSON.
@@ -69,30 +180,143 @@ pub(crate) fn json_file(files: &Files, name: &str) -> Result<Option<Value>, Erro
     if !files.has(name) {
         return Ok(None);
     }
-    let parsed = serde_json::from_str(&files.text(name)?);
-    parsed.map(Some).map_err(|e| Error::Model(format!("`{}`: {e}", files.path(name).display())))
+    parse(files, name).map(Some)
 }
 
-/// The modes that are on, `pooling_mode_mean_tokens` as `mean`.
-fn mode(config: &Value) -> Option<String> {
-    let on = config.as_object()?.iter().filter(|(_, value)| **value == json!(true));
-    let modes: Vec<&str> = on
-        .filter_map(|(key, _)| key.strip_prefix("pooling_mode_"))
-        .map(|key| key.trim_end_matches("_tokens").trim_end_matches("_token"))
-        .collect();
-    (!modes.is_empty()).then(|| modes.join(" + "))
+fn parse(files: &Files, name: &str) -> Result<Value, Error> {
+    serde_json::from_str(&files.text(name)?).map_err(|e| bad(files, name, &e.to_string()))
+}
+
+/// Reads a file that must exist and hold an object.
+fn object(files: &Files, name: &str) -> Result<Map<String, Value>, Error> {
+    match parse(files, name)? {
+        Value::Object(map) => Ok(map),
+        _ => Err(bad(files, name, "expected an object")),
+    }
+}
+
+fn bad(files: &Files, name: &str, what: &str) -> Error {
+    Error::Model(format!("`{}`: {what}", files.path(name).display()))
+}
+
+/// Reads a token limit from a file.
+fn length(files: &Files, name: &str, key: &str) -> Result<Option<usize>, Error> {
+    let Some(file) = json_file(files, name)? else { return Ok(None) };
+    match &file[key] {
+        Value::Null => Ok(None),
+        // Python's value for "no limit" is 10^30, which only a float holds.
+        value => match value.as_f64() {
+            Some(tokens) if tokens >= 1.0 && tokens.fract() == 0.0 => Ok(Some(tokens as usize)),
+            _ => Err(bad(files, name, &format!("{key}: expected 1 or more tokens, got {value}"))),
+        },
+    }
+}
+
+/// Configuration path of a module in a folder; none for a folder outside the model's own.
+fn config_of(folder: &str) -> Option<String> {
+    let parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    let plain = |part: &&str| !matches!(*part, "." | "..") && !part.contains(['\\', ':', '\0']);
+    let own = !folder.starts_with('/') && parts.iter().all(plain);
+    own.then(|| [&parts[..], &["config.json"]].concat().join("/"))
+}
+
+/// Active pooling modes: from the key `pooling_mode`, a string or a list of strings, or from one
+/// key per mode, `pooling_mode_mean_tokens` for `mean`.  The mean if there is none, as in
+/// sentence-transformers.
+fn mode(config: &Map<String, Value>) -> Result<String, String> {
+    let Some(value) = config.get("pooling_mode") else {
+        let on = config.iter().filter(|(_, value)| truthy(value));
+        let modes: Vec<&str> = on
+            .filter_map(|(key, _)| key.strip_prefix("pooling_mode_"))
+            .map(|key| key.trim_end_matches("_tokens").trim_end_matches("_token"))
+            .collect();
+        return Ok(if modes.is_empty() { "mean".to_owned() } else { modes.join(" + ") });
+    };
+    let words: Option<Vec<&str>> = match value {
+        Value::String(word) => Some(vec![word]),
+        Value::Array(words) if !words.is_empty() => words.iter().map(Value::as_str).collect(),
+        _ => None,
+    };
+    let words = words.ok_or_else(|| {
+        format!("pooling_mode: expected the name of a pooling or a list of names, got {value}")
+    })?;
+    Ok(words.join(" + "))
+}
+
+/// True if Python treats the value as true.
+fn truthy(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(on) => *on,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    fn files(all: &[(&str, Value)]) -> Files {
+        let with = |files: Files, (name, value): &(&str, Value)| {
+            files.with(*name, value.to_string().into_bytes())
+        };
+        all.iter().fold(Files::memory(), with)
+    }
+
+    fn pooling(config: Value) -> Result<SentenceTransformersConfig, Error> {
+        let modules = json!([{"type": "sentence_transformers.models.Pooling", "path": "2_P/"}]);
+        SentenceTransformersConfig::open(&files(&[
+            ("modules.json", modules),
+            ("2_P/config.json", config),
+        ]))
+    }
 
     #[test]
-    fn pooling_modes_have_short_names() {
-        let config = |on: &str| json!({"word_embedding_dimension": 64, on: true, "x": true});
-        assert_eq!(mode(&config("pooling_mode_cls_token")).as_deref(), Some("cls"));
-        assert_eq!(mode(&config("pooling_mode_mean_tokens")).as_deref(), Some("mean"));
-        assert_eq!(mode(&config("y")), None);
+    fn pooling_is_read_in_the_keys_of_every_version() {
+        let old = |on: &str| json!({"word_embedding_dimension": 64, on: true, "x": true});
+        for (config, expected) in [
+            (old("pooling_mode_cls_token"), "cls"),
+            (old("pooling_mode_mean_tokens"), "mean"),
+            (old("pooling_mode_lasttoken"), "lasttoken"),
+            (json!({"pooling_mode_cls_token": 1, "pooling_mode_mean_tokens": 0}), "cls"),
+            (old("y"), "mean"),
+            (json!({"pooling_mode": "cls"}), "cls"),
+            (json!({"pooling_mode": ["cls"]}), "cls"),
+            (json!({"pooling_mode": ["cls", "mean"]}), "cls + mean"),
+            (json!({"pooling_mode": "weightedmean"}), "weightedmean"),
+            // The new key has priority.
+            (json!({"pooling_mode": "cls", "pooling_mode_mean_tokens": true}), "cls"),
+        ] {
+            let declared = pooling(config.clone()).expect("a pooling");
+            assert_eq!(declared.pooling.as_deref(), Some(expected), "{config}");
+        }
+        for config in [json!(null), json!(3), json!([]), json!(["cls", 3]), json!({})] {
+            let error = pooling(json!({"pooling_mode": config})).expect_err("no pooling");
+            assert!(
+                error.to_string().contains("2_P/config.json`: pooling_mode: expected"),
+                "{error}"
+            );
+        }
+        assert!(pooling(json!([])).is_err());
+    }
+
+    #[test]
+    fn a_pooling_that_is_declared_must_be_there_and_the_models_own() {
+        for (folder, says) in [
+            ("1_Pooling", "cannot read `1_Pooling/config.json`"),
+            ("../other", "`../other` is not a folder of the model"),
+            ("/etc", "`/etc` is not a folder"),
+            ("a\\b", "is not a folder"),
+        ] {
+            let modules = json!([{"type": "sentence_transformers.models.Pooling", "path": folder}]);
+            let error = SentenceTransformersConfig::open(&files(&[("modules.json", modules)]))
+                .expect_err(folder);
+            assert!(error.exit_code() == 66 && error.to_string().contains(says), "{error}");
+        }
     }
 
     #[test]
@@ -103,14 +327,98 @@ mod tests {
             {"type": "sentence_transformers.models.Dense", "path": "2_Dense"},
             {"type": "sentence_transformers.models.Normalize", "path": "3_Normalize"},
         ]);
-        let pooling = json!({"pooling_mode_cls_token": true, "pooling_mode_max_tokens": true});
-        let files = Files::memory()
-            .with("modules.json", modules.to_string().into_bytes())
-            .with("1_Pooling/config.json", pooling.to_string().into_bytes());
-        let declared = Declared::open(&files).expect("JSON");
-        let said = "cls + max, then normalised, and sentence_transformers.models.Dense";
+        let pooling = json!({"pooling_mode_cls_token": true, "pooling_mode_max_tokens": true,
+            "include_prompt": false});
+        let found = files(&[("modules.json", modules), ("1_Pooling/config.json", pooling)]);
+        let declared = SentenceTransformersConfig::open(&found).expect("JSON");
+        let said =
+            "cls + max without the prompt, then normalised, and sentence_transformers.models.Dense";
         assert_eq!(declared.to_string(), said);
-        assert_eq!(Declared::open(&Files::memory()).expect("nothing"), Declared::default());
-        assert!(Declared::open(&Files::memory().with("modules.json", b"nope".to_vec())).is_err());
+        assert_eq!(
+            SentenceTransformersConfig::open(&Files::memory()).expect("nothing"),
+            SentenceTransformersConfig::default()
+        );
+        assert!(
+            SentenceTransformersConfig::open(
+                &Files::memory().with("modules.json", b"nope".to_vec())
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn prompts_are_read() {
+        let open = |config: Value| SentenceTransformersConfig::open(&files(&[(PROMPTS, config)]));
+        let prompts = json!({"query": "query: ", "passage": "passage: ", "none": null});
+        let both = json!({"prompts": prompts, "default_prompt_name": "passage"});
+        let declared = open(both).expect("prompts");
+        assert_eq!(declared.default_prompt.as_deref(), Some("passage"));
+        assert_eq!(
+            (declared.prompt("query").ok(), declared.prompt("none").ok()),
+            (Some("query: "), Some(""))
+        );
+        let error = declared.prompt("document").expect_err("unknown").to_string();
+        assert_eq!(
+            error,
+            "prompt name `document`: this model's prompts are `none`, `passage`, `query`"
+        );
+        // Every sentence-transformers model has these two.
+        assert_eq!(
+            open(json!({"default_prompt_name": "query"})).expect("none"),
+            SentenceTransformersConfig::default()
+        );
+        let reranker = json!({"model_type": "CrossEncoder", "prompts": prompts});
+        assert_eq!(open(reranker).expect("none"), SentenceTransformersConfig::default());
+        let error = open(json!({})).expect("none").prompt("a").expect_err("unknown").to_string();
+        assert!(error.contains("no prompts"), "{error}");
+        for (config, says) in [
+            (
+                json!({"default_prompt_name": "x", "prompts": {"a": "b"}}),
+                "`x`: this model's prompts are `a`",
+            ),
+            (json!({"default_prompt_name": 3}), "expected a name, got 3"),
+            (json!({"prompts": ["a"]}), "expected an object, got [\"a\"]"),
+            (json!({"prompts": {"a": 3}}), "prompt `a`: expected a text, got 3"),
+            (json!([]), "expected an object"),
+        ] {
+            let error = open(config).expect_err(says);
+            let line = error.to_string();
+            assert!(
+                error.exit_code() == 66 && line.contains(says) && line.contains(PROMPTS),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_limit_is_what_sentence_transformers_has() {
+        let config = r#"{"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1,
+            "intermediate_size": 64, "vocab_size": 9, "max_position_embeddings": 1024}"#;
+        let config = Config::open(&Files::memory().with("config.json", config)).expect("sizes");
+        let own = (1024, "max_position_embeddings");
+        for (seq, model, expected) in [
+            (Value::Null, Value::Null, own),
+            (json!(512), Value::Null, (512, "max_seq_length")),
+            (json!(512.0), json!(20), (512, "max_seq_length")),
+            (json!(8192), json!(20), (8192, "max_seq_length")),
+            (Value::Null, json!(20), (20, "model_max_length")),
+            (Value::Null, json!(8192), own),
+            (Value::Null, json!(1e30), own),
+        ] {
+            let found = files(&[
+                (TRANSFORMER, json!({"max_seq_length": seq, "do_lower_case": false})),
+                (TOKENIZER, json!({"model_max_length": model})),
+            ]);
+            let declared = SentenceTransformersConfig::open(&found).expect("lengths");
+            assert_eq!(declared.limit(&config), expected, "{seq} {model}");
+        }
+        for value in [json!(0), json!(-1), json!(1.5), json!("512"), json!([])] {
+            let error = SentenceTransformersConfig::open(&files(&[(
+                TRANSFORMER,
+                json!({"max_seq_length": value}),
+            )]));
+            let error = error.expect_err("no length").to_string();
+            assert!(error.contains("max_seq_length: expected 1 or more tokens, got"), "{error}");
+        }
     }
 }

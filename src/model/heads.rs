@@ -1,4 +1,4 @@
-//! What a checkpoint has beyond the encoder.
+//! Heads of a checkpoint, after the encoder.
 
 use super::{
     kernels::Kernels,
@@ -7,7 +7,7 @@ use super::{
     variant::Variant,
 };
 use crate::{
-    elements::Elements,
+    elements::TensorData,
     error::Error,
     kernels::{gather, layer_norm, linear},
     recording::{Engine, Format, Page, Recording, Tensor},
@@ -15,7 +15,7 @@ use crate::{
 };
 use rayon::prelude::*;
 
-/// A product on the host, for the few rows that it is asked for.
+/// Dense layer on the host, for few rows.
 pub struct Dense {
     /// \[N, K\]
     w: Vec<f32>,
@@ -24,7 +24,7 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// `y = W·x + b` of rows of x.
+    /// Computes `y = W·x + b` for rows of x.
     fn of(&self, x: &[f32]) -> Vec<f32> {
         let (n, k) = (self.bias.len(), self.w.len() / self.bias.len());
         let mut y = vec![0.0; x.len() / k * n];
@@ -36,20 +36,20 @@ impl Dense {
     }
 }
 
-/// A part of the decoder small enough for one binding, and for one row of a texture.
+/// Part of the decoder small enough for one binding, and for one texture row.
 pub struct Part {
-    /// Rows of the vocabulary; `linear` has as many and, up to a multiple of four, zeros.
+    /// Vocabulary rows; `linear` has as many, padded with zeros to a multiple of four.
     rows: u32,
     linear: Linear,
 }
 
-/// The weights of a head.
+/// Weights of a head.
 pub enum Head {
-    /// None, or none that was asked for.
+    /// No head, or none requested.
     None,
     /// `classifier(tanh(pooler(x)))` of \[CLS\].
     ///
-    /// One row of a text at the host's leisure: less than a thousandth of its encoder's work.
+    /// Computed on the host, one row per text: less than a thousandth of the encoder's work.
     Classifier {
         /// \[D, D\]
         pooler: Dense,
@@ -58,8 +58,8 @@ pub enum Head {
     },
     /// `linear(x)` of every token.
     Projection(Linear),
-    /// `decoder(LN(gelu(transform(x))))`, the decoder tied to the word embeddings where there is
-    /// no other.
+    /// `decoder(LN(gelu(transform(x))))`; the decoder is tied to the word embeddings if it has no
+    /// weights of its own.
     MaskedLm {
         /// \[D, D\]
         transform: Linear,
@@ -71,7 +71,7 @@ pub enum Head {
 }
 
 impl Head {
-    /// Components of a projected token.
+    /// Size of a projected token vector.
     pub fn projected(&self) -> u32 {
         match self {
             Self::Projection(linear) => linear.bias.shape.rows(),
@@ -79,7 +79,7 @@ impl Head {
         }
     }
 
-    /// Logits of \[CLS\] rows \[B, D\]: \[B, labels\].
+    /// Logits \[B, labels\] of the \[CLS\] rows \[B, D\].
     ///
     /// # Panics
     /// If there is no classifier.
@@ -144,14 +144,14 @@ impl Loader<'_> {
         let norm = self.norm(variant.transform_norm)?;
         let own = self.checkpoint.has(DECODER);
         let w = self.read_half(if own { DECODER } else { WORD }, &[v, d])?;
-        // Both names mean one thing; dumps have the one, the other, or the same twice.
+        // Both names denote the same bias; checkpoints have either one, or equal copies.
         let names = ["cls.predictions.bias", "cls.predictions.decoder.bias"];
         let mut found = names.iter().filter(|name| self.checkpoint.has(name));
         let bias = self.read(found.next().unwrap_or(&names[0]), &[v])?;
 
         let row = u64::from(d) * u64::from(self.version.weights().bytes());
         let most = (self.engine.caps().max_binding_bytes / row).min(u64::from(4 * Page::HEIGHT));
-        // Whole panels of the CPU, whole texels.
+        // A multiple of the CPU's panel and of a texel.
         let step = (most as u32 / 64 * 64).max(64);
         let parts = (0..v).step_by(step as usize).map(|first| {
             let rows = step.min(v - first);
@@ -160,8 +160,8 @@ impl Loader<'_> {
             let mut bias = bias.slice(first as usize..(first + rows) as usize);
             if n > rows {
                 let zeros = vec![0.0; ((n - rows) * d) as usize];
-                bias = Elements::concat(&[bias, zeros[..(n - rows) as usize].into()]);
-                w = Elements::concat(&[w, zeros[..].into()]);
+                bias = TensorData::concat(&[bias, zeros[..(n - rows) as usize].into()]);
+                w = TensorData::concat(&[w, zeros[..].into()]);
             }
             let bias = self.upload([n].into(), bias)?;
             Ok(Part { rows, linear: Linear { w: self.weights(w, [n, d])?, bias } })
@@ -170,10 +170,10 @@ impl Loader<'_> {
     }
 }
 
-/// Most rows of logits at a time: 125 MB of the English vocabulary.
+/// Maximum rows of logits at a time: 125 MB for the English vocabulary.
 const ROWS: u64 = 1024;
 
-/// Tensors that depend on how many rows a head is asked for.
+/// Tensors whose size depends on the number of rows of the head.
 pub struct HeadScratch {
     /// \[n\], `u32`
     rows: Tensor,
@@ -196,12 +196,12 @@ impl HeadScratch {
         })
     }
 
-    /// Gives everything back.
+    /// Releases all tensors.
     pub(super) fn release(&self, engine: &mut dyn Engine) -> Result<(), Error> {
         engine.release(&[self.rows, self.gathered, self.transformed, self.out])
     }
 
-    /// Appends the projection of every row of `x`.
+    /// Records the projection of every row of `x`.
     pub(super) fn project(
         &mut self,
         engine: &mut dyn Engine,
@@ -258,7 +258,7 @@ impl HeadScratch {
                 let args = linear::Args { x: g, w, bias, r: g, y: &self.out };
                 linear::record(&mut rec, &products.linear_stream, args);
                 let values = engine.run(&rec, &self.out)?;
-                rec = Recording::within(engine.dispatch_flops());
+                rec = Recording::within(engine.dispatch_limits());
                 let columns = first..first + part.rows as usize;
                 let to = logits.chunks_exact_mut(vocabulary as usize);
                 for (to, from) in to.zip(values.chunks_exact(width as usize)) {

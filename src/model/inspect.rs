@@ -1,43 +1,53 @@
-//! What a checkpoint is, from its headers alone: no value is read, no device is opened.
+//! Description of a checkpoint from its headers alone: no values are read, no device is opened.
 
 use super::{Config, HeadKind, Opened, Task, Variant, loader, task, variant};
-use crate::{error::Error, files::Files, recording::Format, reference::Activation};
+use crate::{
+    error::Error,
+    files::Files,
+    kernels::{Tier, Version},
+    recording::{Caps, Format},
+    reference::Activation,
+};
 use std::path::PathBuf;
 
-/// A model directory, described.
-pub struct Inspection {
-    /// Sizes and switches.
+/// Description of a model directory.
+pub struct ModelInfo {
+    /// Sizes and settings.
     pub config: Config,
-    /// Which graph it is, in which layout.
+    /// Architecture and tensor layout.
     pub variant: &'static Variant,
-    /// What the names of the encoder's tensors begin with, beside `bert.`.
+    /// Prefix of the encoder's tensor names, beside `bert.`.
     pub prefix: String,
-    /// What follows the encoder.
+    /// Head after the encoder.
     pub head: Option<HeadKind>,
-    /// Files of weights and their bytes.
+    /// Weight files and their sizes in bytes.
     pub files: Vec<(PathBuf, u64)>,
-    /// Every tensor, by name without the prefix.
-    pub tensors: Vec<Described>,
+    /// All tensors, by name without the prefix.
+    pub tensors: Vec<TensorInfo>,
+    /// True if every matrix is in f16.
+    pub half: bool,
 }
 
 /// A tensor of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Described {
+pub struct TensorInfo {
     /// Its name.
     pub name: String,
-    /// The type of its elements, as safetensors has it.
+    /// Element type, as in safetensors.
     pub dtype: String,
-    /// How many there are.
+    /// Number of elements.
     pub elements: u64,
-    /// Whether the encoder or the head reads it.
+    /// True for a tensor of rank 2.
+    pub matrix: bool,
+    /// True if the encoder or the head reads it.
     pub used: bool,
 }
 
-impl Inspection {
+impl ModelInfo {
     /// Reads `config.json` and the headers of the weights.
     ///
     /// # Errors
-    /// Those of [`Model::open`](super::Model::open) that need no value of a tensor.
+    /// Errors of [`Model::open`](super::Model::open) that need no tensor values.
     pub fn open(files: impl Into<Files>) -> Result<Self, Error> {
         let Opened { config, checkpoint, variant, prefix } = Opened::new(&files.into())?;
         let head = HeadKind::detect(checkpoint.names());
@@ -45,22 +55,29 @@ impl Inspection {
             !variant::may_be_unused(name)
                 || head.is_some_and(|head| head.reads(name, |other| checkpoint.has(other)))
         };
-        let tensors = checkpoint.tensors().map(|(name, dtype, elements)| Described {
+        let tensors = checkpoint.tensors().map(|(name, dtype, elements, rank)| TensorInfo {
             used: used(name),
             name: name.to_owned(),
             dtype,
             elements,
+            matrix: rank == 2,
         });
-        let tensors = tensors.collect();
-        Ok(Self { config, variant, prefix, head, files: checkpoint.files(), tensors })
+        let (tensors, half) = (tensors.collect(), checkpoint.is_half());
+        Ok(Self { config, variant, prefix, head, files: checkpoint.files(), tensors, half })
     }
 
-    /// What the checkpoint is for.
+    /// Task of the checkpoint.
     pub fn task(&self) -> Task {
         self.head.map_or(Task::Embed, HeadKind::task)
     }
 
-    /// The MLP, as `feed_forward_type` calls it.
+    /// Number of the classifier's labels; 0 without a classifier.
+    pub fn labels(&self) -> usize {
+        let classifier = self.tensors.iter().find(|tensor| tensor.name == "classifier.weight");
+        classifier.map_or(0, |weight| (weight.elements / u64::from(self.config.hidden)) as usize)
+    }
+
+    /// Type of the MLP, in the terms of `feed_forward_type`.
     pub fn feed_forward(&self) -> &'static str {
         match (self.variant.gated(), self.config.activation) {
             (false, _) => "original",
@@ -69,15 +86,15 @@ impl Inspection {
         }
     }
 
-    /// Elements of the tensors that are read.
+    /// Number of elements of the tensors that are read.
     pub fn parameters(&self) -> u64 {
         self.tensors.iter().filter(|tensor| tensor.used).map(|tensor| tensor.elements).sum()
     }
 
-    /// Elements of each type, most first, of all tensors.
+    /// Number of elements of each type over all tensors, in descending order.
     pub fn dtypes(&self) -> Vec<(String, u64)> {
         let mut count: Vec<(String, u64)> = Vec::new();
-        for Described { dtype, elements, .. } in &self.tensors {
+        for TensorInfo { dtype, elements, .. } in &self.tensors {
             match count.iter_mut().find(|(known, _)| known == dtype) {
                 Some((_, n)) => *n += elements,
                 None => count.push((dtype.clone(), *elements)),
@@ -87,31 +104,37 @@ impl Inspection {
         count
     }
 
-    /// Bytes of the weights on the CPU, the head's included: f32 all but word embeddings that are
-    /// stored as f16.
-    pub fn weight_bytes(&self) -> u64 {
-        let bytes = |tensor: &&Described| match tensor.name == loader::WORD {
-            true if tensor.dtype == "F16" => u64::from(Format::F16.bytes()) * tensor.elements,
-            _ => u64::from(Format::F32.bytes()) * tensor.elements,
+    /// Bytes of the weights on a CPU, head included: all in f32 except word embeddings and, if the
+    /// products read f16, other matrices stored in f16.
+    pub fn weight_bytes(&self, caps: &Caps) -> u64 {
+        let version = Version::from(Tier::Blocked).for_weights(self.half, caps);
+        let products = version.weights();
+        let bytes = |tensor: &&TensorInfo| {
+            let format = match tensor.name.as_str() {
+                loader::WORD if tensor.dtype == "F16" => Format::F16,
+                name if tensor.matrix && !task::in_f32(name) => products,
+                _ => Format::F32,
+            };
+            u64::from(format.bytes()) * tensor.elements
         };
         let used = self.tensors.iter().filter(|tensor| tensor.used);
         let read: u64 = used.map(|tensor| bytes(&tensor)).sum();
-        // A decoder that is tied to the word embeddings is a product's matrix of its own.
+        // A decoder tied to the word embeddings is stored as a separate matrix.
         let tied = self.head == Some(HeadKind::MaskedLm)
             && !self.tensors.iter().any(|tensor| tensor.name == task::DECODER);
         let Config { vocabulary, hidden, .. } = self.config;
         let again = if tied { u64::from(vocabulary) * u64::from(hidden) } else { 0 };
-        read + u64::from(Format::F32.bytes()) * again
+        read + u64::from(products.bytes()) * again
     }
 
-    /// Bytes of what the encoder computes for a batch of so many tokens on the CPU.
+    /// Bytes of the encoder's activations for a batch of `tokens` tokens on the CPU.
     pub fn batch_bytes(&self, tokens: u64) -> u64 {
         let Config { hidden, intermediate, .. } = self.config;
         let (d, f) = (u64::from(hidden), u64::from(intermediate));
-        // The stream and one of its size, two more and narrower slabs where queries and keys are
-        // normalised: `scratch.rs`.
+        // The residual stream and one buffer of its size; two more, and narrower slabs, if queries
+        // and keys are normalised: see `scratch.rs`.
         let (streams, wide) = if self.variant.qk_norm { (4, d) } else { (2, 3 * d) };
-        let rows = super::scratch::mlp_rows(u64::MAX, intermediate);
+        let rows = super::scratch::mlp_rows(u64::MAX, tokens * wide, intermediate);
         let slab = (tokens * wide).max(tokens.min(rows.into()) * f);
         u64::from(Format::F32.bytes()) * (streams * tokens * d + slab)
     }

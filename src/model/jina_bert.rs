@@ -11,10 +11,10 @@ use crate::{
     recording::{Recording, Tensor},
 };
 
-/// Appends the encoder: from `s.ids` to token embeddings in `s.x`.
+/// Records the encoder: from `s.ids` to token embeddings in `s.x`.
 ///
-/// Three slabs serve every layer: the stream `x`; `n`, \[T, D\], also the context; and one that
-/// holds q, k and v, then the sum before the first LayerNorm, then the wide `h` of the MLP.
+/// Three buffers serve every layer: the residual stream `x`; `n`, \[T, D\], also the context; and
+/// one for q, k and v, then the sum before the first LayerNorm, then the wide `h` of the MLP.
 pub(super) fn record(rec: &mut Recording, k: &Kernels, w: &Weights, s: &Scratch) {
     embeddings(rec, k, w, s);
     for layer in &w.layers {
@@ -46,7 +46,7 @@ pub(super) fn embeddings(rec: &mut Recording, k: &Kernels, w: &Weights, s: &Scra
     }
 }
 
-/// `[q | k | v] = W_qkv·x + b`: one product, or three where the device has no binding for all.
+/// `[q | k | v] = W_qkv·x + b`: one product, or three if the device has no binding for all.
 fn projections(rec: &mut Recording, k: &Kernels, p: &Projections, s: &Scratch) {
     match (p, &s.qkv) {
         (Projections::Fused(qkv), Some(all)) => product(rec, k, qkv, &s.x, all),
@@ -95,7 +95,9 @@ pub(super) fn attend(
     [q, key, v]: [&Tensor; 3],
 ) {
     let (tiles, norms) = (&s.tiles, &s.norms);
-    if let Some(kernel) = &k.key_norm {
+    // A sequence of a single tile has no tile to skip.
+    let far = s.keys.iter().any(|&keys| keys > attention::TILE);
+    if let Some(kernel) = k.key_norm.as_ref().filter(|_| far) {
         key_norm::record(rec, kernel, key_norm::Args { k: key, tiles, norms });
     }
     let context = &s.context;
@@ -110,8 +112,8 @@ pub(super) fn norm(rec: &mut Recording, k: &Kernels, norm: &Norm, x: &Tensor, y:
     layer_norm::record(rec, &k.norm, args, k.eps);
 }
 
-/// `n = W₂·h + b + x` with `h = activation(gate) ⊙ up` or `h = activation(up)`, a block of rows at
-/// a time: the wide intermediate never passes a binding.
+/// `n = W₂·h + b + x` with `h = activation(gate) ⊙ up` or `h = activation(up)`, in blocks of rows,
+/// so that the wide intermediate fits in a binding.
 pub(super) fn mlp(rec: &mut Recording, k: &Kernels, s: &Scratch, layer: &Layer, x: &Tensor) {
     let [t, _] = x.shape2();
     let [block, _] = s.h.shape2();

@@ -1,6 +1,6 @@
-//! The network of jina-embeddings-v2-base-code: queries and keys are normalised over the whole
-//! width, and the layer's input is added twice.  Which half of the MLP is activated is a constant
-//! of `linear_geglu`.
+//! Network of jina-embeddings-v2-base-code: queries and keys are normalised over the whole width,
+//! and the layer's input is added twice.  A constant of `linear_geglu` selects the half of the MLP
+//! that is activated.
 
 use super::{
     jina_bert::{attend, embeddings, mlp, norm, product, product_add},
@@ -14,7 +14,7 @@ use crate::{
     recording::{Recording, Tensor},
 };
 
-/// Appends the encoder: from `s.ids` to token embeddings in `s.x`.
+/// Records the encoder: from `s.ids` to token embeddings in `s.x`.
 pub(super) fn record(rec: &mut Recording, k: &Kernels, w: &Weights, s: &Scratch) {
     embeddings(rec, k, w, s);
     let [a, b] = s.extra.as_ref().expect("made for this graph");
@@ -39,7 +39,7 @@ pub(super) fn record(rec: &mut Recording, k: &Kernels, w: &Weights, s: &Scratch)
     }
 }
 
-/// `y = LN(W·x + b)`, by way of `n`
+/// Records `y = LN(W·x + b)`, with the product in `n`.
 fn product_norm(
     rec: &mut Recording,
     k: &Kernels,
@@ -55,7 +55,7 @@ fn product_norm(
     layer_norm::record(rec, &k.wide_norm, args, k.eps);
 }
 
-/// `y = LN(x + r)`
+/// Records `y = LN(x + r)`.
 fn add_norm(rec: &mut Recording, k: &Kernels, norm: &Norm, x: &Tensor, r: &Tensor, y: &Tensor) {
     let args = layer_norm::Args { x, r, gamma: &norm.gamma, beta: &norm.beta, y };
     layer_norm::record(rec, &k.add_norm, args, k.eps);

@@ -14,15 +14,15 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Products in one tile.
+/// Matrix products with one set of tiles.
 pub(super) struct Products {
     /// From the residual stream into q, k and v.
     pub(super) linear: Kernel<linear::Spec>,
-    /// From the residual stream into what is normalised next.
+    /// From the residual stream into the input of a LayerNorm.
     pub(super) linear_stream: Kernel<linear::Spec>,
-    /// The same, through GELU: of a head.
+    /// As `linear_stream`, through GELU; for a head.
     pub(super) transform: Kernel<linear::Spec>,
-    /// Back into the stream.
+    /// Back into the residual stream.
     pub(super) linear_add: Kernel<linear::Spec>,
     pub(super) linear_geglu: Kernel<linear_geglu::Spec>,
     /// From the residual stream, through the activation: an MLP without a gate.
@@ -65,17 +65,17 @@ impl Products {
 /// The kernels of one model, specialised for its widths.
 pub(super) struct Kernels {
     pub(super) embed: Kernel<embed::Spec>,
-    /// Each with the most rows that it is for, fewest first, the last for any number.
+    /// Products by maximum number of rows, ascending; the last has no maximum.
     products: Vec<(u32, Products)>,
-    /// Where attention skips and does not find the norms itself, as it does on the CPU.
+    /// Key norms for skipping in attention; none on the CPU, where attention computes them itself.
     pub(super) key_norm: Option<Kernel<key_norm::Spec>>,
     pub(super) attention: Kernel<attention::Spec>,
     pub(super) norm: Kernel<layer_norm::Spec>,
-    /// Into q and k.
+    /// LayerNorm into q and k.
     pub(super) wide_norm: Kernel<layer_norm::Spec>,
     pub(super) add_norm: Kernel<layer_norm::Spec>,
     pub(super) pool: Kernel<pool::Spec>,
-    /// Of a head.
+    /// For a head.
     pub(super) gather: Kernel<gather::Spec>,
     pub(super) eps: f32,
     /// [`attention::Params::skip`]
@@ -116,13 +116,13 @@ impl Kernels {
         }
     }
 
-    /// With word embeddings stored so.
+    /// Sets the storage format of the word embeddings.
     pub(super) fn with_table(self, table: Format) -> Self {
         let embed = embed::kernel(embed::Spec { word: table, ..self.embed.spec });
         Self { embed, ..self }
     }
 
-    /// The programs that a variant's and a head's recordings need.
+    /// Programs used by the recordings of a variant and a head.
     pub(super) fn programs(&self, variant: &Variant, head: Option<HeadKind>) -> Vec<Arc<Program>> {
         let always =
             [&self.embed.program, &self.attention.program, &self.norm.program, &self.pool.program];
@@ -136,7 +136,7 @@ impl Kernels {
         others.chain(products).cloned().collect()
     }
 
-    /// Those for products of so many rows.
+    /// Products for a number of rows.
     pub(super) fn products(&self, rows: u32) -> &Products {
         let found = self.products.iter().find(|(most, _)| rows <= *most);
         &found.expect("the last is for any number").1

@@ -1,4 +1,4 @@
-//! Tensors of a checkpoint on their way to a device.
+//! Loading a checkpoint's tensors onto a device.
 
 use super::{
     checkpoint::Checkpoint,
@@ -6,14 +6,14 @@ use super::{
     variant::{Variant, kinds, may_be_unused},
 };
 use crate::{
-    elements::{Elements, F16_MAX},
+    elements::{F16_MAX, TensorData},
     error::Error,
     kernels::{Tile, Version},
     recording::{Engine, Format, Shape, Tensor},
 };
 use std::collections::BTreeSet;
 
-/// A product's matrix and bias.
+/// Matrix and bias of a product.
 pub struct Linear {
     /// \[N, K\], in the tier's [`Layout`](crate::kernels::Layout)
     pub w: Tensor,
@@ -21,7 +21,7 @@ pub struct Linear {
     pub bias: Tensor,
 }
 
-/// A LayerNorm's scale and shift.
+/// Scale and shift of a LayerNorm.
 pub struct Norm {
     /// \[D\]
     pub gamma: Tensor,
@@ -31,20 +31,20 @@ pub struct Norm {
 
 pub(super) const WORD: &str = "embeddings.word_embeddings.weight";
 
-/// Reads, checks and uploads one tensor after the other.
+/// Reads, checks and uploads tensors one by one.
 pub(super) struct Loader<'a> {
     pub(super) checkpoint: &'a Checkpoint,
     pub(super) config: &'a Config,
     pub(super) version: Version,
-    /// How the word embeddings are stored.
+    /// Storage format of the word embeddings.
     pub(super) table: Format,
     pub(super) engine: &'a mut dyn Engine,
-    /// Names that were read.
+    /// Names of the tensors that were read.
     pub(super) used: BTreeSet<String>,
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn read(&mut self, name: &str, shape: &[u32]) -> Result<Elements<'a>, Error> {
+    pub(super) fn read(&mut self, name: &str, shape: &[u32]) -> Result<TensorData<'a>, Error> {
         // Old checkpoints call a LayerNorm's weight and bias gamma and beta.
         let old = name.replace("LayerNorm.weight", "LayerNorm.gamma");
         let old = old.replace("LayerNorm.bias", "LayerNorm.beta");
@@ -54,11 +54,11 @@ impl<'a> Loader<'a> {
         self.checkpoint.read(name, shape)
     }
 
-    pub(super) fn upload(&mut self, shape: Shape, values: Elements<'_>) -> Result<Tensor, Error> {
+    pub(super) fn upload(&mut self, shape: Shape, values: TensorData<'_>) -> Result<Tensor, Error> {
         self.engine.upload(shape, Format::F32, values)
     }
 
-    /// Rows of a tensor that config.json does not know.
+    /// Number of rows of a tensor whose size is not in config.json.
     pub(super) fn rows_of(&self, name: &str) -> Result<u32, Error> {
         let missing = || Error::Model(format!("tensor `{name}` is missing"));
         self.checkpoint.rows(name).ok_or_else(missing)
@@ -74,8 +74,8 @@ impl<'a> Loader<'a> {
         self.upload(shape.into(), values)
     }
 
-    /// A tensor that may be stored as f16.
-    pub(super) fn read_half(&mut self, name: &str, shape: &[u32]) -> Result<Elements<'a>, Error> {
+    /// Reads a tensor that may be stored as f16.
+    pub(super) fn read_half(&mut self, name: &str, shape: &[u32]) -> Result<TensorData<'a>, Error> {
         let values = self.read(name, shape)?;
         if !self.version.weights().half() {
             return Ok(values);
@@ -89,17 +89,17 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// A product's matrix as the tier's kernels read it.
+    /// Matrix of a product in the layout of the tier's kernels.
     pub(super) fn weights(
         &mut self,
-        values: Elements<'_>,
+        values: TensorData<'_>,
         shape: [u32; 2],
     ) -> Result<Tensor, Error> {
         let (shape, values) = Tile::new(self.version.tier).layout().arrange(values, shape);
         self.engine.upload(shape, self.version.weights(), values)
     }
 
-    /// Products of the same input, one below the other.
+    /// Products with the same input, stacked vertically.
     pub(super) fn linear(&mut self, names: &[String], [n, k]: [u32; 2]) -> Result<Linear, Error> {
         let (mut w, mut bias) = (Vec::new(), Vec::new());
         for name in names {
@@ -107,12 +107,12 @@ impl<'a> Loader<'a> {
             bias.push(self.read(&format!("{name}.bias"), &[n])?);
         }
         let rows = n * names.len() as u32;
-        let w = if w.len() == 1 { w.remove(0) } else { Elements::concat(&w) };
-        let bias = Elements::concat(&bias);
+        let w = if w.len() == 1 { w.remove(0) } else { TensorData::concat(&w) };
+        let bias = TensorData::concat(&bias);
         Ok(Linear { w: self.weights(w, [rows, k])?, bias: self.upload([rows].into(), bias)? })
     }
 
-    /// A product whose bias is zeros.
+    /// A product with a zero bias.
     pub(super) fn without_bias(&mut self, name: &str, [n, k]: [u32; 2]) -> Result<Linear, Error> {
         let w = self.read_half(name, &[n, k])?;
         let bias = self.upload([n].into(), vec![0.0; n as usize].into())?;
@@ -126,7 +126,7 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// A tensor that nobody asked for means that this is another graph than it seems.
+    /// Checks for unread tensors: an unknown one means that the graph is a different one.
     pub(super) fn check_unused(&self, variant: &Variant) -> Result<(), Error> {
         let unknown = |name: &&str| !self.used.contains(*name) && !may_be_unused(name);
         let unknown: Vec<_> = self.checkpoint.names().filter(unknown).collect();

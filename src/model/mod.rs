@@ -1,9 +1,10 @@
-//! What to compute: the network, its checkpoint, and the recording of a batch.
+//! The model: network, checkpoint, and the recording of a batch.
 
 pub mod alibi;
 mod checkpoint;
 mod config;
 mod declared;
+mod halves;
 mod heads;
 mod inspect;
 mod jina_bert;
@@ -21,48 +22,47 @@ use crate::{
     error::Error,
     files::Files,
     kernels::{Dtype, Plan, Version, attention::SKIP_EPS, pool},
-    recording::{Caps, Engine, Page, ROW_STEP, Recording, Span, Ticket},
+    recording::{Caps, Engine, Format, Page, ROW_STEP, Recording, Span, Ticket},
 };
 pub use checkpoint::Checkpoint;
 pub use config::Config;
-pub use declared::Declared;
+pub use declared::SentenceTransformersConfig;
 #[cfg(feature = "cli")]
 pub(crate) use declared::json_file;
 pub use heads::Head;
 use heads::HeadScratch;
-pub use inspect::{Described, Inspection};
+pub use inspect::{ModelInfo, TensorInfo};
 use kernels::Kernels;
-pub use queries::Queries;
+pub use queries::ColbertConfig;
 use scratch::Scratch;
 use std::sync::Arc;
 pub use task::{HeadKind, Task};
 pub use variant::{Mlp, VARIANTS, Variant, kinds};
 use weights::Weights;
 
-/// What a forward pass returns.
+/// Output of a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// \[T, D\]: the last hidden state of every token.
+    /// Last hidden state of every token, \[T, D\].
     Tokens,
-    /// \[n, dims\]: the mean over each span, cut to the leading components.
+    /// Mean over each span, truncated to the leading components, \[n, dims\].
     Vectors {
-        /// Components kept.
+        /// Number of components kept.
         dims: u32,
-        /// Whether to divide by the L2 norm.
+        /// Divide by the L2 norm.
         normalize: bool,
     },
-    /// \[T, P\]: ColBERT's projection of every token, not normalised.
+    /// ColBERT's projection of every token, \[T, P\], not normalised.
     Projected,
 }
 
-/// What is left to rounding.
+/// Settings that trade rounding for speed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Numerics {
-    /// Attention leaves out keys whose share of a row's softmax is certainly below this; none for
-    /// 0.
+    /// Attention skips keys with a provably smaller share of a row's softmax; 0 skips none.
     pub skip_eps: f32,
-    /// Whether a sequence has the same bits in every batch: all products then sum in one order,
-    /// however few rows they have ([`Tile::by_rows`](crate::kernels::Tile::by_rows)).
+    /// Give a sequence the same bits in every batch: all products then sum in one order, even for
+    /// few rows ([`Tile::by_rows`](crate::kernels::Tile::by_rows)).
     pub deterministic: bool,
 }
 
@@ -72,7 +72,7 @@ impl Default for Numerics {
     }
 }
 
-/// A checkpoint on a device.
+/// A model on a device.
 pub struct Model {
     config: Config,
     variant: &'static Variant,
@@ -84,13 +84,13 @@ pub struct Model {
     version: Version,
 }
 
-/// A model directory whose names agree with its configuration.
+/// A model directory whose tensor names agree with its configuration.
 struct Opened {
     config: Config,
-    /// Of the encoder's tensors, by names without the prefix.
+    /// The encoder's tensors, by names without the prefix.
     checkpoint: Checkpoint,
     variant: &'static Variant,
-    /// What stood before those names.
+    /// Prefix of those names.
     prefix: String,
 }
 
@@ -106,15 +106,17 @@ impl Opened {
     }
 }
 
-/// What may be chosen when a model is opened.
+/// Options for opening a model.
 #[derive(Clone, Debug, Default)]
-pub struct Choices {
-    /// What is left to rounding.
+pub struct ModelOptions {
+    /// Settings that trade rounding for speed.
     pub numerics: Numerics,
-    /// Which tiles products have; the usual ones if `None`.
+    /// Tiles of the products; the defaults if `None`.
     pub plan: Option<Plan>,
-    /// What the checkpoint must be for.
+    /// Task that the checkpoint must support.
     pub task: Task,
+    /// Widen f16 matrices to f32 even if the device could read f16.
+    pub widen: bool,
 }
 
 impl Model {
@@ -127,54 +129,68 @@ impl Model {
         engine: Box<dyn Engine>,
         version: impl Into<Version>,
     ) -> Result<Self, Error> {
-        let choices = Choices { task: Task::Encode, ..Choices::default() };
+        let choices = ModelOptions { task: Task::Encode, ..ModelOptions::default() };
         Self::open_with(files, engine, version.into(), choices)
     }
 
-    /// As [`Model::open`], with choices.
+    /// As [`Model::open`], with options.
     ///
     /// # Errors
-    /// As [`Model::open`], and [`Error::Model`] if the checkpoint is not for the task.
+    /// As [`Model::open`], and [`Error::Model`] if the checkpoint does not support the task.
     pub fn open_with(
         files: impl Into<Files>,
         mut engine: Box<dyn Engine>,
         version: Version,
-        Choices { numerics, plan, task }: Choices,
+        ModelOptions { numerics, plan, task, widen }: ModelOptions,
     ) -> Result<Self, Error> {
         let Opened { config, checkpoint, variant, .. } = Opened::new(&files.into())?;
         let head = task.head(HeadKind::detect(checkpoint.names()))?;
-        let plan = plan.unwrap_or_else(|| Plan::usual(version.tier, config.head_width()));
-        let kernels = Kernels::new(&config, variant, version, numerics, plan)
-            .with_table(weights::table(&checkpoint, version));
-        // They compile while the weights are on their way.
-        engine.prepare(kernels.programs(variant, head));
-        let weights = Weights::upload(&checkpoint, &config, variant, version, head, &mut *engine)?;
+        let usual = || Plan::usual_on(engine.caps(), version.tier, config.head_width());
+        let plan = plan.unwrap_or_else(usual);
+        let kernels = |version, table| {
+            Kernels::new(&config, variant, version, numerics, plan.clone()).with_table(table)
+        };
+        let mut version = version.for_weights(checkpoint.is_half() && !widen, engine.caps());
+        let mut table = weights::table(&checkpoint, version);
+        let mut chosen = kernels(version, table);
+        // The pipelines compile while the weights are uploaded.
+        engine.prepare(chosen.programs(variant, head));
+        if version.half_weights && !halves::read(&mut *engine, version, &chosen)? {
+            tracing::info!("the device does not read every f16 as it is: weights are widened");
+            version.half_weights = false;
+            table = Format::F32;
+            chosen = kernels(version, table);
+            engine.prepare(chosen.programs(variant, head));
+        }
+        let kernels = chosen;
+        let (from, to) = (&checkpoint, &mut *engine);
+        let weights = Weights::upload(from, &config, variant, version, table, head, to)?;
         let scratch = Scratch::new(&mut *engine, version, variant.qk_norm)?;
         let head_scratch = HeadScratch::new(&mut *engine, version.stream())?;
         Ok(Self { config, variant, engine, kernels, weights, scratch, head_scratch, version })
     }
 
-    /// Sizes and switches.
+    /// Sizes and settings.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Which graph it is.
+    /// Architecture.
     pub fn variant(&self) -> &'static Variant {
         self.variant
     }
 
-    /// Which kernels run, on matrices stored how.
+    /// Kernel version: the tier and the storage of matrices.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// What its device allows.
+    /// Capabilities of its device.
     pub fn caps(&self) -> &Caps {
         self.engine.caps()
     }
 
-    /// Tokens that one batch, hence one text, may have on this device: every activation must fit
+    /// Maximum tokens of one batch, hence of one text, on this device: every activation must fit
     /// into a binding or a texture.
     pub fn max_tokens(&self) -> usize {
         let Config { hidden: d, intermediate: f, .. } = self.config;
@@ -184,7 +200,7 @@ impl Model {
                 (Page::HEIGHT / columns.div_ceil(4) * Page::HEIGHT) as usize
             }
             false => {
-                // Parts of the fused weights can be bound on their own only where they are aligned.
+                // Parts of the fused weights can be bound separately only if they are aligned.
                 let apart = self.variant.qk_norm || d.is_multiple_of(ROW_STEP);
                 let stream = d * self.version.stream().bytes();
                 let qkv = if apart { 0 } else { 3 * d * self.version.wide().bytes() };
@@ -193,31 +209,44 @@ impl Model {
         }
     }
 
-    /// Bytes that the device holds for this model now.
+    /// Maximum tokens of a batch whose queries, keys and values fit one binding, and so are
+    /// computed by one product.
+    pub fn fused_tokens(&self) -> usize {
+        let Config { hidden: d, .. } = self.config;
+        let all = self.max_tokens();
+        match self.version.stream().texture() || self.variant.qk_norm {
+            true => all,
+            false => {
+                let row = u64::from(3 * d * self.version.wide().bytes());
+                all.min((self.engine.caps().max_binding_bytes / row).max(1) as usize)
+            }
+        }
+    }
+
+    /// Bytes allocated on the device for this model now.
     pub fn allocated_bytes(&self) -> u64 {
         self.engine.allocated_bytes()
     }
 
-    /// Runs a batch, at least one token and at most [`Model::max_tokens`], ids and types within
-    /// their tables.
+    /// Runs a batch of 1 to [`Model::max_tokens`] tokens, with ids and types within their tables.
     ///
     /// # Errors
-    /// [`Error::Gpu`] if the device fails, [`Error::Memory`] if it has no room, and
-    /// [`Error::NotFinite`] if it returns what is not.
+    /// [`Error::Gpu`] if the device fails, [`Error::Memory`] if it is out of memory, and
+    /// [`Error::NotFinite`] if a result is not finite.
     pub fn forward(&mut self, batch: &PackedBatch, output: Output) -> Result<Vec<f32>, Error> {
         self.submit(batch, output)?.wait()
     }
 
-    /// As [`Model::forward`], without waiting for the result; others may be submitted meanwhile.
+    /// As [`Model::forward`], without waiting; more batches may be submitted meanwhile.
     ///
     /// # Errors
-    /// [`Error::Gpu`] if the device fails, [`Error::Memory`] if it has no room.
+    /// [`Error::Gpu`] if the device fails, [`Error::Memory`] if it is out of memory.
     pub fn submit(&mut self, batch: &PackedBatch, output: Output) -> Result<Running, Error> {
         let submitted = self.try_submit(batch, output);
         submitted.inspect_err(|error| self.release_after(error))
     }
 
-    /// What did not fit leaves room for what does.
+    /// Releases the memory of a batch that did not fit, for one that does.
     fn release_after(&mut self, error: &Error) {
         if let Error::Memory(_) = error {
             let released = self.scratch.release(&mut *self.engine);
@@ -238,7 +267,7 @@ impl Model {
         Ok(Running { ticket: self.engine.submit(&recording, &result)?, dtype: self.version.dtype })
     }
 
-    /// Runs a batch dispatch by dispatch and says how long each took.
+    /// Runs a batch one dispatch at a time and returns the time of each.
     ///
     /// # Errors
     /// As [`Engine::profile`].
@@ -247,7 +276,7 @@ impl Model {
         self.engine.profile(&recording)
     }
 
-    /// The last hidden state of every token of the last batch, \[T, D\]; nothing is run again.
+    /// Last hidden state of every token of the last batch, \[T, D\]; nothing is computed again.
     ///
     /// # Errors
     /// [`Error::Gpu`] if the device fails.
@@ -255,10 +284,10 @@ impl Model {
         self.engine.run(&Recording::new(), &self.scratch.x)
     }
 
-    /// What [`Model::forward`] runs.
+    /// Records the dispatches of [`Model::forward`].
     ///
     /// # Errors
-    /// [`Error::Memory`] if the device has no room for the batch.
+    /// [`Error::Memory`] if the device is out of memory.
     pub fn record(&mut self, batch: &PackedBatch, output: Output) -> Result<Recording, Error> {
         let dims = match output {
             Output::Tokens | Output::Projected => 0,
@@ -266,7 +295,7 @@ impl Model {
         };
         self.scratch.fit(&mut *self.engine, &self.config, batch, dims)?;
         let (k, w, s) = (&self.kernels, &self.weights, &self.scratch);
-        let mut rec = Recording::within(self.engine.dispatch_flops());
+        let mut rec = Recording::within(self.engine.dispatch_limits());
         match self.variant.qk_norm {
             false => jina_bert::record(&mut rec, k, w, s),
             true => jina_bert_code::record(&mut rec, k, w, s),
@@ -285,12 +314,12 @@ impl Model {
         Ok(rec)
     }
 
-    /// The head that was loaded.
+    /// Head of the model.
     pub fn head(&self) -> &Arc<Head> {
         &self.weights.head
     }
 
-    /// What a masked language model makes of some tokens of a batch, \[n, V\].
+    /// Masked-language-model logits of some tokens of a batch, \[n, V\].
     ///
     /// # Errors
     /// As [`Model::forward`].
@@ -303,7 +332,7 @@ impl Model {
         Ok(all)
     }
 
-    /// As [`Model::logits`], some rows after the other: all of a large batch would take gigabytes.
+    /// As [`Model::logits`], in blocks of rows: all of a large batch would take gigabytes.
     ///
     /// # Errors
     /// As [`Model::forward`].
@@ -334,17 +363,17 @@ impl Model {
     }
 }
 
-/// A batch under way.
+/// A batch in flight.
 pub struct Running {
     ticket: Ticket,
     dtype: Dtype,
 }
 
 impl Running {
-    /// Waits for what [`Model::forward`] returns.
+    /// Waits for the result of [`Model::forward`].
     ///
     /// # Errors
-    /// [`Error::Gpu`] if the device fails, [`Error::NotFinite`] if it returns what is not.
+    /// [`Error::Gpu`] if the device fails, [`Error::NotFinite`] if a result is not finite.
     pub fn wait(self) -> Result<Vec<f32>, Error> {
         finite(self.ticket.wait()?, self.dtype)
     }

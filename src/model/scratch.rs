@@ -6,8 +6,8 @@ use crate::{
     recording::{Engine, Format, Page, ROW_STEP, Shape, Tensor},
 };
 
-/// Every tensor that depends on the batch, reused by every layer and every batch; grown when a
-/// batch is larger than all before it.
+/// Tensors whose size depends on the batch, reused by every layer and every batch; they grow with
+/// the largest batch.
 pub(super) struct Scratch {
     /// \[T\], `u32`
     pub(super) ids: Tensor,
@@ -17,46 +17,47 @@ pub(super) struct Scratch {
     pub(super) tiles: Tensor,
     /// \[n, 2\], `u32`
     pub(super) spans: Tensor,
-    /// Keys that each tile faces.
+    /// Number of keys for each tile of queries.
     pub(super) keys: Vec<u32>,
-    /// \[n, H\]: the largest norm among the keys of a tile.
+    /// Maximum norm of the keys of a tile, \[n, H\].
     pub(super) norms: Tensor,
-    /// \[T, D\]: the residual stream.
+    /// Residual stream, \[T, D\].
     pub(super) x: Tensor,
-    /// \[T, D\]: the sum before the second LayerNorm.
+    /// Sum before the second LayerNorm, \[T, D\].
     pub(super) n: Tensor,
-    /// \[T, D\]: what attention gathered, in the place of `n`.
+    /// Output of attention, \[T, D\]; shares memory with `n`.
     pub(super) context: Tensor,
-    /// \[T, 3D\]: queries, keys and values side by side, where one binding holds them.
+    /// Queries, keys and values side by side, \[T, 3D\], if one binding holds them.
     pub(super) qkv: Option<Tensor>,
-    /// \[T, D\]: columns of `qkv`, or tensors of their own.
+    /// Queries, \[T, D\]: columns of `qkv`, or a separate tensor.
     pub(super) q: Tensor,
-    /// Likewise.
+    /// Keys, likewise.
     pub(super) k: Tensor,
-    /// Likewise.
+    /// Values, likewise.
     pub(super) v: Tensor,
-    /// \[T, D\]: the sum before the first LayerNorm, in the place of q, k and v.
+    /// Sum before the first LayerNorm, \[T, D\]; shares memory with q, k and v.
     pub(super) sum: Tensor,
-    /// \[R, F\], R rows of the batch at a time, in the place of `sum`.
+    /// MLP intermediate, \[R, F\], for R rows of the batch at a time; shares memory with `sum`.
     pub(super) h: Tensor,
-    /// \[T, D\] twice, for the code model.
+    /// Two tensors \[T, D\], for the code model.
     pub(super) extra: Option<[Tensor; 2]>,
-    /// \[T, D\]: its normalised queries and keys, in the place of `extra`.
+    /// Normalised queries and keys of the code model, \[T, D\]; share memory with `extra`.
     pub(super) normed: [Tensor; 2],
     /// \[n, dims\]
     pub(super) y: Tensor,
-    /// The slab of q, k, v, `sum` and `h`.
+    /// Buffer for q, k, v, `sum` and `h`.
     wide: Tensor,
-    /// Those of k and v where `wide` cannot hold them.
+    /// Buffers for k and v if `wide` cannot hold them.
     apart: [Tensor; 2],
     version: Version,
 }
 
-/// Rows of the MLP's intermediate at most, on a GPU: enough to fill any, 25 MB at base size.
-const MLP_ROWS: u32 = 2048;
+/// Rows of the MLP's intermediate at a time on a GPU: at least 2,048, 25 MB at base size, and up to
+/// 8,192 if they fit into the memory of q, k and v, as a large GPU can run that many tiles.
+const MLP_ROWS: [u32; 2] = [2048, 8192];
 
 impl Scratch {
-    /// Empty; `extra` for the code model.
+    /// Creates empty tensors; `extra` for the code model.
     pub(super) fn new(
         engine: &mut dyn Engine,
         version: Version,
@@ -92,7 +93,7 @@ impl Scratch {
         })
     }
 
-    /// Takes the shapes of a batch and uploads its ids and work list.
+    /// Sets the shapes for a batch and uploads its ids and work list.
     pub(super) fn fit(
         &mut self,
         engine: &mut dyn Engine,
@@ -124,7 +125,7 @@ impl Scratch {
         engine.resize(&mut self.y, [batch.spans.len() as u32, dims].into())
     }
 
-    /// Gives everything back: a batch that does not fit leaves room for one that does.
+    /// Releases all tensors: a batch that does not fit frees memory for one that does.
     pub(super) fn release(&self, engine: &mut dyn Engine) -> Result<(), Error> {
         let Self { ids, type_ids, tiles, spans, norms, x, n, y, wide, .. } = *self;
         let mut tensors = vec![ids, type_ids, tiles, spans, norms, x, n, y, wide];
@@ -133,18 +134,22 @@ impl Scratch {
         engine.release(&tensors)
     }
 
-    /// The slab that serves three purposes, one after the other.
+    /// Resizes the buffer that serves three purposes in turn.
     fn fit_wide(&mut self, engine: &mut dyn Engine, config: &Config, t: u32) -> Result<(), Error> {
         let Config { hidden: d, intermediate: f, .. } = *config;
         let most = engine.caps().max_binding_bytes;
         let format = self.version.wide();
+        // The code model normalises queries and keys into separate tensors.
+        let fused = self.extra.is_none() && fits(format, most, [t, 3 * d]);
+        let columns = if fused { 3 * d } else { d };
         let rows = match format.texture() {
             true => t,
-            false => t.min(mlp_rows(most / u64::from(format.bytes()), f)),
+            false => {
+                let slab = u64::from(t) * u64::from(columns);
+                t.min(mlp_rows(most / u64::from(format.bytes()), slab, f))
+            }
         };
-        // The code model normalises queries and keys on their way into tensors of their own.
-        let fused = self.extra.is_none() && fits(format, most, [t, 3 * d]);
-        let qkv = self.wide.shaped([t, if fused { 3 * d } else { d }]);
+        let qkv = self.wide.shaped([t, columns]);
         self.sum = self.wide.viewed([t, d], self.version.stream());
         self.h = self.wide.shaped([rows, f]);
         engine.reserve(&[qkv, self.sum, self.h])?;
@@ -168,7 +173,7 @@ impl Scratch {
     }
 }
 
-/// Whether a device can hold a matrix for a kernel: in a binding, or in a texture.
+/// True if a device can hold a matrix for a kernel: in a binding, or in a texture.
 fn fits(format: Format, max_binding_bytes: u64, shape: [u32; 2]) -> bool {
     match format.texture() {
         true => Page::extent(shape.into())[0] <= Page::HEIGHT,
@@ -179,9 +184,11 @@ fn fits(format: Format, max_binding_bytes: u64, shape: [u32; 2]) -> bool {
     }
 }
 
-/// Rows of \[R, F\] that fit into a binding, at most [`MLP_ROWS`].
-pub(super) fn mlp_rows(max_elements: u64, intermediate: u32) -> u32 {
-    let rows = max_elements / u64::from(intermediate);
-    let rows = rows.min(u64::from(MLP_ROWS)) as u32 / ROW_STEP * ROW_STEP;
+/// Rows of \[R, F\] that fit into a binding and, above the minimum of [`MLP_ROWS`], into a buffer
+/// of `slab` elements.
+pub(super) fn mlp_rows(max_elements: u64, slab: u64, intermediate: u32) -> u32 {
+    let [least, most] = MLP_ROWS.map(u64::from);
+    let rows = (slab / u64::from(intermediate)).clamp(least, most);
+    let rows = rows.min(max_elements / u64::from(intermediate)) as u32 / ROW_STEP * ROW_STEP;
     rows.max(ROW_STEP)
 }

@@ -1,28 +1,35 @@
-//! What a checkpoint is for, by the names of its tensors.
+//! Task of a checkpoint, detected from its tensor names.
 
 use crate::error::Error;
 use std::fmt;
 
-/// Of a masked language model, unless it is tied to the word embeddings.
+/// Decoder of a masked language model, unless it is tied to the word embeddings.
 pub(super) const DECODER: &str = "cls.predictions.decoder.weight";
 
-/// What a checkpoint is asked for.
+/// True if a matrix is f32 on every device: a small one that is in no product, or only in a product
+/// on the host.
+pub(super) fn in_f32(name: &str) -> bool {
+    let names = ["embeddings.token_type_embeddings.", "pooler.dense.", "classifier."];
+    names.iter().any(|start| name.starts_with(start))
+}
+
+/// Task of a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Task {
-    /// One vector per text, from a model that was made for it.
+    /// One vector per text, from an embedding model.
     #[default]
     Embed,
     /// A score for a pair of texts.
     Rerank,
-    /// A short vector per token.
+    /// A short vector per token (ColBERT).
     MultiVector,
-    /// What a masked token may be.
+    /// Candidates for masked tokens.
     FillMask,
-    /// What the encoder of any model returns.
+    /// Encoder output of any model.
     Encode,
 }
 
-/// What may follow the encoder.
+/// Head after the encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadKind {
     /// Pooler and classifier of the first token.
@@ -34,7 +41,7 @@ pub enum HeadKind {
 }
 
 impl HeadKind {
-    /// Which one is there, by the names of its tensors.
+    /// Detects the head from the tensor names.
     pub fn detect<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<Self> {
         names.find_map(|name| match name {
             "classifier.weight" => Some(Self::Classifier),
@@ -44,7 +51,7 @@ impl HeadKind {
         })
     }
 
-    /// Whether it reads a tensor, one of those that its checkpoint `has`.
+    /// True if the head reads a tensor; `has` tests for tensors of the checkpoint.
     pub fn reads(self, name: &str, has: impl Fn(&str) -> bool) -> bool {
         match self {
             Self::Classifier => {
@@ -59,7 +66,7 @@ impl HeadKind {
         }
     }
 
-    /// What it is for.
+    /// Task of the head.
     pub fn task(self) -> Task {
         match self {
             Self::Classifier => Task::Rerank,
@@ -92,10 +99,10 @@ impl fmt::Display for Task {
 }
 
 impl Task {
-    /// The head to load, if what the checkpoint has fits.
+    /// Head to load for the task, if the checkpoint has a suitable one.
     ///
     /// # Errors
-    /// [`Error::Model`] that says what the checkpoint is for.
+    /// [`Error::Model`], naming the task of the checkpoint.
     pub fn head(self, found: Option<HeadKind>) -> Result<Option<HeadKind>, Error> {
         match (self, found) {
             (Self::Encode, _) | (Self::Embed, None | Some(HeadKind::MaskedLm)) => Ok(None),

@@ -1,51 +1,51 @@
-//! The graphs of the family and the tensor names that tell them apart.
+//! Architectures of the family, and the tensor names that identify them.
 
 use super::config::Config;
 use std::collections::BTreeSet;
 
-/// One of the known graphs in one of the layouts that its checkpoints have.
+/// An architecture in one of its checkpoint layouts.
 ///
-/// Names of products and LayerNorms are without `.weight` and `.bias`, those in a layer below
+/// Names of products and LayerNorms omit `.weight` and `.bias`; names in a layer follow
 /// `{layers}.{i}.`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Variant {
-    /// For people.
+    /// Human-readable name.
     pub name: &'static str,
-    /// Where the layers are.
+    /// Prefix of the layers.
     pub layers: &'static str,
-    /// The LayerNorm of the embeddings.
+    /// LayerNorm of the embeddings.
     pub embed_norm: &'static str,
-    /// Queries, keys and values: three products, or one with the three below one another.
+    /// Queries, keys and values: three products, or one with the three stacked vertically.
     pub qkv: &'static [&'static str],
-    /// The product after attention.
+    /// Product after attention.
     pub proj: &'static str,
-    /// The LayerNorm after it.
+    /// LayerNorm after attention.
     pub attention_norm: &'static str,
-    /// The MLP's first product; its presence in layer 0 decides the variant.
+    /// First product of the MLP; its presence in layer 0 identifies the variant.
     pub up: &'static str,
-    /// The MLP's second product.
+    /// Second product of the MLP.
     pub down: &'static str,
-    /// The LayerNorm after the MLP.
+    /// LayerNorm after the MLP.
     pub mlp_norm: &'static str,
-    /// What the first product is.
+    /// Type of the first product.
     pub mlp: Mlp,
-    /// The LayerNorm of a language model's transform.
+    /// LayerNorm of a language model's transform.
     pub transform_norm: &'static str,
-    /// Whether queries and keys are normalised, and the layer's input is added a second time.
+    /// True if queries and keys are normalised, and the layer's input is added a second time.
     pub qk_norm: bool,
 }
 
-/// What an MLP does before its second product.
+/// Operation before the second product of an MLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mlp {
-    /// `activation(gate) ⊙ up`, both halves of one product without a bias.
+    /// `activation(gate) ⊙ up`, both halves from one product without a bias.
     Gated {
-        /// Which half is activated.
+        /// True if the first half is activated.
         gate_first: bool,
     },
     /// `activation(up)`: `feed_forward_type` is `original`.
     Plain {
-        /// Whether the product has one.
+        /// True if the product has a bias.
         bias: bool,
     },
 }
@@ -80,7 +80,7 @@ const CODE: Variant = Variant {
 /// Every supported variant.
 pub const VARIANTS: &[Variant] = &[
     PLAIN,
-    // Fine-tunes by others, such as aari1995/German_Semantic_V3b.
+    // Third-party fine-tunes, such as aari1995/German_Semantic_V3b.
     Variant {
         name: "jina-bert-original",
         up: "intermediate.dense",
@@ -90,7 +90,7 @@ pub const VARIANTS: &[Variant] = &[
         ..PLAIN
     },
     // jina-bert-flash-implementation: the text tower of jina-clip-v1.  Its convert_v2_weights.py
-    // renames and stacks PLAIN's tensors and computes the same.
+    // renames and stacks the tensors of PLAIN; the computation is the same.
     Variant {
         name: "jina-bert-flash",
         layers: "encoder.layers",
@@ -112,20 +112,20 @@ pub const VARIANTS: &[Variant] = &[
 ];
 
 impl Variant {
-    /// The tensor that decides.
+    /// Name of the tensor that identifies the variant.
     fn sign(&self) -> String {
         format!("{}.0.{}.weight", self.layers, self.up)
     }
 
-    /// Whether the MLP has a gate.
+    /// True if the MLP has a gate.
     pub fn gated(&self) -> bool {
         matches!(self.mlp, Mlp::Gated { .. })
     }
 
-    /// Holds the names of the tensors against what `config.json` says.
+    /// Checks that the tensor names agree with `config.json`.
     ///
     /// # Errors
-    /// What contradicts what.
+    /// Description of the contradiction.
     pub fn agree(&self, config: &Config) -> Result<(), String> {
         if let Some(gated) = config.gated.filter(|gated| *gated != self.gated()) {
             let says = if gated { "`geglu` or `reglu`" } else { "`original`" };
@@ -135,7 +135,7 @@ impl Variant {
                 self.name, self.up
             ));
         }
-        // These names are any BERT's; what it does about positions only the config can say.
+        // Every BERT has these names; only the config declares the type of positions.
         if self.up == "intermediate.dense" && !config.alibi {
             return Err("this is a BERT with an ungated feed-forward block, and config.json does \
                         not say that position_embedding_type is `alibi`: it is not supported"
@@ -145,8 +145,8 @@ impl Variant {
     }
 }
 
-/// Tensors that a checkpoint may hold beside the encoder: heads that embeddings do not use,
-/// buffers, and the other half of a CLIP.
+/// Tensors allowed beside the encoder: heads that embeddings do not use, buffers, and the other
+/// half of a CLIP.
 const UNUSED: &[&str] = &[
     "pooler.",
     "cls.",
@@ -161,12 +161,12 @@ const UNUSED: &[&str] = &[
 
 const VISION: &str = "vision_model.";
 
-/// Whether a tensor may be there without being used.
+/// True if a tensor may be present without being used.
 pub fn may_be_unused(name: &str) -> bool {
     UNUSED.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Other architectures, by a part of a name that only they have.
+/// Other architectures, each with a part of a name that identifies it.
 const FOREIGN: &[(&str, &str)] = &[
     ("embeddings.position_embeddings.", "a plain BERT with a position table"),
     ("SelfAttention.relative_attention_bias", "a T5 encoder, such as jina-embedding-*-v1"),
@@ -174,16 +174,16 @@ const FOREIGN: &[(&str, &str)] = &[
     ("lm_head.", "a language model"),
 ];
 
-/// The variant that these names belong to, and what its names begin with.
+/// Detects the variant from tensor names, and the prefix of its names.
 ///
 /// # Errors
-/// What the names look like instead.
+/// Description of the architecture that the names suggest.
 pub fn detect<'a>(
     names: impl Iterator<Item = &'a str> + Clone,
 ) -> Result<(&'static Variant, &'a str), String> {
     let names = names.filter(|name| !name.starts_with(VISION));
     let has = |part: &str| names.clone().any(|name| name.contains(part));
-    // A checkpoint with a position table is not ours even where its other names agree.
+    // A position table rules out JinaBERT even if the other names agree.
     if let Some((_, what)) = FOREIGN.iter().find(|(part, _)| has(part)) {
         return Err(format!("this is {what}, which is not supported; JinaBERT is"));
     }
@@ -197,7 +197,7 @@ pub fn detect<'a>(
     Err(format!("no JinaBERT encoder; the tensors are {}", kinds(names)))
 }
 
-/// Names without the numbers of layers, each once, the first dozen of them.
+/// Distinct names without layer numbers, at most twelve.
 pub fn kinds<'a>(names: impl Iterator<Item = &'a str>) -> String {
     const MOST: usize = 12;
     let number = |part: &str| part.bytes().all(|b| b.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! From a checkpoint to tensors on a device: every name, shape and value checked.
+//! Upload of a checkpoint to a device, with every name, shape and value checked.
 
 use super::{
     alibi,
@@ -16,21 +16,21 @@ use crate::{
 };
 use std::{collections::BTreeSet, sync::Arc};
 
-/// What only the code model's layers have.
+/// LayerNorms that only the code model's layers have.
 pub struct QkNorms {
-    /// Of the queries, over the whole width.
+    /// LayerNorm of the queries, over the whole width.
     pub q: Norm,
-    /// Of the keys, likewise.
+    /// LayerNorm of the keys, over the whole width.
     pub k: Norm,
-    /// After the second addition of the layer's input.
+    /// LayerNorm after the second addition of the layer's input.
     pub residual: Norm,
 }
 
-/// The products that make queries, keys and values.
+/// Products for queries, keys and values.
 pub enum Projections {
-    /// \[3D, D\]: all in one.
+    /// One product, \[3D, D\].
     Fused(Linear),
-    /// \[D, D\] each: the code model normalises two of them.
+    /// Separate products, \[D, D\] each: the code model normalises two of them.
     Apart {
         /// W_q
         q: Linear,
@@ -41,7 +41,7 @@ pub enum Projections {
     },
 }
 
-/// The MLP's first product.
+/// First product of the MLP.
 pub enum Up {
     /// \[2F, D\], in the order of [`linear_geglu::arrange`]; it has no bias.
     Gated(Tensor),
@@ -57,7 +57,7 @@ pub struct Layer {
     pub proj: Linear,
     /// LayerNorm after attention.
     pub attention_norm: Norm,
-    /// Of the code model only.
+    /// LayerNorms of the code model.
     pub qk: Option<QkNorms>,
     /// W_1
     pub up: Up,
@@ -67,15 +67,15 @@ pub struct Layer {
     pub mlp_norm: Norm,
 }
 
-/// A part of the word embeddings small enough for one binding.
+/// Part of the word embeddings small enough for one binding.
 pub struct WordPart {
-    /// Vocabulary row of its first row.
+    /// Vocabulary index of its first row.
     pub first: u32,
     /// \[rows, D\]
     pub rows: Tensor,
 }
 
-/// All of a model.
+/// All weights of a model.
 pub struct Weights {
     /// \[V, D\] in parts.
     pub word: Vec<WordPart>,
@@ -83,11 +83,11 @@ pub struct Weights {
     pub kind: Tensor,
     /// LayerNorm of the embeddings.
     pub embed_norm: Norm,
-    /// In order.
+    /// Encoder layers, in order.
     pub layers: Vec<Layer>,
     /// \[H\]
     pub slopes: Tensor,
-    /// What follows.
+    /// Head after the encoder.
     pub head: Arc<Head>,
 }
 
@@ -95,16 +95,17 @@ impl Weights {
     /// Checks names and shapes, then reads, widens and uploads one tensor after another.
     ///
     /// # Errors
-    /// [`Error::Model`] for anything missing, unknown, misshapen or not finite; the engine's own.
+    /// [`Error::Model`] for missing, unknown, misshapen or non-finite tensors; the engine's own.
     pub fn upload(
         checkpoint: &Checkpoint,
         config: &Config,
         variant: &Variant,
         version: Version,
+        table: Format,
         head: Option<HeadKind>,
         engine: &mut dyn Engine,
     ) -> Result<Self, Error> {
-        let (table, used) = (table(checkpoint, version), BTreeSet::new());
+        let used = BTreeSet::new();
         let mut loader = Loader { checkpoint, config, version, table, engine, used };
         let Config { hidden, heads, .. } = *config;
         let weights = Self {
@@ -123,7 +124,7 @@ impl Weights {
     }
 }
 
-/// How the word embeddings are stored: as f16 if the file has them so, which loses nothing.
+/// Storage format of the word embeddings: f16 if the file stores f16, which is exact.
 pub fn table(checkpoint: &Checkpoint, version: Version) -> Format {
     if checkpoint.is_f16(WORD) { Format::F16 } else { version.table() }
 }
@@ -141,7 +142,7 @@ impl Loader<'_> {
         Ok(Projections::Apart { q: one(0)?, k: one(1)?, v: one(2)? })
     }
 
-    /// The word embeddings, cut where a binding ends: 61,056 × 768 in f32 are 188 MB, WebGPU grants
+    /// Word embeddings, split to fit a binding: 61,056 × 768 in f32 are 188 MB, WebGPU guarantees
     /// 128 MiB.
     fn word(&mut self) -> Result<Vec<WordPart>, Error> {
         let Config { vocabulary, hidden, .. } = *self.config;

@@ -1,14 +1,24 @@
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{fmt, time::Duration};
 
-/// How times were taken.
+/// Source of measured times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Clock {
-    /// By the device, at the beginning and the end of a pass.
+    /// Device timestamps, at the beginning and the end of a pass.
     Timestamps,
-    /// From submitting to the end of waiting; benchmarks take off what an empty submission takes.
+    /// Wall time from submit to result; benchmarks subtract that of an empty submission.
     Wall,
+}
+
+impl Clock {
+    /// Chooses timestamps, unless those of a run of the given wall time stood still or nearly so,
+    /// as on some drivers.
+    pub fn working(wall: Duration, timestamps: Duration) -> Self {
+        // Below a millisecond, submitting may take a hundred times as long as the work.
+        let nearly = wall > Duration::from_millis(1) && timestamps < wall / 100;
+        if timestamps.is_zero() || nearly { Self::Wall } else { Self::Timestamps }
+    }
 }
 
 impl fmt::Display for Clock {
@@ -17,5 +27,24 @@ impl fmt::Display for Clock {
             Self::Timestamps => "timestamps",
             Self::Wall => "wall clock",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_that_stand_still_are_no_clock() {
+        for (wall_us, ticks_us, clock) in [
+            (500, 0, Clock::Wall),
+            (500, 1, Clock::Timestamps),
+            (5_000, 0, Clock::Wall),
+            (5_000, 49, Clock::Wall),
+            (5_000, 50, Clock::Timestamps),
+        ] {
+            let [wall, ticks] = [wall_us, ticks_us].map(Duration::from_micros);
+            assert_eq!(Clock::working(wall, ticks), clock, "{ticks:?} of {wall:?}");
+        }
     }
 }

@@ -1,30 +1,30 @@
-//! A device's numbers against the twin's.
+//! Comparison of a device's results with the CPU reference.
 
 use std::fmt;
 
-/// How far a device may be from the twin.
+/// Allowed difference between a device and the reference.
 #[derive(Clone, Copy, Debug)]
 pub struct Tolerance {
     /// Absolute part.
     pub atol: f32,
-    /// Part relative to the twin's value.
+    /// Part relative to the reference's value.
     pub rtol: f32,
 }
 
-/// A comparison with the twin.
+/// Result of a comparison with the reference.
 #[derive(Clone, Debug)]
 pub struct Checked {
     /// Largest absolute difference.
     pub error: f32,
-    /// Elements beyond the tolerance.
+    /// Number of elements outside the tolerance.
     pub wrong: usize,
-    /// Elements compared.
+    /// Number of elements compared.
     pub total: usize,
-    /// The ten worst: index, computed, expected.
+    /// The ten largest errors: index, computed, expected.
     pub worst: Vec<(usize, f32, f32)>,
 }
 
-/// Compares element by element; what is not finite is wrong.
+/// Compares element by element; values that are not finite are wrong.
 pub fn compare(actual: &[f32], expected: &[f32], Tolerance { atol, rtol }: Tolerance) -> Checked {
     assert_eq!(actual.len(), expected.len(), "elements");
     let off = |a: f32, e: f32| if a.is_finite() { (a - e).abs() } else { f32::INFINITY };
@@ -42,7 +42,7 @@ impl fmt::Display for Checked {
         write!(f, "{} of {} elements wrong, max |Δ| {:.3e}", self.wrong, self.total, self.error)?;
         if self.wrong > 0 {
             for (n, actual, expected) in &self.worst {
-                write!(f, "\n  [{n}] {actual:?} where {expected:?} is meant")?;
+                write!(f, "\n  [{n}]: expected {expected:?}, got {actual:?}")?;
             }
         }
         Ok(())

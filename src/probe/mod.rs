@@ -1,7 +1,7 @@
-//! A kernel on its own: a problem of a given shape on seeded data, recorded on any engine.
+//! Single-kernel checks: a problem of a given shape on seeded data, recorded on any engine.
 //!
-//! The tests compare two engines on it, `jinabert doctor` checks a device with it, and the
-//! benchmarks time it.
+//! The tests compare two engines with it, `jinabert doctor` checks a device with it, and the
+//! benchmarks measure it.
 
 mod clock;
 mod compare;
@@ -24,10 +24,10 @@ pub use compare::{Checked, Tolerance, compare};
 pub use seeded::UNWRITTEN;
 use seeded::{Role, Seeded, offsets};
 
-/// One dispatch of one kernel (of each part, for `embed`).
+/// One dispatch of one kernel (one per part, for `embed`).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Problem {
-    /// Rows of a vocabulary in `parts` parts, LayerNorm.
+    /// Rows of a vocabulary in `parts` parts, then LayerNorm.
     Embed {
         /// T
         t: u32,
@@ -35,7 +35,7 @@ pub enum Problem {
         d: u32,
         /// V
         vocab: u32,
-        /// Bindings that the vocabulary is spread over.
+        /// Number of bindings for the vocabulary.
         parts: u32,
     },
     /// `activation(x·Wᵀ + bias)`
@@ -46,9 +46,9 @@ pub enum Problem {
         n: u32,
         /// K
         k: u32,
-        /// Of the product and its bias.
+        /// Activation after product and bias.
         activation: Activation,
-        /// Whether a residual is added.
+        /// Add a residual.
         residual: bool,
     },
     /// `activation(x·W_gᵀ) ⊙ (x·W_uᵀ)`
@@ -59,27 +59,27 @@ pub enum Problem {
         f: u32,
         /// K
         k: u32,
-        /// Which half of the matrix is activated.
+        /// True if the first half of the matrix is the gate.
         gate_first: bool,
-        /// By which function.
+        /// Activation of the gate.
         activation: Activation,
     },
-    /// The largest norm of each tile's keys.
+    /// Maximum norm of the keys of each tile.
     KeyNorm {
         /// Tokens of each sequence.
         lengths: Vec<u32>,
-        /// How many of a sequence's last tokens are no keys; its first always is.
+        /// Number of a sequence's last tokens that are not keys; its first token always is one.
         unseen: u32,
         /// H
         heads: u32,
         /// E
         e: u32,
     },
-    /// ALiBi attention over sequences of these lengths.
+    /// ALiBi attention over sequences.
     Attention {
         /// Tokens of each sequence.
         lengths: Vec<u32>,
-        /// How many of a sequence's last tokens are no keys; its first always is.
+        /// Number of a sequence's last tokens that are not keys; its first token always is one.
         unseen: u32,
         /// H
         heads: u32,
@@ -88,7 +88,7 @@ pub enum Problem {
         /// Standard deviation of the scores before the bias: 1 is typical, 30 makes softmax a
         /// maximum.
         sharpness: f32,
-        /// Share of a row that may be left out; 0 for none.
+        /// Maximum share of a row that may be skipped; 0 for none.
         skip_eps: f32,
     },
     /// Residual add and LayerNorm.
@@ -97,53 +97,53 @@ pub enum Problem {
         t: u32,
         /// D
         d: u32,
-        /// Whether there is a residual.
+        /// Add a residual.
         residual: bool,
-        /// Added to every element of x: a large mean is where one-pass variances fail.
+        /// Offset of all elements of x: a large mean breaks one-pass variances.
         shift: f32,
     },
-    /// Mean, cut, norm.
+    /// Mean, truncation, norm.
     Pool {
         /// T
         t: u32,
-        /// First token of each span, and the one behind its last.
+        /// Spans: first token and end, exclusive.
         spans: Vec<[u32; 2]>,
         /// D
         d: u32,
-        /// Components kept.
+        /// Number of components kept.
         dims: u32,
-        /// Whether to divide by the norm.
+        /// Divide by the L2 norm.
         normalize: bool,
     },
-    /// Some rows.
+    /// Rows of a matrix.
     Gather {
         /// T
         t: u32,
         /// D
         d: u32,
-        /// Which.
+        /// Rows to gather.
         rows: Vec<u32>,
     },
 }
 
-/// A problem on an engine.
+/// A problem recorded on an engine.
 pub struct Recorded {
-    /// What to run.
+    /// Recording to run.
     pub recording: Recording,
-    /// What it computes.
+    /// Result of the recording.
     pub output: Tensor,
 }
 
-/// What a problem costs at the least.
+/// Minimum cost of a problem.
 #[derive(Clone, Copy, Debug)]
 pub struct Work {
     /// Floating-point operations; a multiply-add is two.
     pub flops: f64,
-    /// Bytes that must be read or written once.
+    /// Bytes that must be read or written, each counted once.
     pub bytes: f64,
 }
 
-/// Each of some sequences, laid end to end, as a span.
+/// Spans of sequences laid end to end.
 pub fn sequences(lengths: &[u32]) -> Vec<[u32; 2]> {
     offsets(lengths).windows(2).map(|range| [range[0], range[1]]).collect()
 }
@@ -154,13 +154,13 @@ impl Problem {
         Self::Linear { t, n, k, activation: Activation::Identity, residual }
     }
 
-    /// Unit vectors of sequences of these lengths.
+    /// Unit vectors of sequences of the given lengths.
     pub fn pool(lengths: &[u32], d: u32) -> Self {
         let (t, spans) = (lengths.iter().sum(), sequences(lengths));
         Self::Pool { t, spans, d, dims: d, normalize: true }
     }
 
-    /// The kernel's word.
+    /// Name of the kernel.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Embed { .. } => "embed",
@@ -174,15 +174,15 @@ impl Problem {
         }
     }
 
-    /// The versions of a device whose kernels for this problem differ: in every tier for products
-    /// and attention, for the others by how their tensors are stored.
+    /// Versions of a device with different kernels for this problem: for products and attention
+    /// every tier, for the others one per storage format of their tensors.
     pub fn versions(&self, caps: &Caps) -> Vec<Version> {
         let own = |version: Version| {
             let tier = Some(version.tier).filter(|tier| match self {
                 Self::Linear { .. } | Self::LinearGeglu { .. } | Self::Attention { .. } => true,
                 _ => tier.format() == Format::F32 && caps.cpu,
             });
-            // Only products have versions with matrices.
+            // Only products have subgroup-matrix versions.
             let tier = match (self, tier) {
                 (Self::Attention { .. }, Some(Tier::Matrix { .. })) => Some(Tier::Tiled),
                 (_, tier) => tier,
@@ -197,13 +197,13 @@ impl Problem {
             };
             (tier, formats)
         };
-        let all = Version::of(caps);
+        let all = Version::all(caps);
         let new = |n: &usize| all[..*n].iter().all(|&other| own(other) != own(all[*n]));
         (0..all.len()).filter(new).map(|n| all[n]).collect()
     }
 
-    /// The tiles that a version's kernel for this problem may have, the usual one last: more than
-    /// one for products only.
+    /// Tiles that a version's kernel for this problem may have, the default last: more than one
+    /// only for products.
     pub fn tiles(&self, version: impl Into<Version>) -> Vec<Tile> {
         let tier = version.into().tier;
         match self {
@@ -214,10 +214,10 @@ impl Problem {
         }
     }
 
-    /// Uploads seeded inputs and records the dispatch, with the usual tile.
+    /// Uploads seeded inputs and records the dispatch, with the default tile.
     ///
     /// # Errors
-    /// Those of [`Engine::upload`].
+    /// Errors of [`Engine::upload`].
     pub fn record(
         &self,
         engine: &mut dyn Engine,
@@ -228,10 +228,10 @@ impl Problem {
         self.record_tiled(engine, version, Tile::new(version.tier), seed)
     }
 
-    /// As [`Problem::record`]; a product is tiled as given, by a tile of the version's tier.
+    /// As [`Problem::record`], with a given tile of the version's tier for a product.
     ///
     /// # Errors
-    /// Those of [`Engine::upload`].
+    /// Errors of [`Engine::upload`].
     pub fn record_tiled(
         &self,
         engine: &mut dyn Engine,
@@ -274,7 +274,7 @@ impl Problem {
                 h
             }
             Self::KeyNorm { ref lengths, unseen, heads, e } => {
-                // Columns of a wider tensor, as the model's are.
+                // Columns of a wider tensor, as in the model.
                 let shape = [lengths.iter().sum(), heads * e + 4];
                 let wide = data.normal(shape, 1.0, Role::Wide)?;
                 let k = wide.columns(4..4 + heads * e);
@@ -317,7 +317,7 @@ impl Problem {
         Ok(Recorded { recording, output })
     }
 
-    /// The least work that solves it, tensors being stored as a version does.
+    /// Minimum work for the problem, with tensors stored as in a version.
     pub fn work(&self, version: impl Into<Version>) -> Work {
         let version = version.into();
         let size = |format: Format, n: u64| f64::from(format.bytes()) * n as f64;
@@ -381,10 +381,10 @@ impl Problem {
 }
 
 impl Problem {
-    /// Runs the problem on `engine` and on the twin, and compares.
+    /// Runs the problem on `engine` and on the CPU reference, and compares.
     ///
     /// # Errors
-    /// Those of the engine.
+    /// Errors of the engine.
     pub fn check(
         &self,
         engine: &mut dyn Engine,
@@ -395,10 +395,10 @@ impl Problem {
         self.check_tiled(engine, version, Tile::new(version.tier), seed)
     }
 
-    /// As [`Problem::check`]; a product is tiled as given.
+    /// As [`Problem::check`], with a given tile for a product.
     ///
     /// # Errors
-    /// Those of the engine.
+    /// Errors of the engine.
     pub fn check_tiled(
         &self,
         engine: &mut dyn Engine,
@@ -416,7 +416,7 @@ impl Problem {
     }
 }
 
-/// A small problem of every kernel, for a quick look at a device.
+/// A small problem for each kernel, for a quick device check.
 pub fn samples() -> Vec<Problem> {
     let lengths = vec![1, 64, 65, 130];
     let (gate_first, activation) = (true, Activation::Gelu);

@@ -2,7 +2,7 @@
 
 use crate::{
     batch,
-    elements::Elements,
+    elements::TensorData,
     error::Error,
     kernels::{Dtype, Version, attention, embed, key_norm},
     model::alibi,
@@ -20,12 +20,12 @@ pub(super) fn offsets(lengths: &[u32]) -> Vec<u32> {
         .collect()
 }
 
-/// Keys of each sequence when `unseen` of the last tokens are none.
+/// Number of keys of each sequence if the last `unseen` tokens are not keys.
 pub(super) fn keys(lengths: &[u32], unseen: u32) -> Vec<u32> {
     lengths.iter().map(|n| n.saturating_sub(unseen).max(1)).collect()
 }
 
-/// What a tensor is for, which decides how it is stored.
+/// Role of a tensor, which determines its storage format.
 #[derive(Clone, Copy)]
 pub(super) enum Role {
     Stream,
@@ -34,7 +34,7 @@ pub(super) enum Role {
     Table,
 }
 
-/// Makes tensors from a counter: the same seed gives the same data on every engine.
+/// Creates tensors from a counter: the same seed gives the same data on every engine.
 pub(super) struct Seeded<'a> {
     pub(super) engine: &'a mut dyn Engine,
     pub(super) version: Version,
@@ -42,7 +42,7 @@ pub(super) struct Seeded<'a> {
 }
 
 impl Seeded<'_> {
-    /// splitmix64 (Steele, Lea, Flood 2014).
+    /// Next number of splitmix64 (Steele, Lea, Flood 2014).
     pub(super) fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let z = (self.state ^ (self.state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -50,7 +50,7 @@ impl Seeded<'_> {
         z ^ (z >> 31)
     }
 
-    /// Close to normal with mean 0: the sum of twelve uniform 5-bit numbers has a deviation of 32.
+    /// Almost normal with mean 0: the sum of twelve uniform 5-bit numbers has a deviation of 32.
     pub(super) fn draw(&mut self) -> f32 {
         let bits = self.next();
         let sum: u64 = (0..12).map(|n| (bits >> (5 * n)) & 31).sum();
@@ -70,7 +70,7 @@ impl Seeded<'_> {
         (0..n).map(|_| mean + deviation * self.draw()).collect()
     }
 
-    /// An activation, as the version stores them.
+    /// An activation, in the version's format.
     pub(super) fn shifted(
         &mut self,
         shape: [u32; 2],
@@ -82,13 +82,13 @@ impl Seeded<'_> {
         self.store(shape, data, role)
     }
 
-    /// A result, full of a value that no kernel computes, so that what is not written shows.
+    /// An output, filled with a value that no kernel computes, so that unwritten elements show.
     pub(super) fn undefined(&mut self, shape: [u32; 2], role: Role) -> Result<Tensor, Error> {
         self.store(shape, vec![UNWRITTEN; Shape::from(shape).len()], role)
     }
 
-    /// Uploads a matrix.  What a version has in f16 is rounded on every engine, so that the twin
-    /// has the same.
+    /// Uploads a matrix.  Matrices that a version stores in f16 are rounded on every engine, so
+    /// that the reference has the same values.
     fn store(
         &mut self,
         shape: impl Into<Shape>,
@@ -101,25 +101,30 @@ impl Seeded<'_> {
             Role::Weights => version.weights(),
             Role::Table => version.table(),
         };
-        // Wide activations are in f16 in buffers only; nothing is lost where others have them too.
-        if self.version.dtype == Dtype::F16 && !matches!(role, Role::Stream) {
-            data = Elements::f16(&Elements::from(data).to_f16()).widened().into_owned();
+        // Wide activations are f16 only in buffers; f16 inputs are exact in wider formats, too.
+        let half = match role {
+            Role::Stream => false,
+            Role::Weights if self.version.half_weights => true,
+            _ => self.version.dtype == Dtype::F16,
+        };
+        if half {
+            data = TensorData::f16(&TensorData::from(data).to_f16()).widened().into_owned();
         }
         self.engine.upload(shape.into(), of(self.version), data.into())
     }
 
-    /// A product's matrix \[N, K\], as `arrange` makes it.
+    /// Matrix of a product, \[N, K\], in the order of `arrange`.
     pub(super) fn weights(
         &mut self,
         [n, k]: [u32; 2],
-        arrange: impl FnOnce(Elements<'static>, [u32; 2]) -> (Shape, Elements<'static>),
+        arrange: impl FnOnce(TensorData<'static>, [u32; 2]) -> (Shape, TensorData<'static>),
     ) -> Result<Tensor, Error> {
         let w = self.drawn(n as usize * k as usize, 1.0 / (k as f32).sqrt(), 0.0);
         let (shape, w) = arrange(w.into(), [n, k]);
         self.store(shape, w.widened().into_owned(), Role::Weights)
     }
 
-    /// Numbers in a buffer in every tier.
+    /// f32 values in a buffer, in every tier.
     pub(super) fn plain(&mut self, shape: impl Into<Shape>, data: &[f32]) -> Result<Tensor, Error> {
         self.engine.upload(shape.into(), Format::F32, data.into())
     }
@@ -168,7 +173,7 @@ impl Seeded<'_> {
         Ok(x)
     }
 
-    /// \[T, 3D\]: queries, keys and values as one product leaves them.
+    /// Queries, keys and values, \[T, 3D\], as the output of one product.
     pub(super) fn projections(
         &mut self,
         lengths: &[u32],
@@ -232,13 +237,13 @@ impl Seeded<'_> {
 
 /// Work list and norms of some keys.
 pub(super) struct Keys {
-    /// Of each tile.
+    /// Number of keys of each tile.
     pub(super) keys: Vec<u32>,
     pub(super) tiles: Tensor,
     pub(super) norms: Tensor,
 }
 
-/// What [`Recorded::output`](super::Recorded::output) holds before it is computed.
+/// Initial value of [`Recorded::output`](super::Recorded::output).
 pub const UNWRITTEN: f32 = -7.777e7;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a problem is called, and how far from its twin an engine may be.
+//! Names of problems, and tolerances for comparison with the reference.
 
 use super::{Problem, Tolerance};
 use crate::{
@@ -51,21 +51,21 @@ impl fmt::Display for Problem {
 impl Problem {
     /// Bounds for f32, from the number of terms in the longest sum of the problem.
     ///
-    /// Inputs are of order 1, so an f32 sum of n products carries about √n·2⁻²⁴ of the terms' size
-    /// at random and n·2⁻²⁴ at worst.  The bounds are ten or more times what lavapipe and
-    /// SwiftShader show, and a hundredth of what the mildest mutation in CONTRIBUTING's table
-    /// causes.
+    /// Inputs are of order 1, so an f32 sum of n products has an error of about √n·2⁻²⁴ of the
+    /// terms' size at random and n·2⁻²⁴ at worst.  The bounds are ten or more times the errors on
+    /// lavapipe and SwiftShader, and a hundredth of those of the mildest mutation in CONTRIBUTING's
+    /// table.
     fn f32_tolerance(&self) -> Tolerance {
         match *self {
             Self::Linear { k, .. } => {
                 Tolerance { atol: 2e-7 * (k as f32).sqrt() + 2e-6, rtol: 1e-5 }
             }
-            // exp turns an absolute error of the score into a relative one of the weight
+            // exp turns an absolute error of the score into a relative error of the weight
             Self::Attention { sharpness, .. } => {
                 Tolerance { atol: 5e-6 * (1.0 + sharpness), rtol: 1e-5 }
             }
             Self::Embed { .. } => Tolerance { atol: 5e-6, rtol: 1e-5 },
-            // the input's own rounding, at the size of its mean
+            // the input's rounding error, at the size of its mean
             Self::LayerNorm { shift, .. } => {
                 Tolerance { atol: 5e-6 + 1e-6 * shift.abs(), rtol: 1e-5 }
             }
@@ -79,12 +79,11 @@ impl Problem {
         }
     }
 
-    /// Bounds for a version.  Inputs in f16 are the same for the twin, so only the rounding of an
-    /// output in f16 is added: half a unit in the last place is 2⁻¹¹ of the value, and at least
-    /// 2⁻²⁵.
+    /// Bounds for a version.  f16 inputs are the same for the reference, so only the rounding of an
+    /// f16 output is added: half a unit in the last place is 2⁻¹¹ of the value, and at least 2⁻²⁵.
     ///
-    /// The matrix tier rounds both inputs, which the twin does not: 2⁻¹⁰ of each term at worst, and
-    /// for a gate and what it multiplies, both of order 2, twice; terms of 4 may cancel.
+    /// The matrix tier rounds both inputs, the reference does not: 2⁻¹⁰ of each term at worst, and
+    /// twice for a gate and its factor, both of order 2; terms of 4 may cancel.
     pub fn tolerance(&self, version: impl Into<Version>) -> Tolerance {
         let version = version.into();
         let Tolerance { atol, rtol } = self.f32_tolerance();

@@ -1,35 +1,39 @@
-use super::{Format, Program, Recording, Shape, Tensor};
-use crate::{elements::Elements, error::Error};
+use super::{DispatchLimits, Format, Program, Recording, Shape, Tensor};
+use crate::{elements::TensorData, error::Error};
 use std::{sync::Arc, time::Duration};
 
-/// What a device allows and prefers; decides tiers, workgroup sizes and batch limits.
+/// Capabilities and preferences of a device; they decide tiers, workgroup sizes and batch limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caps {
     /// Largest storage binding, in bytes.
     pub max_binding_bytes: u64,
-    /// Whether this is the CPU engine, not a GPU driver.
+    /// True for the CPU engine, false for a GPU driver.
     pub cpu: bool,
-    /// Whether the device computes on the CPU (the CPU engine, or a software GPU driver).
+    /// True if the device computes on the CPU (the CPU engine, or a software GPU driver).
     pub software: bool,
-    /// Whether shaders reach the driver as GLSL.
+    /// True if shaders reach the driver as GLSL.
     pub gl: bool,
-    /// Whether kernels may read and write f16, packed.
+    /// True if kernels may read and write f16, packed.
     pub half: bool,
-    /// Whether kernels may read and write textures of `rgba32float`.
+    /// True if kernels may read and write `rgba32float` textures.
     pub textures: bool,
-    /// Invocations in the smallest and the largest subgroup, where there are subgroups.
+    /// Minimum and maximum subgroup size, if there are subgroups.
     pub subgroup: Option<(u32, u32)>,
-    /// Rows and columns of the matrices of f16 that a subgroup multiplies into sums of f32, and the
-    /// subgroup's invocations, where it does and was opened for it.
+    /// Rows and columns of the f16 subgroup matrices with f32 sums, and the subgroup size; none
+    /// unless the device supports them and was opened with them.
     pub matrix: Option<(u32, u32)>,
+    /// PCI id of the vendor; 0 for the CPU engine and if unknown.
+    pub vendor: u32,
+    /// Bytes of workgroup memory available to a kernel.
+    pub workgroup_bytes: u32,
 }
 
-/// A result to wait for, from any thread and in any order.  Dropped, the work is done all the same,
-/// and nobody learns how it ended.
+/// Result in flight, to wait for from any thread and in any order.  If it is dropped, the work is
+/// still done, but its outcome is lost.
 pub struct Ticket(Box<dyn FnOnce() -> Result<Vec<f32>, Error> + Send>);
 
 impl Ticket {
-    /// A result that `wait` waits for.
+    /// Creates a ticket from a function that waits for the result.
     pub fn new(wait: impl FnOnce() -> Result<Vec<f32>, Error> + Send + 'static) -> Self {
         Self(Box::new(wait))
     }
@@ -43,41 +47,45 @@ impl Ticket {
     }
 }
 
-/// How long one dispatch took.
+/// Run time of one dispatch.
 #[derive(Clone, Debug)]
 pub struct Span {
-    /// The kernel's word.
+    /// Name of the kernel.
     pub word: &'static str,
-    /// On a GPU between the timestamps at the beginning and the end of its pass.
+    /// On a GPU, the time between the timestamps at the beginning and the end of its pass.
     pub time: Duration,
-    /// Of attention, the share of all pairs of a query and a key that it looked at; on a GPU, whose
-    /// kernels do not count, and of other kernels, none.
+    /// Share of the query-key pairs that attention did not skip; none for other kernels and on
+    /// GPUs, whose kernels do not count.
     pub kept: Option<f64>,
 }
 
-/// Runs recordings: owns the buffers behind [`Tensor`] handles.
+/// Runs recordings; owns the buffers behind [`Tensor`] handles.
 pub trait Engine: Send {
-    /// What this device allows.
+    /// Capabilities of this device.
     fn caps(&self) -> &Caps;
 
-    /// Lowers [`Caps::max_binding_bytes`], as if on a smaller device.
+    /// Lowers [`Caps::max_binding_bytes`], to simulate a smaller device.
     fn limit_bindings(&mut self, bytes: u64);
 
-    /// Makes a tensor that holds `data`, rounded to the format.
-    fn upload(&mut self, shape: Shape, format: Format, data: Elements<'_>)
-    -> Result<Tensor, Error>;
+    /// Creates a tensor with the contents of `data`, rounded to the format.
+    fn upload(
+        &mut self,
+        shape: Shape,
+        format: Format,
+        data: TensorData<'_>,
+    ) -> Result<Tensor, Error>;
 
-    /// Makes a tensor of undefined contents.
+    /// Creates a tensor of undefined contents.
     fn alloc(&mut self, shape: Shape, format: Format) -> Result<Tensor, Error>;
 
-    /// Makes room in a slot for each of some views of it, one at a time; if it has to grow, its
-    /// contents become undefined.
+    /// Reserves memory in a slot for the largest of some views of it, used one at a time; if the
+    /// slot has to grow, its contents become undefined.
     fn reserve(&mut self, views: &[Tensor]) -> Result<(), Error>;
 
-    /// Gives back the room of some tensors' slots; their contents become undefined.
+    /// Releases the memory of some tensors' slots; their contents become undefined.
     fn release(&mut self, tensors: &[Tensor]) -> Result<(), Error>;
 
-    /// Gives a tensor a new shape, and room for it; its contents become undefined.
+    /// Changes the shape of a tensor and reserves its memory; its contents become undefined.
     fn resize(&mut self, tensor: &mut Tensor, shape: Shape) -> Result<(), Error> {
         *tensor = tensor.shaped(shape);
         self.reserve(&[*tensor])
@@ -89,36 +97,37 @@ pub trait Engine: Send {
     /// [`Error::Memory`] or [`Error::Gpu`] if the device fails.
     fn write(&mut self, tensor: &Tensor, data: &[u32]) -> Result<(), Error>;
 
-    /// Operations that one dispatch should hold at most: no watchdog may take it for hung.
-    fn dispatch_flops(&self) -> f64;
+    /// Maximum amount of work per dispatch.
+    fn dispatch_limits(&self) -> DispatchLimits;
 
-    /// Sets [`Engine::dispatch_flops`], as if on a device of that speed.
+    /// Sets all [`Engine::dispatch_limits`] to `flops` operations, to simulate a device of that
+    /// speed.
     fn limit_dispatches(&mut self, flops: f64);
 
-    /// Sets how long a submission may take, by prediction.
+    /// Sets the maximum predicted time of a submission.
     fn limit_slice(&mut self, slice: Duration) {
-        let _ = slice; // an engine whose work nobody waits beside
+        let _ = slice; // ignored by engines that share no device with others
     }
 
-    /// Sets how long a result may take before the device counts as hung.
+    /// Sets the time limit for one result; after it the device counts as hung.
     fn limit_wait(&mut self, patience: Duration) {
-        let _ = patience; // an engine that has its result when it returns
+        let _ = patience; // ignored by engines that return with the result
     }
 
-    /// Takes orders to fail.
+    /// Enables fault injection.
     #[cfg(feature = "faults")]
     fn inject(&mut self, faults: &super::Faults) {
-        let _ = faults; // an engine that does not
+        let _ = faults; // ignored by engines without fault injection
     }
 
-    /// Says which programs will be needed, so that they can be made ready meanwhile.  What is wrong
-    /// with one is reported when it is used.
+    /// Announces the programs that will be needed, so that they can be compiled in advance.  Their
+    /// errors are reported on first use.
     fn prepare(&mut self, programs: Vec<Arc<Program>>) {
-        let _ = programs; // an engine that compiles nothing
+        let _ = programs; // ignored by engines that compile nothing
     }
 
-    /// Hands the dispatches over, to be run in order after all that were handed over before; the
-    /// ticket is good for the elements that `output` will have then.
+    /// Submits the dispatches, to run in order after all earlier submissions; the ticket yields the
+    /// elements that `output` has then.
     fn submit(&mut self, recording: &Recording, output: &Tensor) -> Result<Ticket, Error>;
 
     /// Runs the dispatches in order and returns the elements of `output`.
@@ -126,12 +135,12 @@ pub trait Engine: Send {
         self.submit(recording, output)?.wait()
     }
 
-    /// Runs the dispatches one by one and says how long each took.
+    /// Runs the dispatches one by one and returns the time of each.
     ///
     /// # Errors
     /// [`Error::NoGpu`] if the device cannot time them; [`Error::Gpu`] if it fails.
     fn profile(&mut self, recording: &Recording) -> Result<Vec<Span>, Error>;
 
-    /// Bytes in all buffers and textures this engine holds.
+    /// Bytes of all buffers and textures of this engine.
     fn allocated_bytes(&self) -> u64;
 }

@@ -1,4 +1,4 @@
-//! Failures on order, for the tests of what follows them.
+//! Fault injection, for tests of the recovery.
 
 use std::{
     collections::BTreeMap,
@@ -6,63 +6,91 @@ use std::{
     time::Duration,
 };
 
-/// A way to fail.
+/// Type of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The device is destroyed while the run is under way.
+    /// The device is destroyed during the run.
     Lost,
-    /// The run's last submission takes about so long.
+    /// The run's last submission takes about this long.
     Hang(Duration),
-    /// One of the run's submissions is not carried out, and nothing says so.
+    /// One of the run's submissions is silently skipped.
     Stale,
-    /// The first element of the result is not a number.
+    /// The first element of the result is NaN.
     NotFinite,
 }
 
-/// Failures that were ordered for some of the runs of all engines that share this handle.
+/// Faults injected into some runs of all engines that share this handle.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<Mutex<Orders>>);
 
 #[derive(Debug, Default)]
 struct Orders {
-    /// Runs so far.
+    /// Number of runs so far.
     runs: usize,
     by_run: BTreeMap<usize, Fault>,
     happened: Vec<Fault>,
     memory: Option<u64>,
     refused: usize,
+    /// Paths below `shaders/`.
+    refused_files: Vec<&'static str>,
     closed: bool,
+    poses: bool,
 }
 
 impl Faults {
-    /// Orders a failure of run `n` from now, 0 for the next.
+    /// Injects a fault into run `n` from now, 0 for the next.
     pub fn order(&self, n: usize, fault: Fault) {
         let mut orders = self.orders();
         let run = orders.runs + n;
         orders.by_run.insert(run, fault);
     }
 
-    /// Gives every GPU so many bytes for tensors.
+    /// Limits every GPU to `bytes` bytes for tensors.
     pub fn limit_memory(&self, bytes: Option<u64>) {
         self.orders().memory = bytes;
     }
 
-    /// Whether no GPU can be opened from now on.
+    /// Makes every compiler refuse the kernels of a file, by its path below `shaders/`.
+    pub fn refuse(&self, file: &'static str) {
+        self.orders().refused_files.push(file);
+    }
+
+    /// True if kernels of a file are refused.
+    pub(crate) fn refuses(&self, file: &str) -> bool {
+        self.orders().refused_files.contains(&file)
+    }
+
+    /// True if kernels of any file are refused.
+    pub(crate) fn refuses_any(&self) -> bool {
+        !self.orders().refused_files.is_empty()
+    }
+
+    /// Makes software adapters pose as hardware.
+    pub fn pose(&self) {
+        self.orders().poses = true;
+    }
+
+    /// True if software adapters pose as hardware.
+    pub(crate) fn poses(&self) -> bool {
+        self.orders().poses
+    }
+
+    /// Makes opening any GPU fail from now on, if `closed`.
     pub fn close(&self, closed: bool) {
         self.orders().closed = closed;
     }
 
-    /// What has failed so far.
+    /// Faults that have occurred so far.
     pub fn happened(&self) -> Vec<Fault> {
         self.orders().happened.clone()
     }
 
-    /// How often there was no room.
+    /// Number of allocations that were refused.
     pub fn refused(&self) -> usize {
         self.orders().refused
     }
 
-    /// Counts a run; its failure, if one was ordered.
+    /// Counts a run and returns its fault, if any.
     pub(crate) fn next(&self) -> Option<Fault> {
         let mut orders = self.orders();
         let run = orders.runs;
@@ -72,7 +100,7 @@ impl Faults {
         Some(fault)
     }
 
-    /// Whether there is room for so many bytes in all.
+    /// True if the limit allows `bytes` bytes in total.
     pub(crate) fn has_room(&self, bytes: u64) -> bool {
         let mut orders = self.orders();
         let room = orders.memory.is_none_or(|most| bytes <= most);
@@ -80,7 +108,7 @@ impl Faults {
         room
     }
 
-    /// Whether no GPU can be opened.
+    /// True if opening a GPU fails.
     pub(crate) fn is_closed(&self) -> bool {
         self.orders().closed
     }

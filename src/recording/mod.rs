@@ -1,4 +1,4 @@
-//! What is to be computed, as plain data: tensors, kernels, and the list of dispatches.
+//! Computations as plain data: tensors, kernels, and the list of dispatches.
 //!
 //! A [`Recording`] names no device.  The same one runs on wgpu ([`crate::gpu::Engine`]) and on the
 //! CPU ([`crate::cpu::Engine`]), and can be printed, counted and compared in a test without either.
@@ -12,7 +12,7 @@ pub use engine::{Caps, Engine, Span, Ticket};
 pub use fault::{Fault, Faults};
 use std::{fmt, ops::Range, sync::Arc};
 
-/// Sizes of a tensor, slowest dimension first; rank 1 or 2.
+/// Shape of a tensor, slowest dimension first; rank 1 or 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     rows: u32,
@@ -25,17 +25,17 @@ impl Shape {
         self.rows as usize * self.row_len()
     }
 
-    /// Whether there is no element.
+    /// True if there is no element.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The slowest size.
+    /// Size of the slowest dimension.
     pub fn rows(&self) -> u32 {
         self.rows
     }
 
-    /// Elements from one step of the slowest dimension to the next.
+    /// Number of elements per step of the slowest dimension.
     pub fn row_len(&self) -> usize {
         self.cols.map_or(1, |cols| cols as usize)
     }
@@ -62,45 +62,45 @@ impl fmt::Display for Shape {
     }
 }
 
-/// How an engine stores the elements of a tensor.
+/// Storage format of the elements of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// A buffer of `f32`; or of `u32`, for ids and offsets: the kernel knows which.
+    /// Buffer of `f32`, or of `u32` for ids and offsets; the kernel determines which.
     F32,
-    /// A buffer of `f16`.
+    /// Buffer of `f16`.
     F16,
-    /// A two-dimensional texture of four `f32` a texel; see [`Page`].
+    /// Two-dimensional texture with four `f32` per texel; see [`Page`].
     Texture,
-    /// A two-dimensional texture of four `f16` a texel.
+    /// Two-dimensional texture with four `f16` per texel.
     Texture16,
 }
 
 impl Format {
-    /// Bytes of an element.
+    /// Bytes per element.
     pub fn bytes(self) -> u32 {
         if self.half() { 2 } else { 4 }
     }
 
-    /// Whether elements are `f16`.
+    /// True if elements are `f16`.
     pub fn half(self) -> bool {
         matches!(self, Self::F16 | Self::Texture16)
     }
 
-    /// Whether it is a texture, not a buffer.
+    /// True for a texture, false for a buffer.
     pub fn texture(self) -> bool {
         matches!(self, Self::Texture | Self::Texture16)
     }
 }
 
-/// Where the texels of a matrix are: texel (row, n) is at x = row / HEIGHT · width + n,
-/// y = row % HEIGHT, so that a matrix may have more rows than a texture.
+/// Texel positions of a matrix: texel (row, n) is at x = row / HEIGHT · width + n, y = row %
+/// HEIGHT, so that a matrix may have more rows than a texture.
 pub struct Page;
 
 impl Page {
-    /// Rows in a page: the height that WebGPU grants every texture.
+    /// Rows in a page: the texture height that WebGPU guarantees.
     pub const HEIGHT: u32 = 8192;
 
-    /// Width and height of the texture that holds `shape`; at least one texel.
+    /// Width and height of the texture for `shape`; at least one texel.
     pub fn extent(shape: Shape) -> [u32; 2] {
         let pages = shape.rows.div_ceil(Self::HEIGHT).max(1);
         let width = pages * (shape.row_len() as u32).div_ceil(4).max(1);
@@ -108,74 +108,74 @@ impl Page {
     }
 }
 
-/// A handle on elements that an engine holds: which buffer or texture, from where, in what shape.
+/// Handle to elements held by an engine: buffer or texture, offset and shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tensor {
-    /// The engine's buffer or texture.
+    /// Index of the engine's buffer or texture.
     pub slot: u32,
-    /// First element within it, of the whole rows that [`Tensor::columns`] cuts.
+    /// Offset of the first element, in the whole rows from which [`Tensor::columns`] selects.
     pub offset: u32,
-    /// Sizes.
+    /// Shape.
     pub shape: Shape,
-    /// How its elements are stored.
+    /// Storage format of the elements.
     pub format: Format,
-    /// First column within the stored rows.
+    /// First column in the stored rows.
     pub column: u32,
-    /// Elements of a stored row: more than `shape` says where this is a range of columns.
+    /// Stride of the stored rows in elements: larger than the shape's for a range of columns.
     pub step: u32,
 }
 
 impl Tensor {
-    /// All of a slot.
+    /// View of a whole slot.
     pub fn new(slot: u32, shape: Shape, format: Format) -> Self {
         Self { slot, offset: 0, shape, format, column: 0, step: shape.row_len() as u32 }
     }
 
-    /// The same slot from its beginning, in another shape.
+    /// View of the same slot from its beginning, in another shape.
     pub fn shaped(&self, shape: impl Into<Shape>) -> Self {
         self.viewed(shape, self.format)
     }
 
-    /// The same slot from its beginning, in another shape and, in a buffer, of other elements.
+    /// View of the same slot from its beginning, in another shape and, for a buffer, format.
     pub fn viewed(&self, shape: impl Into<Shape>, format: Format) -> Self {
         let buffers = !self.format.texture() && !format.texture();
         assert!(format == self.format || buffers, "a texture seen as another");
         Self::new(self.slot, shape.into(), format)
     }
 
-    /// The two sizes of a matrix.
+    /// Rows and columns of a matrix.
     pub fn shape2(&self) -> [u32; 2] {
         let cols =
-            self.shape.cols.unwrap_or_else(|| panic!("a matrix is meant, not {}", self.shape));
+            self.shape.cols.unwrap_or_else(|| panic!("expected a matrix, got {}", self.shape));
         [self.shape.rows, cols]
     }
 
-    /// The size of a vector.
+    /// Size of a vector.
     pub fn shape1(&self) -> u32 {
-        assert!(self.shape.cols.is_none(), "a vector is meant, not {}", self.shape);
+        assert!(self.shape.cols.is_none(), "expected a vector, got {}", self.shape);
         self.shape.rows
     }
 
-    /// Asserts the shape, and that rows follow each other: a wrong one is a mistake in this crate,
-    /// never the user's.
+    /// Asserts the shape, and that rows are contiguous; a violation is a bug in this crate, never
+    /// the user's error.
     pub fn expect(&self, shape: impl Into<Shape>) {
         self.expect_columns(shape);
         assert!(self.step as usize == self.shape.row_len(), "columns of a tensor, not all of it");
     }
 
-    /// Asserts the shape of what may be a range of columns.
+    /// Asserts the shape of a tensor that may be a range of columns.
     pub fn expect_columns(&self, shape: impl Into<Shape>) {
         let shape = shape.into();
-        assert!(self.shape == shape, "tensor of shape {} where {shape} is meant", self.shape);
+        assert!(self.shape == shape, "expected a tensor of shape {shape}, got {}", self.shape);
     }
 
-    /// The first `rows` rows: a shorter tensor in the same buffer.
+    /// View of the first `rows` rows.
     pub fn first(&self, rows: u32) -> Self {
         self.rows(0..rows)
     }
 
-    /// A range of rows, in place.  It must start at a multiple of [`ROW_STEP`], which keeps every
-    /// binding offset aligned for every device; in a texture, at row 0.
+    /// View of a range of rows.  It must start at a multiple of [`ROW_STEP`], which keeps every
+    /// binding offset aligned on every device; in a texture, at row 0.
     pub fn rows(&self, rows: Range<u32>) -> Self {
         assert!(rows.start.is_multiple_of(ROW_STEP), "row {} is not aligned", rows.start);
         assert!(
@@ -191,7 +191,7 @@ impl Tensor {
         }
     }
 
-    /// A range of columns, in place, in whole vec4s.
+    /// View of a range of columns, in whole vec4s.
     pub fn columns(&self, columns: Range<u32>) -> Self {
         let [_, cols] = self.shape2();
         assert!(columns.start <= columns.end && columns.end <= cols, "{columns:?} of {cols}");
@@ -204,11 +204,11 @@ impl Tensor {
     }
 }
 
-/// Row ranges start at multiples of this: 64 rows are a multiple of 256 bytes at any width of whole
-/// vec4s, also of f16, the largest binding alignment that WebGPU allows a device to ask for.
+/// Alignment of row ranges: 64 rows are a multiple of 256 bytes at any width of whole vec4s, also
+/// in f16; 256 is the largest binding alignment that WebGPU allows a device to require.
 pub const ROW_STEP: u32 = 64;
 
-/// A constant written into shader text.
+/// Constant written into shader text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Const {
     /// `u32`
@@ -238,51 +238,51 @@ impl fmt::Display for Const {
     }
 }
 
-/// What a kernel does with a binding.
+/// Access of a kernel to a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
-    /// Only reads it.
+    /// Read only.
     Read,
-    /// Writes all or part of it.
+    /// Writes all or part.
     Write,
 }
 
-/// A binding: what is done with it, and how its elements are stored.
+/// Access and storage format of a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Binding {
-    /// What the kernel does with it.
+    /// Access of the kernel.
     pub access: Access,
-    /// A texture is a `texture_2d<f32>`, or a storage texture.
+    /// Storage format; a texture is a `texture_2d<f32>`, or a storage texture.
     pub format: Format,
 }
 
-/// One kernel with its constants: all that decides the shader text and its interface.
+/// A kernel with its constants: everything that determines the shader text and its interface.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Program {
-    /// The kernel's word: entry point, label, and name of its CPU twin.
+    /// Name of the kernel: entry point, label, and name of its CPU reference.
     pub word: &'static str,
-    /// Path of its text below `shaders/`.
+    /// Path of the text below `shaders/`.
     pub file: &'static str,
-    /// Its text as built in.
+    /// The built-in text.
     pub text: &'static str,
-    /// What each generic import stands for: (`"activation"`, `"gelu"`).
+    /// Files for the generic imports: (`"activation"`, `"gelu"`).
     pub imports: Vec<(&'static str, &'static str)>,
-    /// Values of the constants in its Spec section.
+    /// Values of the constants in the Spec section.
     pub constants: Vec<(&'static str, Const)>,
-    /// Each binding after `params`, in order.
+    /// Bindings after `params`, in order.
     pub bindings: Vec<Binding>,
     /// Size of `params` in bytes.
     pub params_bytes: u32,
 }
 
 impl Program {
-    /// A numeric constant of the Spec section.
+    /// Constant of the Spec section.
     pub fn constant(&self, name: &str) -> Const {
         let found = self.constants.iter().find(|(known, _)| *known == name);
         found.unwrap_or_else(|| panic!("`{}` has no constant `{name}`", self.word)).1
     }
 
-    /// What a generic import stands for.
+    /// File for a generic import.
     pub fn import(&self, name: &str) -> Option<&'static str> {
         self.imports.iter().find(|(generic, _)| *generic == name).map(|(_, file)| *file)
     }
@@ -291,30 +291,30 @@ impl Program {
 /// A specialised kernel, typed by its `Spec`.
 #[derive(Clone, Debug)]
 pub struct Kernel<S> {
-    /// The constants it was built with.
+    /// Constants of the kernel.
     pub spec: S,
-    /// What an engine needs to know of it.
+    /// Program for the engine.
     pub program: Arc<Program>,
 }
 
 /// One dispatch.
 #[derive(Clone, Debug)]
 pub struct Command {
-    /// Which kernel.
+    /// Program to run.
     pub program: Arc<Program>,
-    /// Its `Params`, as bytes.
+    /// `Params` of the kernel, as bytes.
     pub params: Vec<u8>,
-    /// Its bindings after `params`, in order.
+    /// Bindings after `params`, in order.
     pub bindings: Vec<Tensor>,
     /// Workgroups in x, y, z.
     pub grid: [u32; 3],
-    /// Floating-point operations at most, a multiply-add is two; where memory is what takes the
-    /// time, as many as would take as long.
+    /// Upper bound of floating-point operations, a multiply-add counted as two; for memory-bound
+    /// kernels, the operations that would take as long.
     pub flops: f64,
 }
 
 impl Command {
-    /// The parameters, as the kernel's own type.
+    /// Parameters in the kernel's own type.
     pub fn params<P: bytemuck::Pod>(&self) -> P {
         bytemuck::pod_read_unaligned(&self.params)
     }
@@ -330,31 +330,50 @@ impl fmt::Display for Command {
 /// A list of dispatches, run in order.
 #[derive(Clone, Debug)]
 pub struct Recording {
-    /// The dispatches.
+    /// Dispatches.
     pub commands: Vec<Command>,
-    /// Operations that one of them should hold at most; kernels whose work may pass it record
-    /// several.
-    pub most: f64,
+    /// Maximum amount of work per dispatch; kernels with more work record several dispatches.
+    pub limits: DispatchLimits,
+}
+
+/// Maximum number of operations per dispatch, by kernel type, so that no watchdog takes it for
+/// hung.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DispatchLimits {
+    /// Limit for a product.
+    pub product: f64,
+    /// Limit for attention.
+    pub attention: f64,
+}
+
+impl DispatchLimits {
+    /// The same limit for all kernels.
+    pub const fn all(flops: f64) -> Self {
+        Self { product: flops, attention: flops }
+    }
+
+    /// No limits.
+    pub const NONE: Self = Self::all(f64::INFINITY);
 }
 
 impl Default for Recording {
     fn default() -> Self {
-        Self { commands: Vec::new(), most: f64::INFINITY }
+        Self { commands: Vec::new(), limits: DispatchLimits::NONE }
     }
 }
 
 impl Recording {
-    /// An empty one, whose dispatches may be of any size.
+    /// Creates an empty recording without limits on dispatches.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An empty one, whose dispatches should hold at most so many operations.
-    pub fn within(most: f64) -> Self {
-        Self { most, ..Self::default() }
+    /// Creates an empty recording whose dispatches should stay within limits.
+    pub fn within(limits: DispatchLimits) -> Self {
+        Self { limits, ..Self::default() }
     }
 
-    /// Appends one dispatch.
+    /// Records one dispatch.
     pub fn dispatch<S, P: bytemuck::Pod>(
         &mut self,
         kernel: &Kernel<S>,
@@ -380,8 +399,8 @@ impl fmt::Display for Recording {
     }
 }
 
-/// Ranges that cover pieces of the given costs, in order, each of as many as cost at most `most`
-/// together; a piece over it is alone.
+/// Groups pieces of the given costs, in order, into ranges with a cost of at most `most`; a piece
+/// with a higher cost is alone.
 pub fn slices(costs: impl IntoIterator<Item = f64>, most: f64) -> Vec<(Range<u32>, f64)> {
     let mut slices: Vec<(Range<u32>, f64)> = Vec::new();
     for (n, cost) in (0..).zip(costs) {
@@ -396,9 +415,9 @@ pub fn slices(costs: impl IntoIterator<Item = f64>, most: f64) -> Vec<(Range<u32
     slices
 }
 
-/// A grid of `n` workgroups in x and y, for kernels that read the index as `wg.y * grid.x + wg.x`.
+/// Grid of `n` workgroups in x and y, for kernels that read the index as `wg.y * grid.x + wg.x`.
 ///
-/// One dimension holds at most 65,535 workgroups everywhere; folding lifts that to 4·10⁹.
+/// One dimension is guaranteed only 65,535 workgroups; folding raises that to 4·10⁹.
 pub fn grid(n: u32) -> [u32; 3] {
     const MAX: u32 = 65_535;
     let y = n.div_ceil(MAX).max(1);

@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-/// The heads of an attention layer.
+/// Heads of an attention layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Heads {
     /// H
@@ -9,12 +9,12 @@ pub struct Heads {
     pub scale: f32,
 }
 
-/// Tokens that attend to some of each other.
+/// Tokens that attend to each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sequence {
-    /// Those that attend: all of them.
+    /// All tokens, as queries.
     pub queries: Range<usize>,
-    /// Those that are attended to: the first of them, at least one.
+    /// Keys: the first tokens, at least one.
     pub keys: Range<usize>,
 }
 
@@ -22,7 +22,6 @@ pub struct Sequence {
 /// `shaders/attention.wgsl` must match.
 ///
 /// q, k, v, context: \[T, D\], D = H·E; slopes: \[H\]; i runs over a sequence's queries, j over its
-/// keys.
 /// Scores of one query at a time: memory is linear in the longest sequence.
 pub fn attention(
     q: &[f32],
@@ -79,8 +78,8 @@ mod tests {
 
     #[test]
     fn by_hand() {
-        // One head of width 1.  Sequence 0: two tokens with equal scores but for the bias ln 3, so
-        // weights 3:1. Sequence 1: a single token, whose context is its own value.
+        // One head of width 1.  Sequence 0: two tokens whose scores differ only by the bias ln 3,
+        // so weights 3:1. Sequence 1: a single token, whose context is its own value.
         let (q, k, v) = ([0.0; 3], [1.0; 3], [4.0, 8.0, 5.0]);
         let mut context = [0.0; 3];
         let heads = Heads { count: 1, scale: 1.0 };
@@ -91,7 +90,7 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_not_seen_but_sees() {
-        // Token 2 is ln 3 further from token 0 than from token 1, and itself no key.
+        // Token 2 is ln 3 further from token 0 than from token 1, and is query-only.
         let (q, k, v) = ([0.0; 3], [1.0; 3], [4.0, 8.0, f32::NAN]);
         let mut context = [0.0; 3];
         let heads = Heads { count: 1, scale: 1.0 };

@@ -1,18 +1,18 @@
 use super::layer_norm;
 
-/// A range of vocabulary rows: all of them, or as many as one binding holds.
+/// Range of vocabulary rows: all of them, or those of one binding.
 #[derive(Clone, Copy, Debug)]
 pub struct Part {
-    /// The vocabulary row that `word[0]` holds.
+    /// Vocabulary row in `word[0]`.
     pub first: u32,
-    /// Vocabulary rows in `word`.
+    /// Number of vocabulary rows in `word`.
     pub rows: u32,
 }
 
 /// `x_t = LN(word[ids_t] + kind[type_ids_t])`; the definition that `shaders/embed.wgsl` must match.
 ///
 /// ids, type_ids: \[T\]; word: \[rows, D\]; kind: \[types, D\]; gamma, beta: \[D\]; x: \[T, D\].
-/// Tokens outside the part are left as they are.
+/// Tokens outside the part stay unchanged.
 #[expect(clippy::too_many_arguments, reason = "the shader's bindings, in its order")]
 pub fn embed(
     ids: &[u32],

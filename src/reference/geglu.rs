@@ -1,4 +1,4 @@
-/// What is made of a product, element by element: of the gated half of an MLP, or of all.
+/// Activation function of a product: of the gated half of an MLP, or of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Activation {
     /// `x`
@@ -10,7 +10,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// The value at `x`.
+    /// Value at `x`.
     pub fn of(self, x: f64) -> f64 {
         match self {
             Self::Identity => x,

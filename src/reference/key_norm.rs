@@ -1,4 +1,4 @@
-/// The largest Euclidean norm among the keys of each tile and head; the definition that
+/// Maximum Euclidean norm of the keys of each tile and head; the definition that
 /// `shaders/key_norm.wgsl` must match.
 ///
 /// k: \[T, D\], D = H·E; norms: \[n, H\] for n tiles of consecutive tokens, each given by its

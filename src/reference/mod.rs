@@ -1,8 +1,7 @@
-//! CPU twins: one function per kernel, same word, same argument order, plain loops.
+//! CPU references: one function per kernel, same name, same argument order, plain loops.
 //!
-//! A twin is the definition that its shader and the CPU engine are tested against, so it is written
-//! to be read, never to be fast.  Sums are taken in `f64`: a definition should add no rounding of
-//! its own.
+//! Each is the definition for the tests of its shader and of the CPU engine, so it is written to be
+//! readable, not fast.  Sums are in `f64`: a definition should add no rounding of its own.
 
 mod attention;
 mod embed;

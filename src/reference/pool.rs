@@ -1,7 +1,7 @@
-/// Mean over each span of tokens, cut to the leading `dims`, divided by its L2 norm where
-/// asked for; the definition that `shaders/pool.wgsl` must match.
+/// Mean over each span of tokens, truncated to the leading `dims`, optionally divided by its L2
+/// norm; the definition that `shaders/pool.wgsl` must match.
 ///
-/// x: \[T, D\]; spans: \[n\], first token and the one behind the last; y: \[n, dims\].
+/// x: \[T, D\]; spans: \[n\], first token and end, exclusive; y: \[n, dims\].
 pub fn pool(x: &[f32], spans: &[[u32; 2]], d: usize, dims: usize, normalize: bool, y: &mut [f32]) {
     for (&[start, end], y) in spans.iter().zip(y.chunks_exact_mut(dims)) {
         let tokens = start as usize..end as usize;

@@ -1,21 +1,22 @@
 //! Continuous batching: sequences of many callers in common batches.
 //!
-//! One thread hands batches to the device, each within the model's token budget.  What comes next
-//! is decided anew for every batch, so that a call of two thousand texts does not hold up a query
-//! for longer than the batch that is computed:
+//! One thread submits batches to the device, each within the model's token budget.  Batches are
+//! formed one at a time, so that a call of two thousand texts delays a query no longer than the
+//! batch in progress:
 //!
-//! * Calls of few tokens, a quarter of a batch at most, are *short*: they go first, in their order,
-//!   and share their batches with each other only.  While there are others, every second batch is
-//!   theirs.  Where short calls come now and then, these batches have half of the tokens.
-//! * Of the others the one that has had the fewest tokens computed is next, and the rest of its
-//!   batch is filled from the one after it.  A call that comes later is counted as if it had had
-//!   its share until then (start-time fair queueing; Goyal, Vin, Cheng 1996), so that neither
-//!   those before it nor those after it can hold it up for ever.
+//! * Calls of few tokens, a quarter of a batch at most, are *short*: they go first, in order, and
+//!   share batches only with each other.  While there are long calls, every second batch is for
+//!   them.  Their batches have half of the tokens if short calls arrived recently.
+//! * Of the long calls, the one with the fewest computed tokens is next, and the rest of its batch
+//!   is filled from the one after it.  A later call is treated as if it had received its share so
+//!   far (start-time fair queueing; Goyal, Vin, Cheng 1996), so that neither earlier nor later
+//!   calls can block it forever.
 //!
-//! A call whose [`Ticket`] is dropped leaves the queue.  If a batch fails, each call in it is run
-//! again on its own, so that it fails for its own faults only; unless the device failed and no
-//! remedy of the embedder's helped, for then there is nothing to run on.
+//! A call whose [`Ticket`] is dropped leaves the queue.  If a batch fails, each call in it is
+//! retried alone, so that it fails only for its own faults; but not if the device failed and all of
+//! the embedder's remedies did, as nothing is left to run on.
 
+mod pending;
 mod queue;
 #[cfg(test)]
 mod tests;
@@ -24,58 +25,59 @@ use crate::{
     embedder::{Embedder, Forward, Work},
     error::Error,
 };
-pub use queue::{Pending, Queue};
+pub use pending::Pending;
+pub use queue::Queue;
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, VecDeque},
-    iter,
+    fmt, iter,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-/// How long after a short call others are expected, which shall wait for half a batch only.
+/// Time after a short call in which more are expected; they should wait for half a batch only.
 const LATELY: Duration = Duration::from_secs(2);
 
-/// Why a batch has no rows.
+/// Reason why a batch has no rows.
 struct Failed {
     error: Error,
-    /// Whether its calls may do better one by one.  What is left of a device would fail them one
-    /// after the other, each as slowly.
+    /// True if its calls may succeed one by one.  A failed device would fail them one after the
+    /// other, each as slowly.
     alone: bool,
 }
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        Self { alone: !matches!(error, Error::Gpu(_)), error }
+        Self { alone: !matches!(error, Error::Gpu(_) | Error::Compile { .. }), error }
     }
 }
 
-/// What a call gets.
+/// Result of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Done {
-    /// The rows of each sequence, for [`Prepared::finish`](crate::Prepared::finish).
+    /// Rows of each sequence, for [`Prepared::finish`](crate::Prepared::finish).
     pub rows: Vec<Vec<f32>>,
-    /// How long it waited before its first batch.
+    /// Waiting time before its first batch.
     pub queued: Duration,
-    /// From then on.
+    /// Time from then on.
     pub computed: Duration,
 }
 
-/// A batch that was run.
+/// A finished batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// Sequences in it.
+    /// Number of sequences.
     pub sequences: usize,
-    /// Tokens of them together.
+    /// Number of tokens in all sequences.
     pub tokens: usize,
 }
 
 /// Called once, on the scheduler's thread.
 type Reply = Box<dyn FnOnce(Result<Done, Error>) + Send>;
 
-/// Runs what many callers ask of one model.
+/// Batches the calls of many callers for one model.
 pub struct Scheduler {
     shared: Arc<Shared>,
     worker: Option<JoinHandle<()>>,
@@ -84,28 +86,28 @@ pub struct Scheduler {
 struct Shared {
     embedder: Arc<Embedder>,
     queue: Mutex<Waiting>,
-    /// There is work, or no more will come.
+    /// Signalled when there is work, or when no more will come.
     wake: Condvar,
 }
 
 #[derive(Default)]
 struct Waiting {
-    /// By number, so in order of arrival.
+    /// Calls by number, hence in order of arrival.
     calls: BTreeMap<u64, Call>,
     next: u64,
-    /// Tokens that a long call has had which was always there and never more than its share.
+    /// Tokens received by a hypothetical long call that was always present and got just its share.
     clock: usize,
-    /// How fast the last batches were.
+    /// Speed of the last batches.
     speed: Speed,
     failures: Failures,
-    /// Whether the last batch was of short calls.
+    /// True if the last batch had short calls.
     short_last: bool,
-    /// When the last short call came.
+    /// Arrival time of the last short call.
     short_at: Option<Instant>,
     closing: bool,
 }
 
-/// Tokens and seconds of batches, of which the last ten or so count.
+/// Tokens and seconds of batches, as a moving average over the last ten or so.
 #[derive(Clone, Copy, Debug, Default)]
 struct Speed {
     tokens: f64,
@@ -113,22 +115,22 @@ struct Speed {
 }
 
 impl Speed {
-    /// A batch of so many tokens took so long.
+    /// Adds a batch with its time.
     fn add(&mut self, tokens: usize, took: Duration) {
         const KEPT: f64 = 0.9;
         self.tokens = self.tokens * KEPT + tokens as f64;
         self.seconds = self.seconds * KEPT + took.as_secs_f64();
     }
 
-    /// How long so many tokens take; no time before the first batch.
+    /// Predicted time of some tokens; zero before the first batch.
     fn time(&self, tokens: usize) -> Duration {
-        // Not a number before the first batch.
+        // NaN before the first batch.
         let seconds = tokens as f64 * (self.seconds / self.tokens);
         Duration::try_from_secs_f64(seconds).unwrap_or_default()
     }
 }
 
-/// Batches in a row at which the device failed, and nothing helped.
+/// Consecutive batches at which the device and all remedies failed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Failures {
     count: u32,
@@ -136,7 +138,7 @@ struct Failures {
 }
 
 impl Failures {
-    /// How long they say something of the device: one that hangs fails every second minute.
+    /// Time for which they describe the device: a hung one fails about every two minutes.
     const WHILE: Duration = Duration::from_secs(300);
 
     fn add(&mut self, now: Instant) {
@@ -151,17 +153,17 @@ impl Failures {
 
 struct Call {
     work: Arc<Work>,
-    /// Its sequences, longest first.
+    /// Indices of its sequences, longest first.
     order: Vec<usize>,
-    /// How many of them are in a batch already.
+    /// Number of sequences already in a batch.
     begun: usize,
-    /// Tokens of those, counted on from what the queue's clock said when it arrived.
+    /// Tokens of those, counted from the queue's clock at arrival.
     served: usize,
     short: bool,
     rows: Vec<Vec<f32>>,
-    /// Sequences without rows.
+    /// Number of sequences without rows.
     missing: usize,
-    /// Tokens of those.
+    /// Number of tokens in those.
     left: usize,
     arrived: Instant,
     started: Option<Instant>,
@@ -202,23 +204,29 @@ impl Member {
     }
 }
 
-/// A call in the queue.  Dropped, it is cancelled; what the device has begun it finishes.
+/// A call in the queue.  Dropping it cancels the call; the device finishes what it has begun.
 #[must_use = "a call whose ticket is dropped is cancelled"]
 pub struct Ticket {
     shared: Arc<Shared>,
     call: u64,
 }
 
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ticket({})", self.call)
+    }
+}
+
 impl Drop for Ticket {
     fn drop(&mut self) {
-        // What its reply holds is dropped when the queue is free again.
+        // The reply's captures are dropped after the queue is unlocked.
         let call = self.shared.queue().calls.remove(&self.call);
         drop(call);
     }
 }
 
 impl Scheduler {
-    /// Starts the thread; `observe` hears of every batch that was run.
+    /// Starts the thread; `observe` is called for every finished batch.
     pub fn new(
         embedder: Arc<Embedder>,
         observe: impl Fn(Batch) + Send + 'static,
@@ -231,13 +239,13 @@ impl Scheduler {
         Ok(Self { shared, worker: Some(worker) })
     }
 
-    /// The model.
+    /// Model of the scheduler.
     pub fn embedder(&self) -> &Arc<Embedder> {
         &self.shared.embedder
     }
 
-    /// Puts a call into the queue.  `reply` is called on the scheduler's thread, or on this one if
-    /// there is nothing to do, and should hand over what it gets and return.
+    /// Queues a call.  `reply` is called on the scheduler's thread, or on this one if there is
+    /// nothing to do, and should only pass the result on and return.
     pub fn submit(
         &self,
         work: Work,
@@ -251,7 +259,7 @@ impl Scheduler {
         let short = work.tokens() <= self.embedder().batch_tokens() / 4;
         let mut call = Call::new(work, short, Box::new(reply));
         let mut queue = self.shared.queue();
-        // It is owed nothing for the time before.
+        // It gets no credit for the time before.
         call.served = queue.clock;
         if short {
             queue.short_at = Some(Instant::now());
@@ -263,34 +271,40 @@ impl Scheduler {
         Ticket { shared: self.shared.clone(), call: number }
     }
 
-    /// How long it takes to compute all that is there, at the speed of the last batches.
+    /// Predicted time for all queued work, at the speed of the last batches.
     pub fn backlog(&self) -> Duration {
         self.shared.queue().backlog()
     }
 
-    /// Batches in a row at which the device failed, and nothing helped; none if the last did so
-    /// five minutes ago, for the next may do well.  What has no room or is not finite may be a
-    /// call's doing and is not counted.
+    /// Number of consecutive batches at which the device and all remedies failed; zero if the last
+    /// failure is five minutes old, as the next batch may succeed.  Lack of memory and non-finite
+    /// results may be caused by a call and are not counted.
     pub fn failures(&self) -> u32 {
         self.shared.queue().failures.at(Instant::now())
     }
 
-    /// Calls that wait or are computed.
+    /// Number of calls that are waiting or being computed.
     pub fn calls(&self) -> usize {
         self.shared.queue().calls.len()
     }
 }
 
-/// Waits for the calls that were accepted.
+impl fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scheduler({} calls on {})", self.calls(), self.embedder().device())
+    }
+}
+
+/// Waits for the accepted calls.
 impl Drop for Scheduler {
     fn drop(&mut self) {
         self.shared.queue().closing = true;
         self.shared.wake.notify_one();
         if let Some(worker) = self.worker.take()
-            // The last who held it may have been a caller whom its thread has just answered.
+            // The last owner may be a caller that this very thread has just answered.
             && worker.thread().id() != thread::current().id()
         {
-            // It catches what panics in a batch.
+            // The thread catches panics of batches.
             let _ = worker.join();
         }
     }
@@ -301,7 +315,7 @@ impl Waiting {
         self.speed.time(self.calls.values().map(|call| call.left).sum())
     }
 
-    /// The next batch of at most `budget` tokens, or of one sequence.
+    /// Picks the next batch of at most `budget` tokens, or of one sequence.
     fn pick(&mut self, budget: usize) -> Vec<Member> {
         let waiting = |call: &Call| call.begun < call.order.len();
         let (mut short, mut long): (Vec<_>, Vec<_>) =
@@ -337,7 +351,7 @@ impl Waiting {
         batch
     }
 
-    /// Keeps the rows of a batch, and answers the calls that have all of theirs.
+    /// Stores the rows of a batch; returns the calls that now have all of their rows.
     fn keep(&mut self, batch: &[Member], rows: Vec<Vec<f32>>) -> Vec<(Reply, Result<Done, Error>)> {
         let mut done = Vec::new();
         for (member, rows) in iter::zip(batch, rows) {
@@ -362,7 +376,7 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The thread.
+    /// Main loop of the thread.
     fn serve(&self, observe: impl Fn(Batch)) {
         let mut under_way = VecDeque::new();
         let mut free = Instant::now();
@@ -382,7 +396,7 @@ impl Shared {
             let Some((batch, submitted, tokens, begun)) = under_way.pop_front() else { return };
             match submitted.and_then(|submitted| self.guarded(|| submitted.wait())) {
                 Ok(rows) => {
-                    // It began when it was handed over, or when the one before it was done.
+                    // It began when it was submitted, or when the one before it was done.
                     self.queue().speed.add(tokens, begun.max(free).elapsed());
                     free = Instant::now();
                     self.answer(&batch, rows);
@@ -397,7 +411,7 @@ impl Shared {
         }
     }
 
-    /// The next batch, waited for if `idle`; `None` if there is none now or, idle, ever.
+    /// Next batch, waited for if `idle`; `None` if there is none now or, if `idle`, never again.
     fn next(&self, idle: bool) -> Option<Vec<Member>> {
         let mut queue = self.queue();
         loop {
@@ -412,7 +426,7 @@ impl Shared {
         }
     }
 
-    /// A panic of one batch is the failure of that batch.
+    /// Converts the panic of a batch into its failure.
     fn guarded<T>(&self, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Failed> {
         let run = catch_unwind(AssertUnwindSafe(run)).map(|result| result.map_err(Failed::from));
         run.unwrap_or_else(|panic| {
@@ -435,7 +449,7 @@ impl Shared {
         }
     }
 
-    /// Runs what each call has in a batch that failed on its own.
+    /// Runs the calls of a failed batch one by one.
     fn apart(&self, batch: Vec<Member>, Failed { error, alone }: Failed) {
         let mut calls: BTreeMap<u64, Vec<Member>> = BTreeMap::new();
         for member in batch {
@@ -444,7 +458,11 @@ impl Shared {
         if let (1, Some((&number, _))) = (calls.len(), calls.first_key_value()) {
             return self.fail(number, error);
         }
-        if let (false, Error::Gpu(what)) = (alone, &error) {
+        if !alone {
+            let what = match &error {
+                Error::Gpu(what) => what.clone(),
+                other => other.to_string(),
+            };
             for &number in calls.keys() {
                 self.fail(number, Error::Gpu(what.clone()));
             }
@@ -453,7 +471,7 @@ impl Shared {
         tracing::warn!("a batch of {} calls failed, each is run again: {error}", calls.len());
         for (number, members) in calls {
             if !self.queue().calls.contains_key(&number) {
-                continue; // it was cancelled
+                continue; // cancelled
             }
             let forwards: Vec<&Forward> = members.iter().map(Member::forward).collect();
             let output = members[0].work.output();
@@ -472,7 +490,7 @@ impl Shared {
     }
 }
 
-/// A panic in what a caller wants to hear does not end the thread.
+/// Catches panics of a caller's callback, so that they do not end the thread.
 fn quietly(tell: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(tell)).is_err() {
         tracing::error!("a caller's reply panicked");

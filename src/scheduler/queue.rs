@@ -1,25 +1,32 @@
-//! A model for many callers, threads or tasks.
+//! Shared model for many callers, threads or tasks.
 
-use super::{Scheduler, Ticket};
+use super::{
+    Pending, Scheduler,
+    pending::{Call, Reading},
+};
 use crate::{
-    embedder::{Embedded, Embedder, Prepared, Vector},
+    embedder::{Embedded, Embedder, EncodeOptions, Prepared, Vector},
     error::Error,
 };
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::{
     fmt,
     ops::Deref,
-    pin::Pin,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, OnceLock, Weak},
 };
 
-/// A model for many callers: what threads and tasks ask for at the same time shares batches, and
-/// short calls need not wait for long ones.
+/// Bytes of texts tokenised on the caller's thread of [`Queue::embed`], within half a millisecond.
+const SMALL: usize = 8 << 10;
+
+/// Texts tokenised before a reader checks whether the call was cancelled.
+const WINDOW: usize = 4096;
+
+/// A model for many callers: simultaneous calls of threads and tasks share batches, and short calls
+/// need not wait for long ones.
 ///
-/// A handle: cheap to clone, `Send` and `Sync`.  Everything else that an [`Embedder`] does is
-/// there, too, by dereferencing.  When the last clone is dropped, that waits for the calls that
-/// were accepted.
+/// A handle: cheap to clone, `Send` and `Sync`.  All methods of [`Embedder`] are available by
+/// dereferencing.  Dropping the last clone waits for the accepted calls.
 ///
 /// ```no_run
 /// use jinabert::{Embedder, Queue};
@@ -34,7 +41,7 @@ use std::{
 /// # Ok::<(), jinabert::Error>(())
 /// ```
 ///
-/// In `async` code a [`Pending`] is a future, of no particular runtime:
+/// In `async` code a [`Pending`] is a future that works with any runtime:
 ///
 /// ```no_run
 /// # async fn run(queue: jinabert::Queue) -> Result<(), jinabert::Error> {
@@ -42,12 +49,23 @@ use std::{
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Long texts never block a task: more than 8 KiB of them are tokenised on threads of the queue.
 #[derive(Clone)]
-pub struct Queue(Arc<Scheduler>);
+pub struct Queue(Arc<Inner>);
+
+struct Inner {
+    scheduler: Arc<Scheduler>,
+    reading: Arc<Reading>,
+    /// Threads that tokenise; none if the system has no thread to give.  Rayon's own are
+    /// unsuitable: all of them may be waiting for calls.
+    readers: OnceLock<Option<ThreadPool>>,
+}
 
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Queue({} calls on {})", self.0.calls(), self.device())
+        let calls = self.0.reading.plus(|| self.0.scheduler.calls());
+        write!(f, "Queue({calls} calls on {})", self.device())
     }
 }
 
@@ -55,170 +73,103 @@ impl Deref for Queue {
     type Target = Embedder;
 
     fn deref(&self) -> &Embedder {
-        self.0.embedder()
+        self.0.scheduler.embedder()
+    }
+}
+
+impl Inner {
+    fn readers(&self) -> Option<&ThreadPool> {
+        let build = || {
+            let builder = ThreadPoolBuilder::new().num_threads(rayon::current_num_threads());
+            builder.thread_name(|n| format!("jinabert-reader-{n}")).build().ok()
+        };
+        self.readers.get_or_init(build).as_ref()
+    }
+}
+
+/// Waits for the accepted calls: here for those being tokenised, in the scheduler for the others.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.reading.wait_for_none();
     }
 }
 
 impl Queue {
-    /// Starts the thread that hands batches to the device.
+    /// Starts the thread that submits batches.
     ///
     /// # Errors
-    /// [`Error::Memory`] if the system gives no thread.
+    /// [`Error::Memory`] if the system cannot start a thread.
     pub fn new(embedder: impl Into<Arc<Embedder>>) -> Result<Self, Error> {
         let scheduler = Scheduler::new(embedder.into(), |_| {});
         let scheduler = scheduler.map_err(|e| Error::Memory(format!("no thread to run: {e}")))?;
-        Ok(Self(Arc::new(scheduler)))
+        let scheduler = Arc::new(scheduler);
+        let (reading, readers) = (Arc::default(), OnceLock::new());
+        Ok(Self(Arc::new(Inner { scheduler, reading, readers })))
     }
 
-    /// Embeds texts: tokenises them on this thread, and queues what the device is to do.
+    /// Embeds texts.  Up to 8 KiB of them are tokenised here, within half a millisecond; more are
+    /// copied and tokenised on threads of the queue.
     ///
     /// # Errors
-    /// As [`Embedder::embed`]; those of the device come when the result is waited for.
+    /// As [`Embedder::embed`].  Errors of the device are returned when waiting for the result, and
+    /// so are those of texts that are not tokenised here.
     pub fn embed<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Pending<Vec<Vector>>, Error> {
-        let prepared = self.prepare(texts, self.wanted())?;
-        let vectors =
-            |all: Vec<Embedded>| all.into_iter().map(|embedded| embedded.vector).collect();
-        Ok(self.submit(prepared.map(vectors)))
+        let wanted = self.encode_options();
+        let bytes: usize = texts.iter().map(|text| text.as_ref().len()).sum();
+        let Some(readers) = (bytes > SMALL).then(|| self.0.readers()).flatten() else {
+            return Ok(self.submit(self.prepare(texts, wanted)?.map(vectors)));
+        };
+        self.prepare::<&str>(&[], wanted)?; // checks that do not depend on the texts
+        let texts: Vec<String> = texts.iter().map(|text| text.as_ref().to_owned()).collect();
+        let call = Call::new(Some(&self.0.reading));
+        let pending = Pending::new(call.clone());
+        let (embedder, scheduler) = (self.0.scheduler.embedder().clone(), self.scheduler());
+        readers.spawn(move || read(&call, &embedder, &scheduler, &texts, wanted));
+        Ok(pending)
     }
 
-    /// Queues what was prepared: [`Embedder::prepare`] and its like for chunks, tokens, scores and
-    /// classes.
+    /// Queues prepared work: from [`Embedder::prepare`] or its variants for chunks, tokens, scores
+    /// and classes.
     pub fn submit<T: Send + 'static>(&self, prepared: Prepared<T>) -> Pending<T> {
-        let (work, finish) = prepared.split();
-        let answer = Arc::new(Answer::default());
-        let ticket = self.0.submit(work, {
-            let answer = Arc::clone(&answer);
-            move |done| answer.give(done.map(|done| done.rows))
-        });
-        Pending { answer, finish: Some(Box::new(finish)), _ticket: ticket }
+        let call = Call::new(None);
+        let pending = Pending::new(call.clone());
+        call.submit(&self.scheduler(), prepared);
+        pending
+    }
+
+    fn scheduler(&self) -> Weak<Scheduler> {
+        Arc::downgrade(&self.0.scheduler)
     }
 }
 
-/// A call under way.  Dropped, it is cancelled; what the device has begun it finishes.
-#[must_use = "a call that is dropped is cancelled"]
-pub struct Pending<T> {
-    answer: Arc<Answer>,
-    /// Until there is a result.
-    finish: Option<Finish<T>>,
-    _ticket: Ticket,
+fn vectors(all: Vec<Embedded>) -> Vec<Vector> {
+    all.into_iter().map(|embedded| embedded.vector).collect()
 }
 
-type Finish<T> = Box<dyn FnOnce(Vec<Vec<f32>>) -> T + Send>;
-type Rows = Result<Vec<Vec<f32>>, Error>;
-
-impl<T> Pending<T> {
-    /// Waits for the result.
-    ///
-    /// # Errors
-    /// [`Error::Gpu`], [`Error::Memory`] or [`Error::NotFinite`] if the device fails.
-    ///
-    /// # Panics
-    /// If it was polled, as a future, until it had returned its result.
-    pub fn wait(mut self) -> Result<T, Error> {
-        self.is_under_way();
-        let rows = self.answer.wait(None).expect("waited for as long as it takes");
-        self.finished(rows)
-    }
-
-    /// Waits for so long at most; what is not there yet is still under way then.
-    ///
-    /// # Errors
-    /// Itself if the time is over.
-    ///
-    /// # Panics
-    /// As [`Pending::wait`].
-    pub fn wait_for(mut self, time: Duration) -> Result<Result<T, Error>, Self> {
-        self.is_under_way();
-        match self.answer.wait(Some(time)) {
-            Some(rows) => Ok(self.finished(rows)),
-            None => Err(self),
-        }
-    }
-
-    fn is_under_way(&self) {
-        assert!(self.finish.is_some(), "this call has returned its result");
-    }
-
-    fn finished(&mut self, rows: Rows) -> Result<T, Error> {
-        let finish = self.finish.take().expect("it is under way");
-        rows.map(finish)
-    }
-}
-
-impl<T> fmt::Debug for Pending<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Pending")
-    }
-}
-
-impl<T> Future for Pending<T> {
-    type Output = Result<T, Error>;
-
-    /// # Panics
-    /// If it has returned its result before.
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.is_under_way();
-        match self.answer.poll(context) {
-            Poll::Ready(rows) => Poll::Ready(self.finished(rows)),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-/// What the scheduler's thread gives to whoever waits.
-#[derive(Default)]
-struct Answer {
-    given: Mutex<Given>,
-    ready: Condvar,
-}
-
-#[derive(Default)]
-struct Given {
-    rows: Option<Rows>,
-    waker: Option<Waker>,
-}
-
-impl Answer {
-    fn given(&self) -> MutexGuard<'_, Given> {
-        self.given.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn give(&self, rows: Rows) {
-        let mut given = self.given();
-        given.rows = Some(rows);
-        let waker = given.waker.take();
-        drop(given);
-        self.ready.notify_all();
-        waker.into_iter().for_each(Waker::wake);
-    }
-
-    fn wait(&self, time: Option<Duration>) -> Option<Rows> {
-        let start = Instant::now();
-        let mut given = self.given();
-        loop {
-            if let Some(rows) = given.rows.take() {
-                return Some(rows);
+/// Tokenises a call's texts and queues the call.
+fn read(
+    call: &Arc<Call<Vec<Vector>>>,
+    embedder: &Embedder,
+    scheduler: &Weak<Scheduler>,
+    texts: &[String],
+    wanted: EncodeOptions,
+) {
+    let prepare = || {
+        let mut tokenized = Vec::with_capacity(texts.len());
+        for some in texts.chunks(WINDOW) {
+            if call.is_left() {
+                return Ok(None);
             }
-            given = match time.map(|time| time.checked_sub(start.elapsed())) {
-                None => self.ready.wait(given).unwrap_or_else(PoisonError::into_inner),
-                Some(None) => return None,
-                Some(Some(left)) => {
-                    let waited = self.ready.wait_timeout(given, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+            let before = tokenized.len();
+            let some = embedder.tokenize_as(some, wanted);
+            tokenized.extend(some.map_err(|error| error.moved(|n| before + n))?);
         }
-    }
-
-    fn poll(&self, context: &mut Context<'_>) -> Poll<Rows> {
-        let waker = context.waker().clone();
-        let mut given = self.given();
-        if let Some(rows) = given.rows.take() {
-            return Poll::Ready(rows);
-        }
-        let before = given.waker.replace(waker);
-        drop(given); // a waker may do anything when it is dropped
-        drop(before);
-        Poll::Pending
+        Ok(Some(embedder.prepare_tokenized(tokenized, wanted)?.map(vectors)))
+    };
+    match catch_unwind(AssertUnwindSafe(prepare)) {
+        Ok(Ok(Some(prepared))) => call.submit(scheduler, prepared),
+        Ok(Ok(None)) => {}
+        Ok(Err(error)) => call.fail(Ok(error)),
+        Err(panic) => call.fail(Err(panic)),
     }
 }

@@ -1,9 +1,9 @@
-//! Which batch is next, and whose rows are whose.
+//! Tests of the order of batches, and of the assignment of rows to calls.
 
 use super::*;
 use crate::{
     batch::Tokens,
-    embedder::{Options, Wanted},
+    embedder::{EncodeOptions, Options},
 };
 
 fn embedder() -> Arc<Embedder> {
@@ -15,10 +15,10 @@ fn embedder() -> Arc<Embedder> {
 
 fn work(embedder: &Embedder, lengths: &[usize]) -> Work {
     let tokens = lengths.iter().map(|&n| Tokens::new(vec![7; n])).collect();
-    embedder.prepare_tokens(tokens, embedder.wanted()).expect("good tokens").work
+    embedder.prepare_tokens(tokens, embedder.encode_options()).expect("good tokens").work
 }
 
-/// A queue with calls of sequences so long, each short or not.
+/// Creates a queue from the sequence lengths of each call, with a flag for short calls.
 fn queue(embedder: &Embedder, calls: &[(&[usize], bool)]) -> Waiting {
     let mut queue = Waiting::default();
     for (number, &(lengths, short)) in calls.iter().enumerate() {
@@ -29,7 +29,7 @@ fn queue(embedder: &Embedder, calls: &[(&[usize], bool)]) -> Waiting {
     queue
 }
 
-/// Batches until there are no more: which sequences of which calls.
+/// All batches in order, as pairs of call and sequence.
 fn batches(queue: &mut Waiting, budget: usize) -> Vec<Vec<(u64, usize)>> {
     let batch = || {
         let batch = queue.pick(budget);
@@ -56,7 +56,7 @@ fn long_calls_take_turns() {
     let mut queue = queue(&embedder, &[long, long]);
     let order: Vec<u64> = batches(&mut queue, 64).iter().map(|batch| batch[0].0).collect();
     assert_eq!(order, [0, 1, 0, 1, 0, 1]);
-    // One that comes later is owed nothing for the time before.
+    // A later call gets no credit for the time before.
     let mut queue = self::queue(&embedder, &[(&[64; 6], false)]);
     queue.pick(64);
     queue.pick(64);
@@ -87,11 +87,11 @@ fn calls_that_keep_coming_hold_up_nobody() {
 fn batches_are_full_and_of_one_kind() {
     let embedder = embedder();
     let mut queue = queue(&embedder, &[(&[10, 50, 20], false), (&[30, 4, 90], false)]);
-    // Longest first; what does not fit leaves its place to the next call.
+    // Longest first; the next call fills the room that is left.
     let expected = [vec![(0, 1)], vec![(1, 2)], vec![(0, 2), (0, 0), (1, 0), (1, 1)]];
     assert_eq!(batches(&mut queue, 64), expected);
 
-    let wanted = Wanted { normalize: false, ..embedder.wanted() };
+    let wanted = EncodeOptions { normalize: false, ..embedder.encode_options() };
     let tokens = vec![Tokens::new(vec![7; 5])];
     let other = embedder.prepare_tokens(tokens, wanted).expect("good tokens").work;
     let mut queue = self::queue(&embedder, &[(&[5], true), (&[5], true)]);
@@ -112,7 +112,7 @@ fn many_callers_get_their_own_rows() {
         .iter()
         .enumerate()
         .map(|(n, texts)| {
-            let prepared = embedder.prepare(texts, embedder.wanted()).expect("good texts");
+            let prepared = embedder.prepare(texts, embedder.encode_options()).expect("good texts");
             let (work, finish) = prepared.split();
             let sender = sender.clone();
             scheduler.submit(work, move |done| {
@@ -173,7 +173,7 @@ fn a_backlog_is_what_has_no_rows_yet() {
         let batch = queue.pick(64);
         let rows = vec![Vec::new(); batch.len()];
         assert_eq!(batch.is_empty(), left == 0);
-        // What is under way has no rows either.
+        // Work in flight has no rows either.
         assert!(queue.backlog().abs_diff(expected) < Duration::from_millis(1), "{left} tokens");
         queue.keep(&batch, rows);
     }
@@ -185,7 +185,7 @@ fn nothing_asked_is_answered_at_once() {
     let scheduler = Scheduler::new(embedder.clone(), |_| ()).expect("a thread");
     let (sender, receiver) = std::sync::mpsc::channel();
     let none: [&str; 0] = [];
-    let work = embedder.prepare(&none, embedder.wanted()).expect("no texts").work;
+    let work = embedder.prepare(&none, embedder.encode_options()).expect("no texts").work;
     let _ticket = scheduler.submit(work, move |done| sender.send(done).expect("a listener"));
     assert!(receiver.recv().expect("an answer").expect("no rows").rows.is_empty());
 }
@@ -197,7 +197,7 @@ fn failures_in_a_row_are_counted_for_a_while() {
     assert_eq!(failures.at(start), 0);
     [0, 120, 240].into_iter().for_each(|seconds| failures.add(at(seconds)));
     assert_eq!((failures.at(at(241)), failures.at(at(539)), failures.at(at(541))), (3, 3, 0));
-    failures.add(at(900)); // nothing went well in between
+    failures.add(at(900)); // no success in between
     assert_eq!(failures.at(at(901)), 4);
 }
 

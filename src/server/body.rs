@@ -1,29 +1,114 @@
-//! The body of a request: within the limits, in time, and never half read where an answer is due.
+//! Request bodies: size limits, timeouts, and draining of a body whose request is refused.
 
-use super::{refusal::Refusal, state::State};
+use super::{refusal::ApiError, state::State};
 use axum::{
     body::{Body, Bytes, HttpBody},
     http::{HeaderMap, HeaderValue, Request, StatusCode, header},
 };
+use flate2::write::{MultiGzDecoder, ZlibDecoder};
 use hyper::body::Frame;
-use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    io::{self, ErrorKind, Write},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{sync::OwnedSemaphorePermit, task, time};
 
-/// The longest silence in the middle of a body.
+/// Maximum time between two parts of a body.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// The longest that a body may take.
+/// Maximum time for a whole body.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How long, and how much, is read of a body that is refused.
+/// Limits for draining the body of a refused request: time, and bytes.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 128 << 20;
 
-/// Bytes of a body that have a place before they are there.
+/// Maximum bytes of a body for which permits are taken before they arrive.
 const AHEAD: usize = 1 << 20;
 
-/// Browsers send other types without asking; this one only where CORS allows it.
-pub fn is_json(headers: &HeaderMap) -> Result<(), Refusal> {
+/// Bytes of a body that are decompressed at once: at most a thousand times as many come out.
+const PACKED: usize = 1 << 10;
+
+/// Body as it arrives, decompressed.
+enum Unpacked {
+    Plain(Within),
+    Gzip(MultiGzDecoder<Within>),
+    Deflate(ZlibDecoder<Within>),
+}
+
+/// Byte buffer with a maximum size.
+struct Within {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl Write for Within {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + data.len() > self.limit {
+            return Err(ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Unpacked {
+    /// Creates an empty body for the encoding that the headers name.
+    fn new(headers: &HeaderMap, capacity: usize, limit: usize) -> Result<Self, ApiError> {
+        let name = headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
+        let name = String::from_utf8_lossy(name.unwrap_or_default()).trim().to_ascii_lowercase();
+        let within = Within { bytes: Vec::with_capacity(capacity), limit };
+        match &name[..] {
+            "" | "identity" => Ok(Self::Plain(within)),
+            "gzip" | "x-gzip" => Ok(Self::Gzip(MultiGzDecoder::new(within))),
+            "deflate" => Ok(Self::Deflate(ZlibDecoder::new(within))),
+            _ => {
+                let name: String = name.chars().take(100).collect();
+                let message =
+                    format!("content-encoding `{name}`: expected gzip, deflate or identity");
+                Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
+            }
+        }
+    }
+
+    fn writer(&mut self) -> &mut dyn Write {
+        match self {
+            Self::Plain(within) => within,
+            Self::Gzip(decoder) => decoder,
+            Self::Deflate(decoder) => decoder,
+        }
+    }
+
+    /// Number of decompressed bytes so far.
+    fn len(&self) -> usize {
+        let within = match self {
+            Self::Plain(within) => within,
+            Self::Gzip(decoder) => decoder.get_ref(),
+            Self::Deflate(decoder) => decoder.get_ref(),
+        };
+        within.bytes.len()
+    }
+
+    /// Finishes decompression and returns the whole body.
+    fn end(self) -> io::Result<Vec<u8>> {
+        let within = match self {
+            Self::Plain(within) => within,
+            Self::Gzip(decoder) => decoder.finish()?,
+            Self::Deflate(decoder) => decoder.finish()?,
+        };
+        Ok(within.bytes)
+    }
+}
+
+/// Checks for JSON, which browsers send to other origins only if CORS allows it.
+pub fn is_json(headers: &HeaderMap) -> Result<(), ApiError> {
     let value = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let kind = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
     let kind = String::from_utf8_lossy(kind).to_ascii_lowercase();
@@ -32,16 +117,16 @@ pub fn is_json(headers: &HeaderMap) -> Result<(), Refusal> {
         true => Ok(()),
         false => {
             let message = "the body must be `content-type: application/json`";
-            Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
+            Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
         }
     }
 }
 
-/// The body, within the limits for one and for all together.
+/// Reads the body, within the limits for one body and for all bodies together.
 pub async fn read(
     state: &Arc<State>,
     request: Request<Body>,
-) -> Result<(Vec<u8>, OwnedSemaphorePermit), Refusal> {
+) -> Result<(Vec<u8>, OwnedSemaphorePermit), ApiError> {
     let limit = state.limits.payload;
     let announced = request.body().size_hint().lower();
     if announced > limit as u64 {
@@ -56,8 +141,15 @@ pub async fn read(
             return Err(refusal);
         }
     };
+    let unpacked = match Unpacked::new(request.headers(), ahead, limit) {
+        Ok(unpacked) => unpacked,
+        Err(refusal) => {
+            turn_away(request);
+            return Err(refusal);
+        }
+    };
     let mut body = request.into_body();
-    let read = time::timeout(PATIENCE, fill(state, &mut body, Vec::with_capacity(ahead), held));
+    let read = time::timeout(PATIENCE, fill(state, &mut body, unpacked, held));
     let read = read.await.unwrap_or_else(|_| Err(slow("the body takes", PATIENCE)));
     if read.is_err() {
         drop(task::spawn(linger(body)));
@@ -65,62 +157,77 @@ pub async fn read(
     read
 }
 
-/// Places for so many bytes of bodies.
-fn permits(state: &State, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+/// Takes permits for `bytes` bytes of bodies.
+fn permits(state: &State, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
     let limit = state.limits.payload;
     let permits = u32::try_from(bytes.div_ceil(1024)).map_err(|_| large(limit))?;
     state.payloads.clone().try_acquire_many_owned(permits).map_err(|_| {
         let all = state.limits.payloads;
         let message = format!("bodies of more than {all} bytes are under way");
-        Refusal::overloaded(message, state.retry_after())
+        ApiError::overloaded(message, state.retry_after())
     })
 }
 
-/// All of a body, and its places.
+/// Reads the rest of a body; returns it with its permits.
 async fn fill(
     state: &State,
     body: &mut Body,
-    mut bytes: Vec<u8>,
+    mut bytes: Unpacked,
     mut held: OwnedSemaphorePermit,
-) -> Result<(Vec<u8>, OwnedSemaphorePermit), Refusal> {
+) -> Result<(Vec<u8>, OwnedSemaphorePermit), ApiError> {
     let limit = state.limits.payload;
     loop {
         let frame = time::timeout(SILENCE, next(body)).await;
         let Some(frame) = frame.map_err(|_| slow("the body says nothing for", SILENCE))? else {
+            let bytes = bytes.end().map_err(|error| packed(limit, &error))?;
+            hold(state, bytes.len(), &mut held)?;
             return Ok((bytes, held));
         };
-        let frame = frame.map_err(|_| Refusal::bad("the body breaks off"))?;
+        let frame = frame.map_err(|_| ApiError::bad("the body breaks off"))?;
         let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > limit {
-            return Err(large(limit));
-        }
-        bytes.extend_from_slice(&data);
-        let missing = bytes.len().div_ceil(1024).saturating_sub(held.num_permits());
-        if missing > 0 {
-            held.merge(permits(state, missing * 1024)?);
+        for part in data.chunks(PACKED) {
+            bytes.writer().write_all(part).map_err(|error| packed(limit, &error))?;
+            hold(state, bytes.len(), &mut held)?;
         }
     }
 }
 
-fn large(limit: usize) -> Refusal {
+/// Takes the permits that a body of `bytes` bytes still needs.
+fn hold(state: &State, bytes: usize, held: &mut OwnedSemaphorePermit) -> Result<(), ApiError> {
+    let missing = bytes.div_ceil(1024).saturating_sub(held.num_permits());
+    if missing > 0 {
+        held.merge(permits(state, missing * 1024)?);
+    }
+    Ok(())
+}
+
+/// Error for a body that cannot be decompressed.
+fn packed(limit: usize, error: &io::Error) -> ApiError {
+    match error.kind() {
+        ErrorKind::FileTooLarge => large(limit),
+        _ => ApiError::bad(format!("the body is not packed as `content-encoding` says: {error}")),
+    }
+}
+
+fn large(limit: usize) -> ApiError {
     let message = format!("the body is over the limit of {limit} bytes (--payload-limit)");
-    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
 }
 
 pub async fn next(body: &mut Body) -> Option<Result<Frame<Bytes>, axum::Error>> {
     poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await
 }
 
-/// Lets a client that is refused finish what it says.
+/// Drains the body of a refused request, so that its client finishes sending.
 pub fn turn_away(request: Request<Body>) {
-    // Who asks before it sends is told no before it sends.
+    // A client that sends `Expect` has not sent the body yet.
     if !request.headers().contains_key(header::EXPECT) && !request.body().is_end_stream() {
         drop(task::spawn(linger(request.into_body())));
     }
 }
 
-/// Reads on for a while and keeps nothing: a connection that is closed while its client still sends
-/// is reset, and the answer lost.
+/// Drains a body for a while and discards it: closing a connection while the client still sends
+/// resets it, and the response is lost.
 async fn linger(mut body: Body) {
     let rest = async {
         let mut bytes = 0;
@@ -131,11 +238,11 @@ async fn linger(mut body: Body) {
             }
         }
     };
-    // However it ends, the answer has had its time.
+    // The result does not matter: the response has had time to arrive.
     let _ = time::timeout(LINGER, rest).await;
 }
 
-fn slow(what: &str, limit: Duration) -> Refusal {
+fn slow(what: &str, limit: Duration) -> ApiError {
     let message = format!("{what} longer than {} s", limit.as_secs());
-    Refusal::new(StatusCode::REQUEST_TIMEOUT, message)
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, message)
 }

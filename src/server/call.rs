@@ -1,10 +1,11 @@
-//! One request from its body to its answer: limits, parsing, the engine, times.
+//! Lifecycle of one request, from body to response: limits, parsing, computation, timing.
 
 use super::{
     body::{self, is_json, turn_away},
     metrics::{self, Times},
-    refusal::{Dialect, Refusal},
-    state::{Served, State},
+    refusal::{ApiError, Dialect},
+    state::{ServedModel, State},
+    wire::object,
 };
 use crate::{Embedded, Prepared};
 use axum::{
@@ -31,47 +32,47 @@ use tokio::{
     task, time,
 };
 
-/// How long an answer waits for room: others are sent before it.
+/// Maximum time that a response waits for permits, while others are being sent.
 const ROOM: Duration = Duration::from_secs(30);
 
-/// Numbers, and inputs, of an answer that is made and written where it is waited for.
+/// Limits up to which a response is built and written on the async thread: numbers, and inputs.
 const FEW: usize = 1 << 14;
 const FEW_INPUTS: usize = 32;
 
-/// Bodies that are parsed and tokenised where they arrive; larger ones on a thread of their own.
+/// Maximum body in bytes that is parsed and tokenised on the async thread, not on one of its own.
 const SMALL: usize = 8 << 10;
 
-/// A request that is worked on.
+/// Request in progress.
 pub struct Call {
     /// The server.
     pub state: Arc<State>,
-    /// What goes into the headers of its answer.
+    /// Statistics for the response headers and the metrics.
     pub report: Report,
     method: &'static str,
     dialect: Dialect,
     start: Instant,
     body: Vec<u8>,
     places: Arc<Places>,
-    // Set when the call ends, whether it has its answer or the client left.
+    // Sets `left` when the call ends, with its response sent or the client gone.
     _leaving: Leaving,
 }
 
-/// What a request takes up until nothing of it is left: not its client, not a thread that reads it,
-/// not an answer that is still to be sent.
+/// Admission permits of a request, held until its client has gone, no thread reads it any more, and
+/// its response is sent.
 struct Places {
     _request: OwnedSemaphorePermit,
     bytes: Mutex<Option<OwnedSemaphorePermit>>,
     left: AtomicBool,
 }
 
-/// An answer that has its place until it is sent, part by part.
+/// Response that holds its permits until it is sent, part by part.
 struct Held {
     parts: VecDeque<Vec<u8>>,
     left: usize,
     places: Arc<Places>,
 }
 
-/// An answer as it is written: in parts, each of which is free when it is sent.
+/// Response as it is written: in parts, each of which is freed when it is sent.
 #[derive(Default)]
 struct Parts(VecDeque<Vec<u8>>);
 
@@ -84,7 +85,7 @@ impl Parts {
 impl io::Write for Parts {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.back().is_none_or(|part| part.len() == PART) {
-            // Most answers are one, and short.
+            // Most responses are short and have one part.
             let room = if self.0.is_empty() { 0 } else { PART };
             self.0.push_back(Vec::with_capacity(room));
         }
@@ -122,10 +123,10 @@ impl HttpBody for Held {
     }
 }
 
-/// Bytes of an answer that are handed over at once.
+/// Size in bytes of a part of a response.
 const PART: usize = 256 << 10;
 
-/// Says that nobody waits any more.
+/// Marks the request as abandoned when it is dropped.
 struct Leaving(Arc<Places>);
 
 impl Drop for Leaving {
@@ -135,8 +136,8 @@ impl Drop for Leaving {
 }
 
 impl Places {
-    /// Has room for an answer instead of the body, which has been read.
-    async fn hold(&self, state: &State, bytes: usize) -> Result<(), Refusal> {
+    /// Exchanges the permits of the body, which has been read, for those of a response.
+    async fn hold(&self, state: &State, bytes: usize) -> Result<(), ApiError> {
         self.keep(bytes);
         let all = state.limits.payloads.div_ceil(1024);
         let had = self.own().as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
@@ -152,21 +153,21 @@ impl Places {
             take(more);
             return Ok(());
         }
-        // Who waits has nothing that others wait for.
+        // A waiting request must not hold permits that others wait for.
         self.keep(0);
         let more = state.payloads.clone().acquire_many_owned((had + missing) as u32);
-        // It is never closed.
+        // The semaphore is never closed.
         let Ok(Ok(more)) = time::timeout(ROOM, more).await else {
             let seconds = ROOM.as_secs();
             let message =
                 format!("no room for the answer within {seconds} s: others are not taken");
-            return Err(Refusal::overloaded(message, state.retry_after()));
+            return Err(ApiError::overloaded(message, state.retry_after()));
         };
         take(more);
         Ok(())
     }
 
-    /// Gives back all but the room for so many bytes.
+    /// Releases all permits but those for `bytes` bytes.
     fn keep(&self, bytes: usize) {
         let mut own = self.own();
         let over = own.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
@@ -179,27 +180,27 @@ impl Places {
     }
 }
 
-/// What goes into an answer's headers and the metrics.
+/// Statistics for the response headers and the metrics.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
     /// Characters of the input.
     pub characters: usize,
     /// Tokens that the model read.
     pub tokens: usize,
-    /// Inputs.
+    /// Number of inputs.
     pub inputs: usize,
-    /// Of them, those that were cut.
+    /// Number of truncated inputs.
     pub truncated: usize,
-    /// Bytes that a long answer takes, for all that is known before it is written.
+    /// Estimated size of a long response in bytes.
     pub room: usize,
-    /// Where it was computed: `cpu` or `gpu`.
+    /// Device that computed it: `cpu` or `gpu`.
     kind: Option<&'static str>,
     times: Times,
 }
 
 impl Report {
-    /// So many inputs of so many characters were read, of these lengths: tokens, and those of the
-    /// whole, where some were dropped.
+    /// Records inputs that were read: characters, and for each input its tokens and, if some were
+    /// dropped, the length of the whole.
     pub fn read(
         &mut self,
         characters: usize,
@@ -213,7 +214,7 @@ impl Report {
         }
     }
 
-    /// As [`Report::read`].
+    /// Records embeddings, as [`Report::read`].
     pub fn embedded(&mut self, embedded: &[Embedded], characters: usize) {
         let lengths = embedded.iter().map(|one| (one.tokens, one.truncated));
         self.read(characters, embedded.len(), lengths);
@@ -221,7 +222,7 @@ impl Report {
 }
 
 impl Call {
-    /// Reads the body of a request; the answer, if there is one already.
+    /// Reads the body of a request; returns a response early if it is refused.
     pub async fn begin(
         state: Arc<State>,
         method: &'static str,
@@ -238,7 +239,7 @@ impl Call {
         method: &'static str,
         dialect: Dialect,
         request: Request<Body>,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, ApiError> {
         let start = Instant::now();
         if let Err(refusal) = state.models().map(drop).and_then(|()| is_json(request.headers())) {
             turn_away(request);
@@ -250,7 +251,7 @@ impl Call {
             let message = format!(
                 "{limit} requests are under way, as many as may be (--max-concurrent-requests)"
             );
-            Refusal::overloaded(message, state.retry_after())
+            ApiError::overloaded(message, state.retry_after())
         })?;
         let report = Report::default();
         let (bytes, left) = (Mutex::new(Some(bytes)), AtomicBool::new(false));
@@ -259,17 +260,16 @@ impl Call {
         Ok(Self { state, report, method, dialect, start, body, places, _leaving })
     }
 
-    /// In whose words errors are.
+    /// Sets the dialect of errors.
     pub fn speak(&mut self, dialect: Dialect) {
         self.dialect = dialect;
     }
 
-    /// Runs what a body and the server come to: its parsing, checks, tokenising.  Large ones go to
-    /// a thread of their own.
+    /// Runs parsing, checks and tokenising; for large bodies, on a thread of its own.
     pub async fn prepare<T: Send + 'static>(
         &mut self,
-        run: impl FnOnce(&State, &[u8]) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<T, Refusal> {
+        run: impl FnOnce(&State, &[u8]) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
         let body = mem::take(&mut self.body);
         let prepared = if body.len() <= SMALL {
             run(&self.state, &body)
@@ -280,11 +280,11 @@ impl Call {
         prepared
     }
 
-    /// Runs what keeps a processor busy on a thread that reads, unless the client has left.
+    /// Runs CPU-bound work in the thread pool for tokenising, unless the client has left.
     async fn aside<T: Send + 'static>(
         &self,
-        run: impl FnOnce(&State) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<T, Refusal> {
+        run: impl FnOnce(&State) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
         let (places, state) = (self.places.clone(), self.state.clone());
         let run = move || match places.left.load(Ordering::Relaxed) {
             true => Err(internal()),
@@ -293,19 +293,19 @@ impl Call {
         task::spawn_blocking(run).await.unwrap_or_else(|_| Err(internal()))
     }
 
-    /// Has the engine do what was prepared.
+    /// Submits prepared work to the scheduler and waits for its result.
     pub async fn compute<T: Send + 'static>(
         &mut self,
-        model: &Served,
+        model: &ServedModel,
         prepared: Prepared<T>,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, ApiError> {
         metrics::read(prepared.work.forwards().iter().map(|forward| forward.tokens()));
         let (sender, receiver) = oneshot::channel();
         let (work, finish) = prepared.split();
-        // If the client leaves, this future is dropped, and the ticket with it.
+        // If the client leaves, dropping this future drops the ticket, which cancels the work.
         let _ticket = model.scheduler.submit(work, |result| drop(sender.send(result)));
         let done = receiver.await.map_err(|_| internal())?;
-        let done = done.map_err(Refusal::engine)?;
+        let done = done.map_err(ApiError::engine)?;
         let numbers = done.rows.iter().map(Vec::len).sum::<usize>();
         self.report.times.queue += done.queued;
         self.report.times.inference += done.computed;
@@ -316,8 +316,8 @@ impl Call {
         }
     }
 
-    /// The answer.
-    pub async fn end<T>(self, result: Result<T, Refusal>) -> Response<Body>
+    /// Writes the response.
+    pub async fn end<T>(self, result: Result<T, ApiError>) -> Response<Body>
     where
         T: Serialize + Send + 'static,
     {
@@ -332,8 +332,8 @@ impl Call {
     async fn respond<T: Serialize + Send + 'static>(
         mut self,
         answer: T,
-    ) -> Result<Response<Body>, Refusal> {
-        // The room comes first; what is written may take a little more, or less.
+    ) -> Result<Response<Body>, ApiError> {
+        // Permits come first; the written response may need a little more, or less.
         self.places.hold(&self.state, self.report.room).await?;
         let write = move || {
             let mut parts = Parts::default();
@@ -372,27 +372,29 @@ impl Call {
     }
 }
 
-/// Parses a body.
-pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|e| {
+/// Parses a body, which must be a JSON object.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let mut from = serde_json::Deserializer::from_slice(body);
+    let parsed = object(&mut from).and_then(|parsed| from.end().map(|()| parsed));
+    parsed.map_err(|e| {
         let status = match e.classify() {
             Category::Data => StatusCode::UNPROCESSABLE_ENTITY,
             _ => StatusCode::BAD_REQUEST,
         };
-        Refusal::new(status, format!("the body is not the JSON that is meant: {e}"))
+        ApiError::new(status, format!("expected JSON of this route, got a body with an error: {e}"))
     })
 }
 
-fn refused(refusal: Refusal, dialect: Dialect) -> Response<Body> {
+fn refused(refusal: ApiError, dialect: Dialect) -> Response<Body> {
     metrics::failed(refusal.status().as_u16());
     refusal.response(dialect)
 }
 
-fn internal() -> Refusal {
-    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "an internal error")
+fn internal() -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "an internal error")
 }
 
-/// A handler: `run` makes an answer of a [`Call`], errors are in the words of a dialect.
+/// Defines a handler: `run` turns a [`Call`] into a response; errors are in the given dialect.
 macro_rules! route {
     ($name:ident, $run:ident, $method:literal, $dialect:ident, #[$docs:meta], #[$path:meta]) => {
         #[$docs]
@@ -430,7 +432,7 @@ mod tests {
         let (bytes, left) = (Mutex::default(), AtomicBool::new(false));
         let places = Arc::new(Places { _request, bytes, left });
         let sent = async {
-            // What was read, then what is guessed, then what is written.
+            // Sizes in turn: of the body, of the estimate, of the written response.
             for bytes in [5 << 10, 1 << 20, 3 * PART + 1] {
                 places.hold(&state, bytes).await.expect("room");
                 assert_eq!(free(), all - bytes.div_ceil(1024));

@@ -1,6 +1,6 @@
-//! Whatever is sent, the server answers, in JSON where it refuses, and stays what it was.
+//! Fuzzing of the routes: any request is answered, errors in JSON, and no request harms the server.
 //!
-//! `PROPTEST_CASES` says how many cases each target runs: 256 unless set.
+//! `PROPTEST_CASES` sets the number of cases of each target; the default is 256.
 
 use super::{Serve, routes, state::State};
 use crate::{Device, Options};
@@ -44,21 +44,22 @@ pub(super) fn serve() -> Serve {
         },
         auto_truncate: true,
         trust_ids: false,
+        base: "/emb".to_owned(),
     }
 }
 
-/// Small models behind the routes, and what runs them.
+/// Router over small models, and the runtime that runs it.
 fn server() -> &'static (Runtime, Router) {
     static SERVER: OnceLock<(Runtime, Router)> = OnceLock::new();
     SERVER.get_or_init(|| {
         let serve = serve();
         let state = Arc::new(State::new(&serve).expect("metrics"));
         state.open(&serve.models, &serve.embedding).expect("good models");
-        (Runtime::new().expect("a runtime"), routes::router(state, &serve.origins))
+        (Runtime::new().expect("a runtime"), routes::router(state, &serve.origins, &serve.base))
     })
 }
 
-/// Status and body of what is answered.
+/// Status and body of the response.
 fn ask(path: &str, key: &[u8], kind: &[u8], body: Vec<u8>) -> (u16, Vec<u8>) {
     let (runtime, router) = server();
     let mut router = router.clone();
@@ -77,7 +78,7 @@ fn ask(path: &str, key: &[u8], kind: &[u8], body: Vec<u8>) -> (u16, Vec<u8>) {
 fn models_that_load_are_waited_for() {
     let serve = serve();
     let state = Arc::new(State::new(&serve).expect("metrics"));
-    let mut router = routes::router(state.clone(), &serve.origins);
+    let mut router = routes::router(state.clone(), &serve.origins, &serve.base);
     let mut ask = |request: Request<Body>| {
         let answer = server().0.block_on(router.call(request)).expect("an answer");
         (answer.status().as_u16(), answer.headers().contains_key("retry-after"))
@@ -94,7 +95,7 @@ fn models_that_load_are_waited_for() {
     assert_eq!(all(), [(200, false); 2]);
 }
 
-/// It is JSON, and nothing broke inside.
+/// Asserts a JSON response and no internal error.
 fn check(path: &str, body: Vec<u8>) -> Result<(u16, Value), TestCaseError> {
     let (status, answer) = ask(path, b"Bearer key", b"application/json", body);
     prop_assert!(status < 500, "{path}: {status} {}", String::from_utf8_lossy(&answer));
@@ -144,7 +145,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A field that some request has, or none has.
+/// Name of a field: one that some request has, or an unknown one.
 fn any_field() -> impl Strategy<Value = String> {
     const KNOWN: &[&str] = &[
         "input",
@@ -174,7 +175,7 @@ fn any_field() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A request that is right, as text.
+/// Path and body of a valid request.
 fn good() -> impl Strategy<Value = (&'static str, String)> {
     let text = || "[ -~äß🦀\n]{0,60}";
     let texts = move || prop::collection::vec(text(), 1..5);
@@ -220,7 +221,7 @@ proptest! {
         check(path, body.to_string().into_bytes())?;
     }
 
-    /// Right requests are answered, but for texts over the limit and empty chunks.
+    /// Valid requests succeed, except for texts over the limit and empty chunks.
     #[test]
     fn right((path, body) in good()) {
         let (status, answer) = check(path, body.clone().into_bytes())?;
@@ -232,7 +233,7 @@ proptest! {
         }
     }
 
-    /// Right requests of which a few bytes are replaced, dropped or doubled.
+    /// Valid requests with a few bytes replaced, dropped or doubled.
     #[test]
     fn nearly_right(
         ((path, body), edits) in (good(), prop::collection::vec(any::<(u16, u8, u8)>(), 1..6))
@@ -249,14 +250,14 @@ proptest! {
         check(path, body)?;
     }
 
-    /// Who has no key is told so, whatever it sends instead.
+    /// A request without a valid key is refused as such, whatever else it contains.
     #[test]
     fn keys(key in prop::collection::vec(any::<u8>(), 0..30), kind in "[ -~]{0,30}") {
         let (status, _) = ask("/v1/embeddings", &key, kind.as_bytes(), b"{\"input\": \"a\"}".to_vec());
         prop_assert!([400, 401].contains(&status), "{key:?}: {status}");
     }
 
-    /// Token ids: refused, or what the model read is as long as they are.
+    /// Token ids are refused, or the model reads as many tokens as there are ids.
     #[test]
     fn ids(ids in prop::collection::vec(0u32..400, 1..30)) {
         let body = json!({ "input": [ids] });

@@ -1,13 +1,22 @@
-//! Connections: accepted, limited, and finished before the process ends.
+//! Connections: accepting, limits, and completion before the process ends.
 
 use super::{
+    client::Client,
     pace::{Pace, Paced},
     state::State,
 };
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, Response},
+};
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
+    rt::TokioTimer,
     server::graceful::{GracefulConnection, GracefulShutdown},
     service::TowerToHyperService,
 };
@@ -18,27 +27,27 @@ use tokio::{
     time,
 };
 
-/// The longest that a client may take over the head of a request, and be silent before the next.
+/// Maximum time for the head of a request, and for the pause before the next request.
 const HEAD: Duration = Duration::from_secs(75);
 
-/// Bytes of an answer that the system keeps for a client.  It says that there is room for more when
-/// about a third is free: the less it keeps, the sooner is seen that a slow client takes something.
+/// Send buffer in bytes.  The system reports it writable when about a third is free: a smaller
+/// buffer shows sooner that a slow client reads something.
 const KEPT: u32 = 256 << 10;
 
-/// Connections that the system keeps until they are accepted.
+/// Maximum connections that the system queues until they are accepted.
 const BACKLOG: u32 = 1024;
 
-/// The longest that the end of the process waits for requests that were accepted.
+/// Maximum time that shutdown waits for accepted requests.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// Listens on the first address that is free.
+/// Listens on the first free address.
 pub fn bind(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
     let bind = |address: SocketAddr| {
         let socket = match address {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
-        // On Windows it would share the port.
+        // On Windows this option would share the port.
         #[cfg(unix)]
         socket.set_reuseaddr(true)?;
         socket.set_send_buffer_size(KEPT)?;
@@ -55,7 +64,7 @@ pub fn bind(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
     Err(failed)
 }
 
-/// Accepts connections until `stop`, then finishes what was accepted.
+/// Accepts connections until `stop`, then completes the accepted requests.
 pub async fn listen(
     listener: TcpListener,
     router: Router,
@@ -74,7 +83,7 @@ pub async fn listen(
             () = &mut stop => break,
             accepted = accepted => match accepted {
                 Some((Ok((stream, _)), place)) => (stream, place),
-                // Too many open files, for one: some will be closed.
+                // Too many open files, for example: some will be closed.
                 Some((Err(error), _)) => {
                     tracing::warn!("a connection was not accepted: {error}");
                     time::sleep(Duration::from_millis(50)).await;
@@ -85,7 +94,7 @@ pub async fn listen(
         };
         let connection = graceful.watch(serve(stream, router.clone(), state.limits.pace));
         tokio::spawn(async move {
-            // What went wrong is the client's affair: it left, or spoke no HTTP.
+            // The cause is on the client's side: it disconnected, or does not speak HTTP.
             if let Err(error) = connection.await {
                 tracing::debug!("a connection ended: {error}");
             }
@@ -98,16 +107,31 @@ pub async fn listen(
     }
 }
 
-/// One connection, from its first request to its last.
+/// Serves one connection, from its first request to its last.
 fn serve(
     stream: TcpStream,
     router: Router,
     pace: Pace,
 ) -> impl GracefulConnection<Output = Result<(), hyper::Error>> + Send {
-    // Small answers do not wait for more; without it they are only slower.
+    // Small responses are sent without delay; if this fails, they are only slower.
     let _ = stream.set_nodelay(true);
+    let (client, router) = (Client::new(stream), TowerToHyperService::new(router));
+    let paced = Paced::new(client.clone(), pace);
+    let answer = move |request: Request<Incoming>| {
+        let gone = client.clone().gone(request.version());
+        let answer = router.call(request);
+        async move {
+            tokio::select! {
+                biased;
+                answer = answer => answer,
+                // The client is gone: nobody reads the response.
+                () = gone => Ok(Response::new(Body::empty())),
+            }
+        }
+    };
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
-        .serve_connection(Paced::new(TokioIo::new(stream), pace), TowerToHyperService::new(router))
+        .half_close(true)
+        .serve_connection(paced, service_fn(answer))
 }

@@ -1,36 +1,36 @@
-//! What is measured, under the names that text-embeddings-inference gave to it.
+//! Metrics, with the names of text-embeddings-inference.
 
 use crate::scheduler::Batch;
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::time::Duration;
 
-/// Everything counted so far.
+/// Handle to the recorded metrics.
 pub struct Metrics(PrometheusHandle);
 
-/// Edges of histograms: few, for each is a series.
+/// Bucket boundaries of histograms: few, since each one is a series.
 const SECONDS: &[f64] = &[0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
 const SIZES: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0];
 
-/// Routes with requests of their own.
+/// Routes whose requests are counted separately.
 pub const METHODS: &[&str] =
     &["embed", "embed_all", "rerank", "predict", "similarity", "tokenize", "decode"];
 
-/// Times of one request.
+/// Durations of the stages of one request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Times {
-    /// All of it.
+    /// Total time.
     pub total: Duration,
-    /// Reading, checking and tokenising the input.
+    /// Time for reading, checking and tokenising the input.
     pub tokenization: Duration,
-    /// Waiting for the first batch.
+    /// Time until the first batch starts.
     pub queue: Duration,
-    /// From then to the last batch.
+    /// Time from the start of the first batch to the end of the last.
     pub inference: Duration,
 }
 
 impl Metrics {
-    /// Counts from here on; all series are there from the beginning.
+    /// Installs the recorder; all series exist from the beginning.
     pub(super) fn install() -> Result<Self, String> {
         let buckets = |builder: PrometheusBuilder, suffix: &str, edges| {
             builder.set_buckets_for_metric(Matcher::Suffix(suffix.to_owned()), edges)
@@ -43,7 +43,7 @@ impl Metrics {
         };
         let recorder = build().map_err(|e| e.to_string())?.build_recorder();
         let handle = recorder.handle();
-        // A second server of one process counts in the first one's.
+        // A second server in the same process counts into the recorder of the first.
         let _ = metrics::set_global_recorder(recorder);
         describe();
         for method in METHODS {
@@ -61,13 +61,13 @@ impl Metrics {
         Ok(Self(handle))
     }
 
-    /// In Prometheus' text format.
+    /// Metrics in Prometheus' text format.
     pub fn render(&self) -> String {
         self.0.render()
     }
 
-    /// Sorts what was recorded into its histograms.  Until then every value is kept, so it is to
-    /// happen now and then, also where nobody asks.
+    /// Sorts recorded values into their histograms.  Until then every value is kept, so call it now
+    /// and then, also if nobody requests the metrics.
     pub fn settle(&self) {
         self.0.run_upkeep();
     }
@@ -95,18 +95,18 @@ fn describe() {
     describe_histogram!("te_batch_next_tokens", "Tokens of a batch");
 }
 
-/// A batch was run.
+/// Counts a batch.
 pub fn batch(batch: Batch) {
     histogram!("te_batch_next_size").record(batch.sequences as f64);
     histogram!("te_batch_next_tokens").record(batch.tokens as f64);
 }
 
-/// A request has come.
+/// Counts a request.
 pub fn asked(method: &'static str) {
     counter!("te_request_count", "method" => method).increment(1);
 }
 
-/// It was answered.
+/// Counts a successful response.
 pub fn answered(method: &'static str, inputs: usize, truncated: usize, times: Times) {
     counter!("te_request_success", "method" => method).increment(1);
     counter!("te_embed_success").increment(inputs as u64);
@@ -117,14 +117,14 @@ pub fn answered(method: &'static str, inputs: usize, truncated: usize, times: Ti
     histogram!("te_request_inference_duration").record(times.inference.as_secs_f64());
 }
 
-/// Inputs of a request are read.
+/// Counts the inputs of a request.
 pub fn read(lengths: impl ExactSizeIterator<Item = usize>) {
     counter!("te_embed_count").increment(lengths.len() as u64);
     let histogram = histogram!("te_request_input_length");
     lengths.for_each(|tokens| histogram.record(tokens as f64));
 }
 
-/// It was not.
+/// Counts a failed response.
 pub fn failed(status: u16) {
     let error = match status {
         401 => "unauthorized",
@@ -135,12 +135,12 @@ pub fn failed(status: u16) {
     counter!("te_request_failure", "err" => error).increment(1);
 }
 
-/// A client took its answer too slowly.
+/// Counts a response that its client read too slowly.
 pub fn not_taken() {
     counter!("jinabert_answers_not_taken").increment(1);
 }
 
-/// Requests under way.
+/// Sets the number of requests in progress.
 pub fn queued(requests: usize) {
     gauge!("te_queue_size").set(requests as f64);
 }

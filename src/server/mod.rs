@@ -1,11 +1,12 @@
 //! Embeddings over HTTP, in the dialects of OpenAI, Jina, Cohere and text-embeddings-inference.
 //!
 //! A request is read within its limits, tokenised, and put into its model's
-//! [`scheduler`](crate::scheduler); while the device computes, others are read.  A client that
-//! leaves takes its request with it.
+//! [`scheduler`](crate::scheduler); while the device computes, others are read.  Requests of
+//! disconnected clients are cancelled.
 
 mod body;
 mod call;
+mod client;
 #[cfg(test)]
 mod fuzz;
 mod listen;
@@ -30,31 +31,33 @@ pub use state::{Limits, ModelSource};
 use std::{io, net::SocketAddr, num::NonZero, sync::Arc, thread, time::Duration};
 use tokio::{runtime, signal, sync::oneshot, task, time};
 
-/// What is served, to whom, and how.
+/// Configuration of the server.
 #[derive(Clone, Debug)]
 pub struct Serve {
-    /// At least one; the first is meant where nothing says which.
+    /// Models; at least one.  The first is the default.
     pub models: Vec<ModelSource>,
-    /// How they are opened.
+    /// Options for opening the models.
     pub embedding: Options,
-    /// Where to listen; the first address that is free.
+    /// Addresses to listen on: the first free one is used.
     pub addresses: Vec<SocketAddr>,
-    /// Keys of which a client shows one; none needed if there are none.
+    /// Accepted keys; if empty, no key is needed.
     pub keys: Vec<String>,
-    /// Pages of these origins may ask; `*` for all.
+    /// Allowed CORS origins; `*` for all.
     pub origins: Vec<HeaderValue>,
-    /// How much of everything.
+    /// Limits for clients.
     pub limits: Limits,
-    /// Whether texts over the limit are cut unless a request says otherwise.
+    /// Truncate texts over the limit by default; a request may say otherwise.
     pub auto_truncate: bool,
-    /// Whether token ids are taken without a look at whether the tokenizer could have made them.
+    /// Accept token ids without checking that the tokenizer could have made them.
     pub trust_ids: bool,
+    /// Path prefix, for example `/emb`, if a proxy does not remove it; empty for none.
+    pub base: String,
 }
 
-/// How long values that were measured are kept one by one.
+/// Interval at which recorded metric values are sorted into their histograms.
 const SETTLE: Duration = Duration::from_secs(5);
 
-/// Why serving ended.
+/// Error that ended the server.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// A model cannot be opened.
@@ -63,9 +66,9 @@ pub enum Failure {
     /// The port cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
-        /// The first that was tried.
+        /// The first address that was tried.
         address: String,
-        /// What the operating system said.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// The runtime cannot be started.
@@ -73,16 +76,16 @@ pub enum Failure {
     Start(String),
 }
 
-/// Serves until the process is asked to end (SIGINT, SIGTERM), then finishes what was accepted.
+/// Serves until SIGINT or SIGTERM, then completes the accepted requests.
 ///
-/// The port is open before the models are: until they are loaded and warm, `/health` says 503.
-/// `ready` is told the address then.
+/// The port is open before the models are loaded and warmed up: until then `/health` answers 503.
+/// `ready` is called with the address once the port is open.
 ///
 /// # Errors
 /// [`Failure`]
 pub fn serve(serve: Serve, ready: impl FnOnce(SocketAddr) + Send) -> Result<(), Failure> {
     let state = Arc::new(state::State::new(&serve).map_err(Failure::Start)?);
-    // As many requests are tokenised at once as cores can, and a few more for those that wait.
+    // One tokenising thread for each core, and two for requests that wait.
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = runtime::Builder::new_multi_thread()
         .enable_all()
@@ -97,7 +100,7 @@ pub fn serve(serve: Serve, ready: impl FnOnce(SocketAddr) + Send) -> Result<(), 
         let address = listener
             .local_addr()
             .map_err(|source| Failure::Listen { address: String::new(), source })?;
-        let router = routes::router(state.clone(), &serve.origins);
+        let router = routes::router(state.clone(), &serve.origins, &serve.base);
         let (ended, end) = oneshot::channel::<()>();
         let listening = task::spawn({
             let state = state.clone();
@@ -120,7 +123,7 @@ pub fn serve(serve: Serve, ready: impl FnOnce(SocketAddr) + Send) -> Result<(), 
         tokio::pin!(interrupted);
         tokio::select! {
             opened = opening => opened.map_err(|e| Failure::Start(e.to_string()))??,
-            // Loading cannot be stopped in the middle; the process can.
+            // Loading cannot be interrupted; the process can be ended.
             () = &mut interrupted => return Ok::<(), Failure>(()),
         }
         ready(address);
@@ -137,7 +140,7 @@ pub fn serve(serve: Serve, ready: impl FnOnce(SocketAddr) + Send) -> Result<(), 
     Ok(())
 }
 
-/// SIGINT or SIGTERM.
+/// Waits for SIGINT or SIGTERM.
 async fn interrupted() {
     let interrupt = async { drop(signal::ctrl_c().await) };
     #[cfg(unix)]

@@ -2,12 +2,12 @@
 
 use super::{
     call::{Call, parse, route},
-    refusal::{Dialect, Refusal},
-    state::{Kind, Served, State, Use},
+    refusal::{ApiError, Dialect},
+    state::{Kind, ServedModel, State, Use},
     wire::{EmbeddingsAnswer, EmbeddingsItem, EmbeddingsRequest, Input, Usage},
 };
 use crate::{
-    Embedded, Embedder, Error, OnLong, Prepared, Wanted,
+    Embedded, Embedder, EncodeOptions, Error, OnLong, Prepared, Prompt,
     text::{Chunking, Tokenized},
 };
 use axum::{
@@ -31,25 +31,25 @@ route!(
         post, path = "/v1/embeddings", tag = "OpenAI and Jina", request_body = EmbeddingsRequest,
         responses(
             (status = 200, body = EmbeddingsAnswer),
-            (status = "4XX", description = "OpenAI's error object, `detail` and `message`"),
+            (status = "4XX", description = "OpenAI's error object, with `detail` and `message`"),
         )
     )]
 );
 
-async fn embed(call: &mut Call) -> Result<EmbeddingsAnswer, Refusal> {
+async fn embed(call: &mut Call) -> Result<EmbeddingsAnswer, ApiError> {
     let (prepared, model, characters) = call
         .prepare(|state, body| {
             let request: EmbeddingsRequest = parse(body)?;
             let encoding = request.encoding()?;
             let model = state.model(request.model.as_deref(), Use::Embed)?;
             let characters = request.input.characters();
-            // Written where they are made: off the threads that serve others, if they are many.
+            // Vectors are written on the thread that computed them if there are many.
             let prepared = prepare(state, &model, request)?.map(move |vectors| {
                 let items = vectors.vectors.into_iter().enumerate().map(|(index, vector)| {
                     let embedding = encoding.write(vector)?;
                     Ok(EmbeddingsItem { object: "embedding", index, embedding })
                 });
-                Ok((items.collect::<Result<Vec<_>, Refusal>>()?, vectors.lengths))
+                Ok((items.collect::<Result<Vec<_>, ApiError>>()?, vectors.lengths))
             });
             Ok((prepared, model, characters))
         })
@@ -61,29 +61,30 @@ async fn embed(call: &mut Call) -> Result<EmbeddingsAnswer, Refusal> {
     Ok(EmbeddingsAnswer { object: "list", data, model, usage })
 }
 
-/// What a request gets, not yet written.
+/// Embeddings of a request, before serialisation.
 struct Vectors {
     vectors: Vec<Vec<f32>>,
-    /// Of the texts that were read: tokens, and those of the whole, where some were dropped.
+    /// Lengths of the texts: tokens read, and the length of the whole if some were dropped.
     lengths: Vec<(usize, Option<usize>)>,
 }
 
 fn prepare(
     state: &State,
-    model: &Served,
+    model: &ServedModel,
     request: EmbeddingsRequest,
-) -> Result<Prepared<Vectors>, Refusal> {
+) -> Result<Prepared<Vectors>, ApiError> {
     let EmbeddingsRequest { input, dimensions, normalized, truncate, late_chunking, .. } = request;
     let embedder = model.embedder();
     state.limits.batch("input", input.len())?;
-    let wanted = state.wanted(embedder, dimensions, normalized, truncate)?;
+    let wanted = state.encode_options(embedder, dimensions, normalized, truncate)?;
     if late_chunking == Some(true) {
-        // Cut, chunks at the end would have no vector: windows are for them.
+        // Truncation would leave chunks at the end without a vector, so windows are used.
         let on_long = if truncate == Some(false) { OnLong::Error } else { OnLong::Window };
-        return late(embedder, input, Wanted { on_long, ..wanted });
+        return late(embedder, input, EncodeOptions { on_long, ..wanted });
     }
-    let tokenized = tokenize(state, embedder, ("input", &input), wanted)?;
-    let prepared = embedder.prepare_tokenized(tokenized, wanted).map_err(Refusal::engine)?;
+    let input = ("input", &input);
+    let tokenized = tokenize(state, embedder, input, &Prompt::Auto, wanted)?;
+    let prepared = embedder.prepare_tokenized(tokenized, wanted).map_err(ApiError::engine)?;
     Ok(prepared.map(|embedded: Vec<Embedded>| {
         let one = |one: Embedded| (one.vector.into_inner(), (one.tokens, one.truncated));
         let (vectors, lengths) = embedded.into_iter().map(one).unzip();
@@ -91,42 +92,51 @@ fn prepare(
     }))
 }
 
-/// The tokens of an input, whichever kind it is, and whatever its field is called.
+/// Tokenises an input of any kind; `field` is its name in the request.
 pub fn tokenize(
     state: &State,
     embedder: &Embedder,
     (field, input): (&'static str, &Input),
-    wanted: Wanted,
-) -> Result<Vec<Tokenized>, Refusal> {
+    prompt: &Prompt,
+    wanted: EncodeOptions,
+) -> Result<Vec<Tokenized>, ApiError> {
     let tokenized = match input {
-        Input::Texts(texts) => embedder.tokenize_as(texts, wanted),
+        Input::Texts(texts) => embedder.tokenize_prompted(texts, prompt, wanted),
         Input::Ids(lists) => {
+            if let Some(index) = lists.iter().position(Vec::is_empty) {
+                let message = format!("`{field}`[{index}]: expected token ids, got an empty list");
+                return Err(ApiError::bad(message).about(field).coded("empty"));
+            }
             if !state.trust_ids
-                && let Some(index) = embedder.foreign(lists).map_err(Refusal::engine)?
+                && let Some(index) = embedder.foreign(lists).map_err(ApiError::engine)?
             {
                 let vocabulary = embedder.config().vocabulary;
-                return Err(Refusal::bad(format!(
+                return Err(ApiError::bad(format!(
                     "input {index}: these token ids are not what this model's tokenizer, of {vocabulary} tokens, \
                      makes of a text: send texts (LangChain: `check_embedding_ctx_length=False`)"
                 ))
                 .about(field)
                 .coded("foreign_token_ids"));
             }
-            embedder.tokenize_ids(lists, wanted)
+            embedder.tokenize_ids_prompted(lists, prompt, wanted)
         }
     };
-    tokenized.map_err(Refusal::engine_in(field))
+    tokenized.map_err(ApiError::engine_in(field))
 }
 
-/// All texts as one document, a vector for each.
-fn late(embedder: &Embedder, input: Input, wanted: Wanted) -> Result<Prepared<Vectors>, Refusal> {
+/// Late chunking: all texts form one document, with a vector for each.
+fn late(
+    embedder: &Embedder,
+    input: Input,
+    wanted: EncodeOptions,
+) -> Result<Prepared<Vectors>, ApiError> {
     let Input::Texts(texts) = input else {
         let message = "`late_chunking` takes texts, not token ids";
-        return Err(Refusal::bad(message).about("late_chunking"));
+        return Err(ApiError::bad(message).about("late_chunking"));
     };
     if let Some(index) = texts.iter().position(|text| text.trim().is_empty()) {
         let message = format!("input {index}: an empty text is no chunk of a document");
-        return Err(Refusal::bad(message).about("input"));
+        return Err(ApiError::bad(message).about("input"));
     }
     let (mut document, mut spans, mut end) = (String::new(), Vec::new(), 0);
     for text in &texts {
@@ -144,13 +154,13 @@ fn late(embedder: &Embedder, input: Input, wanted: Wanted) -> Result<Prepared<Ve
     let chunking = Chunking::Spans(spans);
     let prepared = embedder.prepare_chunks(&[document], &[&chunking], wanted);
     let refused = |error| match error {
-        // What is a span there is an input here.
+        // The library's span is an input here.
         Error::Input { what, .. } => {
             let what = what.strip_prefix("span ").map_or(what.clone(), |at| format!("input {at}"));
-            Refusal::bad(format!("{what}; `late_chunking` takes consecutive parts of a document"))
+            ApiError::bad(format!("{what}; `late_chunking` takes consecutive parts of a document"))
                 .about("input")
         }
-        other => Refusal::engine(other),
+        other => ApiError::engine(other),
     };
     Ok(prepared.map_err(refused)?.map(|mut documents| {
         let document = documents.remove(0);
@@ -159,19 +169,19 @@ fn late(embedder: &Embedder, input: Input, wanted: Wanted) -> Result<Prepared<Ve
     }))
 }
 
-/// Models, OpenAI's way.
+/// Models in OpenAI's format.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ModelsAnswer {
     /// `list`
     object: &'static str,
-    /// In the order in which they are served.
+    /// Models in the order of configuration.
     data: Vec<ModelItem>,
 }
 
-/// One of them.
+/// Model.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ModelItem {
-    /// What a request names.
+    /// Name for requests.
     id: String,
     /// `model`
     object: &'static str,
@@ -179,15 +189,15 @@ pub struct ModelItem {
     created: u64,
     /// `jinabert`
     owned_by: &'static str,
-    /// Longest text in tokens.
+    /// Maximum text length in tokens.
     max_length: usize,
-    /// What it is for.
+    /// Task of the model.
     model_type: Kind,
-    /// Components of a vector, if it makes any.
+    /// Dimensions of a vector, if the model makes any.
     dimensions: Option<usize>,
 }
 
-/// The models that are served.
+/// Lists the models.
 #[utoipa::path(get, path = "/v1/models", tag = "OpenAI and Jina",
     responses((status = 200, body = ModelsAnswer)))]
 pub async fn models(extract::State(state): extract::State<Arc<State>>) -> Response<Body> {
@@ -199,7 +209,7 @@ pub async fn models(extract::State(state): extract::State<Arc<State>>) -> Respon
     Json(ModelsAnswer { object: "list", data }).into_response()
 }
 
-fn item(state: &State, model: &Served) -> ModelItem {
+fn item(state: &State, model: &ServedModel) -> ModelItem {
     let embedder = model.embedder();
     ModelItem {
         id: model.name.clone(),
@@ -212,7 +222,7 @@ fn item(state: &State, model: &Served) -> ModelItem {
     }
 }
 
-/// One of the models.
+/// Describes one model.
 #[utoipa::path(get, path = "/v1/models/{model}", tag = "OpenAI and Jina",
     params(("model" = String, Path)), responses((status = 200, body = ModelItem)))]
 pub async fn model(
@@ -220,9 +230,9 @@ pub async fn model(
     extract::Path(name): extract::Path<String>,
 ) -> Response<Body> {
     let found = state.models().and_then(|models| {
-        let found = models.iter().find(|model| model.name == name);
+        let found = models.iter().find(|model| model.name.eq_ignore_ascii_case(&name));
         found.ok_or_else(|| {
-            Refusal::new(StatusCode::NOT_FOUND, "no such model").coded("model_not_found")
+            ApiError::new(StatusCode::NOT_FOUND, "no such model").coded("model_not_found")
         })
     });
     match found {

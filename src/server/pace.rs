@@ -1,4 +1,4 @@
-//! Clients that take their answers too slowly: the places that those hold are for others.
+//! Eviction of slow readers: a client that reads its response too slowly loses its permits.
 
 use super::metrics;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -10,42 +10,42 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep};
 
-/// How slowly a client may take what it is sent: an answer of `n` bytes has `stall` and
-/// `n / rate` seconds.
+/// Minimum rate at which a client must read: a response of `n` bytes has `stall` plus `n / rate`
+/// seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// The longest that it may take nothing.
+    /// Maximum time without progress.
     pub stall: Duration,
-    /// Bytes a second; who takes more gains time, up to `stall`.
+    /// Minimum bytes a second; faster reading gains time, up to `stall`.
     pub rate: u32,
 }
 
 impl Default for Pace {
-    /// 30 s, and half of what the slowest mobile networks carry.
+    /// 30 s, and half the rate of the slowest mobile networks.
     fn default() -> Self {
         Self { stall: Duration::from_secs(30), rate: 8 << 10 }
     }
 }
 
-/// A connection that breaks off if its client does not keep pace.
+/// Connection that ends with an error if its client reads too slowly.
 pub struct Paced<S> {
     stream: S,
     pace: Pace,
-    /// What the client may still keep a write waiting.
+    /// Time that the client may still block a write.
     left: Duration,
-    /// Since when one waits.
+    /// Start of the write that is blocked now.
     waiting: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
 }
 
 impl<S> Paced<S> {
-    /// With all its time.
+    /// Wraps a connection, with the full time left.
     pub fn new(stream: S, pace: Pace) -> Self {
         let alarm = Box::pin(sleep(pace.stall));
         Self { stream, pace, left: pace.stall, waiting: None, alarm }
     }
 
-    /// What comes of a write, once the time that it took is counted.
+    /// Subtracts the time of a write and adds what its bytes gain; an error if no time is left.
     fn count(
         &mut self,
         context: &mut Context<'_>,
@@ -142,8 +142,8 @@ mod tests {
 
     const PACE: Pace = Pace { stall: Duration::from_secs(1), rate: 2 << 20 };
 
-    /// Asks for some 12 MB, takes none of them for a while or `part` bytes every 20 ms, then what
-    /// is still to be had; how many bytes there were, and how many were announced.
+    /// Requests some 12 MB, reads nothing for a while or `part` bytes every 20 ms, then the rest;
+    /// returns the bytes received, and the bytes announced.
     fn take(address: SocketAddr, part: usize) -> (usize, usize) {
         let body = json!({ "inputs": vec!["a ".repeat(62); 256] }).to_string();
         let head = format!(
@@ -157,7 +157,7 @@ mod tests {
         let (mut bytes, mut buffer) = (Vec::new(), vec![0; part.max(1)]);
         stream.read_exact(&mut buffer[..1]).expect("a status line");
         bytes.push(buffer[0]);
-        // Longer than the server waits.
+        // Longer than the server's timeout.
         let until = Instant::now() + 3 * PACE.stall;
         while Instant::now() < until {
             thread::sleep(Duration::from_millis(20));
@@ -166,7 +166,7 @@ mod tests {
                 Err(_) => break,
             }
         }
-        // What was under way when the connection was closed, or an error for it.
+        // Bytes that were in flight when the connection was closed, or an error.
         let _ = stream.read_to_end(&mut bytes);
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
         let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
@@ -187,13 +187,13 @@ mod tests {
         state.open(&serve.models, &serve.embedding).expect("good models");
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
-        // One thread has the connections, and counts here.
+        // A single thread runs the connections, so that this recorder sees their counts.
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let taken = ::metrics::with_local_recorder(&recorder, || {
             runtime.expect("a runtime").block_on(async {
                 let listener = bind(&[([127, 0, 0, 1], 0).into()]).expect("a port");
                 let address = listener.local_addr().expect("an address");
-                let router = routes::router(state.clone(), &serve.origins);
+                let router = routes::router(state.clone(), &serve.origins, &serve.base);
                 let own = state.clone();
                 task::spawn(async move { listen(listener, router, &own, future::pending()).await });
                 let clients = [256 << 10, 8 << 10, 0];

@@ -1,11 +1,11 @@
-//! What a browser sees at `/`: texts in, their similarities as a heat map.
+//! The page at `/`: computes the similarities of texts and shows them as a heat map.
 
 use axum::{http::header, response::IntoResponse};
 
-/// The page; it has all it needs and asks nobody else.
+/// The HTML page; it is self-contained and loads nothing from other hosts.
 const PAGE: &str = include_str!("page.html");
 
-/// Scripts and styles are the page's own, requests go to where it came from.
+/// Content security policy: inline scripts and styles only, requests only to the same origin.
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";

@@ -1,8 +1,8 @@
-//! `/predict`: the classes of texts and pairs.
+//! `/predict`: classification of texts and pairs.
 
 use super::{
     call::{Call, parse, route},
-    refusal::Refusal,
+    refusal::ApiError,
     state::Use,
     tei::Direction,
     wire::room,
@@ -21,37 +21,37 @@ pub struct PredictRequest {
     /// A text, a pair of texts, or a list of lists of one or two texts.
     #[schema(value_type = Vec<Vec<String>>, example = json!([["What is a panda?", "A bear"]]))]
     inputs: Inputs,
-    /// Logits instead of probabilities.
+    /// Return logits instead of probabilities.
     #[serde(default)]
     raw_scores: Option<bool>,
-    /// Whether a text over the limit is cut, or refused.
+    /// Truncate a text over the limit instead of refusing it.
     #[serde(default)]
     truncate: Option<bool>,
-    /// Which end of it is dropped.
+    /// Side of the text that is truncated.
     #[serde(default)]
     truncation_direction: Option<Direction>,
 }
 
-/// What a text is, and how surely.
+/// Class of a text, with its score.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Prediction {
-    /// From 0 to 1, or a logit.
+    /// Score from 0 to 1, or a logit.
     score: f32,
-    /// The name of the class.
+    /// Name of the class.
     label: String,
 }
 
-/// Classes of one text, or of each of several.
+/// Classes of one text, or of each of several texts.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum Predictions {
-    /// Of one.
+    /// Classes of one text.
     One(Vec<Prediction>),
-    /// Of each.
+    /// Classes of each text.
     Each(Vec<Vec<Prediction>>),
 }
 
-/// What is to be classified: one text or pair, or several.
+/// Input to classify: one text or pair, or several.
 #[derive(Debug, PartialEq, Eq)]
 struct Inputs {
     one: bool,
@@ -61,7 +61,7 @@ struct Inputs {
 /// A text, or a pair.
 type Sequence = (String, Option<String>);
 
-/// An item of a list.
+/// Item of a list.
 enum Item {
     Text(String),
     List(Sequence),
@@ -141,7 +141,7 @@ route!(predict, classes, "predict", Tei, #[doc = "The classes of texts or pairs,
     #[utoipa::path(post, path = "/predict", tag = "TEI", request_body = PredictRequest,
         responses((status = 200, body = Predictions)))]);
 
-async fn classes(call: &mut Call) -> Result<Predictions, Refusal> {
+async fn classes(call: &mut Call) -> Result<Predictions, ApiError> {
     let (prepared, model, raw, one, tokens) = call
         .prepare(|state, body| {
             let request: PredictRequest = parse(body)?;
@@ -149,13 +149,13 @@ async fn classes(call: &mut Call) -> Result<Predictions, Refusal> {
             state.limits.batch("inputs", sequences.len())?;
             let model = state.model(None, Use::Classify)?;
             let embedder = model.embedder();
-            let wanted = state.wanted(embedder, None, None, request.truncate)?;
+            let wanted = state.encode_options(embedder, None, None, request.truncate)?;
             let wanted = Direction::of(request.truncation_direction, wanted);
             let tokens = embedder.tokenize_sequences(&sequences, wanted);
-            let tokens = tokens.map_err(Refusal::engine_in("inputs"))?;
+            let tokens = tokens.map_err(ApiError::engine_in("inputs"))?;
             let count = tokens.iter().map(|tokens| tokens.len()).sum();
             let prepared =
-                embedder.prepare_classes(tokens).map_err(Refusal::engine_in("inputs"))?;
+                embedder.prepare_classes(tokens).map_err(ApiError::engine_in("inputs"))?;
             Ok((prepared, model, request.raw_scores == Some(true), one, count))
         })
         .await?;
@@ -170,7 +170,7 @@ async fn classes(call: &mut Call) -> Result<Predictions, Refusal> {
     })
 }
 
-/// The likeliest first.
+/// Predictions, highest score first.
 fn predictions(logits: Vec<f32>, labels: &[String], raw: bool) -> Vec<Prediction> {
     let scores = if raw { logits } else { probabilities(&logits) };
     let label = |n: usize| labels.get(n).cloned().unwrap_or_else(|| format!("LABEL_{n}"));

@@ -1,4 +1,4 @@
-//! Why a request gets no answer, as each dialect says it.
+//! Error responses, in the format of each dialect.
 
 use crate::Error;
 use axum::{
@@ -8,50 +8,50 @@ use axum::{
 use serde_json::json;
 use std::fmt;
 
-/// Whose clients an answer is for.
+/// API whose error format a response uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// OpenAI, Jina, Cohere: an object `error`; Jina's `detail` and a `message` beside it.
+    /// OpenAI, Jina, Cohere: an object `error`, with Jina's `detail` and a `message` beside it.
     OpenAi,
     /// text-embeddings-inference: a string `error` and its type.
     Tei,
 }
 
-/// A request that is refused or failed.
+/// Error that a request is answered with.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct ApiError {
     status: StatusCode,
     message: String,
-    /// The field that is to blame.
+    /// Field that caused the error.
     param: Option<&'static str>,
     code: Option<&'static str>,
-    /// When to come again, in seconds, if that is to be said.
+    /// Value of `Retry-After` in seconds, where it is sent.
     retry_after: u64,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl Refusal {
-    /// So refused.
+impl ApiError {
+    /// Error with a status and a message.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), param: None, code: None, retry_after: 1 }
     }
 
-    /// What was sent makes no sense.
+    /// 400: the request is invalid.
     pub fn bad(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
-    /// There is nothing to do.
+    /// 400: the field is empty.
     pub fn empty(field: &'static str) -> Self {
         Self::bad(format!("`{field}` is empty")).about(field).coded("empty")
     }
 
-    /// More at once than is allowed.
+    /// Error for more items than allowed.
     pub fn too_many(field: &'static str, count: usize, limit: usize) -> Self {
         let message = format!(
             "`{field}` has {count} items, over the limit of {limit} a request (--max-client-batch-size)"
@@ -59,27 +59,30 @@ impl Refusal {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, message).about(field).coded("batch_too_large")
     }
 
-    /// All that may be under way is; in so many seconds there may be room.
+    /// 429: all permits are taken; `retry_after` is in seconds.
     pub fn overloaded(message: impl Into<String>, retry_after: u64) -> Self {
         let refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, message).coded("overloaded");
         Self { retry_after, ..refusal }
     }
 
-    /// The engine said no.
+    /// Error for a failure of the engine.
     pub fn engine(error: Error) -> Self {
         let message = error.to_string();
         match error {
             Error::TooLong { .. } => Self::bad(format!("{message}; `truncate: true` cuts it"))
                 .about("input")
                 .coded("context_length_exceeded"),
+            Error::QueryTooLong { .. } => Self::bad(format!("{message}; `truncate: true` cuts it"))
+                .about("query")
+                .coded("context_length_exceeded"),
             Error::Input { .. } => Self::bad(message).about("input"),
-            // Of what a model is, not of its files: those were read when it was opened.
+            // These errors are about the model, not its files, which were read when it was opened.
             Error::Option(_) | Error::Model(_) => Self::bad(message),
-            Error::Gpu(_) | Error::Memory(_) | Error::NotFinite(_) => {
+            Error::Gpu(_) | Error::Compile { .. } | Error::Memory(_) | Error::NotFinite(_) => {
                 tracing::error!("{message}");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, message).coded("backend")
             }
-            // Others name files and have no place in an answer.
+            // Other errors name files, which must not appear in a response.
             other => {
                 tracing::error!("{other}");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "an internal error")
@@ -87,32 +90,33 @@ impl Refusal {
         }
     }
 
-    /// As [`Refusal::engine`], of texts that came in some field.
+    /// As [`ApiError::engine`], for texts of a given field.
     pub fn engine_in(field: &'static str) -> impl Fn(Error) -> Self {
         move |error| {
             let refusal = Self::engine(error);
-            Self { param: refusal.param.map(|_| field), ..refusal }
+            let param = refusal.param.map(|param| if param == "input" { field } else { param });
+            Self { param, ..refusal }
         }
     }
 
-    /// The field that is to blame.
+    /// Sets the field that caused the error.
     pub fn about(mut self, param: &'static str) -> Self {
         self.param = Some(param);
         self
     }
 
-    /// A word for programs.
+    /// Sets the machine-readable code.
     pub fn coded(mut self, code: &'static str) -> Self {
         self.code = Some(code);
         self
     }
 
-    /// For the log and the metrics.
+    /// Status, for the log and the metrics.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// OpenAI's word for what kind of error it is.
+    /// Error type in OpenAI's terms.
     fn kind(&self) -> &'static str {
         match self.status.as_u16() {
             401 => "authentication_error",
@@ -125,7 +129,7 @@ impl Refusal {
         }
     }
 
-    /// text-embeddings-inference's word.
+    /// Error type in text-embeddings-inference's terms.
     fn tei_kind(&self) -> &'static str {
         match (self.status.as_u16(), self.code) {
             (_, Some("empty")) => "Empty",
@@ -136,7 +140,7 @@ impl Refusal {
         }
     }
 
-    /// The answer.
+    /// Response in a dialect.
     pub fn response(self, dialect: Dialect) -> Response<Body> {
         let Self { status, message, param, code, .. } = &self;
         let status = match (dialect, code) {

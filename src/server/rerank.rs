@@ -1,11 +1,11 @@
-//! `/rerank`, `/v1/rerank`, `/v2/rerank`: two dialects at one address.  A request with `texts` is
-//! text-embeddings-inference's, one with `documents` is Jina's and Cohere's or, at the address
-//! without a version, infinity's, whose documents come back as bare strings.
+//! `/rerank`, `/v1/rerank`, `/v2/rerank`: two dialects at one address. A request with `texts` is in
+//! text-embeddings-inference's, one with `documents` in Jina's and Cohere's or, at the address
+//! without a version, in infinity's, whose documents are returned as bare strings.
 
 use super::{
     call::{Call, parse},
-    refusal::{Dialect, Refusal},
-    state::{Served, State, Use},
+    refusal::{ApiError, Dialect},
+    state::{ServedModel, State, Use},
     tei::Direction,
     wire::{Document, Usage},
 };
@@ -19,104 +19,104 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// Texts to be ordered by how well they answer a query.
+/// Texts to be ranked by relevance to a query.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({"query": "What is a panda?", "documents": ["A bear", "A ship"], "top_n": 1}))]
 pub struct RerankRequest {
     /// The query.
     query: Document,
-    /// The texts, Jina's and Cohere's name: strings or `{"text": …}`.
+    /// The texts, in Jina's and Cohere's dialect: strings or `{"text": …}`.
     #[serde(default)]
     documents: Option<Vec<Document>>,
-    /// The texts, text-embeddings-inference's name.
+    /// The texts, in text-embeddings-inference's dialect.
     #[serde(default)]
     texts: Option<Vec<Document>>,
-    /// Which reranker: not needed if there is one.
+    /// The reranker's name; optional if there is only one.
     #[serde(default)]
     model: Option<String>,
-    /// Results to return, the best; all if left out.
+    /// Number of best results to return; all by default.
     #[serde(default)]
     top_n: Option<u64>,
-    /// Whether results have their text: true unless said otherwise (`documents`).
+    /// Return the text with each result; default true (`documents`).
     #[serde(default)]
     return_documents: Option<bool>,
-    /// Whether results have their text: false unless said otherwise (`texts`).
+    /// Return the text with each result; default false (`texts`).
     #[serde(default)]
     return_text: Option<bool>,
-    /// Logits instead of numbers from 0 to 1.
+    /// Return logits instead of scores from 0 to 1.
     #[serde(default)]
     raw_scores: Option<bool>,
-    /// Whether a pair over the limit is cut, or refused.
+    /// Truncate a pair over the limit instead of refusing it.
     #[serde(default, alias = "truncation")]
     truncate: Option<bool>,
-    /// Which end of it is dropped.
+    /// Side of the pair that is truncated.
     #[serde(default)]
     truncation_direction: Option<Direction>,
 }
 
-/// The answer, by dialect.
+/// The response, by dialect.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum RerankAnswer {
-    /// For `texts`: the best first.
+    /// Response to `texts`: best first.
     Ranks(Vec<Rank>),
-    /// For `documents`.
+    /// Response to `documents`.
     Results(Results),
 }
 
-/// A text's score.
+/// Score of a text.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Rank {
-    /// Its place in the request.
+    /// Index of the text in the request.
     index: usize,
-    /// From 0 to 1, or a logit.
+    /// Score from 0 to 1, or a logit.
     score: f32,
-    /// What it says.
+    /// The text itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
 }
 
-/// Scores, Jina's and Cohere's way.
+/// Scores in Jina's and Cohere's dialect.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Results {
     /// `list`; at `/rerank` `rerank`.
     object: &'static str,
-    /// Of no meaning: Cohere's clients want one.
+    /// Unused: Cohere's clients require one.
     id: String,
-    /// The model that made them.
+    /// Name of the model.
     model: String,
-    /// The best first.
+    /// Results, best first.
     results: Vec<Ranked>,
-    /// What was read.
+    /// Number of tokens read.
     usage: Usage,
 }
 
-/// A document's score.
+/// Score of a document.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Ranked {
-    /// Its place in the request.
+    /// Index of the document in the request.
     index: usize,
-    /// From 0 to 1, or a logit.
+    /// Score from 0 to 1, or a logit.
     relevance_score: f32,
-    /// What it says.
+    /// The document's text.
     #[serde(skip_serializing_if = "Option::is_none")]
     document: Option<Text>,
 }
 
-/// A text as it is, or as an object.
+/// Text as a string, or as an object.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum Text {
-    /// At `/rerank`.
+    /// String: at `/rerank`.
     Bare(String),
-    /// Where the address has a version.
+    /// Object: at addresses with a version.
     Object {
-        /// What it says.
+        /// The text itself.
         text: String,
     },
 }
 
-/// Orders texts by how well they answer a query.
+/// Ranks texts by relevance to a query.
 #[utoipa::path(post, path = "/rerank", tag = "Rerank",
     request_body = RerankRequest, responses((status = 200, body = RerankAnswer)))]
 pub async fn rerank(
@@ -133,7 +133,7 @@ pub async fn rerank(
     }
 }
 
-async fn rank(call: &mut Call, bare: bool) -> Result<RerankAnswer, Refusal> {
+async fn rank(call: &mut Call, bare: bool) -> Result<RerankAnswer, ApiError> {
     let (tei, ranking) = call
         .prepare(|state, body| {
             let request: RerankRequest = parse(body)?;
@@ -181,20 +181,20 @@ async fn rank(call: &mut Call, bare: bool) -> Result<RerankAnswer, Refusal> {
     })
 }
 
-/// What a request comes to.
+/// Parsed and checked request.
 struct Ranking {
-    model: Arc<Served>,
+    model: Arc<ServedModel>,
     prepared: Prepared<Vec<Score>>,
     documents: Vec<String>,
     top_n: usize,
-    /// Whether scores are logits.
+    /// Scores are logits.
     raw: bool,
-    /// Whether results have their text.
+    /// Results include their text.
     texts: bool,
 }
 
 impl Ranking {
-    fn new(state: &State, request: RerankRequest) -> Result<Self, Refusal> {
+    fn new(state: &State, request: RerankRequest) -> Result<Self, ApiError> {
         let RerankRequest { query, documents, texts, model, top_n, .. } = request;
         let (field, documents, texts) = match (documents, texts) {
             (Some(documents), None) => {
@@ -203,25 +203,25 @@ impl Ranking {
             (None, Some(texts)) => ("texts", texts, request.return_text == Some(true)),
             (None, None) => {
                 let message = "`documents` (Jina, Cohere) or `texts` (TEI) is missing";
-                return Err(Refusal::bad(message).about("documents"));
+                return Err(ApiError::bad(message).about("documents"));
             }
             (Some(_), Some(_)) => {
                 let message = "`documents` and `texts` are two names of the same";
-                return Err(Refusal::bad(message).about("documents"));
+                return Err(ApiError::bad(message).about("documents"));
             }
         };
         state.limits.batch(field, documents.len())?;
         if top_n == Some(0) {
-            return Err(Refusal::bad("`top_n` 0: from 1 on").about("top_n"));
+            return Err(ApiError::bad("`top_n` 0: from 1 on").about("top_n"));
         }
         let model = state.model(model.as_deref(), Use::Rank)?;
         let embedder = model.embedder();
-        let wanted = state.wanted(embedder, None, None, request.truncate)?;
+        let wanted = state.encode_options(embedder, None, None, request.truncate)?;
         let wanted = Direction::of(request.truncation_direction, wanted);
         let documents: Vec<String> = documents.into_iter().map(|document| document.0).collect();
         let prepared = embedder.prepare_scores(&query.0, &documents, wanted);
         Ok(Self {
-            prepared: prepared.map_err(Refusal::engine_in(field))?,
+            prepared: prepared.map_err(ApiError::engine_in(field))?,
             top_n: top_n.map_or(usize::MAX, |n| n as usize),
             raw: request.raw_scores == Some(true),
             model,

@@ -1,9 +1,9 @@
-//! What the server holds: models, limits, keys.
+//! State of the server: models, limits, keys.
 
-use super::{Pace, Serve, metrics, refusal::Refusal};
+use super::{Pace, Serve, metrics, refusal::ApiError};
 use crate::{
-    Embedder, Error, OnLong, Options, Task, Wanted, batch::Tokens, embedder, kernels::Dtype,
-    model::Inspection, scheduler::Scheduler,
+    Embedder, EncodeOptions, Error, OnLong, Options, Prompt, Task, batch::Tokens, embedder,
+    kernels::Dtype, model::ModelInfo, scheduler::Scheduler,
 };
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -19,65 +19,65 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
-/// A model to be served.
+/// Model to be served.
 #[derive(Clone, Debug)]
 pub struct ModelSource {
-    /// What clients call it.
+    /// Name that clients use.
     pub name: String,
-    /// Its directory.
+    /// Directory of the model.
     pub dir: PathBuf,
 }
 
-/// What clients may do, and how much of it.
+/// Limits for clients.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Requests that are worked on or wait for a batch; one more is answered 429.
+    /// Requests in progress or waiting for a batch; one more is answered with 429.
     pub concurrent_requests: usize,
-    /// Texts of one request.
+    /// Maximum texts in one request.
     pub client_batch: usize,
-    /// Bytes of one request's body.
+    /// Maximum bytes of one request's body.
     pub payload: usize,
-    /// Bytes of all bodies under way together.
+    /// Maximum bytes of all bodies in progress together.
     pub payloads: usize,
-    /// Open connections; others wait to be accepted.
+    /// Maximum open connections; others wait to be accepted.
     pub connections: usize,
-    /// Numbers in one answer that has them for every token.
+    /// Maximum numbers in one response that has some for every token.
     pub answer: usize,
-    /// How slowly an answer may be taken.
+    /// Slowest rate at which a client may read its response.
     pub pace: Pace,
 }
 
 impl Limits {
-    /// Whether a request may have so many items in a field: some, and not too many.
-    pub fn batch(&self, field: &'static str, count: usize) -> Result<(), Refusal> {
+    /// Checks the number of items in a field: at least one, at most `client_batch`.
+    pub fn batch(&self, field: &'static str, count: usize) -> Result<(), ApiError> {
         match count {
-            0 => Err(Refusal::empty(field)),
+            0 => Err(ApiError::empty(field)),
             _ => self.at_most(field, count),
         }
     }
 
-    /// Whether a request may have so many items in a field, or none.
-    pub fn at_most(&self, field: &'static str, count: usize) -> Result<(), Refusal> {
+    /// Checks the number of items in a field: at most `client_batch`; zero is allowed.
+    pub fn at_most(&self, field: &'static str, count: usize) -> Result<(), ApiError> {
         let limit = self.client_batch;
-        if count <= limit { Ok(()) } else { Err(Refusal::too_many(field, count, limit)) }
+        if count <= limit { Ok(()) } else { Err(ApiError::too_many(field, count, limit)) }
     }
 }
 
-/// A model that is served.
-pub struct Served {
-    /// What clients call it.
+/// Model that is served.
+pub struct ServedModel {
+    /// Name that clients use.
     pub name: String,
-    /// Runs what they ask.
+    /// Scheduler that runs the requests.
     pub scheduler: Scheduler,
 }
 
-impl Served {
-    /// The model.
+impl ServedModel {
+    /// Embedder of the model.
     pub fn embedder(&self) -> &Arc<Embedder> {
         self.scheduler.embedder()
     }
 
-    /// What it is for.
+    /// Task of the model.
     pub fn kind(&self) -> Kind {
         match (self.embedder().task(), self.embedder().classes()) {
             (Task::Rerank, 1) => Kind::Reranker,
@@ -87,31 +87,31 @@ impl Served {
     }
 }
 
-/// What a model is for, by text-embeddings-inference's words.
+/// Task of a model, in the terms of text-embeddings-inference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Vectors of texts.
+    /// Embeddings of texts.
     Embedding,
-    /// One number for a pair of texts.
+    /// One score for a pair of texts.
     Reranker,
-    /// A number for each of several classes.
+    /// One score for each of several classes.
     Classifier,
 }
 
-/// What a route does with a model.
+/// Operation for which a route needs a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// Vectors.
+    /// Embed texts.
     Embed,
-    /// An order of texts.
+    /// Rank texts.
     Rank,
-    /// Classes: a reranker has one.
+    /// Classify texts: a reranker has one class.
     Classify,
 }
 
 impl Use {
-    /// Whether a model can be used so.
+    /// True if a model of this kind supports the operation.
     fn fits(self, kind: Kind) -> bool {
         match self {
             Self::Embed => kind == Kind::Embedding,
@@ -120,8 +120,8 @@ impl Use {
         }
     }
 
-    /// Why there is no model for it among these.
-    fn lacking(self, models: &[Arc<Served>]) -> String {
+    /// Message that says why none of these models supports the operation.
+    fn lacking(self, models: &[Arc<ServedModel>]) -> String {
         let classifier = models.iter().find(|model| model.kind() == Kind::Classifier);
         match (self, classifier) {
             (Self::Embed, _) => {
@@ -139,33 +139,33 @@ impl Use {
     }
 }
 
-/// Everything that a request may need.
+/// State shared by all requests.
 pub struct State {
-    /// How much of everything.
+    /// Limits for clients.
     pub limits: Limits,
-    /// Whether texts over the limit are cut unless a request says otherwise.
+    /// Truncate texts over the limit by default; a request may say otherwise.
     pub auto_truncate: bool,
-    /// Whether token ids are taken without a look at whether the tokenizer could have made them.
+    /// Accept token ids without checking that the tokenizer could have made them.
     pub trust_ids: bool,
-    /// Bearer tokens that open the door; none needed if there are none.
+    /// Accepted bearer tokens; if empty, no key is needed.
     pub keys: Vec<String>,
-    /// Requests under way.
+    /// Permits for requests.
     pub requests: Arc<Semaphore>,
-    /// KiB of bodies under way.
+    /// Permits for bodies, one for each KiB.
     pub payloads: Arc<Semaphore>,
-    /// Cores' threads that tokenise, apart from those that compute: who computes on all cores waits
-    /// for whatever its own threads have begun.
+    /// Thread pool for tokenising, separate from the one that computes: a call that computes on all
+    /// cores may run other work queued in its own pool, and has to wait for that to end.
     pub readers: rayon::ThreadPool,
-    /// What is measured.
+    /// Metrics.
     pub metrics: metrics::Metrics,
-    /// When the process began to serve, in seconds since 1970: `created` of its models.
+    /// Start time of the server in seconds since 1970: `created` of its models.
     pub created: u64,
-    /// How weights are stored, as text-embeddings-inference says it.
+    /// Dtype of the weights, in the terms of text-embeddings-inference.
     pub dtype: &'static str,
     answers: AtomicU64,
-    /// Requests that were told to come again.
+    /// Requests that were answered with `Retry-After`.
     turned_away: AtomicU64,
-    models: OnceLock<Vec<Arc<Served>>>,
+    models: OnceLock<Vec<Arc<ServedModel>>>,
 }
 
 impl State {
@@ -196,19 +196,21 @@ impl State {
         })
     }
 
-    /// A name for an answer.
+    /// Id for a response.
     pub fn next_id(&self) -> String {
         format!("jinabert-{}-{}", self.created, self.answers.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Opens the models, lets each compute something of any size, and is ready.
+    /// Opens the models and warms each of them up.
     pub(super) fn open(&self, sources: &[ModelSource], options: &Options) -> Result<(), Error> {
         let mut models = Vec::new();
         for source in sources {
             let start = Instant::now();
-            let task = Inspection::open(&source.dir)?.task();
+            let task = ModelInfo::open(&source.dir)?.task();
             let task = if task == Task::Rerank { task } else { Task::Encode };
-            let options = Options { task, ..options.clone() };
+            // A reranker's texts have no prompt.
+            let prompt = if task == Task::Rerank { Prompt::Auto } else { options.prompt.clone() };
+            let options = Options { task, prompt, ..options.clone() };
             let embedder = Arc::new(Embedder::open_with(&source.dir, options)?);
             if !embedder.reads_texts() {
                 let dir = source.dir.display();
@@ -220,42 +222,42 @@ impl State {
                 .map_err(|e| Error::Option(format!("no thread for a model: {e}")))?;
             let (name, ms) = (source.name.clone(), start.elapsed().as_millis());
             tracing::info!("{name}: ready after {ms} ms");
-            models.push(Arc::new(Served { name, scheduler }));
+            models.push(Arc::new(ServedModel { name, scheduler }));
         }
-        // Nobody else sets it.
+        // This is the only call that sets it.
         let _ = self.models.set(models);
         Ok(())
     }
 
-    /// The models, once they are loaded.
-    pub fn models(&self) -> Result<&[Arc<Served>], Refusal> {
+    /// Models, once they are loaded.
+    pub fn models(&self) -> Result<&[Arc<ServedModel>], ApiError> {
         self.models
             .get()
             .map(Vec::as_slice)
-            .ok_or_else(|| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the models are loading"))
+            .ok_or_else(|| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the models are loading"))
     }
 
-    /// Whether requests may hope for an answer.
-    pub fn healthy(&self) -> Result<(), Refusal> {
+    /// Checks that the models are loaded and that none has failed `FAILURES` times in a row.
+    pub fn healthy(&self) -> Result<(), ApiError> {
         match self.models()?.iter().find(|model| model.scheduler.failures() >= FAILURES) {
             None => Ok(()),
             Some(model) => {
                 let message = format!("the device fails at `{}`", model.name);
-                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
+                Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message))
             }
         }
     }
 
-    /// The model that a request means.
+    /// Finds the model for a request.
     ///
-    /// One that is the only one for the task is meant by every name: clients send the names that
-    /// they know.  Among several the name decides, in any case, with or without its owner; no name,
-    /// or one of OpenAI's, means the first.
-    pub fn model(&self, name: Option<&str>, purpose: Use) -> Result<Arc<Served>, Refusal> {
+    /// The only model for a task matches every name, since clients send the names that they know.
+    /// Among several models the name decides, in any case, with or without its owner; no name, or
+    /// one of OpenAI's, selects the first.
+    pub fn model(&self, name: Option<&str>, purpose: Use) -> Result<Arc<ServedModel>, ApiError> {
         let models = self.models()?;
         let fit: Vec<_> = models.iter().filter(|model| purpose.fits(model.kind())).collect();
         let Some(&first) = fit.first() else {
-            return Err(Refusal::new(StatusCode::NOT_FOUND, purpose.lacking(models))
+            return Err(ApiError::new(StatusCode::NOT_FOUND, purpose.lacking(models))
                 .about("model")
                 .coded("model_not_found"));
         };
@@ -272,20 +274,20 @@ impl State {
                 let names: Vec<&str> = fit.iter().map(|model| &model.name[..]).collect();
                 let name: String = name.chars().take(200).collect();
                 let message = format!("no model `{name}` here, but {}", names.join(", "));
-                Err(Refusal::new(StatusCode::NOT_FOUND, message)
+                Err(ApiError::new(StatusCode::NOT_FOUND, message)
                     .about("model")
                     .coded("model_not_found"))
             }
         }
     }
 
-    /// Requests that are worked on.
+    /// Number of requests in progress.
     pub fn under_way(&self) -> usize {
         self.limits.concurrent_requests - self.requests.available_permits()
     }
 
-    /// In how many seconds a request that is turned away may come again: when the model that has
-    /// most to do will be done with what it has.
+    /// Value of `Retry-After` in seconds: the time until the model with the longest queue has
+    /// finished it, with a spread.
     pub fn retry_after(&self) -> u64 {
         let models = self.models.get().map(Vec::as_slice).unwrap_or_default();
         let backlog = models.iter().map(|model| model.scheduler.backlog()).max();
@@ -293,9 +295,8 @@ impl State {
         retry_after(backlog.unwrap_or_default(), turn)
     }
 
-    /// Whether a key opens the door.  How long that takes says nothing about a key but its length.
-    pub fn admits(&self, key: &str) -> bool {
-        let key = key.as_bytes();
+    /// True if the key is accepted.  The time taken reveals nothing about a key but its length.
+    pub fn admits(&self, key: &[u8]) -> bool {
         let found = self
             .keys
             .iter()
@@ -303,41 +304,62 @@ impl State {
         self.keys.is_empty() || found.into()
     }
 
-    /// What a request wants of a model.
-    pub fn wanted(
+    /// Options for a request's call of the embedder.
+    pub fn encode_options(
         &self,
         embedder: &Embedder,
         dimensions: Option<u64>,
         normalize: Option<bool>,
         truncate: Option<bool>,
-    ) -> Result<Wanted, Refusal> {
-        let own = embedder.wanted();
+    ) -> Result<EncodeOptions, ApiError> {
+        let own = embedder.encode_options();
         let asked = dimensions.filter(|n| *n > 0).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         let dimensions = embedder::dimensions(asked, own.dimensions)
-            .map_err(|error| Refusal::engine(error).about("dimensions"))?;
+            .map_err(|error| ApiError::engine(error).about("dimensions"))?;
         let on_long = match truncate.unwrap_or(self.auto_truncate) {
             true => OnLong::Truncate,
             false => OnLong::Error,
         };
-        Ok(Wanted { dimensions, normalize: normalize.unwrap_or(own.normalize), on_long, ..own })
+        Ok(EncodeOptions {
+            dimensions,
+            normalize: normalize.unwrap_or(own.normalize),
+            on_long,
+            ..own
+        })
     }
 }
 
-/// Batches in a row that failed: no accident.
+/// Prompt that a request names.
+pub fn prompt(embedder: &Embedder, name: Option<String>) -> Result<Prompt, ApiError> {
+    let Some(name) = name else { return Ok(Prompt::Auto) };
+    let declared = embedder.declared();
+    if !declared.prompts.contains_key(&name) {
+        let name: String = name.chars().take(100).collect();
+        let message = format!("`prompt_name` `{name}`: {}", declared.known_prompts());
+        return Err(ApiError::bad(message).about("prompt_name"));
+    }
+    let prompt = Prompt::Named(name);
+    match embedder.prompt(&prompt) {
+        Ok(_) => Ok(prompt),
+        Err(error) => Err(ApiError::engine(error).about("prompt_name")),
+    }
+}
+
+/// Number of consecutive failed batches that makes a server unhealthy.
 const FAILURES: u32 = 3;
 
-/// The longest that a client is told to wait, in seconds: OpenAI's does not obey more.
+/// Maximum of `Retry-After` in seconds: OpenAI's client ignores larger values.
 const LONGEST_WAIT: f64 = 60.0;
 
-/// Seconds until a client may come again.  Those that are turned away one after the other are
-/// spread over as long again as the queue takes, so that they do not come back all at once.
+/// Seconds until a client may retry.  Consecutive refused clients are spread over an interval as
+/// long as the queue's own time, so that they do not all return at once.
 fn retry_after(backlog: Duration, turn: u64) -> u64 {
-    // Multiples of the golden ratio: however many there are, their fractions lie evenly.
+    // Fractions of multiples of the golden ratio are evenly spread for any number of clients.
     let share = (turn as f64 * 0.618_033_988_749_895).fract();
     (backlog.as_secs_f64() * (1.0 + share)).ceil().clamp(1.0, LONGEST_WAIT) as u64
 }
 
-/// A short batch, and a full one: kernels are compiled then, and memory is there.
+/// Runs a short batch and a full one, which compiles the kernels and allocates memory.
 fn warm_up(embedder: &Embedder) -> Result<(), Error> {
     let one = vec![0; 16.min(embedder.max_length())];
     let long = 128.min(embedder.max_length());
@@ -346,7 +368,9 @@ fn warm_up(embedder: &Embedder) -> Result<(), Error> {
         let tokens: Vec<_> = texts.into_iter().map(Tokens::new).collect();
         match embedder.task() {
             Task::Rerank => drop(embedder.compute(embedder.prepare_classes(tokens)?)?),
-            _ => drop(embedder.compute(embedder.prepare_tokens(tokens, embedder.wanted())?)?),
+            _ => drop(
+                embedder.compute(embedder.prepare_tokens(tokens, embedder.encode_options())?)?,
+            ),
         }
     }
     Ok(())
@@ -367,7 +391,7 @@ mod tests {
         assert_eq!(after(0.0), [1; 100]);
         assert_eq!(after(0.4), [1; 100]);
         assert_eq!(after(1e9), [60; 100]);
-        // Within each second as many as within every other.
+        // Every second gets the same number of clients.
         let ten = after(10.0);
         assert_eq!((ten[0], ten[99]), (10, 20));
         for second in 11..=20 {

@@ -1,4 +1,4 @@
-//! What is served, whether it is ready, and what was counted.
+//! Status of the server: models, health, metrics.
 
 use super::{
     refusal::Dialect,
@@ -15,7 +15,7 @@ use axum::{
 use serde_json::json;
 use std::sync::Arc;
 
-/// What is served.
+/// Describes the server and its model.
 #[utoipa::path(get, path = "/info", tag = "TEI", responses((status = 200)))]
 pub async fn info(extract::State(state): extract::State<Arc<State>>) -> Response<Body> {
     let model = match state.models() {
@@ -58,8 +58,8 @@ pub async fn info(extract::State(state): extract::State<Arc<State>>) -> Response
     .into_response()
 }
 
-/// Whether the models are loaded, and the device does what it is told.
-#[utoipa::path(get, path = "/health", tag = "TEI", responses((status = 200), (status = 503)))]
+/// Reports if the models are loaded and the device works.
+#[utoipa::path(get, path = "/health", tag = "TEI", security(()), responses((status = 200), (status = 503)))]
 pub async fn health(extract::State(state): extract::State<Arc<State>>) -> Response<Body> {
     match state.healthy() {
         Ok(()) => StatusCode::OK.into_response(),
@@ -67,8 +67,8 @@ pub async fn health(extract::State(state): extract::State<Arc<State>>) -> Respon
     }
 }
 
-/// Everything counted, for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "TEI", responses((status = 200, body = String)))]
+/// Metrics for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "TEI", security(()), responses((status = 200, body = String)))]
 pub async fn metrics(extract::State(state): extract::State<Arc<State>>) -> Response<Body> {
     super::metrics::queued(state.under_way());
     let kind = [("content-type", "text/plain; version=0.0.4; charset=utf-8")];

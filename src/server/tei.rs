@@ -1,14 +1,14 @@
-//! Vectors and cosines as text-embeddings-inference has them: `/embed`, `/embed_all`,
-//! `/similarity`.
+//! Embeddings and cosine similarities in text-embeddings-inference's dialect: `/embed`,
+//! `/embed_all`, `/similarity`.
 
 use super::{
     call::{Call, parse, route},
     openai,
-    refusal::{Dialect, Refusal},
-    state::{Served, State, Use},
-    wire::{Input, InputVisitor, NUMBER},
+    refusal::{ApiError, Dialect},
+    state::{self, ServedModel, State, Use},
+    wire::{Input, InputVisitor, NUMBER, object, optional_object},
 };
-use crate::{Embedded, End, Error, Prepared, Wanted, text::Tokenized};
+use crate::{Embedded, EncodeOptions, Error, Prepared, TruncationSide, text::Tokenized};
 use axum::{
     body::Body,
     extract,
@@ -21,64 +21,66 @@ use serde::{
 use std::{fmt, sync::Arc};
 use utoipa::ToSchema;
 
-/// Which end of a text over the limit is dropped.
+/// Side of a text over the limit that is truncated.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 pub enum Direction {
-    /// Its first tokens.
+    /// The first tokens are dropped.
     #[serde(alias = "left")]
     Left,
-    /// Its last tokens.
+    /// The last tokens are dropped.
     #[serde(alias = "right")]
     Right,
 }
 
 impl Direction {
-    /// What is wanted, cut there.
-    pub fn of(direction: Option<Self>, wanted: Wanted) -> Wanted {
+    /// Options with this truncation side.
+    pub fn of(direction: Option<Self>, wanted: EncodeOptions) -> EncodeOptions {
         let drop = match direction {
-            Some(Self::Left) => End::First,
-            _ => End::Last,
+            Some(Self::Left) => TruncationSide::First,
+            _ => TruncationSide::Last,
         };
-        Wanted { drop, ..wanted }
+        EncodeOptions { drop, ..wanted }
     }
 }
 
-/// A request for vectors.
+/// Request for embeddings.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct EmbedRequest {
-    /// A text, several, token ids, or lists of them.
+    /// A text, several texts, token ids, or lists of token ids.
     #[schema(value_type = Vec<String>, example = json!(["A blue cat", "A cat that is blue"]))]
     inputs: Input,
-    /// Whether a text over the limit is cut, or refused.
+    /// Truncate a text over the limit instead of refusing it.
     #[serde(default)]
     truncate: Option<bool>,
-    /// Which end of it is dropped.
+    /// Side of the text that is truncated.
     #[serde(default)]
     truncation_direction: Option<Direction>,
-    /// Whether vectors have unit length.
+    /// Scale vectors to unit length.
     #[serde(default)]
     normalize: Option<bool>,
-    /// Leading components to keep.
+    /// Number of leading components to keep.
     #[serde(default)]
     dimensions: Option<u64>,
-    /// Models of this family know no prompts.
+    /// Name of the prompt put before each text.
     #[serde(default)]
     prompt_name: Option<String>,
 }
 
 impl EmbedRequest {
-    fn read(self, state: &State, model: &Served) -> Result<(Vec<Tokenized>, Wanted), Refusal> {
-        if let Some(name) = &self.prompt_name {
-            let name: String = name.chars().take(100).collect();
-            let message = format!("`prompt_name` `{name}`: this model has no prompts");
-            return Err(Refusal::bad(message).about("prompt_name"));
-        }
+    fn read(
+        self,
+        state: &State,
+        model: &ServedModel,
+    ) -> Result<(Vec<Tokenized>, EncodeOptions), ApiError> {
+        let prompt = state::prompt(model.embedder(), self.prompt_name)?;
         let inputs = &self.inputs;
         state.limits.batch("inputs", inputs.len())?;
         let embedder = model.embedder();
-        let wanted = state.wanted(embedder, self.dimensions, self.normalize, self.truncate)?;
+        let wanted =
+            state.encode_options(embedder, self.dimensions, self.normalize, self.truncate)?;
         let wanted = Direction::of(self.truncation_direction, wanted);
-        Ok((openai::tokenize(state, embedder, ("inputs", inputs), wanted)?, wanted))
+        let inputs = ("inputs", inputs);
+        Ok((openai::tokenize(state, embedder, inputs, &prompt, wanted)?, wanted))
     }
 }
 
@@ -86,7 +88,7 @@ route!(embed, vectors, "embed", Tei, #[doc = "A vector for each text."],
     #[utoipa::path(post, path = "/embed", tag = "TEI", request_body = EmbedRequest,
         responses((status = 200, body = Vec<Vec<f32>>)))]);
 
-async fn vectors(call: &mut Call) -> Result<Vec<Vec<f32>>, Refusal> {
+async fn vectors(call: &mut Call) -> Result<Vec<Vec<f32>>, ApiError> {
     let asked = call.prepare(|state, body| Asked::vectors(state, parse(body)?)).await?;
     let vectors = inner(asked.embed(call).await?);
     call.report.room = vectors.iter().map(Vec::len).sum::<usize>() * NUMBER;
@@ -97,35 +99,39 @@ fn inner(embedded: Vec<Embedded>) -> Vec<Vec<f32>> {
     embedded.into_iter().map(|embedded| embedded.vector.into_inner()).collect()
 }
 
-/// What a request for vectors or cosines comes to.
+/// Prepared request for embeddings or similarities.
 struct Asked {
     prepared: Prepared<Vec<Embedded>>,
-    model: Arc<Served>,
+    model: Arc<ServedModel>,
     characters: usize,
 }
 
 impl Asked {
-    fn vectors(state: &State, request: EmbedRequest) -> Result<Self, Refusal> {
+    fn vectors(state: &State, request: EmbedRequest) -> Result<Self, ApiError> {
         let model = state.model(None, Use::Embed)?;
         let characters = request.inputs.characters();
         let (tokenized, wanted) = request.read(state, &model)?;
         let prepared = model.embedder().prepare_tokenized(tokenized, wanted);
-        let prepared = prepared.map_err(Refusal::engine_in("inputs"))?;
+        let prepared = prepared.map_err(ApiError::engine_in("inputs"))?;
         Ok(Self { prepared, model, characters })
     }
 
-    /// The source is the last of the vectors.
-    fn cosines(state: &State, request: SimilarityRequest) -> Result<Self, Refusal> {
+    /// Prepares a request for similarities; the source sentence is the last of its texts.
+    fn cosines(state: &State, request: SimilarityRequest) -> Result<Self, ApiError> {
         let SimilarityRequest { inputs, parameters } = request;
         let parameters = parameters.unwrap_or_default();
         state.limits.batch("sentences", inputs.sentences.len())?;
         let model = state.model(None, Use::Embed)?;
-        let wanted = state.wanted(model.embedder(), None, Some(true), parameters.truncate)?;
+        let wanted =
+            state.encode_options(model.embedder(), None, Some(true), parameters.truncate)?;
         let wanted = Direction::of(parameters.truncation_direction, wanted);
         let mut texts = inputs.sentences;
         texts.push(inputs.source_sentence);
         let characters = texts.iter().map(|text| text.chars().count()).sum();
-        let prepared = model.embedder().prepare(&texts, wanted);
+        let embedder = model.embedder();
+        let prompt = state::prompt(embedder, parameters.prompt_name)?;
+        let tokenized = embedder.tokenize_prompted(&texts, &prompt, wanted);
+        let prepared = tokenized.and_then(|texts| embedder.prepare_tokenized(texts, wanted));
         let source = texts.len() - 1;
         let field = |error: &Error| match error {
             Error::TooLong { index, .. } | Error::Input { index, .. } if *index == source => {
@@ -133,11 +139,11 @@ impl Asked {
             }
             _ => "sentences",
         };
-        let prepared = prepared.map_err(|error| Refusal::engine_in(field(&error))(error))?;
+        let prepared = prepared.map_err(|error| ApiError::engine_in(field(&error))(error))?;
         Ok(Self { prepared, model, characters })
     }
 
-    async fn embed(self, call: &mut Call) -> Result<Vec<Embedded>, Refusal> {
+    async fn embed(self, call: &mut Call) -> Result<Vec<Embedded>, ApiError> {
         let embedded = call.compute(&self.model, self.prepared).await?;
         call.report.embedded(&embedded, self.characters);
         Ok(embedded)
@@ -148,7 +154,7 @@ route!(embed_all, token_vectors, "embed_all", Tei, #[doc = "The last hidden stat
     #[utoipa::path(post, path = "/embed_all", tag = "TEI", request_body = EmbedRequest,
         responses((status = 200, body = Vec<Vec<Vec<f32>>>)))]);
 
-async fn token_vectors(call: &mut Call) -> Result<Vec<Rows>, Refusal> {
+async fn token_vectors(call: &mut Call) -> Result<Vec<Rows>, ApiError> {
     let (prepared, model, characters, lengths) = call
         .prepare(|state, body| {
             let request: EmbedRequest = parse(body)?;
@@ -164,11 +170,11 @@ async fn token_vectors(call: &mut Call) -> Result<Vec<Rows>, Refusal> {
                     "{tokens} tokens come to {numbers} numbers, over the limit of {limit} an answer"
                 );
                 let status = StatusCode::PAYLOAD_TOO_LARGE;
-                return Err(Refusal::new(status, message).about("inputs"));
+                return Err(ApiError::new(status, message).about("inputs"));
             }
             let tokens = tokenized.into_iter().map(|text| text.tokens).collect();
             let prepared = model.embedder().prepare_each_token(tokens, wanted);
-            let prepared = prepared.map_err(Refusal::engine_in("inputs"))?.map(move |hidden| {
+            let prepared = prepared.map_err(ApiError::engine_in("inputs"))?.map(move |hidden| {
                 let rows = hidden.into_iter().map(|values| Rows { values, width });
                 rows.collect::<Vec<_>>()
             });
@@ -181,7 +187,7 @@ async fn token_vectors(call: &mut Call) -> Result<Vec<Rows>, Refusal> {
     Ok(rows)
 }
 
-/// A vector for every token, written as a list of lists.
+/// One vector for every token, serialised as a list of lists.
 struct Rows {
     values: Vec<f32>,
     width: usize,
@@ -193,52 +199,56 @@ impl Serialize for Rows {
     }
 }
 
-/// A request for cosines.
+/// Request for cosine similarities.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct SimilarityRequest {
-    /// What is compared.
+    /// Texts to compare.
+    #[serde(deserialize_with = "object")]
     inputs: SimilarityInputs,
-    /// How long texts are read.
-    #[serde(default)]
+    /// Options for reading the texts.
+    #[serde(default, deserialize_with = "optional_object")]
     parameters: Option<SimilarityParameters>,
 }
 
-/// What is compared.
+/// Texts to compare.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct SimilarityInputs {
-    /// With which text.
+    /// Text that the others are compared with.
     source_sentence: String,
-    /// Which texts.
+    /// Texts to compare with the source.
     sentences: Vec<String>,
 }
 
-/// How long texts are read.
+/// Options for reading the texts.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct SimilarityParameters {
-    /// Whether a text over the limit is cut, or refused.
+    /// Truncate a text over the limit instead of refusing it.
     #[serde(default)]
     truncate: Option<bool>,
-    /// Which end of it is dropped.
+    /// Side of the text that is truncated.
     #[serde(default)]
     truncation_direction: Option<Direction>,
+    /// Name of the prompt put before each text.
+    #[serde(default)]
+    prompt_name: Option<String>,
 }
 
 route!(similarity, cosines, "similarity", Tei, #[doc = "The cosine of one text with each of several."],
     #[utoipa::path(post, path = "/similarity", tag = "TEI", request_body = SimilarityRequest,
         responses((status = 200, body = Vec<f32>)))]);
 
-async fn cosines(call: &mut Call) -> Result<Vec<f32>, Refusal> {
+async fn cosines(call: &mut Call) -> Result<Vec<f32>, ApiError> {
     let asked = call.prepare(|state, body| Asked::cosines(state, parse(body)?)).await?;
     with_last(asked.embed(call).await?)
 }
 
-/// Cosines of the last vector with all others.
-fn with_last(mut embedded: Vec<Embedded>) -> Result<Vec<f32>, Refusal> {
-    let source = embedded.pop().ok_or_else(|| Refusal::empty("sentences"))?;
+/// Cosine similarities of the last vector with all others.
+fn with_last(mut embedded: Vec<Embedded>) -> Result<Vec<f32>, ApiError> {
+    let source = embedded.pop().ok_or_else(|| ApiError::empty("sentences"))?;
     Ok(embedded.iter().map(|sentence| sentence.vector.dot(&source.vector)).collect())
 }
 
-/// A request at `/`: one for vectors, or, if its inputs are an object with sentences, for cosines.
+/// Request at `/`: for embeddings; if its inputs are an object with sentences, for similarities.
 #[derive(Debug, Deserialize)]
 struct RootRequest {
     inputs: RootInputs,
@@ -252,7 +262,7 @@ struct RootRequest {
     dimensions: Option<u64>,
     #[serde(default)]
     prompt_name: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_object")]
     parameters: Option<SimilarityParameters>,
 }
 
@@ -305,7 +315,7 @@ impl<'de> Deserialize<'de> for RootInputs {
     }
 }
 
-/// Vectors or cosines.
+/// Embeddings or similarities.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum RootAnswer {
@@ -313,7 +323,7 @@ enum RootAnswer {
     Cosines(Vec<f32>),
 }
 
-/// What `/` is asked by `huggingface_hub`: vectors, or, of an object, cosines.
+/// Serves `/`, as called by `huggingface_hub`: embeddings or, for an object, similarities.
 pub async fn embed_or_similarity(
     extract::State(state): extract::State<Arc<State>>,
     request: Request<Body>,
@@ -327,7 +337,7 @@ pub async fn embed_or_similarity(
     }
 }
 
-async fn either(call: &mut Call) -> Result<RootAnswer, Refusal> {
+async fn either(call: &mut Call) -> Result<RootAnswer, ApiError> {
     let (asked, compared) = call
         .prepare(|state, body| {
             let request: RootRequest = parse(body)?;

@@ -1,8 +1,9 @@
-//! `/tokenize` and `/decode`: what the tokenizer makes of texts, and back.
+//! `/tokenize` and `/decode`: from texts to tokens, and back.
 
 use super::{
     call::{Call, parse, route},
-    refusal::Refusal,
+    refusal::ApiError,
+    state,
     wire::Input,
 };
 use crate::text::Piece;
@@ -17,23 +18,26 @@ pub struct TokenizeRequest {
     /// A text, or several.
     #[schema(value_type = Vec<String>)]
     inputs: Input,
-    /// Whether the special tokens are among them: true unless said otherwise.
+    /// Include the special tokens; default true.
     #[serde(default)]
     add_special_tokens: Option<bool>,
+    /// Name of the prompt put before each text; offsets count from the start of the prompt.
+    #[serde(default)]
+    prompt_name: Option<String>,
 }
 
-/// A token of a text.
+/// Token of a text.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Token {
-    /// Its id.
+    /// Token id.
     id: u32,
-    /// What of the text it is; of a special token its name.
+    /// Part of the text that the token covers; for a special token its name.
     text: String,
-    /// Whether it is none of the text's own.
+    /// True for a special token.
     special: bool,
-    /// Where it begins, in characters.
+    /// Start offset, in characters.
     start: Option<usize>,
-    /// And ends.
+    /// End offset, in characters.
     stop: Option<usize>,
 }
 
@@ -41,45 +45,44 @@ route!(tokenize, pieces, "tokenize", Tei, #[doc = "The tokens of texts."],
     #[utoipa::path(post, path = "/tokenize", tag = "TEI", request_body = TokenizeRequest,
         responses((status = 200, body = Vec<Vec<Token>>)))]);
 
-async fn pieces(call: &mut Call) -> Result<Vec<Vec<Token>>, Refusal> {
+async fn pieces(call: &mut Call) -> Result<Vec<Vec<Token>>, ApiError> {
     call.prepare(|state, body| {
         let request: TokenizeRequest = parse(body)?;
         let Input::Texts(texts) = request.inputs else {
             let message = "`inputs` are texts here; `/decode` takes token ids";
-            return Err(Refusal::bad(message).about("inputs"));
+            return Err(ApiError::bad(message).about("inputs"));
         };
         state.limits.at_most("inputs", texts.len())?;
         let models = state.models()?;
         let special = request.add_special_tokens != Some(false);
-        let tokens = |(index, text): (usize, &String)| {
-            let pieces = models[0].embedder().pieces(text, special);
+        let embedder = models[0].embedder();
+        let prompt = state::prompt(embedder, request.prompt_name)?;
+        let prompt = embedder.prompt(&prompt).map_err(ApiError::engine)?;
+        let limit = state.limits.answer / NUMBERS;
+        let (mut all, mut left) = (Vec::new(), limit);
+        for (index, text) in texts.iter().enumerate() {
+            let text = &[prompt, text].concat();
+            let pieces = embedder.pieces(text, special, left);
             let pieces = pieces.map_err(|error| error.moved(|_| index));
-            let pieces = pieces.map_err(Refusal::engine_in("inputs"))?;
-            let mut walk = Walk { text, chars: 0, bytes: 0 };
-            let pieces = pieces.into_iter().map(|piece| token(piece, &mut walk));
-            Ok(pieces.collect::<Vec<_>>())
-        };
-        let (mut all, mut count) = (Vec::new(), 0);
-        for text in texts.iter().enumerate() {
-            let tokens = tokens(text)?;
-            count += tokens.len();
-            let limit = state.limits.answer / NUMBERS;
-            if count > limit {
+            let Some(pieces) = pieces.map_err(ApiError::engine_in("inputs"))? else {
                 let message = format!("more than {limit} tokens, over the limit of an answer");
                 let status = StatusCode::PAYLOAD_TOO_LARGE;
-                return Err(Refusal::new(status, message).about("inputs"));
-            }
-            all.push(tokens);
+                return Err(ApiError::new(status, message).about("inputs"));
+            };
+            left = left.saturating_sub(pieces.len());
+            let mut walk = Walk { text, chars: 0, bytes: 0 };
+            let tokens = pieces.into_iter().map(|piece| token(piece, &mut walk));
+            all.push(tokens.collect::<Vec<_>>());
         }
         Ok(all)
     })
     .await
 }
 
-/// Numbers of an answer that a token counts for: its line of JSON is as long.
+/// Numbers that one token counts for in the response limit: its line of JSON is about as long.
 const NUMBERS: usize = 16;
 
-/// A place in a text that goes forward: tokens come in order.
+/// Cursor in a text that moves forward, since tokens come in order.
 struct Walk<'a> {
     text: &'a str,
     chars: usize,
@@ -87,7 +90,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The characters of a range that does not begin before the last one did.
+    /// Characters of a range; fast if it does not begin before the previous one.
     fn slice(&mut self, range: &Range<usize>) -> String {
         if range.start < self.chars {
             (self.chars, self.bytes) = (0, 0);
@@ -113,13 +116,13 @@ fn token(piece: Piece, walk: &mut Walk) -> Token {
     }
 }
 
-/// Token ids to be read.
+/// Token ids to be decoded.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct DecodeRequest {
-    /// Ids of a text, or lists of them.
+    /// Ids of one text, or a list of them for each text.
     #[schema(value_type = Vec<Vec<u32>>)]
     ids: Input,
-    /// Whether special tokens are passed over: true unless said otherwise.
+    /// Skip special tokens; default true.
     #[serde(default)]
     skip_special_tokens: Option<bool>,
 }
@@ -128,19 +131,19 @@ route!(decode, texts, "decode", Tei, #[doc = "The texts of token ids."],
     #[utoipa::path(post, path = "/decode", tag = "TEI", request_body = DecodeRequest,
         responses((status = 200, body = Vec<String>)))]);
 
-async fn texts(call: &mut Call) -> Result<Vec<String>, Refusal> {
+async fn texts(call: &mut Call) -> Result<Vec<String>, ApiError> {
     call.prepare(|state, body| {
         let request: DecodeRequest = parse(body)?;
         let special = request.skip_special_tokens == Some(false);
         let lists = match request.ids {
             Input::Ids(lists) => lists,
-            Input::Texts(texts) if texts.is_empty() => return Err(Refusal::empty("ids")),
-            Input::Texts(_) => return Err(Refusal::bad("`ids` are token ids").about("ids")),
+            Input::Texts(texts) if texts.is_empty() => return Err(ApiError::empty("ids")),
+            Input::Texts(_) => return Err(ApiError::bad("`ids` are token ids").about("ids")),
         };
         state.limits.batch("ids", lists.len())?;
         let models = state.models()?;
         let text = |ids: &Vec<u32>| models[0].embedder().decode(ids, special);
-        lists.iter().map(text).collect::<Result<_, _>>().map_err(Refusal::engine)
+        lists.iter().map(text).collect::<Result<_, _>>().map_err(ApiError::engine)
     })
     .await
 }

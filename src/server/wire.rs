@@ -1,9 +1,9 @@
-//! What clients send and get, as JSON.
+//! JSON of requests and responses.
 //!
-//! `null` stands for what is left out, everywhere; fields that are not known are passed over, for
-//! clients of three dialects send theirs to one address.
+//! `null` means the same as an absent field, everywhere; unknown fields are ignored, since clients
+//! of three dialects send theirs to one address.
 
-use super::refusal::Refusal;
+use super::refusal::ApiError;
 use crate::{
     Precision,
     precision::{Quantized, Quantizer},
@@ -13,20 +13,20 @@ use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error as _, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 use utoipa::ToSchema;
 
-/// One text or several, or lists of token ids.
+/// One text, several texts, or lists of token ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// Texts.
     Texts(Vec<String>),
-    /// Token ids of texts, in the model's own vocabulary.
+    /// Token ids of texts, in the vocabulary of the model.
     Ids(Vec<Vec<u32>>),
 }
 
 impl Input {
-    /// How many.
+    /// Number of inputs.
     pub fn len(&self) -> usize {
         match self {
             Self::Texts(texts) => texts.len(),
@@ -34,7 +34,7 @@ impl Input {
         }
     }
 
-    /// Characters of the texts together.
+    /// Total number of characters of the texts.
     pub fn characters(&self) -> usize {
         match self {
             Self::Texts(texts) => texts.iter().map(|text| text.chars().count()).sum(),
@@ -43,7 +43,7 @@ impl Input {
     }
 }
 
-/// One of a list.
+/// Item of a list.
 enum Item {
     Text(String),
     Id(u32),
@@ -56,12 +56,53 @@ struct TextObject {
     text: Option<String>,
 }
 
-/// Items of a list, at most: no limit that one may set is higher, and a body of commas is large.
+/// Maximum items of any list: above every configurable limit, and a bound for a body of commas.
 const MOST: usize = 1 << 20;
 
-/// Whether a list of so many has room for one more.
+/// Checks that a list of `items` items may have one more.
 pub(super) fn room<E: serde::de::Error>(items: usize) -> Result<(), E> {
     if items < MOST { Ok(()) } else { Err(E::custom(format!("a list of more than {MOST} items"))) }
+}
+
+/// Visitor for objects only: serde also accepts a list, with its items as the fields in order.
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<T, A::Error> {
+        Err(A::Error::custom("expected an object, got a list"))
+    }
+}
+
+/// Deserialises an object; a list is an error.
+pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    from.deserialize_any(ObjectVisitor(PhantomData))
+}
+
+/// Deserialises an object or `null`.
+pub fn optional_object<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Object<T>(T);
+
+    impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            object(from).map(Self)
+        }
+    }
+
+    Ok(Option::<Object<T>>::deserialize(from)?.map(|object| object.0))
 }
 
 struct ItemVisitor;
@@ -104,7 +145,7 @@ impl<'de> Deserialize<'de> for Item {
     }
 }
 
-/// Reads an [`Input`].
+/// Visitor for an [`Input`].
 pub struct InputVisitor;
 
 impl<'de> Visitor<'de> for InputVisitor {
@@ -157,7 +198,7 @@ impl<'de> Deserialize<'de> for Input {
     }
 }
 
-/// A text to be ranked: a string, or `{"text": "…"}`.
+/// Document to rank: a string, or `{"text": "…"}`.
 #[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
 #[schema(value_type = String)]
 pub struct Document(pub String);
@@ -171,18 +212,18 @@ impl<'de> Deserialize<'de> for Document {
     }
 }
 
-/// How a vector is written.
+/// Encoding of a vector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ToSchema)]
 #[schema(rename_all = "lowercase")]
 pub enum Encoding {
-    /// A list of numbers.
+    /// List of numbers.
     #[default]
     Float,
-    /// The bytes of its little-endian 32-bit floats, in base64.
+    /// Base64 of the little-endian 32-bit floats.
     Base64,
-    /// One bit a component, set where it is positive, eight to a number from -128 to 127.
+    /// One bit per component, 1 if positive; eight per number, from -128 to 127.
     Binary,
-    /// The same from 0 to 255.
+    /// As binary, with numbers from 0 to 255.
     Ubinary,
 }
 
@@ -197,11 +238,11 @@ impl Encoding {
         })
     }
 
-    /// A vector, written so.
+    /// Encodes a vector.
     ///
     /// # Errors
-    /// If the vector cannot be: it never happens to what a device returns.
-    pub fn write(self, vector: Vec<f32>) -> Result<Embedding, Refusal> {
+    /// If the vector cannot be quantised, which does not occur for vectors of a device.
+    pub fn write(self, vector: Vec<f32>) -> Result<Embedding, ApiError> {
         let precision = match self {
             Self::Float => return Ok(Embedding::Floats(vector)),
             Self::Base64 => Precision::Float32,
@@ -209,7 +250,7 @@ impl Encoding {
             Self::Ubinary => Precision::Ubinary,
         };
         let quantizer = Quantizer::new(precision, vector.len());
-        let quantized = quantizer.quantize(&vector).map_err(Refusal::engine)?;
+        let quantized = quantizer.quantize(&vector).map_err(ApiError::engine)?;
         Ok(match quantized {
             Quantized::Int8(codes) => {
                 Embedding::Integers(codes.into_iter().map(i16::from).collect())
@@ -222,7 +263,7 @@ impl Encoding {
     }
 }
 
-/// A name, or a list of just one.
+/// A name, or a list with one name.
 impl<'de> Deserialize<'de> for Encoding {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let name = match Input::deserialize(from)? {
@@ -230,7 +271,7 @@ impl<'de> Deserialize<'de> for Encoding {
             Input::Texts(names) if !names.is_empty() => {
                 return Err(D::Error::custom("one encoding a request, please"));
             }
-            _ => return Err(D::Error::custom("the name of an encoding is meant")),
+            _ => return Err(D::Error::custom("expected the name of an encoding")),
         };
         Self::named(&name).ok_or_else(|| {
             let known = "float, base64, binary and ubinary";
@@ -239,7 +280,7 @@ impl<'de> Deserialize<'de> for Encoding {
     }
 }
 
-/// A vector in an answer.
+/// Vector in a response.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum Embedding {
@@ -251,11 +292,11 @@ pub enum Embedding {
     Integers(Vec<i16>),
 }
 
-/// Bytes of a number in an answer, such as `-0.0123456789,`; hardly one has more.
+/// Bytes of a number in a response, such as `-0.0123456789,`; very few are longer.
 pub const NUMBER: usize = 14;
 
 impl Embedding {
-    /// Bytes that it takes in an answer.
+    /// Approximate size in a response, in bytes.
     pub fn room(&self) -> usize {
         match self {
             Self::Floats(values) => values.len() * NUMBER,
@@ -265,44 +306,44 @@ impl Embedding {
     }
 }
 
-/// A request for embeddings, OpenAI's and Jina's fields in one.
+/// Request for embeddings, with the fields of OpenAI and Jina.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct EmbeddingsRequest {
-    /// A text, several, `{"text": …}`, token ids, or lists of them.
+    /// A text, several texts, `{"text": …}`, token ids, or lists of token ids.
     #[schema(value_type = Vec<String>, example = json!(["A blue cat", "A cat that is blue"]))]
     pub input: Input,
-    /// Which model: not needed if there is one.
+    /// Name of the model; optional if there is only one.
     #[serde(default)]
     pub model: Option<String>,
-    /// OpenAI's name for the encoding.
+    /// Encoding of vectors, by OpenAI's name.
     #[serde(default)]
     pub encoding_format: Option<Encoding>,
-    /// Jina's name for it.
+    /// Encoding of vectors, by Jina's name.
     #[serde(default)]
     pub embedding_type: Option<Encoding>,
-    /// LlamaIndex's name for it.
+    /// Encoding of vectors, by LlamaIndex's name.
     #[serde(default)]
     pub encoding_type: Option<Encoding>,
-    /// Leading components to keep; 0 and null for all.
+    /// Number of leading components to keep; 0 or null for all.
     #[serde(default)]
     pub dimensions: Option<u64>,
-    /// Whether vectors have unit length: true unless said otherwise.
+    /// Scale vectors to unit length; default true.
     #[serde(default)]
     pub normalized: Option<bool>,
-    /// Whether a text over the limit is cut, or refused.
+    /// Truncate a text over the limit instead of refusing it.
     #[serde(default)]
     pub truncate: Option<bool>,
-    /// Whether the texts are consecutive chunks of one document, which is read as a whole.
+    /// Late chunking: the texts are consecutive chunks of one document, encoded as a whole.
     #[serde(default)]
     pub late_chunking: Option<bool>,
 }
 
 impl EmbeddingsRequest {
-    /// The encoding by any of its names.
+    /// Encoding of vectors, by any of its names.
     ///
     /// # Errors
-    /// If two of them contradict each other.
-    pub fn encoding(&self) -> Result<Encoding, Refusal> {
+    /// If two of the fields contradict each other.
+    pub fn encoding(&self) -> Result<Encoding, ApiError> {
         let named = [
             ("encoding_format", self.encoding_format),
             ("embedding_type", self.embedding_type),
@@ -313,47 +354,47 @@ impl EmbeddingsRequest {
         match named.find(|(_, other)| *other != encoding) {
             None => Ok(encoding),
             Some((other, _)) => {
-                Err(Refusal::bad(format!("`{first}` and `{other}` differ")).about(other))
+                Err(ApiError::bad(format!("`{first}` and `{other}` differ")).about(other))
             }
         }
     }
 }
 
-/// Vectors, OpenAI's way.
+/// Embeddings in OpenAI's format.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EmbeddingsAnswer {
     /// `list`
     pub object: &'static str,
-    /// One for each input, in order.
+    /// One item per input, in order.
     pub data: Vec<EmbeddingsItem>,
-    /// The model that made them.
+    /// Name of the model.
     pub model: String,
-    /// What was read.
+    /// Number of tokens read.
     pub usage: Usage,
 }
 
-/// A vector and whose it is.
+/// Embedding of one input.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EmbeddingsItem {
     /// `embedding`
     pub object: &'static str,
-    /// Place of the input.
+    /// Index of the input.
     pub index: usize,
-    /// The vector.
+    /// Vector in the requested encoding.
     pub embedding: Embedding,
 }
 
-/// Tokens that the model read, special ones included.
+/// Number of tokens read by the model, special tokens included.
 #[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub struct Usage {
-    /// Of the input.
+    /// Tokens of the input.
     pub prompt_tokens: usize,
-    /// The same: nothing is generated.
+    /// Same as `prompt_tokens`: nothing is generated.
     pub total_tokens: usize,
 }
 
 impl Usage {
-    /// So many tokens.
+    /// Usage for a number of tokens.
     pub fn of(tokens: usize) -> Self {
         Self { prompt_tokens: tokens, total_tokens: tokens }
     }

@@ -1,86 +1,127 @@
-//! Chunks of a text for late chunking: which tokens each has, and which part of the text.
+//! Chunks of a text for late chunking: the tokens and the text range of each one.
 //!
-//! The rules, for all ways to cut:
+//! The rules, for all chunkings:
 //!
-//! * A token belongs to the chunk in which its first character lies.  White space at its beginning,
-//!   as byte-level tokenizers have it in a word's token, is passed over, unless there is nothing
-//!   else.
+//! * A token belongs to the chunk of its first character.  White space at its beginning, as in the
+//!   tokens of byte-level tokenizers, is skipped, unless there is nothing else.
 //! * The special tokens before the text belong to the first chunk, those after it to the last,
-//!   unless text that belongs to no chunk lies between.
+//!   unless text outside all chunks lies between.
 //! * Chunks of [`Chunking::Tokens`] and [`Chunking::Sentences`] tile the text: every character,
-//!   white space too, is in one of them, and so is every token.  A text without tokens is one chunk
-//!   with the special tokens.
-//! * [`Chunking::Tokens`] may cut a character that several tokens make, an emoji of a byte-level
-//!   tokenizer for one.  The character then is in the chunk of the first of them, and a chunk that
-//!   has only others is without text.
-//! * A sentence ends where Unicode's UAX #29 says so, at a line break too; it has the white space
-//!   behind it.  One of white space only, or in which no token begins, counts as a part of the one
-//!   before it, or, at the start of the text, of the one after it.
+//!   white space included, is in exactly one chunk, and so is every token.  A text without tokens
+//!   is one chunk with the special tokens.
+//! * [`Chunking::Tokens`] may split a character of several tokens, such as an emoji of a byte-level
+//!   tokenizer.  The character then is in the chunk of its first token, and a chunk with only other
+//!   tokens of it has no text.
+//! * Chunks of [`Chunking::Overlapping`] follow the same rules, but each after the first begins
+//!   with the last tokens or sentences of the one before; the last chunk is the first that reaches
+//!   the end.
+//! * A sentence ends according to Unicode's UAX #29, also at a line break; it includes the white
+//!   space after it.  A sentence of only white space, or without the start of a token, is part of
+//!   the one before it, or, at the start of the text, of the one after it.
 
 use crate::{batch::Tokens, error::Error};
 use std::{num::NonZeroUsize, ops::Range, str::FromStr};
 use unicode_segmentation::UnicodeSegmentation;
 
-/// Where to cut a text.
+/// Rule for splitting a text into chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Chunking {
-    /// After every so many tokens; the last chunk may have fewer.
+    /// Chunks of this many tokens; the last may have fewer.
     Tokens(NonZeroUsize),
-    /// After every so many sentences; the last chunk may have fewer.
+    /// Chunks of this many sentences; the last may have fewer.
     Sentences(NonZeroUsize),
-    /// At the caller's ranges of characters, counted as Python does: Unicode code points.  In
-    /// order, without overlap, each with the first character of at least one token; what lies
-    /// between them belongs to no chunk.
+    /// Chunks of equal size, each beginning with the end of the one before; the last may be
+    /// shorter.
+    Overlapping {
+        /// Unit of size and overlap.
+        unit: Unit,
+        /// Chunk size in tokens or sentences.
+        size: NonZeroUsize,
+        /// Overlap with the chunk before: less than `size`.
+        overlap: usize,
+    },
+    /// The caller's character ranges, in Unicode code points as in Python.  They must be in order,
+    /// without overlap, each with the first character of at least one token; text between them
+    /// belongs to no chunk.
     Spans(Vec<Range<usize>>),
 }
 
-/// `tokens:256` or `sentences:5`.
+/// Unit of chunk sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Tokens of the text, without special tokens.
+    Tokens,
+    /// Sentences by UAX #29.
+    Sentences,
+}
+
+/// Parses `tokens:256` or `sentences:5`; `tokens:256:32` for an overlap of 32.
 impl FromStr for Chunking {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let bad = |what: &str| Err(Error::Option(format!("chunks `{text}`: {what}")));
         let Some((unit, count)) = text.split_once(':') else {
-            return bad("tokens:N or sentences:N is meant");
+            return bad("expected tokens:N, sentences:N, or an overlap too: tokens:N:OVERLAP");
         };
-        let make = match unit {
-            "tokens" => Self::Tokens,
-            "sentences" => Self::Sentences,
+        let unit = match unit {
+            "tokens" => Unit::Tokens,
+            "sentences" => Unit::Sentences,
             _ => return bad(&format!("`{unit}` is neither tokens nor sentences")),
         };
-        match count.parse() {
-            Ok(count) => Ok(make(count)),
-            Err(_) => bad(&format!("`{count}` is not a number from 1 on")),
+        let (count, overlap) = match count.split_once(':') {
+            Some((count, overlap)) => (count, Some(overlap)),
+            None => (count, None),
+        };
+        let Ok(size) = count.parse::<NonZeroUsize>() else {
+            return bad(&format!("`{count}` is not a number from 1 on"));
+        };
+        let overlap = match overlap.map(str::parse::<usize>) {
+            None => 0,
+            Some(Ok(overlap)) => overlap,
+            Some(Err(_)) => return bad("the overlap is not a number"),
+        };
+        if overlap >= size.get() {
+            return bad(&no_step(size, overlap));
         }
+        Ok(match (unit, overlap) {
+            (Unit::Tokens, 0) => Self::Tokens(size),
+            (Unit::Sentences, 0) => Self::Sentences(size),
+            (unit, overlap) => Self::Overlapping { unit, size, overlap },
+        })
     }
+}
+
+fn no_step(size: NonZeroUsize, overlap: usize) -> String {
+    format!("expected an overlap under the size of {size}, got {overlap}")
 }
 
 /// A chunk of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// Its tokens in the sequence, special ones counted.
+    /// Token range in the sequence, special tokens counted.
     pub tokens: Range<usize>,
-    /// Its characters in the text, in Unicode code points as Python counts.
+    /// Character range in the text, in Unicode code points as in Python.
     pub chars: Range<usize>,
-    /// Its bytes in the text: `text[bytes]` is what it says.
+    /// Byte range in the text: `text[bytes]` is the chunk's text.
     pub bytes: Range<usize>,
 }
 
-/// A text's tokens and its chunks.
+/// Tokens and chunks of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunked {
-    /// What the model reads: the whole text, special tokens included.
+    /// Input of the model: the whole text, special tokens included.
     pub tokens: Tokens,
-    /// In order.
+    /// Chunks in text order.
     pub chunks: Vec<Chunk>,
-    /// Special tokens after the text's own.
+    /// Number of special tokens after the text's own tokens.
     pub after: usize,
 }
 
 impl Chunked {
-    /// Drops the text's last tokens so that `limit` are left, special ones included.  Chunks end
-    /// where the text then does; those that begin there or later are dropped.  The text of a chunk
-    /// stays what it was.
+    /// Drops the text's last tokens so that `limit` remain, special tokens included.  Chunks are
+    /// cut at the new end; those that begin there or later are dropped, and those left with nothing
+    /// but their overlap.  The text range of a chunk stays unchanged.
     pub fn truncate(&mut self, limit: usize) {
         let length = self.tokens.len();
         if length <= limit {
@@ -94,49 +135,64 @@ impl Chunked {
         for chunk in &mut self.chunks {
             chunk.tokens.end = chunk.tokens.end.min(end);
         }
+        // Chunks after the first that reaches the end would have only overlap with it.
+        let reaching = self.chunks.iter().position(|chunk| chunk.tokens.end == end);
+        self.chunks.truncate(reaching.map_or(usize::MAX, |last| last + 1));
         if let Some(last) = self.chunks.last_mut().filter(|last| owned && last.tokens.end == end) {
-            last.tokens.end = limit; // the special tokens at the end are the last chunk's
+            last.tokens.end = limit; // the last chunk has the special tokens at the end
         }
     }
 }
 
-/// Where the tokens of a text lie.
+/// Positions of a text's tokens.
 pub(super) struct Places {
-    /// The byte where the first character of each of the text's own tokens begins, in order.
+    /// Byte offset of the first character of each of the text's own tokens, in order.
     pub starts: Vec<usize>,
-    /// Special tokens before them.
+    /// Number of special tokens before them.
     pub before: usize,
-    /// Special tokens after them.
+    /// Number of special tokens after them.
     pub after: usize,
 }
 
 impl Places {
-    /// Cuts the text; the message of a refusal.
+    /// Splits the text into chunks, or returns an error message.
     pub fn cut(&self, text: &str, chunking: &Chunking) -> Result<Vec<Chunk>, String> {
-        let spans = match chunking {
+        let (unit, size, overlap) = match chunking {
             Chunking::Spans(spans) => return self.at_spans(text, spans),
-            _ if self.starts.is_empty() => vec![(0..0, 0..text.len())],
-            Chunking::Tokens(n) => self.after_tokens(text, n.get()),
-            Chunking::Sentences(n) => self.after_sentences(text, n.get()),
+            Chunking::Tokens(n) => (Unit::Tokens, *n, 0),
+            Chunking::Sentences(n) => (Unit::Sentences, *n, 0),
+            Chunking::Overlapping { unit, size, overlap } => (*unit, *size, *overlap),
         };
-        Ok(self.chunks(text, spans))
+        if overlap >= size.get() {
+            return Err(no_step(size, overlap));
+        }
+        if self.starts.is_empty() {
+            return Ok(self.chunks(text, vec![(0..0, 0..text.len())]));
+        }
+        let mut bounds = vec![(0, 0)];
+        match unit {
+            Unit::Tokens => bounds.extend(self.tokens(text)),
+            Unit::Sentences => bounds.extend(self.sentences(text)),
+        }
+        bounds.push((self.starts.len(), text.len()));
+        Ok(self.chunks(text, windows(&bounds, size.get(), overlap)))
     }
 
-    /// Consecutive windows of the tokens.
-    fn after_tokens(&self, text: &str, n: usize) -> Vec<(Range<usize>, Range<usize>)> {
-        let first = |token: usize| {
+    /// Token index and byte offset of each token but the first.
+    fn tokens(&self, text: &str) -> impl Iterator<Item = (usize, usize)> {
+        let first = move |token: usize| {
             let start = self.starts[token];
             match token.checked_sub(1).is_some_and(|before| self.starts[before] == start) {
-                // The character that begins there is in the chunk before.
+                // The character at this position is in the chunk before.
                 true => start + text[start..].chars().next().map_or(0, char::len_utf8),
                 false => start,
             }
         };
-        tiles((n..self.starts.len()).step_by(n).map(|token| (token, first(token))), self, text)
+        (1..self.starts.len()).map(move |token| (token, first(token)))
     }
 
-    /// Groups of sentences.
-    fn after_sentences(&self, text: &str, n: usize) -> Vec<(Range<usize>, Range<usize>)> {
+    /// First token and byte offset of each sentence but the first.
+    fn sentences(&self, text: &str) -> Vec<(usize, usize)> {
         let token = |at: usize| self.starts.partition_point(|&start| start < at);
         let (mut cuts, mut begun) = (Vec::new(), false);
         for sentence in sentences(text) {
@@ -149,7 +205,7 @@ impl Places {
                 begun = true;
             }
         }
-        tiles(cuts.into_iter().skip(n - 1).step_by(n), self, text)
+        cuts
     }
 
     fn at_spans(&self, text: &str, spans: &[Range<usize>]) -> Result<Vec<Chunk>, String> {
@@ -186,12 +242,15 @@ impl Places {
         Ok(self.chunks(text, found))
     }
 
-    /// Adds the special tokens, and counts characters.
+    /// Adds the special tokens, and converts bytes to characters.
     fn chunks(&self, text: &str, spans: Vec<(Range<usize>, Range<usize>)>) -> Vec<Chunk> {
         let own = self.starts.len();
         let (mut byte, mut char) = (0, 0);
         let mut chars = |to: usize| {
-            char += text[byte..to].chars().count();
+            match to < byte {
+                true => char -= text[to..byte].chars().count(), // back into an overlap
+                false => char += text[byte..to].chars().count(),
+            }
             byte = to;
             char
         };
@@ -205,26 +264,29 @@ impl Places {
     }
 }
 
-/// Tokens and bytes between cuts, each of which is the first token and the first byte after it.
-fn tiles(
-    cuts: impl Iterator<Item = (usize, usize)>,
-    places: &Places,
-    text: &str,
+/// Token and byte ranges of windows over units; `bounds` has token and byte of each unit boundary.
+/// A window has `size` units, `overlap` of them shared with the window before.
+fn windows(
+    bounds: &[(usize, usize)],
+    size: usize,
+    overlap: usize,
 ) -> Vec<(Range<usize>, Range<usize>)> {
-    let mut from = (0, 0);
-    let cuts = cuts.chain([(places.starts.len(), text.len())]);
-    let tile = |to: (usize, usize)| {
-        let tile = (from.0..to.0, from.1..to.1);
-        from = to;
-        tile
-    };
-    cuts.map(tile).collect()
+    let (mut windows, mut start, last) = (Vec::new(), 0_usize, bounds.len() - 1);
+    loop {
+        let end = last.min(start.saturating_add(size));
+        let (from, to) = (bounds[start], bounds[end]);
+        windows.push((from.0..to.0, from.1..to.1));
+        if end == last {
+            return windows;
+        }
+        start = end - overlap;
+    }
 }
 
-/// Sentences by UAX #29.
+/// Splits into sentences by UAX #29.
 fn sentences(text: &str) -> Vec<Range<usize>> {
-    // The rules ask for white space, not for how much; but the crate looks ahead from every
-    // character of it, past all that follow.  So a run of the same is looked at as one.
+    // The rules depend on the presence of white space, not its length; but from every white space
+    // character the crate scans all that follow.  So a run of equal ones is passed as one.
     let (mut short, mut runs, mut last) = (String::with_capacity(text.len()), Vec::new(), None);
     let mut left_out = 0;
     for c in text.chars() {
@@ -258,9 +320,21 @@ mod tests {
         let read = |text: &str| text.parse::<Chunking>();
         assert_eq!(read("tokens:256").expect("good"), Chunking::Tokens(count(256)));
         assert_eq!(read("sentences:5").expect("good"), Chunking::Sentences(count(5)));
+        assert_eq!(read("tokens:256:0").expect("good"), Chunking::Tokens(count(256)));
+        let overlapping =
+            |unit, size, overlap| Chunking::Overlapping { unit, size: count(size), overlap };
+        let tokens = overlapping(Unit::Tokens, 256, 32);
+        assert_eq!(read("tokens:256:32").expect("good"), tokens);
+        let sentences = overlapping(Unit::Sentences, 5, 4);
+        assert_eq!(read("sentences:5:4").expect("good"), sentences);
         for (text, says) in [
-            ("", "chunks ``: tokens:N or sentences:N is meant"),
-            ("256", "chunks `256`: tokens:N or sentences:N is meant"),
+            ("", "chunks ``: expected tokens:N, sentences:N, or an overlap too: tokens:N:OVERLAP"),
+            ("256", "chunks `256`: expected tokens:N, sentences:N, or"),
+            ("tokens:8:8", "chunks `tokens:8:8`: expected an overlap under the size of 8, got 8"),
+            ("tokens:8:", "chunks `tokens:8:`: the overlap is not a number"),
+            ("tokens:8:-1", "chunks `tokens:8:-1`: the overlap is not a number"),
+            ("tokens:8:2:1", "chunks `tokens:8:2:1`: the overlap is not a number"),
+            ("tokens::2", "chunks `tokens::2`: `` is not a number from 1 on"),
             ("words:3", "chunks `words:3`: `words` is neither tokens nor sentences"),
             ("tokens:0", "chunks `tokens:0`: `0` is not a number from 1 on"),
             ("tokens:-1", "chunks `tokens:-1`: `-1` is not"),
@@ -273,7 +347,7 @@ mod tests {
         }
     }
 
-    /// White space is left out for the crate and put back.
+    /// White space is removed for the crate and restored afterwards.
     #[test]
     fn sentences_are_the_crate_s() {
         let texts = [

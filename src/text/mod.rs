@@ -1,7 +1,12 @@
-//! From text to tokens.
+//! Tokenisation of texts.
 
 mod chunk;
+mod long;
+#[cfg(test)]
+mod tests;
 mod tokenizer;
+mod tokens;
 
-pub use chunk::{Chunk, Chunked, Chunking};
-pub use tokenizer::{Cut, Parts, Piece, Tokenized, Tokenizer, each};
+pub use chunk::{Chunk, Chunked, Chunking, Unit};
+pub use tokenizer::Tokenizer;
+pub use tokens::{Cut, Parts, Piece, Tokenized, each};

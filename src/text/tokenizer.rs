@@ -1,116 +1,38 @@
-//! `tokenizer.json`, run literally; the only file that names `tokenizers`.
+//! Reader of `tokenizer.json`, and the only file that uses `tokenizers`.
 
-use super::chunk::{Chunked, Chunking, Places};
+use super::{
+    chunk::{Chunked, Chunking, Places},
+    long::{Added, Keep, Kind, Own, Pieces, Seams, boundary, starts},
+    tokens::{Around, Cut, Parts, Piece, Tokenized, each, longest_first},
+};
 use crate::{batch::Tokens, error::Error};
-use rayon::prelude::*;
 use std::{
+    borrow::Cow,
     collections::HashSet,
+    fmt,
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
-use tokenizers::{Encoding, PostProcessor, TruncationDirection};
+use tokenizers::{
+    Encoding, Model, ModelWrapper, NormalizerWrapper, OffsetType, PostProcessor,
+    PostProcessorWrapper, PreTokenizer, PreTokenizerWrapper, Token, TruncationDirection,
+    pre_tokenizers::byte_level::ByteLevel,
+};
 
-/// A tokenizer with the truncation and padding blocks of its file switched off: lengths are ours to
-/// decide.
+/// Tokenizer with truncation and padding of its file disabled: this crate handles lengths.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     special: usize,
-    /// Ids that texts do not produce.
+    /// Ids that texts never produce.
     specials: HashSet<u32>,
+    /// Seam finder for long texts; without it they are tokenised whole.
+    pub(super) seams: Option<Seams>,
 }
 
-/// Bytes of texts that are tokenised where they are asked for: within half a millisecond.
-const FEW: usize = 8 << 10;
-
-/// Does something with each text and its position, which takes as long as its bytes and `more`: on
-/// all cores, unless that is too little to wait for cores that are busy.
-pub fn each<S: AsRef<str> + Sync, T: Send>(
-    texts: &[S],
-    more: usize,
-    run: impl Fn((usize, &S)) -> Result<T, Error> + Send + Sync,
-) -> Result<Vec<T>, Error> {
-    match texts.iter().map(|text| text.as_ref().len() + more).sum::<usize>() <= FEW {
-        true => texts.iter().enumerate().map(run).collect(),
-        false => texts.par_iter().enumerate().map(run).collect(),
-    }
-}
-
-/// A text's tokens.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tokenized {
-    /// What the model reads.
-    pub tokens: Tokens,
-    /// Length before truncation.
-    pub full_length: usize,
-}
-
-impl Tokenized {
-    /// Its tokens, and those of the whole text, where some were dropped.
-    pub fn lengths(&self) -> (usize, Option<usize>) {
-        let (tokens, full) = (self.tokens.len(), self.full_length);
-        (tokens, (full > tokens).then_some(full))
-    }
-}
-
-/// Where long texts are cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cut {
-    /// Tokens that are left, special ones included.
-    pub limit: usize,
-    /// Whether the text's first tokens are dropped instead of its last.
-    pub first: bool,
-}
-
-impl Cut {
-    fn from(self) -> TruncationDirection {
-        if self.first { TruncationDirection::Left } else { TruncationDirection::Right }
-    }
-}
-
-/// A token of a text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece {
-    /// Its id.
-    pub id: u32,
-    /// As the vocabulary spells it.
-    pub token: String,
-    /// Whether the tokenizer put it there.
-    pub special: bool,
-    /// Its characters in the text, in Unicode code points.
-    pub chars: Range<usize>,
-}
-
-/// A text's own tokens, and the special ones that the tokenizer puts around them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Parts {
-    /// Before them, `[CLS]` for most.
-    pub before: Vec<u32>,
-    /// The text's own.
-    pub own: Vec<u32>,
-    /// After them, `[SEP]` for most.
-    pub after: Vec<u32>,
-}
-
-impl Parts {
-    /// Ids without these special ones, if they are around them.
-    pub fn within<'a>(&self, ids: &'a [u32]) -> &'a [u32] {
-        let own = ids.strip_prefix(&self.before[..]);
-        own.and_then(|own| own.strip_suffix(&self.after[..])).unwrap_or(ids)
-    }
-
-    /// A text's own tokens between these special ones, cut as texts are; special ones that are
-    /// there already are not added.
-    pub fn around(&self, ids: &[u32], cut: Option<Cut>) -> Tokenized {
-        let (own, Self { before, after, .. }) = (self.within(ids), self);
-        let special = before.len() + after.len();
-        let room = cut.map_or(own.len(), |cut| cut.limit.saturating_sub(special).min(own.len()));
-        let kept = match cut {
-            Some(Cut { first: true, .. }) => &own[own.len() - room..],
-            _ => &own[..room],
-        };
-        let ids = [before, kept, after].concat();
-        Tokenized { tokens: Tokens::new(ids), full_length: own.len() + special }
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tokenizer({} words)", self.inner.get_vocab_size(true))
     }
 }
 
@@ -125,40 +47,42 @@ impl Tokenizer {
         Self::parse(&bytes, path)
     }
 
-    /// As [`Tokenizer::open`], of bytes that messages are to call by a name.
+    /// As [`Tokenizer::open`], from bytes; `name` is used in messages.
     ///
     /// # Errors
     /// [`Error::Model`] if it is not a tokenizer.
     pub fn parse(bytes: &[u8], name: &Path) -> Result<Self, Error> {
         let bad = |e: &dyn std::fmt::Display| Error::Model(format!("`{}`: {e}", name.display()));
-        // Where this is no JSON, or JSON of another kind, the library panics in some places.
+        let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+        // The library panics in some places if this is not JSON, or JSON of another kind.
         serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|e| bad(&e))?;
         let parsed = catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes));
         let parsed = parsed.map_err(|_| bad(&"not a tokenizer, though JSON"))?;
         let mut inner = parsed.map_err(|e| bad(&e))?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| bad(&e))?;
-        // So does a post-processor that names what is not there, whatever the text.
+        // It also panics on any text if a post-processor names a token that does not exist.
         let texts = || (inner.encode("a", true).is_ok(), inner.encode(("a", "b"), true).is_ok());
         let tried = catch_unwind(AssertUnwindSafe(texts));
         tried.map_err(|_| bad(&"its post-processor contradicts itself"))?;
         let special = inner.get_post_processor().map_or(0, |post| post.added_tokens(false));
         let added = inner.get_added_tokens_decoder();
         let specials = added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id);
-        Ok(Self { specials: specials.collect(), inner, special })
+        Ok(Self { specials: specials.collect(), seams: seams(&inner), inner, special })
     }
 
-    /// Tokens that it adds to every text, `[CLS]` and `[SEP]` for most.
+    /// Number of special tokens around every text, in most models `[CLS]` and `[SEP]`.
     pub fn special_tokens(&self) -> usize {
         self.special
     }
 
-    /// Tokenises texts on all cores, special tokens included, cutting those that are too long.
+    /// Tokenises texts on all cores, with special tokens, and truncates those that are too long.
     ///
-    /// A cut keeps the special tokens.  Its limit must leave room for them.
+    /// Truncation keeps the special tokens; its limit must leave room for them.  Of a long text
+    /// only the tokens to keep are read, and a megabyte for the token count.
     ///
     /// # Errors
-    /// [`Error::Input`] naming the text, if the tokenizer refuses it.
+    /// [`Error::Input`] with the index of a text that the tokenizer rejects.
     pub fn encode<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
@@ -172,11 +96,10 @@ impl Tokenizer {
         each(texts, 0, encode)
     }
 
-    /// Tokenises two texts as one sequence, special tokens and type ids as the tokenizer gives
-    /// them.
+    /// Tokenises two texts as one sequence, with special tokens and type ids from the tokenizer.
     ///
     /// # Errors
-    /// [`Error::Input`] if the tokenizer refuses them.
+    /// [`Error::Input`] if the tokenizer rejects them.
     pub fn encode_pair(&self, first: &str, second: &str) -> Result<Tokens, Error> {
         let encoded = self.inner.encode_fast((first, second), true);
         let encoding = encoded
@@ -184,12 +107,13 @@ impl Tokenizer {
         Ok(tokens(&encoding))
     }
 
-    /// Tokenises one text with each of some others as pairs on all cores, cutting the other of a
-    /// pair that is too long.
+    /// Tokenises one text with each of some others as pairs on all cores, and truncates the longer
+    /// text of a pair that is too long, or both, like `longest_first` in other libraries.
     ///
     /// # Errors
-    /// [`Error::Model`] if the tokenizer has nothing to put between them; [`Error::Input`] naming
-    /// the other text, if the tokenizer refuses the pair, or if the first alone leaves no room.
+    /// [`Error::Model`] if the tokenizer has no separator for pairs; [`Error::Option`] if the limit
+    /// leaves no room for a token of each; [`Error::Input`] with the index of the other text, if
+    /// the tokenizer rejects the pair.
     pub fn encode_pairs<S: AsRef<str> + Sync>(
         &self,
         first: &str,
@@ -197,76 +121,81 @@ impl Tokenizer {
         cut: Option<Cut>,
     ) -> Result<Vec<Tokenized>, Error> {
         let refused = |index, e| Error::Input { index, what: format!("cannot be tokenised: {e}") };
-        let bytes = first.len();
-        let first = self.inner.encode_fast(first, false).map_err(|e| refused(0, e))?;
         let special = self.inner.get_post_processor().map_or(0, |post| post.added_tokens(true));
         if special <= self.special {
             let what = "tokenizer.json joins no pairs: nothing would part the two texts";
             return Err(Error::Model(what.to_owned()));
         }
+        let room = cut.map_or(usize::MAX, |cut| cut.limit.saturating_sub(special));
+        if let Some(cut) = cut.filter(|_| room < 2) {
+            let what = format!("expected room for two texts, got {} tokens in all", cut.limit);
+            return Err(Error::Option(what));
+        }
+        let bytes = first.len();
+        let cut = cut.map(|cut| Cut { limit: room, ..cut });
+        let (first, length) = self.own(first, cut).map_err(|e| refused(0, e))?;
         let encode = |(n, other): (usize, &S)| {
-            let mut other =
-                self.inner.encode_fast(other.as_ref(), false).map_err(|e| refused(n, e))?;
-            let full_length = first.len() + other.len() + special;
-            if let Some(cut) = cut.filter(|cut| full_length > cut.limit) {
-                let limit = cut.limit;
-                let room = limit.saturating_sub(first.len() + special);
-                if room == 0 {
-                    let query = first.len() + special;
-                    let what = format!("no room: the query alone has {query} tokens of {limit}");
-                    return Err(Error::Input { index: n, what });
-                }
-                other.truncate(room, 0, cut.from());
+            let (mut other, others) = self.own(other.as_ref(), cut).map_err(|e| refused(n, e))?;
+            let (mut first, full_length) = (first.clone(), length + others + special);
+            if let Some(cut) = cut.filter(|_| length + others > room) {
+                let (some, rest) = longest_first(length, others, room);
+                first.truncate(some, 0, direction(cut));
+                other.truncate(rest, 0, direction(cut));
             }
-            let pair = self.inner.post_process(first.clone(), Some(other), true);
+            let pair = self.inner.post_process(first, Some(other), true);
             let pair = pair.map_err(|e| refused(n, e))?;
             Ok(Tokenized { tokens: tokens(&pair), full_length })
         };
         each(others, bytes, encode)
     }
 
-    /// Tokenises a text, its own tokens apart from the special ones.
+    /// Number of tokens of a text plus the special tokens of a pair.
     ///
     /// # Errors
-    /// [`Error::Input`] if the tokenizer refuses it.
-    pub fn encode_parts(&self, text: &str) -> Result<Parts, Error> {
+    /// [`Error::Input`] if the tokenizer rejects it.
+    pub fn length_in_pairs(&self, text: &str, limit: usize) -> Result<usize, Error> {
+        let special = self.inner.get_post_processor().map_or(0, |post| post.added_tokens(true));
+        let own = self.own(text, Some(Cut { limit, first: false }));
         let refused = |e| Error::Input { index: 0, what: format!("cannot be tokenised: {e}") };
-        let own = self.inner.encode_fast(text, false).map_err(refused)?;
-        // What is put around a text does not depend on how long it is.
-        let mut few = match own.is_empty() {
-            true => self.inner.encode_fast("a", false).map_err(refused)?,
-            false => own.clone(),
-        };
-        few.truncate(1, 0, TruncationDirection::Right);
-        let whole = self.inner.post_process(few.clone(), None, true).map_err(refused)?;
-        let ids = whole.get_ids();
-        let before = whole.get_sequence_ids().iter().position(Option::is_some).unwrap_or(0);
-        let after = ids[before + few.len()..].to_vec();
-        Ok(Parts { before: ids[..before].to_vec(), own: own.get_ids().to_vec(), after })
+        own.map(|(_, length)| length + special).map_err(refused)
     }
 
-    /// The id of a token as the vocabulary spells it.
+    /// Tokenises a text, with its own tokens separate from the special tokens.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the tokenizer rejects it.
+    pub fn encode_parts(&self, text: &str) -> Result<Parts, Error> {
+        let refused = |e| Error::Input { index: 0, what: format!("cannot be tokenised: {e}") };
+        let Around { before, after, .. } = self.around().map_err(refused)?;
+        let own = match self.long(text) {
+            Some(seams) => seams.read(text, Keep::ALL, self).map_err(|e| refused(e.into()))?.0.ids,
+            None => self.inner.encode_fast(text, false).map_err(refused)?.get_ids().to_vec(),
+        };
+        Ok(Parts { before: before.ids, own, after: after.ids })
+    }
+
+    /// Id of a token, by its spelling in the vocabulary.
     pub fn id_of(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
 
-    /// How the vocabulary spells an id.
+    /// Spelling of an id in the vocabulary.
     pub fn token_of(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 
-    /// The text of some ids, without special tokens.
+    /// Decodes ids into text, without special tokens.
     pub fn decode(&self, ids: &[u32]) -> String {
         self.decode_with(ids, false)
     }
 
-    /// The text of some ids, with or without special tokens.
+    /// Decodes ids into text, with or without special tokens.
     pub fn decode_with(&self, ids: &[u32], special: bool) -> String {
         self.inner.decode(ids, !special).unwrap_or_default()
     }
 
-    /// Whether these ids are what this tokenizer makes of some text, with or without the special
-    /// tokens around it, which `parts` names: ids of another vocabulary hardly ever are.
+    /// True if this tokenizer produces these ids for some text, with or without the special tokens
+    /// around it, given in `parts`: ids of another vocabulary hardly ever pass.
     pub fn made(&self, ids: &[u32], parts: &Parts) -> bool {
         let own = parts.within(ids);
         let allowed = [self.mask().map(|(id, _)| id), self.unknown()];
@@ -274,15 +203,27 @@ impl Tokenizer {
             return false;
         }
         let text = self.decode_with(own, true);
-        self.inner.encode_fast(text, false).is_ok_and(|again| again.get_ids() == own)
+        self.encode_parts(&text).is_ok_and(|again| again.own == own)
     }
 
-    /// The tokens of a text, with or without the special ones around them.
+    /// Tokens of a text, with or without special tokens; none if there are more than `most`.
     ///
     /// # Errors
-    /// [`Error::Input`] if the tokenizer refuses it.
-    pub fn pieces(&self, text: &str, special: bool) -> Result<Vec<Piece>, Error> {
+    /// [`Error::Input`] if the tokenizer rejects it.
+    pub fn pieces(
+        &self,
+        text: &str,
+        special: bool,
+        most: usize,
+    ) -> Result<Option<Vec<Piece>>, Error> {
         let refused = |e| Error::Input { index: 0, what: format!("cannot be tokenised: {e}") };
+        if let Some(seams) = self.long(text) {
+            let keep = Keep { limit: most, last: false, spans: true };
+            let read = seams.read(text, keep, self).map_err(|e| refused(e.into()))?;
+            let around = self.around().map_err(refused)?;
+            let own = read.0;
+            return Ok((read.1 <= most).then(|| self.long_pieces(text, own, special, &around)));
+        }
         let encoding = self.inner.encode_char_offsets(text, special).map_err(refused)?;
         let own = encoding.get_sequence_ids();
         let pieces = (0..encoding.len()).map(|n| Piece {
@@ -291,34 +232,114 @@ impl Tokenizer {
             special: own[n].is_none(),
             chars: encoding.get_offsets()[n].0..encoding.get_offsets()[n].1,
         });
-        Ok(pieces.collect())
+        Ok((encoding.len() <= most).then(|| pieces.collect()))
     }
 
-    /// Whether an id is a special token: one that texts do not produce.
+    fn long_pieces(&self, text: &str, own: Own, special: bool, around: &Around) -> Vec<Piece> {
+        let spelled = |id| self.inner.id_to_token(id).unwrap_or_default();
+        let added = |tokens: &Tokens| {
+            let piece = |&id: &u32| Piece { id, token: spelled(id), special: true, chars: 0..0 };
+            tokens.ids.iter().filter(|_| special).map(piece).collect::<Vec<_>>()
+        };
+        let trims = match self.inner.get_post_processor() {
+            Some(PostProcessorWrapper::Roberta(post)) => post.trim_offsets,
+            Some(PostProcessorWrapper::ByteLevel(post)) => post.trim_offsets,
+            _ => false,
+        };
+        let (mut byte, mut char) = (0, 0);
+        let mut chars = |to: usize| {
+            let to = boundary(text, to);
+            char = match to >= byte {
+                true => char + text[byte..to].chars().count(),
+                false => char - text[to..byte].chars().count(),
+            };
+            byte = to;
+            char
+        };
+        let pieces = own.ids.iter().zip(own.spans).map(|(&id, mut span)| {
+            let part = text.get(span.clone()).unwrap_or_default();
+            let (token, end) = (spelled(id), span.end);
+            // An added token may include white space of the text.
+            let added = part.trim() == token;
+            let token = if added { part.to_owned() } else { token };
+            if trims {
+                let mark = |c: char| if added { c.is_whitespace() } else { c == ' ' };
+                let (left, right) = (part.trim_start_matches(mark), part.trim_end_matches(mark));
+                span.end = (end - (part.len() - right.len())).max(span.start);
+                span.start = (span.start + part.len() - left.len()).min(end);
+            }
+            span.end = span.end.max(span.start);
+            Piece { id, token, special: false, chars: chars(span.start)..chars(span.end) }
+        });
+        let mut all = added(&around.before);
+        all.extend(pieces);
+        all.extend(added(&around.after));
+        all
+    }
+
+    /// True for a special token: one that texts never produce.
     pub fn is_special(&self, id: u32) -> bool {
         self.specials.contains(&id)
     }
 
-    /// The mask of a masked language model: `[MASK]` or `<mask>`.
+    /// Mask of a masked language model: `[MASK]` or `<mask>`.
     pub fn mask(&self) -> Option<(u32, &'static str)> {
         ["[MASK]", "<mask>"].into_iter().find_map(|mask| Some((self.id_of(mask)?, mask)))
     }
 
-    /// What stands for a word that the vocabulary cannot spell: `[UNK]` or `<unk>`.
+    /// Token for a word that the vocabulary cannot spell: `[UNK]` or `<unk>`.
     pub fn unknown(&self) -> Option<u32> {
         ["[UNK]", "<unk>"].into_iter().find_map(|unknown| self.id_of(unknown))
     }
 
-    /// Tokenises a text and says which tokens each chunk of it has.  Nothing is cut off.
+    /// Tokenises a text and assigns tokens to chunks.  Nothing is truncated.
     ///
     /// # Errors
-    /// [`Error::Input`] for spans that do not suit the text, naming the first, and if the tokenizer
-    /// refuses the text.
+    /// [`Error::Input`] for the first span that does not fit the text, and if the tokenizer rejects
+    /// the text.
     pub fn encode_chunked(&self, text: &str, chunking: &Chunking) -> Result<Chunked, Error> {
+        self.encode_chunked_after("", text, chunking)
+    }
+
+    /// As [`Tokenizer::encode_chunked`], with a prompt before the text.  Its tokens belong to the
+    /// first chunk, like the special tokens before the text; a token of both belongs to the text.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode_chunked`].
+    pub fn encode_chunked_after(
+        &self,
+        prompt: &str,
+        text: &str,
+        chunking: &Chunking,
+    ) -> Result<Chunked, Error> {
         let bad = |what: String| Error::Input { index: 0, what };
         let refused = |e: tokenizers::Error| bad(format!("cannot be tokenised: {e}"));
-        let own = self.inner.encode(text, false).map_err(refused)?;
-        let starts = starts(text, &own);
+        let whole = match prompt.is_empty() {
+            true => Cow::Borrowed(text),
+            false => Cow::Owned([prompt, text].concat()),
+        };
+        let of_prompt = |end: &usize| !prompt.is_empty() && *end <= prompt.len();
+        let after_prompt = |starts: &[usize]| {
+            starts.iter().map(|start| start.saturating_sub(prompt.len())).collect()
+        };
+        if let Some(seams) = self.long(&whole) {
+            let keep = Keep { spans: true, ..Keep::ALL };
+            let (own, _) = seams.read(&whole, keep, self).map_err(|e| refused(e.into()))?;
+            let around = self.around().map_err(refused)?;
+            let prompted = own.spans.iter().map(|span| span.end).take_while(of_prompt).count();
+            let starts = starts(&whole, own.spans.iter().map(|span| (span.start, span.end, 0)));
+            let (before, after) = (around.before.len() + prompted, around.after.len());
+            let places = Places { starts: after_prompt(&starts[prompted..]), before, after };
+            let chunks = places.cut(text, chunking).map_err(bad)?;
+            return Ok(Chunked { chunks, after, tokens: around.with(&own.ids) });
+        }
+        let own = self.inner.encode(&*whole, false).map_err(refused)?;
+        let ends = own.get_offsets().iter().map(|(_, end)| *end);
+        let prompted = ends.take_while(of_prompt).count();
+        // A byte-level post-processor strips spaces, `Ġ`, from the offsets of every token.
+        let taken = |token: &String| token.chars().take_while(|&c| c == 'Ġ').count();
+        let spans = own.get_offsets().iter().zip(own.get_tokens());
+        let starts = starts(&whole, spans.map(|(&(start, end), token)| (start, end, taken(token))));
         let encoding = self.inner.post_process(own, None, true).map_err(refused)?;
         let sequences = encoding.get_sequence_ids();
         let before = sequences.iter().position(Option::is_some).unwrap_or(0);
@@ -326,43 +347,133 @@ impl Tokenizer {
             return Err(bad("the tokenizer does not say which tokens are the text's".to_owned()));
         }
         let after = encoding.len() - before - starts.len();
-        let places = Places { starts, before, after };
+        let starts = after_prompt(&starts[prompted..]);
+        let places = Places { starts, before: before + prompted, after };
         let chunks = places.cut(text, chunking).map_err(bad)?;
         Ok(Chunked { chunks, after, tokens: tokens(&encoding) })
     }
 
     fn encode_one(&self, text: &str, cut: Option<Cut>) -> tokenizers::Result<Tokenized> {
-        let mut encoding = self.inner.encode_fast(text, false)?;
-        let full_length = encoding.len() + self.special;
+        if let (None, Some(seams)) = (cut, self.long(text)) {
+            let (own, full_length) = seams.read(text, Keep::ALL, self)?;
+            let tokens = self.around()?.with(&own.ids);
+            return Ok(Tokenized { tokens, full_length: full_length + self.special });
+        }
+        let cut = cut.map(|cut| Cut { limit: cut.limit.saturating_sub(self.special), ..cut });
+        let (mut encoding, full_length) = self.own(text, cut)?;
         if let Some(cut) = cut {
-            encoding.truncate(cut.limit.saturating_sub(self.special), 0, cut.from());
+            encoding.truncate(cut.limit, 0, direction(cut));
         }
         let encoding: Encoding = self.inner.post_process(encoding, None, true)?;
-        Ok(Tokenized { tokens: tokens(&encoding), full_length })
+        Ok(Tokenized { tokens: tokens(&encoding), full_length: full_length + self.special })
     }
+
+    /// Seam finder, for a text that is long enough to be split.
+    fn long(&self, text: &str) -> Option<&Seams> {
+        self.seams.as_ref().filter(|seams| seams.is_long(text))
+    }
+
+    /// Own tokens of a text, of a long one only those to keep; and the token count.
+    fn own(&self, text: &str, cut: Option<Cut>) -> tokenizers::Result<(Encoding, usize)> {
+        let Some(seams) = self.long(text) else {
+            let own = self.inner.encode_fast(text, false)?;
+            let length = own.len();
+            return Ok((own, length));
+        };
+        let keep =
+            cut.map_or(Keep::ALL, |cut| Keep { limit: cut.limit, last: cut.first, spans: false });
+        let (own, length) = seams.read(text, keep, self)?;
+        let token = |id| Token::new(id, String::new(), (0, 0));
+        let own = Encoding::from_tokens(own.ids.into_iter().map(token).collect(), 0);
+        Ok((self.inner.post_process(own, None, false)?, length))
+    }
+
+    /// Special tokens around a text, which do not depend on its length.
+    fn around(&self) -> tokenizers::Result<Around> {
+        let mut few = self.inner.encode_fast("a", false)?;
+        few.truncate(1, 0, TruncationDirection::Right);
+        let length = few.len();
+        let whole = self.inner.post_process(few, None, true)?;
+        let before = whole.get_sequence_ids().iter().position(Option::is_some).unwrap_or(0);
+        let whole = tokens(&whole);
+        let part = |range: Range<usize>| Tokens {
+            ids: whole.ids[range.clone()].to_vec(),
+            type_ids: whole.type_ids[range].to_vec(),
+            unseen: 0,
+        };
+        let kind = whole.type_ids.get(before).copied().unwrap_or(0);
+        Ok(Around { before: part(0..before), kind, after: part(before + length..whole.len()) })
+    }
+}
+
+impl Pieces for Tokenizer {
+    /// Omits the post-processor, which moves offsets.
+    fn tokens(&self, piece: &str, spans: bool) -> Result<Own, String> {
+        let inner = &self.inner;
+        let encode = || {
+            if !spans {
+                return inner.encode_fast(piece, false);
+            }
+            let added = inner.get_added_vocabulary();
+            let mut parts = added.extract_and_normalize(inner.get_normalizer(), piece);
+            inner.get_pre_tokenizer().map_or(Ok(()), |pre| pre.pre_tokenize(&mut parts))?;
+            parts.tokenize(|part| inner.get_model().tokenize(part.get()))?;
+            parts.into_encoding(None, 0, OffsetType::Byte)
+        };
+        let encoding = encode().map_err(|e| e.to_string())?;
+        let places = encoding.get_offsets().iter().filter(|_| spans).map(|&(from, to)| from..to);
+        Ok(Own { ids: encoding.get_ids().to_vec(), spans: places.collect() })
+    }
+
+    fn apart(&self, left: u32, right: u32) -> bool {
+        let model = self.inner.get_model();
+        let spelled = |id| model.id_to_token(id).unwrap_or_default();
+        let both = model.tokenize(&(spelled(left) + &spelled(right)));
+        both.is_ok_and(|both| both.iter().map(|token| token.id).eq([left, right]))
+    }
+}
+
+fn direction(cut: Cut) -> TruncationDirection {
+    if cut.first { TruncationDirection::Left } else { TruncationDirection::Right }
+}
+
+fn seams(inner: &tokenizers::Tokenizer) -> Option<Seams> {
+    let normalizer = inner.get_normalizer();
+    let kind = match (inner.get_pre_tokenizer()?, inner.get_model()) {
+        (PreTokenizerWrapper::BertPreTokenizer(_), ModelWrapper::WordPiece(model)) => {
+            let chinese = match normalizer {
+                None => false,
+                Some(NormalizerWrapper::BertNormalizer(bert)) => bert.handle_chinese_chars,
+                Some(_) => return None,
+            };
+            Kind::Words { most: model.max_input_chars_per_word, chinese }
+        }
+        (PreTokenizerWrapper::ByteLevel(pre), ModelWrapper::BPE(model)) => {
+            let none = |part: &Option<String>| part.as_deref().unwrap_or_default().is_empty();
+            let known = |c: char| model.token_to_id(c.encode_utf8(&mut [0; 4])).is_some();
+            let plain = pre.use_regex
+                && !pre.add_prefix_space
+                && normalizer.is_none()
+                && !model.dropout.is_some_and(|share| share > 0.0)
+                && !model.ignore_merges
+                && none(&model.continuing_subword_prefix)
+                && none(&model.end_of_word_suffix)
+                && ByteLevel::alphabet().into_iter().all(known);
+            plain.then_some(Kind::Bytes)?
+        }
+        _ => return None,
+    };
+    let added = inner.get_added_tokens_decoder().into_values().map(|token| Added {
+        content: token.content,
+        single_word: token.single_word,
+        lstrip: token.lstrip,
+        rstrip: token.rstrip,
+        normalized: token.normalized && normalizer.is_some(),
+    });
+    Seams::new(kind, added.collect())
 }
 
 fn tokens(encoding: &Encoding) -> Tokens {
     let (ids, type_ids) = (encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec());
     Tokens { ids, type_ids, unseen: 0 }
-}
-
-/// The byte where the first character of each token begins: never before that of the token before
-/// it, and never within a character.
-fn starts(text: &str, encoding: &Encoding) -> Vec<usize> {
-    let whole = |at: usize| (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-    let mut last = 0;
-    let start = |(&(start, end), token): (&(usize, usize), &String)| {
-        let (start, end) = (whole(start), whole(end));
-        let part = &text[start..end];
-        let start = match part.find(|c: char| !c.is_whitespace()) {
-            Some(at) => start + at,
-            None if part.starts_with(' ') => start,
-            // A byte-level post-processor takes spaces, `Ġ`, off the ends of every token.
-            None => start.saturating_sub(token.chars().take_while(|&c| c == 'Ġ').count()),
-        };
-        last = start.max(last);
-        last
-    };
-    encoding.get_offsets().iter().zip(encoding.get_tokens()).map(start).collect()
 }

@@ -1,39 +1,50 @@
-//! The fastest tier and tiles of a device for a model's sizes: found once by a short search, kept
-//! on disk, and forgotten when driver, kernels or sizes change.
+//! Auto-tuning: the fastest tier and tiles of a device for a model's sizes, found once by a short
+//! search, kept on disk, and discarded when driver, kernels or sizes change.
 //!
-//! Every candidate is compared with the CPU twin before it may win.  Without a search, and for what
-//! there was no time for, the usual tiles serve.
+//! Every candidate is compared with the CPU reference before it may be chosen.  Without a search,
+//! and for kernels that the search had no time for, the default tiles are used.
 
+mod kept;
+mod refused;
 mod search;
+mod speed;
 mod store;
+mod word;
 
 use crate::{
     error::Error,
-    kernels::{Plan, linear_geglu::Activation},
+    kernels::{Dtype, Plan, linear_geglu::Activation},
     model::Config,
 };
-use search::search;
+pub use refused::History;
 pub use search::{Found, Trial, Verdict};
+use search::{Progress, search};
 use serde::{Deserialize, Serialize};
+pub use speed::{SHORT, Speed, Speeds, Subject, Workload, keep_speeds, measured, speeds};
 use std::time::Duration;
 pub use store::{Key, path};
 
-/// Whether kernels are fitted to the device.
+/// Tuning policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tune {
-    /// The usual tier and tiles.
+    /// Use the default tier and tiles.
     Off,
-    /// What an earlier search found, if there was one.
+    /// Use the result of an earlier search, if any.
     #[default]
     Known,
-    /// The same; otherwise search now, once, for up to [`BUDGET`], if the result can be kept.
+    /// Use an earlier result, else search for up to [`BUDGET`] plus compile time, if the result can
+    /// be kept.  A search that ran out of time continues later, [`SEARCHES`] times in all.
     Search,
 }
 
-/// What a search without being asked may take: less than a person notices once.
+/// Time budget of an automatic search: hardly noticed once.
 pub const BUDGET: Duration = Duration::from_secs(3);
 
-/// The sizes of a model that decide.
+/// Number of searches of a GPU, each for the kernels that earlier ones had no time for; a software
+/// driver, whose candidates are slow and similar, gets one.
+pub const SEARCHES: u32 = 3;
+
+/// Sizes of a model that determine its plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {
     /// D
@@ -42,12 +53,12 @@ pub struct Sizes {
     pub intermediate: u32,
     /// H
     pub heads: u32,
-    /// Whether the gate is a ReLU, not a GELU.
+    /// True if the gate is a ReLU, not a GELU.
     pub relu: bool,
 }
 
 impl Sizes {
-    /// Those of a model.
+    /// Sizes of a model.
     pub fn of(config: &Config) -> Self {
         let Config { hidden, intermediate, heads, activation, .. } = *config;
         Self { hidden, intermediate, heads, relu: activation == Activation::Relu }
@@ -63,38 +74,63 @@ impl Sizes {
     }
 }
 
-/// The plan for adapter number `index` of [`gpu::adapters`](crate::gpu::adapters), if there is one
-/// or one may be searched for.  A search that fails leaves the usual one.
+/// Storage of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// Requested dtype.
+    pub dtype: Dtype,
+    /// True if the file stores matrices as f16.
+    pub half_weights: bool,
+}
+
+/// Plan for adapter number `index` of [`gpu::adapters`](crate::gpu::adapters), known or found by a
+/// search if that is allowed.  After a failed search the default plan is used.
 pub fn plan(index: usize, key: &Key, how: Tune) -> Option<Plan> {
     if how == Tune::Off {
         return None;
     }
-    let known = known(key);
-    if known.is_some() || how == Tune::Known || store::path(key).is_none() {
-        return known;
+    let known = store::load(key);
+    let most = if key.is_software() { 1 } else { SEARCHES };
+    let done = known.as_ref().is_some_and(|known| known.complete || known.searches >= most);
+    if done || how == Tune::Known || store::path(key).is_none() {
+        return known.map(|known| known.plan);
     }
-    tracing::info!("fitting kernels to {}, once", key.adapter());
-    let found = renew(index, key, BUDGET, |_| {});
+    match &known {
+        None => tracing::info!("fitting kernels to {}, once", key.adapter()),
+        Some(_) => {
+            tracing::info!("fitting kernels to {}: what there was no time for", key.adapter())
+        }
+    }
+    let found = go_on(index, key, BUDGET, known, |_| {});
     let failed = |error: &Error| tracing::warn!("kernels could not be fitted: {error}");
     found.inspect_err(failed).ok().map(|found| found.plan)
 }
 
-/// The plan that was found for an adapter, if one was.
+/// Plan from an earlier search of an adapter, if any.
 pub fn known(key: &Key) -> Option<Plan> {
-    store::load(key)
+    store::load(key).map(|known| known.plan)
 }
 
-/// Searches and keeps what was found, whatever was known before.
+/// Searches and stores the result, replacing an earlier one.
 ///
 /// # Errors
-/// Those of the device.
+/// Errors of the device.
 pub fn renew(
     index: usize,
     key: &Key,
     budget: Duration,
     report: impl FnMut(&Trial),
 ) -> Result<Found, Error> {
-    let found = search(index, key.dtype(), key.sizes(), budget, report)?;
-    store::save(key, &found.plan);
-    Ok(found)
+    go_on(index, key, budget, None, report)
+}
+
+fn go_on(
+    index: usize,
+    key: &Key,
+    budget: Duration,
+    from: Option<Progress>,
+    report: impl FnMut(&Trial),
+) -> Result<Found, Error> {
+    let keep = |progress: &Progress| store::save(key, progress);
+    search(index, key, budget, from, keep, report)
 }

@@ -1,171 +1,264 @@
-//! The search itself.
+//! The tuning search.
 
-use super::Sizes;
+use super::{
+    Key, Sizes, Stored,
+    word::{Choice, WORDS, Word},
+};
 use crate::{
     error::Error,
     gpu,
-    kernels::{Dtype, Plan, Tier, Tile, Version, attention, linear, linear_geglu},
+    kernels::{Plan, Tier, Version, attention, linear, linear_geglu},
     probe::{Clock, Problem, Recorded, compare},
     recording::{Engine, Format, Recording, Tensor},
 };
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
 
-/// A candidate that was tried.
+/// One measured candidate.
 #[derive(Clone, Debug)]
 pub struct Trial {
-    /// The kernel's word, and `+r` with a residual.
+    /// Name of the kernel, with `+r` for a residual.
     pub word: &'static str,
-    /// Rows it was timed on.
+    /// Number of rows that were timed.
     pub rows: u32,
-    /// Its tier.
+    /// Tier of the candidate.
     pub tier: Tier,
-    /// Its tile, for people.
+    /// Tile of the candidate, human-readable.
     pub tile: String,
-    /// How it did.
+    /// Result.
     pub verdict: Verdict,
 }
 
-/// How a candidate did.
+/// Result of a candidate.
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    /// It is right and takes so long.
+    /// Correct, with its time.
     Right {
-        /// One dispatch, the fastest of a few.
+        /// Time of one dispatch, the minimum of a few.
         time: Duration,
-        /// 10⁹ operations a second.
+        /// Speed in 10⁹ operations per second.
         gflops: f64,
     },
-    /// It computes something else than its twin, or the device failed.
+    /// Differs from the reference, or the device failed.
     Wrong(String),
 }
 
-/// What a search found.
+/// Result of a search.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// The fastest of what was tried.
+    /// Fastest plan found.
     pub plan: Plan,
-    /// Whether there was time for all.
+    /// True if there was time for all candidates.
     pub complete: bool,
-    /// How times were taken.
+    /// Source of measured times.
     pub clock: Clock,
-    /// Time of all products and attention at the largest size, usual and found.
+    /// Time of all products and attention at the largest size: default plan, found plan.
     pub totals: [Duration; 2],
 }
 
-/// Rows at which tiles for so many rows at most are timed: what fills a tile of any candidate, and
-/// is soon done on a slow device.
-fn timed_rows(most: u32) -> u32 {
-    most.min(256)
-}
+/// Row counts for timing the tiles for many rows: enough to fill a large GPU, or little enough for
+/// a slow device.
+const MANY: [u32; 3] = [4096, 1024, 256];
 
-/// A candidate must be this much faster than the usual one: less is noise.
+/// Maximum time of a kernel; it is timed on the most rows within it.
+const SOON: Duration = Duration::from_millis(30);
+
+/// Compile-time limit, in multiples of the budget: a compiler may take a second per kernel, and
+/// only compiled kernels can be timed.
+const COMPILING: u32 = 5;
+
+/// Maximum ratio of a candidate's time to the default's: smaller gains are noise.
 const GAIN: f64 = 0.97;
 
-/// A tier that takes so many times as long for few rows is not timed for many.
+/// Time ratio for few rows above which a tier is not timed for many rows.
 const HOPELESS: f64 = 3.0;
 
-/// The kernels that have tiles to choose.
-const WORDS: [Word; 4] = [Word::Linear, Word::LinearAdd, Word::LinearGeglu, Word::Attention];
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Word {
-    Linear,
-    LinearAdd,
-    LinearGeglu,
-    Attention,
+/// Progress of a search, stored after each step so that a later search can continue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Fastest plan so far.
+    pub plan: Plan,
+    /// Number of finished steps, one per kernel and number of rows.
+    pub steps: usize,
+    /// Number of searches so far.
+    pub searches: u32,
+    /// True if all steps are finished.
+    pub complete: bool,
 }
 
-/// A tile of either kind.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Choice {
-    Product(Tile),
-    Attention(attention::Tile),
-}
-
-/// Looks for the fastest plan on adapter number `index`, for about as long as `budget`, and tells
-/// of each trial.
+/// Searches for the fastest plan on adapter number `index`, the key's, for about `budget` plus
+/// compile time, and reports each trial.  Continues `from` an earlier search, and passes its
+/// progress to `keep` after each step.
 ///
 /// # Errors
-/// [`Error::NoGpu`] if it cannot be opened.  A candidate on which the device fails has lost.
+/// [`Error::NoGpu`] if it cannot be opened.  A candidate that makes the device fail is rejected.
 pub fn search(
     index: usize,
-    dtype: Dtype,
-    sizes: Sizes,
+    key: &Key,
     budget: Duration,
+    from: Option<Progress>,
+    keep: impl FnMut(&Progress),
     report: impl FnMut(&Trial),
 ) -> Result<Found, Error> {
     let gpu = gpu::open(index)?;
     let clock = if gpu.summary.timestamps { Clock::Timestamps } else { Clock::Wall };
     let deadline = Instant::now() + budget;
-    let engine = gpu::Engine::cached(gpu);
-    let mut search = Search { engine, clock, dtype, sizes, deadline, report };
-    search.run()
+    let (engine, compiling) = (gpu::Engine::cached(gpu), budget * COMPILING);
+    let (stored, sizes) = (key.stored(), key.sizes());
+    let (many, searches) = (256, 1 + from.as_ref().map_or(0, |from| from.searches));
+    let mut search =
+        Search { engine, clock, stored, sizes, deadline, compiling, many, searches, keep, report };
+    search.run(from)
 }
 
-struct Search<R> {
+struct Search<K, R> {
     engine: gpu::Engine,
     clock: Clock,
-    dtype: Dtype,
+    stored: Stored,
     sizes: Sizes,
     deadline: Instant,
+    /// Remaining compile time.
+    compiling: Duration,
+    /// Row count for timing the tiles for many rows.
+    many: u32,
+    /// Number of searches, this one included.
+    searches: u32,
+    keep: K,
     report: R,
 }
 
-impl<R: FnMut(&Trial)> Search<R> {
-    fn run(&mut self) -> Result<Found, Error> {
+impl<K: FnMut(&Progress), R: FnMut(&Trial)> Search<K, R> {
+    fn run(&mut self, from: Option<Progress>) -> Result<Found, Error> {
         let caps = self.engine.caps().clone();
         let usual = Tier::choose(&caps);
         let e = self.sizes.head_width();
         if usual == Tier::Naive {
-            // A device that can do no more has nothing to choose from.
-            let (plan, clock) = (Plan::usual(usual, e), self.clock);
+            // A device with a single tier leaves no choice.
+            let (plan, clock) = (Plan::usual_on(&caps, usual, e), self.clock);
             return Ok(Found { plan, complete: true, clock, totals: [Duration::ZERO; 2] });
+        }
+        let bench = self.bench(Word::Linear, usual, 256)?;
+        self.clock = self.working_clock(&bench)?;
+        self.many = self.rows_in_time(&bench)?;
+        if let Some(Progress { plan, steps, .. }) = from {
+            let total = self.total(plan.tier, f64::INFINITY)?;
+            return self.search_tiles(plan, steps, [total, total]);
         }
         let mut tiers = Tier::of(&caps);
         tiers.retain(|tier| *tier != usual && *tier != Tier::Naive);
-        let mut best = (Plan::usual(usual, e), self.total(usual, f64::INFINITY)?);
+        let mut best = (Plan::usual_on(&caps, usual, e), self.total(usual, f64::INFINITY)?);
         let before = best.1;
         for tier in tiers {
-            let version = Version { tier, dtype: self.dtype };
+            let version = self.version(tier);
             if !version.suits(&caps) || self.late() {
                 continue;
             }
             if let Some(total) = self.total(tier, before.few.as_secs_f64() * HOPELESS)?.many
                 && best.1.many.is_none_or(|many| total < many)
             {
-                best = (Plan::usual(tier, e), Total { few: before.few, many: Some(total) });
+                best =
+                    (Plan::usual_on(&caps, tier, e), Total { few: before.few, many: Some(total) });
             }
         }
-        let (mut plan, total) = best;
-        let mut saved = Duration::ZERO;
+        let (plan, total) = best;
+        self.search_tiles(plan, 0, [before, total])
+    }
+
+    /// Searches the tiles of each kernel and number of rows, all rows first, skipping the first
+    /// `steps` of them.
+    fn search_tiles(
+        &mut self,
+        mut plan: Plan,
+        mut steps: usize,
+        [before, total]: [Total; 2],
+    ) -> Result<Found, Error> {
         let last = plan.products.len() - 1;
-        for n in std::iter::once(last).chain(0..last) {
-            saved += self.tiles(&mut plan, n)?;
+        let rows = std::iter::once(last).chain(0..last);
+        let all: Vec<_> = rows.flat_map(|n| WORDS.map(|word| (n, word))).collect();
+        let (mut saved, searches) = (Duration::ZERO, self.searches);
+        for (step, &(n, word)) in all.iter().enumerate().skip(steps) {
+            if self.late() {
+                break;
+            }
+            saved += self.tiles(&mut plan, n, word)?;
+            if self.late() && step + 1 < all.len() {
+                break; // this step may be incomplete
+            }
+            steps = step + 1;
+            let complete = steps == all.len();
+            (self.keep)(&Progress { plan: plan.clone(), steps, searches, complete });
         }
+        let complete = steps == all.len();
+        (self.keep)(&Progress { plan: plan.clone(), steps, searches, complete });
         let many = |total: Total| total.many.unwrap_or_default();
-        let found = many(total).saturating_sub(saved);
-        let totals = [many(before), found];
-        Ok(Found { plan, complete: !self.late(), clock: self.clock, totals })
+        let totals = [many(before), many(total).saturating_sub(saved)];
+        Ok(Found { plan, complete, clock: self.clock, totals })
+    }
+
+    /// Device timestamps, if they exist and advance.
+    fn working_clock(&mut self, bench: &Bench) -> Result<Clock, Error> {
+        let recording = &bench.large.recording;
+        if self.clock == Clock::Wall {
+            return Ok(Clock::Wall);
+        }
+        self.engine.run(recording, &bench.sink)?; // compiles
+        let start = Instant::now();
+        self.engine.run(recording, &bench.sink)?;
+        let wall = start.elapsed();
+        let ticks: Duration = self.engine.profile(recording)?.iter().map(|span| span.time).sum();
+        Ok(Clock::working(wall, ticks))
+    }
+
+    /// Maximum rows of a product within the time limit, starting from those of `bench`.
+    fn rows_in_time(&mut self, bench: &Bench) -> Result<u32, Error> {
+        let time = self.time(&bench.large.recording, &bench.sink)?;
+        let soon = |rows: &&u32| time * (**rows / bench.rows) <= SOON;
+        Ok(*MANY.iter().find(soon).unwrap_or(&256))
+    }
+
+    /// Row count for timing tiles for at most `most` rows.
+    fn timed_rows(&self, most: u32) -> u32 {
+        most.min(self.many)
+    }
+
+    /// Compiles candidates on all cores, as the search has no time to compile them one by one.
+    fn compile(&mut self, bench: &Bench, choices: &[Choice]) {
+        let start = Instant::now();
+        for some in choices.chunks(8) {
+            let left = self.compiling.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                break; // the other candidates would take search time
+            }
+            let recordings =
+                some.iter().map(|choice| bench.retiled(&bench.large.recording, *choice));
+            let programs = recordings.flat_map(|recording| recording.commands);
+            self.engine.compile(programs.map(|command| command.program).collect());
+        }
+        let took = start.elapsed();
+        self.compiling = self.compiling.saturating_sub(took);
+        self.deadline += took;
+    }
+
+    fn version(&self, tier: Tier) -> Version {
+        let Stored { dtype, half_weights } = self.stored;
+        Version::new(tier, dtype).for_weights(half_weights, self.engine.caps())
     }
 
     fn late(&self) -> bool {
         Instant::now() >= self.deadline
     }
 
-    /// The usual tiles of a tier, for few rows and, unless those take longer than `most` seconds,
-    /// for many.
+    /// Times the default tiles of a tier, for few rows and, unless those take longer than `most`
+    /// seconds, for many.
     fn total(&mut self, tier: Tier, most: f64) -> Result<Total, Error> {
-        let usual = Plan::usual(tier, self.sizes.head_width());
-        let few = timed_rows(usual.products[0].rows);
+        let usual = Plan::usual_on(self.engine.caps(), tier, self.sizes.head_width());
+        let few = self.timed_rows(usual.products[0].rows);
         let few = self.sum(&usual, 0, few)?;
         let hopeless = few.as_secs_f64() > most;
         let last = usual.products.len() - 1;
         let many = match hopeless {
             true => None,
-            false => Some(self.sum(&usual, last, timed_rows(u32::MAX))?),
+            false => Some(self.sum(&usual, last, self.timed_rows(u32::MAX))?),
         };
         Ok(Total { few, many })
     }
@@ -179,42 +272,40 @@ impl<R: FnMut(&Trial)> Search<R> {
         Ok(sum)
     }
 
-    /// Finds the tiles for entry `n` of the plan's products, and with the last those of attention.
-    /// Returns how much time they save together.
-    fn tiles(&mut self, plan: &mut Plan, n: usize) -> Result<Duration, Error> {
+    /// Finds a kernel's tile for entry `n` of the plan's products; for attention, with the last
+    /// entry.  Returns the time saved.
+    fn tiles(&mut self, plan: &mut Plan, n: usize, word: Word) -> Result<Duration, Error> {
         let most = plan.products[n].rows;
         let last = n + 1 == plan.products.len();
-        let mut saved = Duration::ZERO;
-        for word in WORDS.into_iter().filter(|word| last || *word != Word::Attention) {
-            let candidates = word.candidates(plan.tier, most, self.sizes.head_width());
-            if candidates.len() < 2 || self.late() {
-                continue;
-            }
-            let bench = self.bench(word, plan.tier, timed_rows(most))?;
-            let mut times = Vec::new();
-            for &candidate in &candidates {
-                if self.late() && !times.is_empty() {
-                    break;
-                }
-                times.extend(self.trial(&bench, candidate).map(|time| (time, candidate)));
-            }
-            times.sort_by_key(|(time, _)| *time);
-            let Some(&(_, best)) = times.first().filter(|(_, best)| *best != candidates[0]) else {
-                continue;
-            };
-            // Something else may have kept the device busy meanwhile: the two again, in turns.
-            let [usual, time] = self.duel(&bench, [candidates[0], best])?;
-            if time.as_secs_f64() < GAIN * usual.as_secs_f64() {
-                word.choose(plan, n, best);
-                saved += if last { usual - time } else { Duration::ZERO };
-            }
+        let candidates = word.candidates(plan.tier, most, self.sizes.head_width());
+        if candidates.len() < 2 || !last && word == Word::Attention {
+            return Ok(Duration::ZERO);
         }
-        Ok(saved)
+        let bench = self.bench(word, plan.tier, self.timed_rows(most))?;
+        self.compile(&bench, &candidates);
+        let mut times = Vec::new();
+        for &candidate in &candidates {
+            if self.late() && !times.is_empty() {
+                break;
+            }
+            times.extend(self.trial(&bench, candidate).map(|time| (time, candidate)));
+        }
+        times.sort_by_key(|(time, _)| *time);
+        let Some(&(_, best)) = times.first().filter(|(_, best)| *best != candidates[0]) else {
+            return Ok(Duration::ZERO);
+        };
+        // Other load may have disturbed the times: measure the two again, alternating.
+        let [usual, time] = self.duel(&bench, [candidates[0], best])?;
+        if time.as_secs_f64() >= GAIN * usual.as_secs_f64() {
+            return Ok(Duration::ZERO);
+        }
+        word.choose(plan, n, best);
+        Ok(if last { usual - time } else { Duration::ZERO })
     }
 
-    /// A problem of the model's size, and a small one with its answer.
+    /// Creates a problem of the model's size, and a small one with its reference result.
     fn bench(&mut self, word: Word, tier: Tier, rows: u32) -> Result<Bench, Error> {
-        let version = Version { tier, dtype: self.dtype };
+        let version = self.version(tier);
         let problem = word.problem(self.sizes, rows);
         let large = problem.record(&mut self.engine, version, 1)?;
         let sample = word.sample(self.sizes);
@@ -250,7 +341,7 @@ impl<R: FnMut(&Trial)> Search<R> {
         timed.ok()
     }
 
-    /// The fastest of some runs of each of two, in turns.
+    /// Minimum time of several runs of each of two candidates, alternating.
     fn duel(&mut self, bench: &Bench, choices: [Choice; 2]) -> Result<[Duration; 2], Error> {
         let recordings = choices.map(|choice| bench.retiled(&bench.large.recording, choice));
         let mut best = [Duration::MAX; 2];
@@ -262,7 +353,7 @@ impl<R: FnMut(&Trial)> Search<R> {
         Ok(best)
     }
 
-    /// The fastest of a few runs, after one for nothing.
+    /// Minimum time of a few runs, after a warm-up run.
     fn time(&mut self, recording: &Recording, sink: &Tensor) -> Result<Duration, Error> {
         let mut once = || match self.clock {
             Clock::Timestamps => {
@@ -287,14 +378,14 @@ impl<R: FnMut(&Trial)> Search<R> {
     }
 }
 
-/// Times of all kernels in usual tiles.
+/// Times of all kernels with default tiles.
 #[derive(Clone, Copy)]
 struct Total {
     few: Duration,
     many: Option<Duration>,
 }
 
-/// A problem set up for candidates.
+/// A problem set up for timing candidates.
 struct Bench {
     word: Word,
     rows: u32,
@@ -303,9 +394,9 @@ struct Bench {
     large: Recorded,
     sample: Problem,
     small: Recorded,
-    /// What the twin says of `small`.
+    /// Reference result of `small`.
     answer: Vec<f32>,
-    /// Something small to read back.
+    /// Small tensor to read back.
     sink: Tensor,
 }
 
@@ -317,7 +408,7 @@ impl Bench {
         if checked.wrong > 0 { Err(checked.to_string()) } else { Ok(()) }
     }
 
-    /// The same dispatches, the last in another tile.
+    /// The same dispatches, with another tile in the last one.
     fn retiled(&self, recording: &Recording, choice: Choice) -> Recording {
         let mut out = recording.clone();
         let command = out.commands.pop().expect("a problem has a dispatch");
@@ -341,98 +432,11 @@ impl Bench {
                 let e = (1.0 / params.scale.powi(2)).round() as u32;
                 let spec = attention::Spec { tile, ..attention::Spec::new(self.version, e) };
                 let args = attention::Args::from(&command);
-                let keys = vec![attention::TILE; params.tiles as usize]; // nothing is sliced here
+                let keys = vec![attention::TILE; params.tiles as usize]; // no slices here
                 attention::record(&mut out, &attention::kernel(spec), args, params.skip, &keys);
             }
             (word, choice) => unreachable!("{choice:?} of {word:?}"),
         }
         out
-    }
-}
-
-impl Word {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Linear => "linear",
-            Self::LinearAdd => "linear +r",
-            Self::LinearGeglu => "linear_geglu",
-            Self::Attention => "attention",
-        }
-    }
-
-    fn problem(self, sizes: Sizes, t: u32) -> Problem {
-        let Sizes { hidden: d, intermediate: f, heads, .. } = sizes;
-        let (gate_first, activation) = (true, sizes.activation());
-        let (e, skip_eps) = (sizes.head_width(), attention::SKIP_EPS);
-        match self {
-            Self::Linear => Problem::linear(t, 3 * d, d, false),
-            Self::LinearAdd => Problem::linear(t, d, f, true),
-            Self::LinearGeglu => Problem::LinearGeglu { t, f, k: d, gate_first, activation },
-            Self::Attention => Problem::Attention {
-                lengths: vec![t],
-                unseen: 0,
-                heads,
-                e,
-                sharpness: 1.0,
-                skip_eps,
-            },
-        }
-    }
-
-    /// A small problem beside every tile's edge.
-    fn sample(self, sizes: Sizes) -> Problem {
-        let (gate_first, activation) = (true, sizes.activation());
-        let (e, skip_eps) = (sizes.head_width(), attention::SKIP_EPS);
-        match self {
-            Self::Linear => Problem::linear(67, 132, 76, false),
-            Self::LinearAdd => Problem::linear(67, 132, 76, true),
-            Self::LinearGeglu => {
-                Problem::LinearGeglu { t: 67, f: 68, k: 76, gate_first, activation }
-            }
-            Self::Attention => {
-                let lengths = vec![70, 9, 1];
-                Problem::Attention { lengths, unseen: 0, heads: 2, e, sharpness: 1.0, skip_eps }
-            }
-        }
-    }
-
-    fn candidates(self, tier: Tier, rows: u32, e: u32) -> Vec<Choice> {
-        match self {
-            Self::Attention => {
-                let tiles = attention::Spec::candidates(tier, e).into_iter();
-                tiles.map(Choice::Attention).collect()
-            }
-            _ => Tile::candidates(tier, rows).into_iter().map(Choice::Product).collect(),
-        }
-    }
-
-    fn choice(self, plan: &Plan, n: usize) -> Choice {
-        let tiles = plan.products[n];
-        match self {
-            Self::Linear => Choice::Product(tiles.linear),
-            Self::LinearAdd => Choice::Product(tiles.linear_add),
-            Self::LinearGeglu => Choice::Product(tiles.linear_geglu),
-            Self::Attention => Choice::Attention(plan.attention),
-        }
-    }
-
-    fn choose(self, plan: &mut Plan, n: usize, choice: Choice) {
-        let tiles = &mut plan.products[n];
-        match (self, choice) {
-            (Self::Linear, Choice::Product(tile)) => tiles.linear = tile,
-            (Self::LinearAdd, Choice::Product(tile)) => tiles.linear_add = tile,
-            (Self::LinearGeglu, Choice::Product(tile)) => tiles.linear_geglu = tile,
-            (Self::Attention, Choice::Attention(tile)) => plan.attention = tile,
-            (word, choice) => unreachable!("{choice:?} of {word:?}"),
-        }
-    }
-}
-
-impl fmt::Display for Choice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Product(tile) => tile.fmt(f),
-            Self::Attention(tile) => tile.fmt(f),
-        }
     }
 }

@@ -1,146 +1,95 @@
-//! What was found, on disk.
+//! Search results on disk.
 
-use super::Sizes;
-use crate::{
-    cache,
-    gpu::{self, AdapterSummary},
-    kernels::{self, Dtype, Plan},
-    recording::Caps,
-};
+use super::{Sizes, Stored, kept, search::Progress};
+use crate::{cache, gpu::AdapterSummary, recording::Caps};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, path::PathBuf};
+use std::path::PathBuf;
 
-/// All that a plan depends on; another of anything is another plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Key of a plan: everything that it depends on.
+#[derive(Clone, Debug)]
 pub struct Key {
-    /// Of this crate.
-    version: String,
-    /// Sum of all shader text.
-    shaders: u64,
-    adapter: String,
-    dtype: String,
-    sizes: Sizes,
-    #[serde(skip)]
-    caps: Option<Caps>,
+    kept: kept::Key<Subject>,
+    caps: Caps,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Entry {
-    key: Key,
-    plan: Plan,
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Subject {
+    stored: Stored,
+    sizes: Sizes,
 }
+
+/// Folder of the cache.
+const FOLDER: &str = "tune";
 
 impl Key {
-    /// Of a model's sizes on an adapter.
-    pub fn new(adapter: &AdapterSummary, dtype: Dtype, sizes: Sizes) -> Self {
-        let programs = kernels::ALL.iter().flat_map(|kernel| (kernel.programs)());
-        let texts: BTreeSet<_> =
-            programs.map(|program| program.text).chain(gpu::library()).collect();
-        let sum = texts
-            .iter()
-            .fold(0u64, |sum, text| sum.rotate_left(1) ^ cache::checksum(text.as_bytes()));
-        Self {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            shaders: sum,
-            adapter: adapter.to_string(),
-            dtype: dtype.to_string(),
-            sizes,
-            caps: Some(adapter.caps()),
-        }
+    /// Creates the key for a model's sizes on an adapter.
+    pub fn new(adapter: &AdapterSummary, stored: Stored, sizes: Sizes) -> Self {
+        let kept = kept::Key::new(adapter, Subject { stored, sizes });
+        Self { kept, caps: adapter.caps() }
     }
 
-    /// The adapter with its driver, for people.
+    /// The adapter with its driver, human-readable.
     pub fn adapter(&self) -> &str {
-        &self.adapter
+        self.kept.adapter()
     }
 
-    /// How weights are stored.
-    pub fn dtype(&self) -> Dtype {
-        if self.dtype == Dtype::F16.to_string() { Dtype::F16 } else { Dtype::F32 }
+    /// Storage of the model.
+    pub fn stored(&self) -> Stored {
+        self.kept.beside().stored
     }
 
-    /// The model's sizes.
+    /// Sizes of the model.
     pub fn sizes(&self) -> Sizes {
-        self.sizes
+        self.kept.beside().sizes
     }
 
-    fn name(&self) -> String {
-        let text = serde_json::to_string(self).expect("plain data");
-        format!("tune/{:016x}.json", cache::checksum(text.as_bytes()))
+    /// True if the kernels run on a processor, as with a software driver.
+    pub(super) fn is_software(&self) -> bool {
+        self.caps.software
+    }
+
+    fn suits(&self, progress: &Progress) -> bool {
+        progress.plan.suits(&self.caps, self.sizes().head_width())
     }
 }
 
-/// Where the plan of a key is kept, if anything is kept.
+/// Path of the plan's file, if there is a cache.
 pub fn path(key: &Key) -> Option<PathBuf> {
-    Some(cache::dir()?.join(key.name()))
+    Some(cache::dir()?.join(key.kept.file(FOLDER)))
 }
 
-/// What was found, if it is whole, for this very key, and such as a search could have found.
-pub(super) fn load(key: &Key) -> Option<Plan> {
-    let bytes = cache::read(&key.name())?;
-    parse(key, &bytes)
+/// Loads the progress of a search, if a search could have found it.
+pub(super) fn load(key: &Key) -> Option<Progress> {
+    key.kept.read(FOLDER).filter(|progress| key.suits(progress))
 }
 
-fn parse(key: &Key, bytes: &[u8]) -> Option<Plan> {
-    let Entry { key: kept, plan } = serde_json::from_slice(bytes).ok()?;
-    let same = Key { caps: key.caps.clone(), ..kept } == *key;
-    let suits = plan.suits(key.caps.as_ref()?, key.sizes.head_width());
-    (same && suits).then_some(plan)
-}
-
-pub(super) fn save(key: &Key, plan: &Plan) {
-    let entry = Entry { key: key.clone(), plan: plan.clone() };
-    let text = serde_json::to_vec_pretty(&entry).expect("plain data");
-    cache::write(&key.name(), &text);
+pub(super) fn save(key: &Key, progress: &Progress) {
+    key.kept.write(FOLDER, progress);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::Tier;
-
-    fn key() -> Key {
-        let caps = crate::cpu::Engine::CAPS;
-        Key {
-            version: "1".to_owned(),
-            shaders: 7,
-            adapter: "card".to_owned(),
-            dtype: "f32".to_owned(),
-            sizes: Sizes { hidden: 512, intermediate: 2048, heads: 8, relu: false },
-            caps: Some(Caps { cpu: false, ..caps }),
-        }
-    }
-
-    fn stored(key: &Key, plan: &Plan) -> String {
-        let entry = Entry { key: key.clone(), plan: plan.clone() };
-        serde_json::to_string(&entry).expect("plain data")
-    }
-
-    #[test]
-    fn only_the_same_key_is_served() {
-        let (key, plan) = (key(), Plan::usual(Tier::Tiled, 64));
-        let text = stored(&key, &plan);
-        assert_eq!(parse(&key, text.as_bytes()), Some(plan));
-        for other in [
-            Key { version: "2".to_owned(), ..key.clone() },
-            Key { shaders: 8, ..key.clone() },
-            Key { adapter: "card, driver 2".to_owned(), ..key.clone() },
-            Key { dtype: "f16".to_owned(), ..key.clone() },
-            Key { sizes: Sizes { heads: 4, ..key.sizes }, ..key.clone() },
-        ] {
-            assert_eq!(parse(&other, text.as_bytes()), None);
-            assert_ne!(other.name(), key.name());
-        }
-    }
+    use crate::kernels::{Dtype, Plan, Tier};
 
     #[test]
     fn what_no_search_finds_is_not_served() {
-        let (key, plan) = (key(), Plan::usual(Tier::Tiled, 64));
-        let text = stored(&key, &plan);
-        for (from, to) in [("\"bm\":64", "\"bm\":0"), ("Tiled", "Naive"), ("{", ""), ("64", "-1")] {
-            assert_eq!(parse(&key, text.replace(from, to).as_bytes()), None, "{to} for {from}");
+        let caps = Caps { cpu: false, ..crate::cpu::Engine::CAPS };
+        let sizes = Sizes { hidden: 512, intermediate: 2048, heads: 8, relu: false };
+        let subject = Subject { stored: Stored { dtype: Dtype::F32, half_weights: false }, sizes };
+        let key = Key { kept: kept::Key::of("card", subject), caps };
+        let some = |plan| Progress { plan, steps: 3, searches: 1, complete: false };
+        let parse = |bytes: &[u8]| key.kept.parse(bytes).filter(|found| key.suits(found));
+        let plan = some(Plan::usual(Tier::Tiled, 64));
+        let bytes = key.kept.bytes(&plan);
+        assert_eq!(parse(&bytes), Some(plan));
+        let text = String::from_utf8(bytes).expect("JSON");
+        for (from, to) in [("\"bm\": 64", "\"bm\": 0"), ("Tiled", "Naive"), ("{", ""), ("64", "-1")]
+        {
+            assert!(text.contains(from), "{from}");
+            assert_eq!(parse(text.replace(from, to).as_bytes()), None, "{to} for {from}");
         }
-        let texture = stored(&key, &Plan::usual(Tier::Texture, 64));
-        assert_eq!(parse(&key, texture.as_bytes()), None, "this device has no textures");
+        let texture = key.kept.bytes(&some(Plan::usual(Tier::Texture, 64)));
+        assert_eq!(parse(&texture), None, "this device has no textures");
     }
 }

@@ -1,4 +1,4 @@
-//! The checks can fail.
+//! Tests that the checks detect errors.
 
 use super::{assert_refused, check, programs, spec_constants};
 use jinabert::{
@@ -7,7 +7,7 @@ use jinabert::{
     recording::{Access, Const, Format, Program},
 };
 
-/// The interface of `layer_norm`, its first program, and what that assembles to.
+/// Interface of `layer_norm`, its first program, and the assembled WGSL of that.
 fn sample() -> (&'static Interface, Program, String) {
     let (interface, program) =
         programs().find(|(interface, _)| interface.word == "layer_norm").expect("a kernel");
@@ -32,7 +32,7 @@ fn broken_text_is_refused() {
     broken("@group(0) @binding(5)", "@group(1) @binding(5)", "group: 1");
     broken("var<storage, read> r", "var<storage, read_write> r", "name: \"r\"");
     broken("var<uniform> params", "var<storage, read> params", "binding 0");
-    broken("@workgroup_size(WG)", "@workgroup_size(WG, 2)", "@workgroup_size(");
+    broken("@workgroup_size(WG)", "@workgroup_size(WG, 2)", "expected a @workgroup_size");
     broken("@workgroup_size(WG)", "@workgroup_size(WG / 2u)", "but WG = ");
 }
 

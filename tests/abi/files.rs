@@ -1,4 +1,4 @@
-//! The shader files as text: all in use, within the subset, with their headers.
+//! The shader files as text: all are used, keep to the subset, and have their headers.
 
 use super::{Check, assert_refused, ensure, programs, report, stem};
 use jinabert::gpu;
@@ -8,14 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Longest line of a shader, in characters.
+/// Maximum characters in a line of a shader.
 const MAX_WIDTH: usize = 120;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every `.wgsl` file, as its path below `shaders/`.
+/// Paths of all `.wgsl` files below `shaders/`.
 fn shader_files() -> Vec<String> {
     let (mut files, mut dirs) = (Vec::new(), vec![root().join("shaders")]);
     while let Some(dir) = dirs.pop() {
@@ -34,7 +34,7 @@ fn shader_files() -> Vec<String> {
     files
 }
 
-/// Nothing that would leave core WGSL, the one bind group, or the page.
+/// Checks that a shader uses only core WGSL and one bind group, and that it fits on a page.
 fn check_subset(text: &str) -> Check {
     for (number, line) in (1..).zip(text.lines()) {
         let code = line.split("//").next().unwrap_or_default();
@@ -54,14 +54,14 @@ fn check_subset(text: &str) -> Check {
     Ok(())
 }
 
-/// The header begins with the file's word.
+/// Checks that the header begins with the file's name.
 fn check_begin(word: &str, text: &str) -> Check {
     ensure(text.starts_with(&format!("// {word}: ")), || {
         format!("the file does not begin with `// {word}: `")
     })
 }
 
-/// The header names the kernel and where its host file, twin, test and bench are.
+/// Checks that the header names the kernel and its host file, reference, test and benchmark.
 fn check_header(word: &str, text: &str, exists: impl Fn(&str) -> bool) -> Check {
     check_begin(word, text)?;
     let header: String =
@@ -105,7 +105,7 @@ fn every_file_keeps_to_the_subset_and_has_its_header() {
         let text = fs::read_to_string(path).expect("a readable shader");
         let header = match file.split_once('/') {
             Some(("lib", _)) => Ok(()),
-            Some(("roof", _)) => check_begin(stem(&file), &text), // no kernel: no twin, no test
+            Some(("roof", _)) => check_begin(stem(&file), &text), // no kernel: no reference
             _ => check_header(stem(&file), &text, |path| root().join(path).exists()),
         };
         for error in [check_subset(&text), header].into_iter().filter_map(Result::err) {

@@ -1,4 +1,4 @@
-//! Compilers, and the programs that they make.
+//! Compilers, and the programs that they build.
 
 use libtest_mimic::Failed;
 use std::{
@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Where the library is installed for these tests, once somebody needs it.
+/// Directory where the library is installed for these tests, on first use.
 #[derive(Default)]
 pub struct Installed(OnceLock<Result<PathBuf, String>>);
 
@@ -24,7 +24,7 @@ impl Installed {
             let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join("capi");
             let mut command = Command::new("packaging/install-capi");
             command.arg(&prefix).args(["--profile", "dev"]);
-            // Cargo's own of the test would have the dependencies compiled again.
+            // The test's own cargo variables would make cargo compile the dependencies again.
             for (name, _) in std::env::vars_os() {
                 let name = name.to_string_lossy().into_owned();
                 if name.starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" {
@@ -39,16 +39,16 @@ impl Installed {
     }
 }
 
-/// How a program is linked and run.
+/// Method of linking and running a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// With the shared library.
+    /// Shared library.
     Plain,
-    /// With the static one.
+    /// Static library.
     Static,
-    /// With the static one, under AddressSanitizer and its search for leaks.
+    /// Static library, under AddressSanitizer with its leak detector.
     Address,
-    /// With the static one, under valgrind.
+    /// Static library, under valgrind.
     Valgrind,
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A program that was compiled.
+/// Compiled program.
 pub struct Program {
     path: PathBuf,
     kind: Kind,
@@ -86,7 +86,7 @@ impl Program {
         command.args(["-D_POSIX_C_SOURCE=200809L", "-pthread", "-x", language, source]);
         command.args(["-x", "none"]).arg("-I").arg(prefix.join("include"));
         if kind == Kind::Address {
-            // kit.h defines `dlclose` there, which libraries are to find.
+            // kit.h defines `dlclose` in the program, and libraries must be able to find it.
             command.args(["-fsanitize=address", "-fno-omit-frame-pointer", "-rdynamic"]);
         }
         match kind {
@@ -98,7 +98,7 @@ impl Program {
         Ok(Self { path, kind, prefix })
     }
 
-    /// Runs it; what it says on standard output.
+    /// Runs the program; returns its standard output.
     pub fn run(&self, arguments: &[&str], input: &str) -> Result<String, Failed> {
         let mut command = match self.kind {
             Kind::Valgrind => {
@@ -118,7 +118,7 @@ impl Program {
             let options = "detect_leaks=1:detect_stack_use_after_return=1";
             command.env("ASAN_OPTIONS", options);
         }
-        // The system's loader reads past the end of a driver's run path, and valgrind says so.
+        // The system's loader reads past the end of a driver's run path, which valgrind reports.
         if self.kind == Kind::Valgrind {
             command.env("VK_DRIVER_FILES", "/nonexistent");
         }
@@ -126,20 +126,20 @@ impl Program {
     }
 }
 
-/// What the system has to give to programs with the static library.
+/// System libraries that programs with the static library need.
 fn private(prefix: &Path) -> Result<Vec<String>, Failed> {
     let described = fs::read_to_string(prefix.join("lib/pkgconfig/jinabert.pc"))?;
     let line = described.lines().find_map(|line| line.strip_prefix("Libs.private: "));
     Ok(line.unwrap_or_default().split_whitespace().map(str::to_owned).collect())
 }
 
-/// Whether there is such a program.
+/// True if the program is installed.
 pub fn have(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
-/// A directory of the caller's own.
+/// New directory for the caller.
 pub fn scratch(name: &str) -> io::Result<PathBuf> {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -151,18 +151,18 @@ pub fn scratch(name: &str) -> io::Result<PathBuf> {
     Ok(dir)
 }
 
-/// Runs a command in the root of the sources to its good end; its standard output.
+/// Runs a command in the root of the sources, asserts success; returns its standard output.
 pub fn output(command: &mut Command, input: &str) -> Result<String, Failed> {
     within(command, input, Duration::from_secs(3600))
 }
 
-/// The same, if it comes to its end so soon.
+/// Runs a command as [`output`], with a timeout.
 fn within(command: &mut Command, input: &str, limit: Duration) -> Result<String, Failed> {
     command.current_dir(env!("CARGO_MANIFEST_DIR"));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|e| format!("{command:?}: {e}"))?;
     let (mut stdin, input) = (child.stdin.take().expect("piped"), input.to_owned());
-    thread::spawn(move || stdin.write_all(input.as_bytes())); // whoever ends early reads not all
+    thread::spawn(move || stdin.write_all(input.as_bytes())); // it may end before reading all
     let stdout = drain(child.stdout.take().expect("piped"));
     let stderr = drain(child.stderr.take().expect("piped"));
     let start = Instant::now();
@@ -190,7 +190,7 @@ fn within(command: &mut Command, input: &str, limit: Duration) -> Result<String,
 fn drain(mut source: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        let _ = source.read_to_end(&mut bytes); // what came is said
+        let _ = source.read_to_end(&mut bytes); // the bytes read so far are reported
         bytes
     })
 }

@@ -1,8 +1,8 @@
-//! The C interface: its header, and programs in C and C++ that use and misuse the library as it is
-//! installed, plain, under AddressSanitizer and under valgrind.
+//! The C API: its header, and programs in C and C++ that use and misuse the installed library,
+//! plain, under AddressSanitizer and under valgrind.
 //!
-//! `packaging/install-capi` builds the library with the profile of development, next to what cargo
-//! has compiled already, and installs it for these tests.
+//! `packaging/install-capi` builds the library with the dev profile, next to cargo's existing build
+//! output, and installs it for these tests.
 
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "each test target uses a part")]
@@ -14,9 +14,9 @@ use common::ignored;
 use kit::{Installed, Kind, Program, have};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
-use std::{process::Command, sync::Arc};
+use std::{path::Path, process::Command, sync::Arc};
 
-/// What is compiled of each source: languages, how it is run, and what it must say.
+/// Source file: the languages to compile it in, the ways to run it, and the expected output.
 struct Source {
     name: &'static str,
     path: &'static str,
@@ -63,7 +63,7 @@ fn main() {
             trials.push(ignored("programs", "NOT RUN: packaging/install-capi is for Unix"))
         }
         (_, Some(tool)) => trials.push(ignored("programs", &format!("NOT RUN: no {tool}"))),
-        // Nobody builds a library to list names.
+        // The library is not built if only the names are listed.
         _ => trials.extend(programs(&Arc::new(Installed::default()))),
     }
     libtest_mimic::run(&arguments, trials).exit();
@@ -132,7 +132,8 @@ fn programs(installed: &Arc<Installed>) -> Vec<Trial> {
         trials.push(Trial::test(name, move || same_as_the_command_line(&installed, device)));
     }
     for (name, tool, run) in [
-        ("exports", "nm", exports as fn(&Installed) -> Result<(), Failed>),
+        ("fork", "cc", fork as fn(&Installed) -> Result<(), Failed>),
+        ("exports", "nm", exports),
         ("pkg_config", "pkg-config", pkg_config),
         ("cmake", "cmake", cmake),
     ] {
@@ -148,7 +149,7 @@ fn programs(installed: &Arc<Installed>) -> Vec<Trial> {
 const TEXTS: &str = "a\nA blue cat\nA cat that is blue\nTaxes are due in April, and nobody likes it.\n\
                      日本語 and ünïcödé\n1 2 3 4 5 6 7 8 9 10\n";
 
-/// What a program in C gets is what the command line gives, on the same device.
+/// A C program gets the same results as the command line, on the same device.
 fn same_as_the_command_line(installed: &Installed, device: &str) -> Result<(), Failed> {
     let model = "models/jinabert-mini-en";
     let program = Program::compile(installed, "tests/capi/vectors.c", "c", Kind::Plain)?;
@@ -173,7 +174,7 @@ fn same_as_the_command_line(installed: &Installed, device: &str) -> Result<(), F
     }
 }
 
-/// A line of `jinabert embed`: a list of numbers.
+/// Numbers in a line of `jinabert embed`.
 fn components(line: &str) -> Vec<f64> {
     let line: Value = serde_json::from_str(line).expect("JSON");
     let line = line.get("embedding").unwrap_or(&line);
@@ -181,7 +182,15 @@ fn components(line: &str) -> Vec<f64> {
     numbers.iter().map(|x| x.as_f64().expect("a number")).collect()
 }
 
-/// The shared library gives away what the header has, nothing less and nothing else of ours.
+/// A call in a fork is refused instead of waiting forever.
+fn fork(installed: &Installed) -> Result<(), Failed> {
+    let program = Program::compile(installed, "tests/capi/fork.c", "c", Kind::Plain)?;
+    let said = program.run(&[MODEL, "cpu"], "")?;
+    assert!(said.contains("all as it should be"), "{said}");
+    Ok(())
+}
+
+/// The shared library exports the functions of the header, and no other symbols of this crate.
 fn exports(installed: &Installed) -> Result<(), Failed> {
     let library = installed.prefix()?.join("lib/libjinabert.so");
     let symbols = kit::output(Command::new("nm").args(["-D", "--defined-only"]).arg(library), "")?;
@@ -194,7 +203,7 @@ fn exports(installed: &Installed) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The example as its head says to compile it.
+/// Compiles the example with the command in its first lines.
 fn pkg_config(installed: &Installed) -> Result<(), Failed> {
     let (prefix, dir) = (installed.prefix()?, kit::scratch("pkg_config")?);
     let mut command = Command::new("sh");
@@ -229,5 +238,43 @@ fn cmake(installed: &Installed) -> Result<(), Failed> {
             assert!(said.contains("cosine 0."), "{program}: {said}");
         }
     }
+    cmake_versions(&prefix)
+}
+
+/// Other versions are refused, by the find module and by the package's own files.
+fn cmake_versions(prefix: &Path) -> Result<(), Failed> {
+    let version = env!("CARGO_PKG_VERSION");
+    let [major, minor, patch]: [u32; 3] = version
+        .splitn(3, '.')
+        .map(|number| number.parse().expect("a number"))
+        .collect::<Vec<_>>()
+        .try_into()
+        .expect("three numbers");
+    let (later, next) =
+        (format!("{major}.{minor}.{}", patch + 1), format!("{major}.{}", minor + 1));
+    let accepted = [
+        format!("{major}.{minor}"),
+        version.to_owned(),
+        format!("{version} EXACT"),
+        format!("{major}.{minor}...{}.0", major + 1),
+    ];
+    let refused = [
+        format!("{}.0", major + 7),
+        later,
+        next.clone(),
+        format!("{next} EXACT"),
+        format!("{next}...{}.0", major + 1),
+        format!("{}", major + 1),
+    ];
+    let dir = kit::scratch("cmake-versions")?;
+    let mut configure = Command::new("cmake");
+    configure.args(["-S", "tests/capi/cmake/versions", "-B"]).arg(&dir);
+    let module = prefix.join("share/jinabert/cmake");
+    configure.arg(format!("-DCMAKE_MODULE_PATH={}", module.display()));
+    configure.arg(format!("-DCMAKE_PREFIX_PATH={}", prefix.display()));
+    configure.arg(format!("-DACCEPTED={}", accepted.join(";")));
+    configure.arg(format!("-DREFUSED={}", refused.join(";")));
+    configure.arg(format!("-DEXPECTED={version}"));
+    kit::output(&mut configure, "")?;
     Ok(())
 }

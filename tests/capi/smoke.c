@@ -32,7 +32,7 @@ static void devices(void) {
     EXPECT(jinabert_device_at(count, &entry, &error), BAD_ARGUMENT, "`index` is");
     CHECK(error.given == count);
     entry.size = 8;
-    EXPECT(jinabert_device_at(0, &entry, &error), BAD_ARGUMENT, "`device.size` is 8");
+    EXPECT(jinabert_device_at(0, &entry, &error), BAD_ARGUMENT, "`device.size`: expected sizeof(jinabert_device)");
     EXPECT(jinabert_device_at(0, NULL, &error), BAD_ARGUMENT, "`device` is null");
     EXPECT(jinabert_device_count(NULL, &error), BAD_ARGUMENT, "`count` is null");
 }
@@ -138,6 +138,17 @@ static void chunks(const jinabert_embedder *embedder, size_t dim) {
     FINE(jinabert_embed_chunks(embedder, texts, NULL, 2, &by, found, 8, NULL, 0, &count, &error));
     CHECK(count == 3 && found[2].text == 1 && found[2].start == 3);
 
+    by = chunking_of(JINABERT_CUT_TOKENS, 3);
+    by.overlap = 1;
+    FINE(jinabert_embed_chunks(embedder, texts, NULL, 1, &by, found, 8, NULL, 0, &count, &error));
+    CHECK(count == 2 && found[0].end == 6 && found[1].start == 4 && found[1].end == 9);
+    by.overlap = 3;
+    EXPECT(jinabert_embed_chunks(embedder, texts, NULL, 1, &by, NULL, 0, NULL, 0, &count, &error),
+           BAD_ARGUMENT, "expected a `chunking.overlap` under `chunking.every`, 3, got 3");
+    by.size = offsetof(jinabert_chunking, overlap); /* a program of the time before there was one */
+    FINE(jinabert_embed_chunks(embedder, texts, NULL, 1, &by, NULL, 0, NULL, 0, &count, &error));
+    CHECK(count == 2);
+
     const jinabert_span wrong[] = {{0, 100}};
     const size_t one[] = {0, 1};
     at.spans = wrong;
@@ -209,7 +220,7 @@ static void progress(size_t dim) {
     FINE(jinabert_embed(embedder, texts, NULL, 200, vectors, 200 * dim, &call, &error));
     call.size = 1;
     EXPECT(jinabert_embed(embedder, texts, NULL, 200, vectors, 200 * dim, &call, &error), BAD_ARGUMENT,
-           "`call.size` is 1");
+           "`call.size`: expected sizeof(jinabert_call)");
     CHECK(jinabert_free(embedder) == JINABERT_STATUS_OK);
     free(vectors);
 }
@@ -297,15 +308,22 @@ static void bad_opens(void) {
     EXPECT(jinabert_open(NULL, NULL, &none, &error), BAD_ARGUMENT, "`path` is null");
     CHECK(none == NULL);
     EXPECT(jinabert_open(model, NULL, NULL, &error), BAD_ARGUMENT, "`embedder` is null");
+    EXPECT(jinabert_open("", NULL, &none, &error), BAD_ARGUMENT, "`path` is empty: expected the directory");
     EXPECT(jinabert_open("/nowhere", NULL, &none, &error), READ, "/nowhere");
     jinabert_options options = options_on("cuda");
     EXPECT(jinabert_open(model, &options, &none, &error), BAD_ARGUMENT, "`options.device` is `cuda`");
     options = options_on(device);
     options.size = 0;
-    EXPECT(jinabert_open(model, &options, &none, &error), BAD_ARGUMENT, "`options.size` is 0");
+    EXPECT(jinabert_open(model, &options, &none, &error), BAD_ARGUMENT, "`options.size`: expected sizeof(jinabert_options)");
     options = options_on(device);
     options.dimensions = 100000;
-    EXPECT(jinabert_open(model, &options, &none, &error), OPTION, "`dimensions` 100000");
+    EXPECT(jinabert_open(model, &options, &none, &error), OPTION, "`options.dimensions` 100000");
+    options = options_on(device);
+    options.max_length = 1;
+    EXPECT(jinabert_open(model, &options, &none, &error), OPTION, "`options.max_length` 1 leaves no room");
+    options.on_long = JINABERT_ON_LONG_WINDOW;
+    options.max_length = options.overlap = 20;
+    EXPECT(jinabert_open(model, &options, &none, &error), OPTION, "`options.overlap` 20 leaves no room");
     options = options_on(device);
     options.on_long = 77;
     EXPECT(jinabert_open(model, &options, &none, &error), BAD_ARGUMENT, "`options.on_long` is 77");
@@ -371,11 +389,12 @@ static void bad_embeds(const jinabert_embedder *embedder, size_t dim) {
     EXPECT(jinabert_embed_ids(embedder, ids, 3, NULL, 1, vectors, dim, &error), BAD_ARGUMENT,
            "`offsets` is null");
     EXPECT(jinabert_embed_ids(embedder, ids, 3, fine, 1, vectors, dim - 1, &error), CAPACITY, "`vectors`");
-    EXPECT(jinabert_rerank(embedder, "a", 1, texts, NULL, 1, vectors, NULL, 1, &error), OPTION, "rerank");
+    EXPECT(jinabert_rerank(embedder, "a", 1, texts, NULL, 1, vectors, NULL, 1, &error), OPTION,
+           "open it with `options.task` JINABERT_TASK_RERANK");
     CHECK(untouched(vectors, 3 * dim));
     jinabert_description is;
     is.size = 3;
-    EXPECT(jinabert_describe(embedder, &is, &error), BAD_ARGUMENT, "`description.size` is 3");
+    EXPECT(jinabert_describe(embedder, &is, &error), BAD_ARGUMENT, "`description.size`: expected sizeof(jinabert_description)");
     EXPECT(jinabert_describe(embedder, NULL, &error), BAD_ARGUMENT, "`description` is null");
     free(vectors);
 }

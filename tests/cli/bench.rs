@@ -1,4 +1,4 @@
-//! `jinabert bench`: what it measures is not checked, how it says so is.
+//! `jinabert bench`: the format of its reports, not the measurements.
 
 use crate::kit::{Ran, arg, fixture, jinabert, run};
 use serde_json::Value;
@@ -9,7 +9,7 @@ fn place() -> TempDir {
     tempfile::tempdir().expect("a temporary directory")
 }
 
-/// `jinabert bench model` on a tiny model.
+/// Runs `jinabert bench model` on a tiny model.
 fn model(ids: &Path, args: &[&str]) -> Ran {
     let mut command = jinabert(&["bench", "model", "--ids", arg(ids), "--seconds", "0"]);
     run(command.args(args).arg("--model").arg(fixture("tiny-geglu-4h")), b"")
@@ -77,13 +77,31 @@ fn what_attention_looks_at_is_counted() {
 }
 
 #[test]
+fn ids_may_begin_with_a_byte_order_mark() {
+    let place = place();
+    let ids = place.path().join("ids.txt");
+    fs::write(&ids, "\u{feff}2 28 3\n").expect("a writable directory");
+    let out = model(&ids, &["--json", "--runs", "1"]).output("a mark");
+    let found: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+    assert_eq!(found["tokens"], 3);
+}
+
+#[test]
 fn bad_ids_are_named() {
     let place = place();
     let path = place.path().join("ids.txt");
     let cases: &[(&str, &[u8], &str)] = &[
-        ("a word", b"2 3\n2 three 3\n", "ids.txt:2: `three`"),
-        ("a negative id", b"-1", "ids.txt:1: `-1`"),
-        ("over u32", b"2 4294967296", "ids.txt:1: `4294967296`"),
+        (
+            "a word",
+            b"2 3\n2 three 3\n",
+            "ids.txt:2: expected a token id from 0 to 4294967295, got `three`",
+        ),
+        ("a negative id", b"-1", "ids.txt:1: expected a token id from 0 to 4294967295, got `-1`"),
+        (
+            "over u32",
+            b"2 4294967296",
+            "ids.txt:1: expected a token id from 0 to 4294967295, got `4294967296`",
+        ),
         ("an empty line", b"2 3\n\n2 3\n", "ids.txt:2: no token ids"),
         ("an empty file", b"", "ids.txt:1: no token ids"),
         ("outside the vocabulary", b"2 3\n2 400\n", "ids.txt:2: id 400; the vocabulary has 400"),
@@ -99,7 +117,7 @@ fn bad_ids_are_named() {
     model(place.path(), &[]).refused("a directory", 66, &["cannot read"]);
 }
 
-/// `jinabert bench` on the tiny model, in little time.
+/// Runs `jinabert bench` on the tiny model, for a short time.
 fn bench(args: &[&str]) -> Ran {
     let mut command = jinabert(&["bench", "--quick"]);
     run(command.args(args).env("JINABERT_MODEL", fixture("tiny-geglu-4h")), b"")
@@ -113,13 +131,16 @@ fn text(bytes: Vec<u8>) -> String {
 fn a_device_is_measured_and_compared() {
     let place = place();
     let [a, b, html] = ["A.json", "B.json", "A.html"].map(|name| place.path().join(name));
-    let kernels = ["--kernel", "pool", "--kernel", "layer_norm"];
+    let kernels = ["--kernel", "pool", "--kernel", "layer_norm", "--kernel", "gather"];
     let out = bench(&[&kernels[..], &["--json", arg(&a), "--html", arg(&html)]].concat());
     let table = text(out.output("kernels"));
-    for part in ["roof\n", "GFLOP/s", "GB/s", "wall clock", "  pool ", "  layer_norm "] {
+    for part in ["roof\n", "GFLOP/s", "GB/s", "wall clock", "  pool ", "  layer_norm ", "  gather "]
+    {
         assert!(table.contains(part), "`{part}` is not in\n{table}");
     }
-    assert!(!table.contains("model") && !table.contains("linear"), "{table}");
+    for part in ["model", "linear", "NaN", "inf"] {
+        assert!(!table.contains(part), "`{part}` is in\n{table}");
+    }
     for line in table.lines() {
         assert!(line.chars().count() <= 100, "{line}");
     }
@@ -127,14 +148,28 @@ fn a_device_is_measured_and_compared() {
     assert_eq!((&report["schema"], &report["clock"]), (&Value::from(1), &Value::from("wall")));
     assert_eq!((&report["quick"], &report["model"]), (&Value::from(true), &Value::Null));
     let rows = report["kernels"].as_array().expect("a list");
-    assert_eq!(rows.len(), 4);
+    assert_eq!(rows.len(), 6, "two sizes of each");
     for row in rows {
         let number = |name: &str| row["timing"][name].as_f64().expect("a number");
-        assert!(number("gflops") > 0.0 && number("percent") > 0.0, "{row}");
+        assert!(number("gbps") > 0.0 && number("percent") > 0.0, "{row}");
+        assert_eq!(number("gflops") > 0.0, row["kernel"] != "gather", "{row}");
         assert!(row["timing"]["ms"]["runs"].as_u64() >= Some(5) && row["check"]["fault"].is_null());
     }
     let page = text(fs::read(&html).expect("a file"));
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
+    assert!(page.contains(">gather</th>") && !page.contains("NaN") && page.len() < 200_000);
+    let same = run(&mut jinabert(&["bench", "compare", arg(&a), arg(&a)]), b"").output("the same");
+    let same = text(same);
+    let gather = same.lines().find(|line| line.contains("gather")).expect("a line");
+    let words: Vec<_> = gather.split_whitespace().collect();
+    assert!(gather.contains("GB/s") && words.last() == Some(&"1.00"), "{gather}");
+    // Reports of version 0.1 have null for the percentage of a copy.
+    let mut old = report;
+    for row in old["kernels"].as_array_mut().expect("a list") {
+        row["timing"]["percent"] = Value::Null;
+    }
+    fs::write(&b, old.to_string()).expect("a writable directory");
+    run(&mut jinabert(&["bench", "compare", arg(&b), arg(&a)]), b"").output("an older report");
 
     let args = ["--kernel", "pool", "--kernel", "linear_geglu", "--json", "-"];
     let out = bench(&args).output("to standard output");
@@ -162,10 +197,22 @@ fn what_cannot_be_measured_is_refused() {
         |a: &Path, b: &Path| run(&mut jinabert(&["bench", "compare", arg(a), arg(b)]), b"");
     compare(&missing, &missing).refused("a report", 66, &["A.json"]);
     for (text, says) in [
-        ("", "B.json:1: not a report"),
+        ("", "B.json:1: not a report of `jinabert bench --json`: the file ends before"),
         ("{\n\"schema\": 1,\n\"date\": 7\n}", "B.json:3: not a report"),
-        ("{\"schema\": 2}", "B.json:1: schema 2, where 1 is meant"),
-        ("[1]", "B.json:1: not a report"),
+        (
+            "{\n\"schema\": 1,\n\"date",
+            "B.json:3: not a report of `jinabert bench --json`: the file ends",
+        ),
+        ("{\"schema\": 2}", "B.json:1: expected schema 1, got 2"),
+        (
+            "{\"schema\": 1,\n\"roof\": NaN}",
+            "B.json:2: not a report of `jinabert bench --json`: expected a number",
+        ),
+        (
+            "{\"text\": \"a cat\"}",
+            "B.json:1: not a report of `jinabert bench --json`: no field `schema`",
+        ),
+        ("[1]", "B.json:1: not a report of `jinabert bench --json`: expected an object"),
     ] {
         fs::write(&broken, text).expect("a writable directory");
         compare(&broken, &broken).refused(text, 65, &[says]);

@@ -1,4 +1,4 @@
-//! Compiled kernels on disk: whatever is there, or cannot be, the output stays the same.
+//! Compiled kernels on disk: the output is the same for any contents of the cache.
 
 use super::kit::{arg, end, jinabert, names, natural, run, start};
 use jinabert::gpu::{Backend, native_adapters};
@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-/// Positions of the adapters whose drivers hand compiled kernels out.
+/// Indices of the adapters whose drivers export compiled kernels.
 fn adapters() -> Vec<String> {
     let found = native_adapters().into_iter().enumerate();
     let vulkan = found.filter(|(_, adapter)| adapter.backend == Backend::Vulkan);
@@ -28,7 +28,7 @@ fn output(adapter: &str, cache: &Path, case: &str) -> Vec<u8> {
     run(&mut embed(adapter, cache), b"").output(case)
 }
 
-/// The one file of a cache.
+/// The only file of a cache.
 fn file(cache: &Path) -> PathBuf {
     let dir = cache.join("pipelines");
     let [name] = &names(&dir)[..] else { panic!("one file in {:?}", names(&dir)) };

@@ -1,10 +1,10 @@
-//! What is written: four formats of the same numbers, in the order of the input.
+//! Output formats: the same numbers in all four, in the order of the input.
 
 use crate::kit::{arg, embed, fixture, natural};
 use serde_json::{Value, json};
 use std::fs;
 
-/// A vector as it was read back, to the bit.
+/// Record as read back, with the bits of its vector.
 #[derive(Debug, PartialEq)]
 struct Row {
     index: u64,
@@ -21,7 +21,7 @@ impl Row {
 
 const TEXTS: &[u8] = b"a\n\nthe cat is blue\n\xe6\x97\xa5\xe6\x9c\xac \xc3\xa9t\xc3\xa9\n a  b\n";
 
-/// A float as it was printed: no longer than it takes to read the same one back.
+/// Bits of a printed float; checks that no shorter text gives the same value.
 fn float(token: &str) -> u32 {
     let value: f32 = token.parse().expect("a number");
     let digits = |text: &str| {
@@ -33,7 +33,7 @@ fn float(token: &str) -> u32 {
     value.to_bits()
 }
 
-/// An object of json or jsonl; the numbers are read by hand, since a JSON parser may round twice.
+/// Record from a JSON object; numbers are parsed here, since a JSON parser may round twice.
 fn object(line: &str) -> Row {
     let value: Value = serde_json::from_str(line).expect("JSON");
     let list = line.split("\"embedding\":[").nth(1).and_then(|rest| rest.strip_suffix("]}"));
@@ -72,7 +72,7 @@ fn csv_rows(bytes: &[u8]) -> Vec<Row> {
     reader.records().map(|record| row(record.expect("a record"))).collect()
 }
 
-/// Shape and elements.
+/// Shape and elements of an npy file.
 fn npy(bytes: &[u8]) -> (String, Vec<u32>) {
     assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
     let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
@@ -85,7 +85,7 @@ fn npy(bytes: &[u8]) -> (String, Vec<u32>) {
     (shape, elements.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect())
 }
 
-/// The fixture's rows for some lines.
+/// Records of the fixture for some lines.
 fn rows(args: &[&str], stdin: &[u8]) -> Vec<Row> {
     jsonl(&embed(&natural(), args, stdin).output(&args.join(" ")))
 }
@@ -101,7 +101,7 @@ fn formats_agree() {
     assert_eq!(npy(&out("npy")), ("5, 64".to_owned(), all));
 }
 
-/// By the file's name, and the same bytes as on standard output.
+/// A file's extension selects the format; the bytes equal those on standard output.
 #[test]
 fn names_choose_formats() {
     let place = tempfile::tempdir().expect("a temporary directory");
@@ -110,6 +110,10 @@ fn names_choose_formats() {
         ("a.jsonl", "jsonl"),
         ("a.csv", "csv"),
         ("a.npy", "npy"),
+        ("a.JSON", "json"),
+        ("a.ndjson", "jsonl"),
+        ("a.NPY", "npy"),
+        ("a.Csv", "csv"),
         ("a.txt", "jsonl"),
         ("npy", "jsonl"),
     ] {
@@ -146,7 +150,7 @@ fn ids_come_back() {
     let given = |rows: Vec<Row>| rows.into_iter().map(|row| row.id).collect::<Vec<_>>();
     assert_eq!(given(jsonl(&out("jsonl"))), expected);
     assert_eq!(given(json_array(&out("json"))), expected);
-    // In csv everything is text, and nothing is the empty text.
+    // In csv every field is text, and null is the empty text.
     let text = |id: Option<Value>| match id? {
         Value::String(id) => Some(json!(id)).filter(|id| id != ""),
         id => Some(json!(id.to_string())),
@@ -185,7 +189,7 @@ fn vectors_are_cut_before_they_are_scaled() {
     assert!(raw.iter().all(|row| (norm(&row.values()) - 1.0).abs() > 0.01), "nothing to scale");
 }
 
-/// As stored beside the fixture, from an independent float64 implementation.
+/// Expected vectors are stored with the fixture, from an independent float64 implementation.
 #[test]
 fn vectors_are_right() {
     let cases = fs::read(fixture("tiny-natural/cases.json")).expect("a file");
@@ -208,7 +212,7 @@ fn vectors_are_right() {
     }
 }
 
-/// 300 inputs of 1 to 98 tokens, texts and ids in turn.
+/// 300 inputs of 1 to 98 tokens, alternately texts and ids.
 fn mixed() -> Vec<(String, u64)> {
     let input = |n: u64| {
         let length = 2 + n * 37 % 97;

@@ -1,4 +1,4 @@
-//! `jinabert info` over the fixtures, and on what is no model.
+//! `jinabert info` for the fixtures, and for directories that are not models.
 
 use crate::kit::{Ran, arg, copy, edit, fixture, jinabert, rewrite, run};
 use jinabert::{
@@ -6,7 +6,7 @@ use jinabert::{
     batch::{PackedBatch, Tokens},
     cpu,
     kernels::Tier,
-    model::{Choices, Model, Output},
+    model::{Model, ModelOptions, Output},
 };
 use serde_json::{Value, json};
 use std::{fs, path::Path};
@@ -120,11 +120,14 @@ fn declarations_of_a_card_are_found() {
     let pooling = json!({"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false});
     fs::write(dir.join("p/config.json"), pooling.to_string()).expect("a writable directory");
     assert!(text_of(&dir).contains("pooling      cls, then normalised\n"));
+    let words = json!({"pooling_mode": ["mean", "max"]});
+    fs::write(dir.join("p/config.json"), words.to_string()).expect("a writable directory");
+    assert!(text_of(&dir).contains("pooling      mean + max, then normalised\n"));
     fs::remove_file(dir.join("tokenizer.json")).expect("a tokenizer");
     assert_eq!(json_of(&dir)["tokenizer"], Value::Null);
 }
 
-/// What is announced is what the CPU allocates, but for ids, the work list and vectors.
+/// The announced memory is what the CPU allocates, except for ids, the work list and vectors.
 #[test]
 fn memory_is_what_the_cpu_takes() {
     for (name, task) in [
@@ -139,7 +142,7 @@ fn memory_is_what_the_cpu_takes() {
         let (dir, found) = (fixture(name), json_of(&fixture(name)));
         let bytes = |key: &str| found[key].as_u64().expect("a number");
         let (engine, tier) = (Box::new(cpu::Engine::new(Tier::Blocked)), Tier::Blocked);
-        let choices = Choices { task, ..Choices::default() };
+        let choices = ModelOptions { task, ..ModelOptions::default() };
         let mut model = Model::open_with(&dir, engine, tier.into(), choices).expect("a fixture");
         let ratio = model.allocated_bytes() as f64 / bytes("cpu_weight_bytes") as f64;
         assert!((0.99..1.02).contains(&ratio), "{name}: weights {ratio}");

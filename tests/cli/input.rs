@@ -1,9 +1,9 @@
-//! Texts, token ids and options that are refused, and odd ones that work.
+//! Texts, token ids and options that are refused, and unusual ones that work.
 
 use crate::kit::{Ran, arg, embed, jinabert, names, natural, run};
 use std::{fs, path::Path};
 
-/// Runs the fixture over standard input.
+/// Runs `embed` with the fixture on standard input.
 fn lines(args: &[&str], stdin: &[u8]) -> Ran {
     embed(&natural(), args, stdin)
 }
@@ -12,7 +12,7 @@ fn jsonl(args: &[&str], stdin: &[u8]) -> Ran {
     lines(&[&["--input-format", "jsonl"], args].concat(), stdin)
 }
 
-/// To standard output and over a file: refused both ways, and the file untouched.
+/// Checks a refusal, to standard output and to an existing file, which stays unchanged.
 fn refuse(name: &str, code: i32, says: &[&str], run: impl Fn(&[&str]) -> Ran) {
     run(&[]).refused(name, code, says);
     let place = tempfile::tempdir().expect("a temporary directory");
@@ -72,7 +72,7 @@ fn long_texts_are_refused_or_cut() {
     let rows: Vec<_> = text.lines().collect();
     let tokens = |row: &str| row.split("\"tokens\":").nth(1).and_then(|rest| rest.chars().next());
     assert_eq!(rows.iter().map(|row| tokens(row)).collect::<Vec<_>>(), [3, 4, 4, 4].map(digit));
-    // A cut text is its beginning.
+    // A truncated text equals its beginning.
     let tail = |row: &str| row.split("\"tokens\"").nth(1).expect("a row").to_owned();
     assert_eq!(tail(rows[1]), tail(rows[2]));
 }
@@ -81,7 +81,7 @@ fn digit(n: u32) -> Option<char> {
     char::from_digit(n, 10)
 }
 
-/// Ids are taken as given: no option cuts them, and none is recommended.
+/// Token ids are used as given: no option truncates them, and no message suggests one.
 #[test]
 fn long_ids_are_never_cut() {
     for on_long in ["error", "truncate"] {
@@ -113,7 +113,7 @@ fn options_that_contradict_the_model_are_refused() {
     }
 }
 
-/// The argument parser's own refusals have a line of usage too.
+/// Errors of the argument parser include a line of usage.
 #[test]
 fn nonsense_is_refused() {
     let cases: &[(&[&str], &str)] = &[

@@ -1,4 +1,4 @@
-//! Runs the program under a time limit, and reads and edits model directories.
+//! Runs the program with a timeout; reads and edits model directories.
 
 use serde_json::{Map, Value, json};
 use std::{
@@ -11,10 +11,10 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Longer than any run here takes; one that takes longer hangs.
+/// Timeout, longer than any run here takes.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How a run ended and what it said.
+/// Exit code and output of a run.
 pub struct Ran {
     pub code: Option<i32>,
     pub stdout: Vec<u8>,
@@ -22,15 +22,15 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// It was refused as documented: an exit code, one line that says all of `says`, no output.
+    /// Asserts a documented refusal: exit code, one line that contains all of `says`, no output.
     pub fn refused(&self, case: &str, code: i32, says: &[&str]) {
         self.line(case, code, says);
         assert!(self.stdout.is_empty(), "{case}: {}", String::from_utf8_lossy(&self.stdout));
     }
 
-    /// As [`Ran::refused`], where part of the output may already be out.
+    /// Asserts as [`Ran::refused`], but part of the output may have been written.
     pub fn line(&self, case: &str, code: i32, says: &[&str]) {
-        // Where devices are listed, libraries of the drivers may have spoken before.
+        // If devices are listed, libraries of the drivers may have written to stderr before.
         let own = if code == 69 { self.stderr.rfind("jinabert: ").unwrap_or(0) } else { 0 };
         let said = &self.stderr[own..];
         assert_eq!(self.code, Some(code), "{case}: {said}");
@@ -43,14 +43,14 @@ impl Ran {
         }
     }
 
-    /// It worked and said nothing; its output.
+    /// Asserts success without messages; returns the output.
     pub fn output(self, case: &str) -> Vec<u8> {
         assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "{case}");
         self.stdout
     }
 }
 
-/// The program, quiet, on the CPU, deaf to the caller's environment, without files of its own.
+/// The program with `--quiet`, on the CPU, without the caller's variables and files of its own.
 pub fn jinabert(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_jinabert"));
     command.arg("--quiet").args(args).env_remove("JINABERT_MODEL");
@@ -58,7 +58,7 @@ pub fn jinabert(args: &[&str]) -> Command {
     command
 }
 
-/// `jinabert embed` on a model directory.
+/// Runs `jinabert embed` with a model directory.
 pub fn embed(model: &Path, args: &[&str], stdin: &[u8]) -> Ran {
     let mut command = jinabert(&["embed"]);
     run(command.args(args).arg("--model").arg(model), stdin)
@@ -72,7 +72,7 @@ pub fn run(command: &mut Command, stdin: &[u8]) -> Ran {
     Ran { code, stdout: stdout.join().expect("bytes"), stderr }
 }
 
-/// Starts a command whose input may be left unread.
+/// Starts a command that may leave its input unread.
 pub fn start(command: &mut Command, stdin: &[u8]) -> Child {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("a program");
@@ -81,7 +81,7 @@ pub fn start(command: &mut Command, stdin: &[u8]) -> Child {
     child
 }
 
-/// Waits for a command's end: its exit code and standard error.
+/// Waits for a command to end; returns its exit code and standard error.
 pub fn end(mut child: Child) -> (Option<i32>, String) {
     let (stderr, start) = (drain(child.stderr.take().expect("piped")), Instant::now());
     let status = loop {
@@ -107,12 +107,12 @@ fn drain(mut source: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     })
 }
 
-/// A fixture's directory.
+/// Directory of a fixture.
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// One layer, 64 wide, 400 tokens; [CLS] is 2, [SEP] 3, `a` 28; texts of up to 1024 tokens.
+/// One layer, hidden size 64, 400 tokens; [CLS] is 2, [SEP] 3, `a` 28; texts of up to 1024 tokens.
 pub fn natural() -> PathBuf {
     fixture("tiny-natural")
 }
@@ -131,7 +131,7 @@ pub fn arg(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// Copies what a model consists of.
+/// Copies the files of a model.
 pub fn copy_model(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a writable directory");
     for name in names(from) {
@@ -142,7 +142,7 @@ pub fn copy_model(from: &Path, to: &Path) {
     }
 }
 
-/// A copy of a fixture, to be damaged.
+/// Copies a fixture, so that a test can damage it.
 pub fn copy(fixture_name: &str) -> (TempDir, PathBuf) {
     let place = tempfile::tempdir().expect("a temporary directory");
     let dir = place.path().join("model");
@@ -162,12 +162,12 @@ pub fn configure(dir: &Path, key: &str, value: Value) {
     edit(&dir.join("config.json"), |config| config[key] = value);
 }
 
-/// The one weights file of a directory.
+/// Weights file of a directory.
 pub fn weights(dir: &Path) -> PathBuf {
     dir.join("model.safetensors")
 }
 
-/// A safetensors file as it is stored: the header and the bytes that its offsets count.
+/// Safetensors file in parts: the header, and the data to which its offsets refer.
 pub struct Stored {
     pub header: Map<String, Value>,
     pub data: Vec<u8>,
@@ -187,7 +187,7 @@ impl Stored {
         write_raw(path, header.len() as u64, header.as_bytes(), &self.data);
     }
 
-    /// Where a tensor's bytes begin and end.
+    /// Start and end of a tensor's bytes.
     pub fn range(&self, name: &str) -> (usize, usize) {
         let offsets = self.header[name]["data_offsets"].clone();
         serde_json::from_value(offsets).expect("two offsets")
@@ -202,7 +202,7 @@ impl Stored {
         self.header.insert(name.to_owned(), tensor);
     }
 
-    /// Takes a tensor out and closes the gap.
+    /// Removes a tensor and closes the gap.
     pub fn remove(&mut self, name: &str) {
         let (start, end) = self.range(name);
         self.header.remove(name);
@@ -221,7 +221,7 @@ impl Stored {
     }
 }
 
-/// Writes the parts of a safetensors file, right or wrong.
+/// Writes a safetensors file from its parts, valid or not.
 pub fn write_raw(path: &Path, length: u64, header: &[u8], data: &[u8]) {
     fs::write(path, [&length.to_le_bytes(), header, data].concat()).expect("a writable file");
 }

@@ -1,16 +1,18 @@
-//! The command line as its users meet it: the real program, run on small model directories.
+//! The command line as users see it: the real program, run on small model directories.
 //!
-//! Everything that is refused ends with the documented exit code and one line on standard error
-//! that names the thing, the limit and the value; it leaves no output behind, and never a panic.
+//! Every refusal gives the documented exit code and one line on standard error that names the
+//! object, the limit and the value; it leaves no output and never panics.
 
 #![cfg(feature = "cli")]
 
 mod bench;
 mod cache;
+mod declared;
 mod formats;
 mod hub;
 mod info;
 mod input;
+mod json;
 mod kit;
 mod models;
 mod output;
@@ -18,5 +20,10 @@ mod pages;
 mod perplexity;
 mod places;
 mod precision;
+#[cfg(feature = "shaders")]
+mod shaders;
+#[cfg(unix)]
+mod signals;
 mod tasks;
 mod tune;
+mod variables;

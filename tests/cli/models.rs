@@ -1,4 +1,4 @@
-//! Model directories that are missing something, damaged, or of another kind.
+//! Model directories with missing files, damaged, or of another kind.
 
 use crate::kit::{
     Ran, arg, configure, copy, edit, embed, names, natural, rewrite, weights, write_raw,
@@ -6,7 +6,7 @@ use crate::kit::{
 use serde_json::json;
 use std::{fs, path::Path};
 
-/// What is done to a copy of a fixture, and parts of what is said about it; the exit code is 66.
+/// Damage to a copy of a fixture, and parts of the message; the exit code is 66.
 struct Fault {
     name: &'static str,
     fixture: &'static str,
@@ -26,7 +26,7 @@ const fn original(name: &'static str, damage: fn(&Path), says: &'static [&'stati
     Fault { name, fixture: "tiny-original", damage, says }
 }
 
-/// Runs a text through a damaged model, with an output file that must not appear.
+/// Runs a damaged model, with an output file that must not appear.
 fn run_damaged(fault: &Fault) -> Ran {
     let (place, dir) = copy(fault.fixture);
     (fault.damage)(&dir);
@@ -51,20 +51,20 @@ fn put(dir: &Path, name: &str, text: &str) {
     fs::write(dir.join(name), text).expect("a writable directory");
 }
 
-/// Takes a key out of `config.json`.
+/// Removes a key from `config.json`.
 fn unset(dir: &Path, key: &str) {
     edit(&dir.join("config.json"), |config| {
         assert!(config.as_object_mut().expect("an object").remove(key).is_some(), "{key}");
     });
 }
 
-/// A directory where a file was.
+/// Replaces a file by a directory.
 fn dir_for_file(dir: &Path, name: &str) {
     remove(dir, name);
     fs::create_dir(dir.join(name)).expect("a writable directory");
 }
 
-/// Shortens a file to what `size` makes of its size.
+/// Truncates a file to `size` of its length.
 fn cut(path: &Path, size: fn(u64) -> u64) {
     let file = fs::OpenOptions::new().write(true).open(path).expect("a file");
     let length = file.metadata().expect("a file").len();
@@ -104,7 +104,7 @@ fn directories_for_files_are_named() {
     ]);
 }
 
-/// Opening a pipe waits for its other end, which never comes.
+/// Opening a pipe would wait for a writer that does not exist.
 #[cfg(unix)]
 #[test]
 fn pipes_for_files_are_named() {
@@ -151,7 +151,7 @@ fn damaged_safetensors_are_refused() {
     }
 }
 
-/// A tensor of the fixture: \[128, 64\].
+/// Tensor of the fixture, \[128, 64\].
 const GATED: &str = "encoder.layer.0.mlp.gated_layers.weight";
 const GAMMA: &str = "encoder.layer.0.mlp.layernorm.weight";
 
@@ -184,7 +184,7 @@ fn headers_that_lie_are_refused() {
     ]);
 }
 
-/// Writes a value over an element.
+/// Overwrites an element.
 fn poke(dir: &Path, tensor: &str, element: usize, value: &[u8]) {
     rewrite(dir, |stored| {
         let at = stored.range(tensor).0 + element * value.len();
@@ -288,7 +288,7 @@ fn tensors_are_checked() {
     ]);
 }
 
-/// Sends one tensor of the index to a file.
+/// Assigns one tensor of the index to a file.
 fn send(dir: &Path, tensor: &str, file: &str) {
     edit(&dir.join(INDEX), |index| index["weight_map"][tensor] = json!(file));
 }

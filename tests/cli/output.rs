@@ -1,6 +1,6 @@
-//! Output that cannot be created, or cannot be finished.
+//! Outputs that cannot be created, or cannot be completed.
 
-use crate::kit::{arg, embed, end, jinabert, names, natural, start};
+use crate::kit::{arg, embed, end, jinabert, names, natural, run, start};
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -8,7 +8,7 @@ use std::{
     process::Stdio,
 };
 
-/// More texts than are held at a time, so that some vectors are out before the rest is read.
+/// More texts than one window, so that some vectors are written before the rest is read.
 const MANY: usize = 4096 + 904;
 
 const FORMATS: [&str; 4] = ["json", "jsonl", "csv", "npy"];
@@ -29,7 +29,7 @@ fn output_that_cannot_be_created_is_named() {
     assert_eq!(fs::read(path("file")).expect("a file"), b"old");
 }
 
-/// A line that is wrong after thousands that are right.
+/// An error after thousands of good lines leaves the old file.
 #[test]
 fn failure_midway_leaves_the_old_file() {
     let place = tempfile::tempdir().expect("a temporary directory");
@@ -50,7 +50,7 @@ fn failure_midway_leaves_the_old_file() {
     }
 }
 
-/// Standard output has the vectors before the wrong line, whole, and nothing after them.
+/// Standard output has complete records for the lines before the error, and nothing after them.
 #[test]
 fn failure_midway_leaves_whole_lines() {
     let mut texts = b"a\n".repeat(MANY);
@@ -81,7 +81,7 @@ fn a_closed_pipe_ends_the_run() {
     }
 }
 
-/// A reader that left before anything came.
+/// The reader closes the pipe before the first output.
 #[test]
 fn a_pipe_closed_early_ends_the_run() {
     let model = arg(&natural()).to_owned();
@@ -129,7 +129,20 @@ fn a_full_device_is_an_error() {
     }
 }
 
-/// A file that is there is replaced; a link to one stays a link.
+/// npy for standard output is collected in a temporary file.
+#[test]
+fn the_temporary_directory_is_named() {
+    for format in [&["--format", "npy"][..], &["--format", "npy", "--output", "-"]] {
+        let mut command = jinabert(&["embed", "a", "--model", arg(&natural())]);
+        command.args(format).env("TMPDIR", "/nonexistent").env("TMP", "/nonexistent");
+        let says = ["cannot create a temporary file in `/nonexistent`", "TMP"];
+        run(&mut command, b"").refused("no directory", 73, &says);
+    }
+    let mut command = jinabert(&["embed", "a", "--model", arg(&natural())]);
+    run(command.env("TMPDIR", "/nonexistent"), b"").output("jsonl needs none");
+}
+
+/// An existing file is replaced; a link stays a link.
 #[test]
 fn files_are_replaced() {
     let place = tempfile::tempdir().expect("a temporary directory");

@@ -1,4 +1,4 @@
-//! Completions and manual pages: what the shells and `man` make of them.
+//! Completions and manual pages, as read by the shells and `man`.
 
 use crate::kit::{arg, end, jinabert, names, run};
 use std::{
@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The commands of `jinabert --help`, or of one of them.
+/// Subcommands in `jinabert --help`, or in the help of a command.
 fn commands(above: &[&str]) -> Vec<String> {
     let help = text(&[above, &["--help"]].concat());
     let list = help.lines().skip_while(|line| *line != "Commands:").skip(1);
@@ -21,11 +21,11 @@ fn text(args: &[&str]) -> String {
     String::from_utf8(output).expect("UTF-8")
 }
 
-/// Runs a program of the system on a text; says so, where tests are seen, if it is not there.
+/// Runs a system program on a text; prints a note to the terminal if it is not installed.
 fn tool(program: &str, args: &[&str], stdin: &str) -> Option<String> {
     let found = Command::new(program).arg("--version").output();
     if found.is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-        // Not eprintln, which is kept back where a test passes.
+        // Not eprintln, whose output is captured if a test passes.
         writeln!(io::stderr(), "NOT RUN: no {program}").expect("a place for it");
         return None;
     }
@@ -45,7 +45,7 @@ fn bash_completes_commands_options_and_values() {
         (&["jinabert", "embed", "--no-such"], ""),
     ] {
         let [.., before, last] = words else { unreachable!("two words or more") };
-        // As bash calls a completion: all words, and which is to be completed.
+        // As bash calls a completion: with all words, and the index of the one to complete.
         let ask = format!(
             "{script}\nCOMP_WORDS=({}); COMP_CWORD={}\n_jinabert jinabert '{last}' '{before}'\n\
              printf '%s' \"${{COMPREPLY[*]}}\"\n",
@@ -92,7 +92,7 @@ fn there_is_a_page_for_every_command() {
     expected.sort_unstable();
     assert_eq!(names(&dir), expected);
 
-    // What goes to standard output is the same.
+    // The page on standard output is the same.
     for path in &paths {
         let title = title(path);
         let page = fs::read_to_string(dir.join(format!("{title}.1"))).expect("a page");
@@ -118,8 +118,8 @@ fn there_is_a_page_for_every_command() {
 fn formatters_find_nothing_wrong_with_the_pages() {
     let place = tempfile::tempdir().expect("a temporary directory");
     text(&["man", "--dir", arg(place.path())]);
-    // groff's warnings go to standard error, where nothing is expected; its type is plain, for bold
-    // would be overstruck.
+    // groff's warnings go to standard error, where nothing is expected; its type is plain, since
+    // bold would be overstruck.
     let groff = &["-man", "-ww", "-K", "utf8", "-T", "utf8", "-P-c", "-P-b", "-P-u"][..];
     for (program, args) in [("mandoc", &["-T", "lint", "-W", "error"][..]), ("groff", groff)] {
         for name in names(place.path()) {
@@ -142,7 +142,7 @@ fn a_closed_pipe_is_no_panic() {
         let mut command = jinabert(args);
         command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
         let child = command.spawn().expect("a program");
-        drop(command); // and its end of the pipe
+        drop(command); // closes its end of the pipe
         let (code, stderr) = end(child);
         assert_eq!(code, Some(74), "{args:?}: {stderr}");
         let one = stderr.starts_with("jinabert: writing failed: ") && stderr.lines().count() == 1;

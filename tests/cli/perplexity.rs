@@ -88,7 +88,7 @@ fn tables_and_json_have_the_same_lengths() {
     assert_eq!((&found["model"], &found["mask_every"]), (&json!("tiny-mlm"), &json!(7)));
     assert!(table.contains("2 regions of 126 tokens, one token of 7 masked at a time"), "{table}");
 
-    // By default, all lengths up to the limit; those beyond the text are named.
+    // By default, all lengths up to the limit are used; a warning lists those longer than the text.
     let ran = run(
         jinabert(&["perplexity", "-", "--json", "--model"]).arg(fixture("tiny-mlm")),
         text.as_bytes(),
@@ -109,7 +109,7 @@ fn tables_and_json_have_the_same_lengths() {
     assert_eq!(lengths, [128, 256, 512]);
 }
 
-/// Names of elements in the order they open; panics unless all close in order.
+/// Element names in order of their opening tags; panics unless they are properly nested.
 fn elements(svg: &str) -> Vec<String> {
     let (mut open, mut all) = (Vec::new(), Vec::new());
     for part in svg.split('<').skip(1) {
@@ -169,8 +169,8 @@ fn what_cannot_be_measured_is_named() {
     let lengths = |lengths: &str, says: &[&str]| {
         refused(&["--lengths", lengths], text.as_bytes(), 2, says);
     };
-    lengths("0", &["length 0: at least 3 is meant"]);
-    lengths("64,2", &["length 2: at least 3 is meant, 2 special tokens"]);
+    lengths("0", &["expected a length of at least 3"]);
+    lengths("64,2", &["expected a length of at least 3, 2 special tokens"]);
     lengths("128,2000", &["length 2000 is over the limit of 1024 tokens"]);
     let usage = on(&model, &["--lengths", "long"], b"");
     assert!(usage.code == Some(2) && usage.stderr.contains("'long'"), "{}", usage.stderr);
@@ -180,9 +180,9 @@ fn what_cannot_be_measured_is_named() {
     let ran = on(&model, &more, text.as_bytes());
     assert!(ran.code == Some(0) && ran.stderr.contains("left out 2000"), "{}", ran.stderr);
     for (option, value, says) in [
-        ("--stride", "0", "stride 0: at least 1"),
+        ("--stride", "0", "expected a stride of at least 1, got 0"),
         ("--stride", "63", "stride 63 skips tokens: windows of 64 tokens have 62"),
-        ("--windows", "0", "0 windows: at least 1"),
+        ("--windows", "0", "expected at least 1 window, got 0"),
     ] {
         refused(&["--lengths", "64", option, value], text.as_bytes(), 2, &[says]);
     }
@@ -196,7 +196,7 @@ fn what_cannot_be_measured_is_named() {
     let missing = ["none/text.txt"];
     refused(&missing, b"", 66, &["cannot read `none/text.txt`"]);
 
-    let says = ["an encoder without a head", "not for fill-mask"];
+    let says = ["an encoder without a head", "for embed, not for perplexity"];
     on(&fixture("tiny-natural"), &[], text.as_bytes()).refused("no head", 66, &says);
     let (_place, unmasked) = copy("tiny-mlm");
     edit(&unmasked.join("tokenizer.json"), |tokenizer| {

@@ -1,4 +1,4 @@
-//! Where models are found, and what the other commands print.
+//! Locations of models, and output of the other commands.
 
 use crate::kit::{copy_model, embed, fixture, jinabert, natural, run};
 use std::{
@@ -10,14 +10,14 @@ use tempfile::TempDir;
 
 const EXAMPLE: &str = "A blue cat";
 
-/// The shipped model.
+/// Directory of the shipped model.
 fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/jinabert-mini-en")
 }
 
-/// An installation: the program in `deep/bin`, and a directory that is nowhere near.
+/// Installation: the program in `deep/bin`, and an unrelated working directory.
 ///
-/// The program is linked, not copied: a file just written may be busy while other tests fork.
+/// The program is linked, not copied: a new executable may be busy while other tests fork.
 fn install() -> Option<(TempDir, PathBuf, TempDir)> {
     let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory");
     let program =
@@ -66,7 +66,7 @@ fn the_shipped_model_works() {
     assert!(row["embedding"].as_array().expect("a vector").len() > 64);
 }
 
-/// Only `device: …`, and not that when quiet.
+/// Standard error has only `device: …`, and nothing with `--quiet`.
 #[test]
 fn little_is_said() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_jinabert"));

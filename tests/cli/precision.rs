@@ -1,4 +1,4 @@
-//! `--precision`, `--encoding`, and where ranges come from.
+//! `--precision`, `--encoding`, and sources of ranges.
 
 use crate::kit::{arg, copy, embed, jinabert, natural, rewrite, run};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -8,7 +8,7 @@ use std::fs;
 
 const TEXTS: &[u8] = b"a\n\nthe cat is blue\n\xe6\x97\xa5\xe6\x9c\xac \xc3\xa9t\xc3\xa9\n a  b\n";
 
-/// Type, shape and data of an npy file.
+/// Element type, shape and data of an npy file.
 fn npy(bytes: &[u8]) -> (String, String, &[u8]) {
     let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
     let header = str::from_utf8(&bytes[10..start]).expect("ASCII");
@@ -17,7 +17,7 @@ fn npy(bytes: &[u8]) -> (String, String, &[u8]) {
     (dtype, shape, &bytes[start..])
 }
 
-/// The vectors in float32.
+/// Vectors in float32.
 fn vectors(args: &[&str]) -> Vec<Vec<f32>> {
     let out = embed(&natural(), &[args, &["--format", "npy"]].concat(), TEXTS).output("float32");
     let (dtype, shape, data) = npy(&out);
@@ -31,8 +31,8 @@ fn numbers(embedding: &Value) -> Vec<String> {
     embedding.as_array().expect("a list").iter().map(Value::to_string).collect()
 }
 
-/// Every format has the same numbers: those that the library makes of the float32 ones.  63
-/// components are a bit short of whole bytes.
+/// Every format has the same numbers: those that the library computes from the float32 vectors. 63
+/// components do not fill whole bytes.
 #[test]
 fn formats_agree_in_every_precision() {
     let types = ["<f4", "<f2", "|i1", "|u1", "|i1", "|u1"];
@@ -86,7 +86,7 @@ fn formats_agree_in_every_precision() {
     }
 }
 
-/// Alone as among others: no range is taken from the batch.
+/// Codes do not depend on the batch: no range is computed from it.
 #[test]
 fn batch_mates_change_no_code() {
     for name in ["int8", "uint8", "binary"] {
@@ -130,7 +130,7 @@ fn ranges_are_the_caller_s() {
         let args = ["--precision", name, "--calibration", arg(&file)];
         assert_eq!(codes(&args), expected(precision, ranges.clone()), "{name}");
     }
-    // Those of NumPy's own type are the same.
+    // A file in float64, NumPy's default type, gives the same codes.
     let bytes = fs::read(&file).expect("a file");
     let (header, data) = bytes.split_at(128);
     let header = String::from_utf8_lossy(&header[6..]).replace("<f4", "<f8");
@@ -144,7 +144,7 @@ fn ranges_are_the_caller_s() {
     fs::write(&file, double).expect("a file");
     let args = ["--precision", "int8", "--calibration", arg(&file)];
     assert_eq!(codes(&args), expected(Precision::Int8, ranges));
-    // In float16, too; the extremes round past its ends, which is said.
+    // A file in float16, too: the extremes round past its range, which gives a warning.
     write(&["--precision", "float16"]);
     let halves: Vec<Vec<f32>> = {
         let half = Quantizer::new(Precision::Float16, 64);
@@ -189,8 +189,12 @@ fn options_that_contradict_each_other_are_refused() {
             2,
             &["int8", "--no-normalize", "--calibration"],
         ),
-        (&["--precision", "int8", "--int8-range", "0"], 2, &["range 0"]),
-        (&["--precision", "int8", "--int8-range", "nan"], 2, &["range NaN"]),
+        (&["--precision", "int8", "--int8-range", "0"], 2, &["expected a positive range, got 0"]),
+        (
+            &["--precision", "int8", "--int8-range", "nan"],
+            2,
+            &["expected a positive range, got NaN"],
+        ),
         (&["--encoding", "base64", "--format", "csv"], 2, &["base64", "csv"]),
         (&["--encoding", "base64", "--format", "npy"], 2, &["base64", "npy"]),
         (&["--precision", "int8", "--calibration", file], 2, &[file, "8 components", "64"]),
@@ -213,7 +217,7 @@ fn options_that_contradict_each_other_are_refused() {
     assert!(ran.stderr.contains("int4") && ran.stderr.contains("ubinary"), "{}", ran.stderr);
 }
 
-/// The line and the component are named; unit vectors are never so large.
+/// The message names the line and the component; unit vectors never overflow.
 #[test]
 fn halves_that_overflow_are_refused() {
     let (_place, dir) = copy("tiny-natural");

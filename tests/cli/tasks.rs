@@ -69,8 +69,11 @@ fn long_documents_are_refused_or_cut() {
     let args = ["rerank", "--model", arg(&pairless), "q", "d"];
     run(&mut jinabert(&args), b"").refused("no pairs", 66, &["tokenizer.json joins no pairs"]);
     let query = ["rerank", "--model", arg(&model), &long, "d", "--max-length", "24"];
+    run(&mut jinabert(&query), b"").refused("a long query", 65, &["query", "limit of 24"]);
     let query = [&query[..], &["--on-long", "truncate"]].concat();
-    run(&mut jinabert(&query), b"").refused("a long query", 65, &["the query alone has", "of 24"]);
+    let ran = run(&mut jinabert(&query), b"");
+    assert_eq!(ran.code, Some(0), "the longer of the two is cut: {}", ran.stderr);
+    assert_eq!(lines(&ran.stdout).remove(0)["tokens"], 24);
 }
 
 #[test]
@@ -175,7 +178,7 @@ fn masks_are_filled_with_the_published_tokens() {
     assert_eq!(found.len(), 5);
     let scores: Vec<f64> = found.iter().map(|line| line["score"].as_f64().expect("f64")).collect();
     assert!(scores.is_sorted_by(|a, b| a >= b) && scores.iter().sum::<f64>() < 1.0, "{scores:?}");
-    // A text whose mask the fixture knows: tokens around it joined by spaces are its words again.
+    // The fixture has the result for this text: its tokens are words, here joined by spaces.
     let case = &cases["cases"][2];
     assert!(case["expect"]["mlm"].is_object(), "{case}");
     let all = run(
@@ -213,10 +216,59 @@ fn a_command_for_another_kind_of_model_is_named() {
     says("tiny-mlm", &["rerank", "q", "d"], &["a masked language model", "for fill-mask"]);
     says("tiny-geglu-4h", &["rerank", "q", "d"], &["an encoder without a head", "for embed"]);
     says("tiny-geglu-4h", &["fill-mask", "[MASK]"], &["an encoder without a head"]);
-    says("tiny-reranker-wordpiece", &["rerank", "q", "d"], &["3 labels", "a reranker has 1"]);
-    // A dump of a masked language model is an encoder all the same.
+    let classifier =
+        ["a classifier of 3 labels", "a reranker has 1", "`jinabert serve`", "/predict"];
+    for command in [
+        &["rerank", "q", "d"][..],
+        &["embed", "a"],
+        &["similarity", "a", "b"],
+        &["multi-vector", "a"],
+        &["fill-mask", "[MASK]"],
+        &["perplexity", concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")],
+    ] {
+        says("tiny-reranker-wordpiece", command, &classifier);
+        says("tiny-reranker-wordpiece", command, &[&format!("not for {}", command[0])]);
+    }
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    says("tiny-colbert", &["perplexity", file], &["for multi-vector, not for perplexity"]);
+    says("tiny-mlm", &["multi-vector", "a"], &["for fill-mask, perplexity and embed"]);
+    // A checkpoint of a masked language model can be used as an encoder, too.
     let dump = run(jinabert(&["embed", "a"]).arg("--model").arg(fixture("tiny-mlm")), b"");
     assert_eq!(lines(&dump.output("an MLM embeds")).len(), 1);
+}
+
+/// The shipped model is an encoder; the error comes before anything is read or opened.
+#[test]
+fn commands_that_the_shipped_model_cannot_serve_want_another() {
+    for (command, kind) in [
+        (&["rerank", "q", "--input", "no/such"][..], "a reranker"),
+        (&["multi-vector", "--input", "no/such"], "a ColBERT model"),
+        (&["fill-mask", "--input", "no/such"], "a masked language model"),
+        (&["perplexity", "no/such"], "a masked language model"),
+    ] {
+        let says = format!("{} needs {kind}, and the shipped model is none", command[0]);
+        run(&mut jinabert(command), b"").refused(command[0], 2, &[&says, "--model"]);
+    }
+}
+
+#[test]
+fn help_has_no_backslashes() {
+    let help = |args: &[&str]| {
+        let out = run(&mut jinabert(&[args, &["--help"]].concat()), b"").output("help");
+        String::from_utf8(out).expect("UTF-8")
+    };
+    let all = help(&[]);
+    let commands = all.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands: Vec<&str> = commands
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').find(|word| !word.is_empty()))
+        .filter(|word| *word != "help" && all.contains(&format!("\n  {word} ")))
+        .collect();
+    assert!(commands.contains(&"rerank") && commands.contains(&"man"), "{commands:?}");
+    for command in commands {
+        let text = help(&[command]);
+        assert!(!text.contains('\\'), "{command}: {text}");
+    }
 }
 
 #[test]

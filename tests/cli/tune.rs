@@ -1,11 +1,11 @@
-//! Kernels fitted to a GPU: what is found is kept, and whatever is there, vectors stay the same.
+//! Tuning for a GPU: plans are stored, and vectors are the same with any stored plan.
 
 use super::kit::{arg, jinabert, names, natural, run};
 use jinabert::gpu::{Backend, native_adapters};
 use serde_json::Value;
 use std::{fs, path::Path};
 
-/// Positions of the Vulkan adapters.
+/// Indices of the Vulkan adapters.
 fn adapters() -> Vec<String> {
     let found = native_adapters().into_iter().enumerate();
     let vulkan = found.filter(|(_, adapter)| adapter.backend == Backend::Vulkan);
@@ -18,7 +18,7 @@ fn output(args: &[&str], cache: &Path) -> String {
     String::from_utf8(said).expect("UTF-8")
 }
 
-/// The components of one embedding.
+/// Components of one embedding.
 fn vector(args: &[&str], cache: &Path) -> Vec<f64> {
     let line: Value = serde_json::from_str(&output(args, cache)).expect("a line of JSON");
     let components = line["embedding"].as_array().expect("a vector").iter();
@@ -52,7 +52,7 @@ fn what_is_found_is_kept_and_right() {
             let fitted = vector(&embed, cache);
             let off = fitted.iter().zip(&usual).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
             assert!(fitted.len() == usual.len() && off < 1e-5, "file {n}: {off}");
-            // A damaged one was searched for again.
+            // A damaged plan is replaced by a new search.
             assert!(fs::metadata(&path).expect("there").len() > 100, "file {n}");
         }
     }

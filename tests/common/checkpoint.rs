@@ -1,11 +1,11 @@
-//! Seeded checkpoints in the official layout, as `tests/fixtures/tools/weights.py` makes them.
+//! Seeded checkpoints in the official layout, as made by `tests/fixtures/tools/weights.py`.
 
 use half::f16;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, fs, path::Path};
 
-/// What a checkpoint is made from: the fields of a fixture's `recipe.json`.
+/// Parameters of a checkpoint: the fields of a fixture's `recipe.json`.
 pub struct Recipe {
     pub seed: String,
     pub config: Value,
@@ -16,7 +16,7 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// Reads a fixture's recipe, of the plain graph.
+    /// Reads a fixture's recipe for the plain graph.
     pub fn open(path: &Path) -> Self {
         let text = fs::read_to_string(path).expect("a recipe");
         let recipe: Value = serde_json::from_str(&text).expect("JSON");
@@ -31,7 +31,7 @@ impl Recipe {
         }
     }
 
-    /// A checkpoint of the given size in ordinary conditions.
+    /// Recipe for a checkpoint of the given size with ordinary weights.
     pub fn of_size(layers: u32, hidden: u32, heads: u32, vocabulary: u32) -> Self {
         let config = json!({
             "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads,
@@ -117,7 +117,7 @@ impl Recipe {
     }
 }
 
-/// What the config of a checkpoint of the plain graph has in common with that of its flash layout.
+/// Config entries that a checkpoint of the plain graph shares with its flash layout.
 pub fn flash_sizes(from: &Path) -> Map<String, Value> {
     let config = fs::read_to_string(from.join("config.json")).expect("a configuration");
     let config: Value = serde_json::from_str(&config).expect("JSON");
@@ -132,9 +132,9 @@ pub fn flash_sizes(from: &Path) -> Map<String, Value> {
     keys.map(|key| (key.to_owned(), config[key].clone())).into_iter().collect()
 }
 
-/// Rewrites a checkpoint of the plain graph as jina-bert-flash-implementation's conversion script
-/// does: renamed, q, k and v stacked, below a prefix, beside a tower and a scale that embeddings of
-/// text do not use.
+/// Converts a checkpoint of the plain graph as jina-bert-flash-implementation's conversion script
+/// does: renames tensors, stacks q, k and v, adds a prefix, and an image tower and a scale that
+/// text embeddings do not use.
 pub fn write_flash(from: &Path, to: &Path, prefix: &str, config: &Value) {
     let file = fs::read(from.join("model.safetensors")).expect("a checkpoint");
     let file = SafeTensors::deserialize(&file).expect("safetensors");
@@ -181,7 +181,7 @@ pub fn write_flash(from: &Path, to: &Path, prefix: &str, config: &Value) {
     fs::write(to.join("config.json"), config.to_string()).expect("a writable directory");
 }
 
-/// Puts gate pre-activations around `shift`, where exact and tanh GELU differ.
+/// Moves gate pre-activations to around `shift`, where exact and tanh GELU differ.
 fn shift_gate(all: &mut BTreeMap<String, (Vec<usize>, Vec<f64>)>, layer: usize, shift: f64) {
     let name = |part: &str| format!("encoder.layer.{layer}.{part}");
     let bias = all[&name("attention.output.LayerNorm.bias")].1.clone();

@@ -1,37 +1,36 @@
-//! The devices that tests run on.
+//! Devices that tests run on.
 
 use jinabert::{
-    cpu, gpu,
+    cpu,
+    gpu::{self, Backend, Gpu},
     kernels::Tier,
     recording::{Caps, Engine},
 };
 use libtest_mimic::Trial;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{LazyLock, Mutex, PoisonError},
+    thread::{self, ThreadId},
+};
 
-/// The directory of a fixture.
+/// Directory of a fixture.
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// A device under test: the CPU engine, or an adapter by its position.
+/// Device under test: the CPU engine, or an adapter by its index.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Device {
     Cpu,
-    Adapter(usize, Caps), // with what must be asked for
+    Adapter(usize, Caps), // including experimental capabilities
 }
 
 impl Device {
     pub fn open(&self, tier: Tier) -> Box<dyn Engine> {
         match *self {
             Self::Cpu => Box::new(cpu::Engine::new(tier)),
-            Self::Adapter(index, _) => {
-                let gpu = match tier {
-                    Tier::Matrix { .. } => gpu::open_experimental(index),
-                    _ => gpu::open(index),
-                };
-                let gpu = gpu.unwrap_or_else(|e| panic!("adapter {index}: {e}"));
-                Box::new(gpu::Engine::new(gpu))
-            }
+            Self::Adapter(index, _) => Box::new(gpu::Engine::new(opened(index, tier))),
         }
     }
 
@@ -39,7 +38,7 @@ impl Device {
         Caps { matrix: None, ..self.experimental_caps() }
     }
 
-    /// Those with what must be asked for.
+    /// Capabilities, including experimental ones.
     pub fn experimental_caps(&self) -> Caps {
         match self {
             Self::Cpu => cpu::Engine::new(Tier::Twin).caps().clone(),
@@ -47,17 +46,41 @@ impl Device {
         }
     }
 
-    /// The tier that runs by default.
+    /// Default tier of the device.
     pub fn tier(&self) -> Tier {
         Tier::choose(&self.caps())
     }
 }
 
-/// Environment variable: adapters that must be there, parts of their names, comma-separated.
+/// Open devices by thread, adapter, and whether cooperative matrices were enabled.
+type Devices = HashMap<(ThreadId, usize, bool), Gpu>;
+
+/// Device of an adapter: one for each thread that runs trials, so that its engines compile a kernel
+/// once.  Not one for all: wgpu 30 panics sometimes if one thread waits for a device while another
+/// submits work to it.  OpenGL has one context for each device, and its engines one each.  Devices
+/// stay open until the process ends: if one is dropped with its thread, wgpu's thread-local values
+/// are already gone, and it panics.
+fn opened(index: usize, tier: Tier) -> Gpu {
+    static OPEN: LazyLock<Mutex<Devices>> = LazyLock::new(Mutex::default);
+    let matrix = matches!(tier, Tier::Matrix { .. });
+    let key = (thread::current().id(), index, matrix);
+    let open = || OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(gpu) = open().get(&key) {
+        return gpu.clone();
+    }
+    let gpu = if matrix { gpu::open_experimental(index) } else { gpu::open(index) };
+    let gpu = gpu.unwrap_or_else(|e| panic!("adapter {index}: {e}"));
+    if gpu.summary.backend != Backend::Gl {
+        open().insert(key, gpu.clone());
+    }
+    gpu
+}
+
+/// Environment variable: required adapters, as comma-separated parts of their names.
 const REQUIRE: &str = "JINABERT_REQUIRE";
 
-/// Every device of this machine with a short name, and trials for those that are not there: failed
-/// where they are required, ignored where there is no adapter at all.
+/// Devices of this machine with short names, and trials for missing ones: failed if required,
+/// ignored if there is no adapter at all.
 pub fn devices() -> (Vec<(String, Device)>, Vec<Trial>) {
     let mut found = vec![("cpu".to_owned(), Device::Cpu)];
     for (index, adapter) in gpu::adapters().into_iter().enumerate() {
@@ -81,7 +104,7 @@ pub fn devices() -> (Vec<(String, Device)>, Vec<Trial>) {
     (found, trials)
 }
 
-/// A trial that is not run, with the reason in its name.
+/// Ignored trial, with the reason in its name.
 pub fn ignored(name: &str, why: &str) -> Trial {
     Trial::test(format!("{name}: {why}"), || Ok(())).with_ignored_flag(true)
 }

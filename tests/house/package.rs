@@ -1,20 +1,20 @@
-//! What `cargo package` would upload: all that a build needs, and little else.
+//! Contents of the package of `cargo package`: all files that a build needs, and few others.
 
 use std::{fs, path::Path, process::Command};
 
-/// Bytes of all files together, and of one: the largest is the lock file.
+/// Maximum bytes of all files together, and of one: the largest is the lock file.
 const TOTAL: u64 = 3_000_000;
 const FILE: u64 = 150_000;
 
-/// Where the files of a package come from, the root aside.
+/// Directories of a package, without the root.
 const PLACES: &[&str] =
     &["benches/", "docs/", "examples/", "include/", "packaging/", "shaders/", "src/", "tests/"];
 
-/// Parts of them that only a clone of the repository can use.
+/// Subdirectories that are usable only in a clone of the repository.
 const LEFT_OUT: &[&str] =
     &["benches/record/", "tests/browser/", "tests/clients/", "tests/fixtures/"];
 
-/// What cargo makes itself.
+/// Files that cargo generates.
 const GENERATED: &[&str] = &[".cargo_vcs_info.json", "Cargo.toml.orig"];
 
 #[test]
@@ -43,7 +43,7 @@ fn the_package_is_small_and_whole() {
     assert!(total <= TOTAL, "{total} bytes, over {TOTAL}");
     assert!(total > 1_000_000, "{total} bytes, which cannot be all");
 
-    // What the compiler reads.
+    // Inputs of the compiler.
     let has = |file: &str| files.iter().any(|found| found == file);
     let sources = ["src", "shaders"].iter().flat_map(|dir| super::sources(dir));
     let lacking: Vec<_> = sources.map(|(path, _)| path).filter(|path| !has(path)).collect();

@@ -1,6 +1,6 @@
-//! As much of Rust's syntax as the rules need: what is code, and which paths it names.
+//! Parser for the part of Rust's syntax that the rules need: code, and the paths in it.
 
-/// What a character of Rust text is part of.
+/// Kind of text that a character belongs to.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Kind {
     Code,
@@ -12,7 +12,7 @@ pub fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The characters of Rust text, each with its kind.
+/// Characters of Rust text, each with its kind.
 pub fn kinds(text: &str) -> Vec<(char, Kind)> {
     let mut kinds = Vec::new();
     let chars: Vec<char> = text.chars().collect();
@@ -42,7 +42,7 @@ pub fn piece(rest: &[char]) -> (usize, Kind) {
     }
 }
 
-/// Length of a literal up to its closing quote, the same sign as its first.
+/// Length of a literal up to its closing quote, the same character as its first.
 pub fn quoted(rest: &[char]) -> usize {
     let mut at = 1;
     while at < rest.len() && rest[at] != rest[0] {
@@ -66,13 +66,13 @@ pub fn raw_string(rest: &[char], word: usize) -> Option<usize> {
     Some(open + inner + close.len())
 }
 
-/// The text with all but its code blanked; lines keep their numbers.
+/// Text with everything but code blanked; lines keep their numbers.
 pub fn code(text: &str) -> String {
     let blank = |(c, kind)| if kind == Kind::Code || c == '\n' { c } else { ' ' };
     kinds(text).into_iter().map(blank).collect()
 }
 
-/// The text less its literals; lines keep their numbers.
+/// Text without literals; lines keep their numbers.
 pub fn without_literals(text: &str) -> String {
     let kept = |&(c, kind): &(char, Kind)| kind != Kind::Literal || c == '\n';
     kinds(text).into_iter().filter(kept).map(|(c, _)| c).collect()
@@ -111,10 +111,10 @@ pub fn tokens(code: &str) -> Vec<(&str, usize)> {
     tokens
 }
 
-/// The segments of a path, and its line.
+/// Segments of a path, and its line.
 pub type Named<'a> = (Vec<&'a str>, usize);
 
-/// Every import, and every other path of two segments or more.
+/// All imports, and all other paths of two or more segments.
 pub fn paths<'a>(tokens: &[(&'a str, usize)]) -> Vec<Named<'a>> {
     let (mut found, mut path, mut prefixes) = (Vec::new(), Vec::new(), Vec::<Vec<&str>>::new());
     let (mut import, mut before, mut at) = (false, "", 0);

@@ -2,11 +2,11 @@ use super::{Suite, run};
 use jinabert::{
     batch,
     kernels::{
-        Version,
+        Tier, Version,
         attention::{self, SKIP_EPS},
         key_norm,
     },
-    probe::Problem,
+    probe::{Problem, compare},
     recording::{Engine, Format, Recording, Shape, Tensor},
 };
 use libtest_mimic::Failed;
@@ -27,14 +27,14 @@ pub fn suite() -> Suite {
             (&[1][..], 0, 1, 64, 1.0),
             (&[1, 2, 31, 32, 33, 63, 64, 65], 0, 12, 8, 1.0),
             (&[129, 1, 7], 0, 3, 64, 1.0),
-            (&[1, 32, 65, 129, 200], 20, 2, 64, 1.0), // some tokens that see and are not seen
-            (&[700, 130, 300], 128, 2, 16, 3.0),      // and whole tiles of them
+            (&[1, 32, 65, 129, 200], 20, 2, 64, 1.0), // with query-only tokens
+            (&[700, 130, 300], 128, 2, 16, 3.0),      // with whole tiles of query-only tokens
             (&[300], 0, 8, 48, 1.0),
             (&[257, 65], 0, 2, 32, 30.0), // scores far apart: softmax is nearly a maximum
             (&[100, 28], 0, 2, 16, 100.0),
             (&[70, 5], 0, 1, 128, 1.0),
             (&[1; 700], 0, 3, 8, 1.0),
-            (&[1000, 200], 0, 4, 8, 0.1), // most tiles of the steep heads are left out
+            (&[1000, 200], 0, 4, 8, 0.1), // most tiles of the heads with steep slopes are skipped
             (&[1000, 500], 290, 4, 8, 0.1),
         ]
         .map(problem)
@@ -57,6 +57,7 @@ pub fn suite() -> Suite {
             })
             .boxed(),
         invariants: vec![
+            ("every tile gives the same", tiles),
             ("weights sum to 1", weights),
             ("skipping stays within its bound", skipping),
             ("tokens that are no keys are not seen", unseen),
@@ -64,10 +65,39 @@ pub fn suite() -> Suite {
     }
 }
 
-/// An attention problem with inputs of the test's own, in the order q, k, v; dense and skipping.
+/// Compares every tile that a search may choose with the reference.
+fn tiles(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
+    for (lengths, unseen, e) in
+        [(vec![70, 9, 1], 0, 64), (vec![200, 130], 20, 64), (vec![65], 0, 32)]
+    {
+        let (skip_eps, sharpness, heads) = (SKIP_EPS, 2.0, 2);
+        let problem = Problem::Attention { lengths, unseen, heads, e, sharpness, skip_eps };
+        let mut twin = jinabert::cpu::Engine::new(Tier::Twin);
+        let expected = problem.record(&mut twin, Version { tier: Tier::Twin, ..version }, 5)?;
+        let expected = run(&mut twin, &expected.recording, &expected.output)?;
+        let recorded = problem.record(engine, version, 5)?;
+        for tile in attention::Spec::candidates(version.tier, e) {
+            let mut recording = recorded.recording.clone();
+            let command = recording.commands.pop().expect("attention comes last");
+            let params: attention::Params = command.params();
+            let keys = vec![attention::TILE; params.tiles as usize]; // nothing is split here
+            let spec = attention::Spec { tile, ..attention::Spec::new(version, e) };
+            let (kernel, args) = (attention::kernel(spec), attention::Args::from(&command));
+            attention::record(&mut recording, &kernel, args, params.skip, &keys);
+            let found = run(engine, &recording, &recorded.output)?;
+            let checked = compare(&found, &expected, problem.tolerance(version));
+            if checked.wrong > 0 {
+                return Err(format!("{problem}, {tile}: {checked}").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Attention problem with given inputs, in the order q, k, v; dense and with skipping.
 struct Own {
     tokens: u32,
-    /// The first of them.
+    /// Number of key tokens, which come first.
     keys: u32,
     heads: u32,
     e: u32,
@@ -116,9 +146,9 @@ impl Own {
     }
 }
 
-/// |skipped - dense| ≤ 2·eps·max|v| and rounding, on inputs made to break it: huge scores, a key
-/// far away that outweighs all others, slopes near and at zero, and a large eps so that much is
-/// left out.
+/// Bound |skipped - dense| ≤ 2·eps·max|v| plus rounding, for adversarial inputs: huge scores, a
+/// distant key that outweighs all others, slopes near and at zero, and a large eps so that much is
+/// skipped.
 fn skipping(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
     [8, 64].into_iter().try_for_each(|e| skipping_at(engine, version, e))
 }
@@ -141,7 +171,7 @@ fn skipping_at(engine: &mut dyn Engine, version: Version, e: u32) -> Result<(), 
             let dense = own.context(engine, version, 0.0)?;
             for eps in [SKIP_EPS, 1e-3] {
                 let skipped = own.context(engine, version, eps)?;
-                // In f16 both are rounded.
+                // In f16 both results are rounded.
                 let rounding = if version.wide().half() { 1.7 / 1024.0 } else { 5e-6 };
                 let bound = 2.0 * eps * 1.7 + rounding;
                 let pairs = dense.iter().zip(&skipped);
@@ -156,8 +186,8 @@ fn skipping_at(engine: &mut dyn Engine, version: Version, e: u32) -> Result<(), 
     Ok(())
 }
 
-/// What the first tokens gather is to the bit what they gather alone, whatever the others are; and
-/// what these gather is the sum that defines it.
+/// Query-only tokens do not change the results of the first tokens, bit for bit; their own results
+/// equal the defining sum.
 fn unseen(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
     for (e, [keys, tokens], skip_eps) in [
         (64, [5, 32], SKIP_EPS),
@@ -170,7 +200,7 @@ fn unseen(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
         let (heads, d) = (3u32, 3 * e as usize);
         let wave = |n: usize| half((n * 7919 % 1000) as f32 / 500.0 - 1.0);
         let mut qkv: Vec<f32> = (0..tokens as usize * 3 * d).map(wave).collect();
-        // What must not be seen would outweigh all that may be.
+        // If the query-only tokens were used as keys, they would dominate the result.
         let rows = qkv.chunks_exact_mut(3 * d).skip(keys as usize);
         rows.for_each(|row| row[d..].iter_mut().for_each(|x| *x *= 1024.0));
         let (seen, slopes) = (qkv[..keys as usize * 3 * d].to_vec(), vec![0.5, 0.06, 0.004]);
@@ -201,13 +231,13 @@ fn unseen(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Exact in f16.
+/// Rounds to a multiple of 1/256, which is exact in f16.
 fn half(x: f32) -> f32 {
     (x * 256.0).round() / 256.0
 }
 
 impl Own {
-    /// `Σ_j exp(q·k_j/√E - m·|i - j|)·v_j` over that without `v_j`, in f64.
+    /// Computes `Σ_j exp(q·k_j/√E - m·|i - j|)·v_j`, divided by the same sum without `v_j`, in f64.
     fn brute(&self, i: usize, h: usize) -> Vec<f64> {
         let (d, e) = ((self.heads * self.e) as usize, self.e as usize);
         let at = |row: usize, part: usize| {
@@ -227,7 +257,7 @@ impl Own {
     }
 }
 
-/// Where every value is 1, so is every context.
+/// If every value is 1, every output is 1.
 fn weights(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
     let (lengths, skip_eps) = (vec![150, 3], SKIP_EPS);
     let problem =

@@ -40,7 +40,7 @@ pub fn suite() -> Suite {
 
 /// `shaders/lib/gelu.wgsl` promises |gelu - exact| ≤ 4e-7·max(1, |x|) on [-12, 12].
 fn gelu(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
-    // Rounds its inputs; the function is that of the other tiers.
+    // This tier rounds its inputs; the function is the same as in the other tiers.
     if let Tier::Matrix { .. } = version.tier {
         return Ok(());
     }

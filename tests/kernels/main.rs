@@ -1,7 +1,7 @@
-//! Every kernel on every device and tier: GPU = CPU twin, on problems that hurt and on random ones.
+//! Every kernel on every device and tier, against the reference, on hard and random problems.
 //!
-//! One trial per device × kernel × version; for products also one per tile that is for few rows.
-//! Without an adapter the GPU trials are reported as ignored, never as passed;
+//! One trial per device × kernel × version; for products also one per tile for few rows.  Without
+//! an adapter the GPU trials are reported as ignored, never as passed;
 //! `JINABERT_REQUIRE=llvmpipe,swiftshader` makes a missing adapter a failure.
 
 #[path = "../common/mod.rs"]
@@ -15,6 +15,7 @@ mod key_norm;
 mod layer_norm;
 mod linear;
 mod linear_geglu;
+mod poison;
 mod pool;
 
 use common::{Device, ignored};
@@ -29,17 +30,17 @@ use proptest::{
     test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner},
 };
 
-/// Fails where an engine breaks it.
+/// Property of a kernel; an error if an engine violates it.
 type Rule = fn(&mut dyn Engine, Version) -> Result<(), Failed>;
 
 /// Problems of one kernel.
 struct Suite {
-    /// Those that hurt: one row, sizes beside every tile edge, more rows than one grid dimension
+    /// Hard problems: one row, sizes next to every tile edge, more rows than one grid dimension
     /// holds.
     hard: Vec<Problem>,
-    /// Random ones.
+    /// Random problems.
     any: BoxedStrategy<Problem>,
-    /// What must hold whatever the twin says.
+    /// Properties that hold independently of the reference.
     invariants: Vec<(&'static str, Rule)>,
 }
 
@@ -104,7 +105,35 @@ fn trials_of(name: &str, device: &Device, version: Version, suite: fn() -> Suite
         let open = device.clone();
         Trial::test(format!("{name}/{rule}"), move || holds(&mut *open.open(version.tier), version))
     });
-    hard.chain([any]).chain(invariants).collect()
+    let open = device.clone();
+    let poison = Trial::test(format!("{name}/workgroup memory may hold anything"), move || {
+        let mut engine = open.open(version.tier);
+        let mut problems = suite().hard.into_iter().take(3);
+        problems.try_for_each(|problem| {
+            let tiles = problem.tiles(version);
+            tiles.into_iter().try_for_each(|tile| poison(&problem, &mut *engine, version, tile))
+        })
+    });
+    let poison = (*device != Device::Cpu).then_some(poison);
+    hard.chain([any]).chain(poison).chain(invariants).collect()
+}
+
+/// The result does not depend on the initial contents of workgroup memory, bit for bit.
+fn poison(
+    problem: &Problem,
+    engine: &mut dyn Engine,
+    version: Version,
+    tile: Tile,
+) -> Result<(), Failed> {
+    let Recorded { recording, output } = problem.record_tiled(engine, version, tile, 4)?;
+    let Some(poisoned) = poison::poisoned(&recording) else { return Ok(()) };
+    let usual: Vec<u32> = run(engine, &recording, &output)?.into_iter().map(f32::to_bits).collect();
+    let found: Vec<u32> = run(engine, &poisoned, &output)?.into_iter().map(f32::to_bits).collect();
+    let apart = usual.iter().zip(&found).filter(|(usual, found)| usual != found).count();
+    match apart {
+        0 => Ok(()),
+        _ => Err(format!("{problem}: {apart} of {} elements differ", usual.len()).into()),
+    }
 }
 
 fn check(
@@ -122,13 +151,13 @@ fn check(
     }
 }
 
-/// The elements that a problem computes.
+/// Output elements of a problem.
 fn solve(problem: &Problem, engine: &mut dyn Engine, version: Version) -> Result<Vec<f32>, Failed> {
     let Recorded { recording, output } = problem.record(engine, version, 3)?;
     run(engine, &recording, &output)
 }
 
-/// The elements of `output` after a recording.
+/// Output elements of a recording.
 fn run(
     engine: &mut dyn Engine,
     recording: &Recording,

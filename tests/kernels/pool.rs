@@ -7,7 +7,7 @@ pub fn suite() -> Suite {
         let (t, spans) = (lengths.iter().sum(), sequences(&lengths));
         Problem::Pool { t, spans, d, dims, normalize }
     };
-    // Chunks that overlap, that repeat, that leave tokens out; one token; all of them.
+    // Spans that overlap, repeat, or leave tokens out; of one token; of all tokens.
     let spans = vec![[0, 70], [60, 131], [60, 131], [255, 256], [0, 256], [3, 5]];
     let chunks = Problem::Pool { t: 256, spans, d: 384, dims: 384, normalize: false };
     Suite {

@@ -1,5 +1,5 @@
-//! The Dockerfile, as far as it can be held without Docker: what it names is there, and its
-//! health check is asked of a real server.
+//! The Dockerfile, as far as it can be tested without Docker: the files it names exist, and its
+//! health check runs against a real server.
 
 use crate::kit::{Server, fixture};
 use std::{
@@ -14,7 +14,7 @@ fn read(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("a file")
 }
 
-/// Its instructions, each with the stage it belongs to; lines that go on are joined.
+/// Instructions, each with its build stage; continuation lines are joined.
 fn instructions() -> Vec<(String, String, String)> {
     let text = read("Dockerfile").replace("\\\n", " ");
     let (mut stage, mut found) = (String::new(), Vec::new());
@@ -28,13 +28,13 @@ fn instructions() -> Vec<(String, String, String)> {
     found
 }
 
-/// What instructions of this word take, in order.
+/// Arguments of all instructions with this keyword, in order.
 fn all(word: &str) -> Vec<String> {
     let of_word = instructions().into_iter().filter(|(_, found, _)| found == word);
     of_word.map(|(.., rest)| rest).collect()
 }
 
-/// The last one, which is a list in JSON, perhaps behind options.
+/// Last instruction with this keyword; its argument is a JSON list, maybe after options.
 fn list(word: &str) -> Vec<String> {
     let last = all(word).pop().unwrap_or_else(|| panic!("no {word}"));
     serde_json::from_str(&last[last.find('[').expect("a list")..]).expect("JSON")
@@ -69,8 +69,10 @@ fn stages_follow_from_one_another() {
     assert_eq!(names, ["build", "cpu", "lavapipe", "gpu"]);
     for stage in ["cpu", "lavapipe", "gpu"] {
         let instructions = instructions();
+        // A numeric user other than root, and the group of OpenShift's users.
         let user = instructions.iter().rfind(|(of, word, _)| of == stage && word == "USER");
-        assert_eq!(user.map(|(.., name)| name.as_str()), Some("jinabert"), "{stage}");
+        let (user, group) = user.and_then(|(.., name)| name.split_once(':')).expect("UID:GID");
+        assert!(user.parse::<u32>().is_ok_and(|id| id > 0) && group == "0", "{stage}: {user}");
     }
     for copy in all("COPY").iter().filter_map(|copy| copy.strip_prefix("--from=")) {
         let from = copy.split(' ').next().expect("a stage");
@@ -105,16 +107,49 @@ fn the_program_knows_what_it_is_told() {
     assert_eq!(all("EXPOSE"), [port.expect("a port")]);
 }
 
-/// In the bash of the image, Debian's.
+/// Directories in the variables are writable by any user of group 0, as OpenShift requires.
+#[test]
+fn directories_belong_to_group_0() {
+    let run = all("RUN").join(" && ");
+    let made = run.split("&&").find(|part| part.contains("install -d")).expect("directories");
+    let words: Vec<_> = made.split_whitespace().collect();
+    assert!(words.windows(2).any(|two| two == ["-g", "0"]), "{made}");
+    assert!(words.windows(2).any(|two| two == ["-m", "0775"]), "{made}");
+    let environment = all("ENV").join(" ");
+    for name in ["HF_HUB_CACHE=", "JINABERT_CACHE="] {
+        let value = environment.split_whitespace().find_map(|v| v.strip_prefix(name));
+        assert!(words.contains(&value.expect(name)), "{name} is not made by {made}");
+    }
+}
+
+/// The build stages and the final image use the same release of Debian.
+#[test]
+fn stages_have_one_debian() {
+    let of = |image: &str| {
+        let from = all("FROM").into_iter().find(|from| from.starts_with(image)).expect(image);
+        from[image.len()..].split([' ', '-']).next().unwrap_or_default().to_owned()
+    };
+    assert_eq!((of("rust:1-"), of("debian:")), ("trixie".into(), "trixie".into()));
+}
+
+/// Runs in bash from Debian, as in the image.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_health_check_tells_a_server_from_none() {
     let check = list("HEALTHCHECK");
-    let healthy = |port: &str| {
+    let place = tempfile::tempdir().expect("a directory");
+    // Command line of process 1 of the container.
+    let words = place.path().join("cmdline");
+    let asked = |port: &str, command_line: &[&str]| {
+        fs::write(&words, command_line.join("\0") + "\0").expect("a writable directory");
+        let file = words.to_str().expect("UTF-8");
+        let script = check[2].replace("/proc/1/cmdline", file);
+        assert!(script.contains(file), "{script}");
         let mut command = Command::new(&check[0]);
-        let status = command.args(&check[1..]).env("JINABERT_PORT", port).output();
+        let status = command.arg(&check[1]).arg(script).env("JINABERT_PORT", port).output();
         status.expect("bash").status.success()
     };
+    let healthy = |port: &str| asked(port, &["jinabert", "serve"]);
     let server = Server::start(&["--model", &fixture("tiny-natural")]);
     let address = server.url("");
     let port = address.rsplit(':').next().expect("a port");
@@ -124,6 +159,14 @@ fn the_health_check_tells_a_server_from_none() {
         thread::sleep(Duration::from_millis(50));
     }
     let port = port.to_owned();
+    // If both name a port, the command line has precedence.
+    let (long, short) = (format!("--port={port}"), format!("-p{port}"));
+    for option in [vec!["--port", &port], vec!["-p", &port], vec![&long], vec![&short]] {
+        let start = vec!["docker-init", "--", "jinabert", "serve"];
+        let line = [start, option, vec!["--quiet"]].concat();
+        assert!(asked("1", &line), "{line:?}");
+    }
+    assert!(!asked(&port, &["jinabert", "serve", "--port", "1"]));
     drop(server);
     assert!(!healthy(&port));
 }

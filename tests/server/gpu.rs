@@ -1,4 +1,4 @@
-//! Two models on one GPU, asked at once.
+//! Concurrent requests for two models on one GPU.
 
 use crate::kit::{Server, fixture};
 use jinabert::gpu::{AdapterSummary, Backend, native_adapters};
@@ -8,7 +8,7 @@ use std::{env, sync::Barrier, thread};
 const TEXTS: [&str; 4] =
     ["A blue cat", "", "the city of Berlin is old, and the river is long", "a b a"];
 
-/// Positions and names of the Vulkan adapters; those that `JINABERT_REQUIRE` names are there.
+/// Indices and summaries of the Vulkan adapters; fails if one in `JINABERT_REQUIRE` is missing.
 fn adapters() -> Vec<(String, AdapterSummary)> {
     let found = native_adapters().into_iter().enumerate();
     let vulkan = found.filter(|(_, adapter)| adapter.backend == Backend::Vulkan);
@@ -21,7 +21,7 @@ fn adapters() -> Vec<(String, AdapterSummary)> {
     found
 }
 
-/// What is asked at once: paths and bodies, of both models.
+/// Concurrent requests for both models: paths and bodies.
 fn questions() -> [(&'static str, Value); 5] {
     let rank = |query: &str| json!({ "query": query, "documents": TEXTS, "raw_scores": true });
     [
@@ -33,7 +33,7 @@ fn questions() -> [(&'static str, Value); 5] {
     ]
 }
 
-/// The numbers that a device computed, in order.
+/// Numbers in a response that the device computed, in order.
 fn numbers(answer: &Value) -> Vec<f64> {
     let mut found = Vec::new();
     match answer {
@@ -55,7 +55,7 @@ fn numbers(answer: &Value) -> Vec<f64> {
     found
 }
 
-/// The answers of a server that is asked everything at once, three times.
+/// Numbers in a server's responses to all requests at once, sent three times.
 fn ask(server: &Server) -> Vec<Vec<f64>> {
     let questions = questions();
     let together = Barrier::new(questions.len());
@@ -90,7 +90,7 @@ fn near(case: &str, found: &[f64], expected: &[f64]) {
 #[test]
 fn two_models_share_a_gpu() {
     let [embedder, reranker] = ["tiny-natural", "tiny-reranker-bpe"].map(fixture);
-    // Batches so small that a request needs several.
+    // With batches this small, a request needs several.
     let args = ["--model", &embedder, "--model", &reranker, "--max-batch-tokens", "128"];
     let expected = ask(&Server::start(&args));
     assert!(expected.iter().all(|numbers| numbers.len() >= TEXTS.len()));

@@ -1,4 +1,4 @@
-//! Runs the server as a process of its own, and asks it.
+//! Runs the server as a separate process, and sends requests to it.
 
 use serde_json::Value;
 use std::{
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-/// Longer than any server here takes to start or to end.
+/// Timeout, longer than any server here takes to start or to end.
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/jinabert-mini-en");
@@ -19,14 +19,14 @@ pub fn fixture(name: &str) -> String {
     format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A server that ends with the test.
+/// Server that is killed at the end of the test.
 pub struct Server {
     pub child: Child,
     pub address: String,
     agent: ureq::Agent,
 }
 
-/// What was answered.
+/// Response.
 pub struct Answer {
     pub status: u16,
     pub headers: ureq::http::HeaderMap,
@@ -42,7 +42,7 @@ impl Answer {
         self.headers.get(name).map_or("", |value| value.to_str().expect("ASCII"))
     }
 
-    /// It was answered.
+    /// Asserts status 200; returns the JSON body.
     pub fn ok(&self) -> Value {
         assert_eq!(self.status, 200, "{}", self.text);
         self.json()
@@ -55,12 +55,12 @@ impl Server {
         Self::start_on("cpu", args)
     }
 
-    /// The same on any device.
+    /// Starts a server on the given device.
     pub fn start_on(device: &str, args: &[&str]) -> Self {
         Self::start_with(device, args, &[])
     }
 
-    /// The same with environment variables.
+    /// Starts a server on the given device, with environment variables.
     pub fn start_with(device: &str, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jinabert"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("JINABERT_")) {
@@ -78,7 +78,7 @@ impl Server {
                 if let Some((_, address)) = line.split_once("listening on http://") {
                     let address = address.trim().trim_end_matches(['"', '}']).to_owned();
                     let _ = sender.send(Ok(address));
-                    // What it says later must not fill the pipe.
+                    // Reads the rest, so that the pipe does not fill up.
                     let _ = said.read_to_string(&mut all);
                     return;
                 }
@@ -108,7 +108,7 @@ impl Server {
         self.send(path, &[("content-type", "application/json")], body.to_string().as_bytes())
     }
 
-    /// Posts anything.
+    /// Posts any body.
     pub fn send(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut request = self.agent.post(self.url(path));
         for (name, value) in headers {
@@ -125,21 +125,21 @@ impl Server {
         answer(request.call())
     }
 
-    /// A number of `/metrics`.
+    /// Value of a metric in `/metrics`.
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics", &[]).text;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.unwrap_or_else(|| panic!("no `{name}` in {text}")).parse().expect("a number")
     }
 
-    /// Sends the process a signal, `-TERM` for one.
+    /// Sends the process a signal, for example `-TERM`.
     #[cfg(unix)]
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args([name, &self.child.id().to_string()]).status();
         assert!(status.expect("kill").success());
     }
 
-    /// Waits for the end of the process; its exit code.
+    /// Waits for the end of the process; returns its exit code.
     pub fn ended(&mut self) -> Option<i32> {
         for _ in 0..LIMIT.as_millis() / 20 {
             if let Some(status) = self.child.try_wait().expect("a child") {
@@ -161,13 +161,13 @@ fn answer(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answ
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended.
+        // The process may already have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A model opened in this process, as the server opens it.
+/// Model opened in this process, with the server's options.
 pub fn embedder(dir: &str) -> jinabert::Embedder {
     let options = jinabert::Options { device: jinabert::Device::Cpu, ..Default::default() };
     jinabert::Embedder::open_with(Path::new(dir), options).expect("a model")

@@ -1,10 +1,10 @@
-//! From start to end, and clients that leave.
+//! Life of the server from start to end, and disconnecting clients.
 
 use crate::kit::{SHIPPED, Server, fixture};
 use serde_json::json;
 use std::{
-    io::Write,
-    net::TcpStream,
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -36,7 +36,7 @@ fn what_was_accepted_is_finished() {
 #[test]
 fn the_second_signal_ends_at_once() {
     let mut server = Server::start(&[]);
-    // A client that says nothing more holds its connection.
+    // An idle client keeps its connection open.
     let mut stream = TcpStream::connect(&server.address).expect("a connection");
     stream.write_all(b"POST /embed HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n").expect("sent");
     thread::sleep(Duration::from_millis(100));
@@ -64,7 +64,7 @@ fn clients_that_leave_take_their_requests_along() {
             body.len()
         );
         stream.write_all(head.as_bytes()).expect("sent");
-        // Wait for it to be read, then leave.
+        // Wait until the request is read, then disconnect.
         thread::sleep(Duration::from_millis(30));
     }
     let answer = server.post("/v1/embeddings", &json!({ "input": "a" })).ok();
@@ -72,10 +72,37 @@ fn clients_that_leave_take_their_requests_along() {
     while server.metric("te_request_success{method=\"embed\"}") < 2.0 {
         thread::sleep(Duration::from_millis(5));
     }
-    // Fifteen of them would take fifteen times as long; they were not computed to the end.
+    // Fifteen full computations would take fifteen times as long: they were cancelled.
     let all = start.elapsed();
     assert!(server.metric("te_request_success{method=\"embed\"}") <= 4.0);
     assert!(all < 12 * alone + Duration::from_secs(2), "{all:?}, one alone {alone:?}");
+}
+
+/// Client that half-closes its connection after the request, as `nc -N` does.
+#[test]
+fn clients_that_send_no_more_get_their_answers() {
+    let server = Server::start(&[]);
+    for texts in [1, 200] {
+        let text = "the city of Berlin is old ".repeat(40);
+        let body = json!({ "input": vec![text; texts], "encoding_format": "base64" }).to_string();
+        for version in ["1.1", "1.0"] {
+            let mut stream = TcpStream::connect(&server.address).expect("a connection");
+            let head = format!(
+                "POST /v1/embeddings HTTP/{version}\r\nhost: a\r\ncontent-type: application/json\r\n\
+                 content-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            stream.write_all(head.as_bytes()).expect("sent");
+            stream.shutdown(Shutdown::Write).expect("open");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("an answer");
+            let answer = answer.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(&answer);
+            let (head, answer) = answer.split_once("\r\n\r\n").expect("a head");
+            assert!(head.starts_with(&format!("HTTP/{version} 200")), "{head}");
+            let answer: serde_json::Value = serde_json::from_str(answer).expect("JSON");
+            assert_eq!(answer["data"].as_array().map(Vec::len), Some(texts));
+        }
+    }
 }
 
 #[test]
@@ -118,7 +145,9 @@ fn bad_starts_say_why() {
         std::fs::copy(from, bare.path().join(file)).expect("a copy");
     }
     let bare = bare.path().to_str().expect("UTF-8").to_owned();
-    let cases: [(&[&str], i32, &str); 9] = [
+    let cases: [(&[&str], i32, &str); 11] = [
+        (&["--port", "0", "--api-key", "a\nb"], 2, "control characters"),
+        (&["--port", "0", "--base-path", "/a b"], 2, "expected a path such as /emb, got `/a b`"),
         (&["--port", "0", "--model", &bare], 66, "tokenizer.json"),
         (&["--port", "0", "--cors-allow-origin", "https://a.example/"], 2, "scheme://host"),
         (&["--port", "0", "--cors-allow-origin", "a.example"], 2, "scheme://host"),
@@ -143,7 +172,7 @@ fn flags_are_environment_variables_too() {
         String::from_utf8_lossy(&command.output().expect("a program").stderr).into_owned()
     };
     let good = [
-        ("JINABERT_PORT", "tcp://10.0.0.1:8080"), // a link of Kubernetes
+        ("JINABERT_PORT", "tcp://10.0.0.1:8080"), // a variable that Kubernetes sets for a service
         ("JINABERT_AUTO_TRUNCATE", "0"),
         ("JINABERT_DETERMINISTIC", "yes"),
         ("JINABERT_TRUST_TOKEN_IDS", "1"),

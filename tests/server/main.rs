@@ -1,5 +1,6 @@
-//! `jinabert serve` as clients see it.
+//! Tests of `jinabert serve` as a separate process.
 
+mod addresses;
 mod dialects;
 mod docker;
 mod gpu;
@@ -7,4 +8,5 @@ mod kit;
 mod life;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod prompts;
 mod refusals;

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-/// A collector: path and body of every request.
+/// Collector; receives path and body of every request.
 fn collector() -> (String, mpsc::Receiver<(String, Vec<u8>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!("http://{}", listener.local_addr().expect("an address"));

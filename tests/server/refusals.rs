@@ -1,4 +1,4 @@
-//! What clients are refused, in which words: nothing here may end the server.
+//! Errors for invalid requests, and their messages; no request may end the server.
 
 use crate::kit::{SHIPPED, Server, fixture};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use std::{
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// An error has OpenAI's object, Jina's `detail` and a `message`; TEI's has a string and its type.
+/// Checks an error: OpenAI's object, Jina's `detail` and a `message`; TEI's string and type.
 #[track_caller]
 fn check(server: &Server, path: &str, body: &[u8], status: u16, says: &str) {
     let answer = server.send(path, &[JSON], body);
@@ -40,7 +40,11 @@ fn bad_requests_are_told_what_is_wrong() {
     let embeddings: &[(&str, u16, &str)] = &[
         ("", 400, "EOF"),
         ("{", 400, "EOF"),
-        ("[]", 422, "EmbeddingsRequest"),
+        ("[]", 422, "expected an object, got a list"),
+        (r#"["first text", "second text"]"#, 422, "expected an object, got a list"),
+        ("7", 422, "expected an object"),
+        (r#"{"input": [[]]}"#, 400, "`input`[0]: expected token ids, got an empty list"),
+        (r#"{"input": [[5, 6], []]}"#, 400, "`input`[1]"),
         ("{}", 422, "missing field `input`"),
         (r#"{"input": null}"#, 422, "null"),
         (r#"{"input": []}"#, 400, "`input` is empty"),
@@ -80,7 +84,26 @@ fn bad_requests_are_told_what_is_wrong() {
         ("/embed", r#"{"inputs": "a", "truncation_direction": "up"}"#, 422, "up"),
         ("/embed", r#"{"inputs": ["a", "b", "c", "d"]}"#, 413, "limit of 3"),
         ("/similarity", r#"{"inputs": {"source_sentence": "a", "sentences": []}}"#, 400, "empty"),
-        ("/similarity", r#"{"inputs": "a"}"#, 422, "SimilarityInputs"),
+        ("/similarity", r#"{"inputs": "a"}"#, 422, "expected an object"),
+        ("/similarity", r#"{"inputs": ["a", ["b"]]}"#, 422, "expected an object, got a list"),
+        (
+            "/similarity",
+            r#"{"inputs": {"source_sentence": "a", "sentences": ["b"]}, "parameters": [true]}"#,
+            422,
+            "expected an object, got a list",
+        ),
+        (
+            "/",
+            r#"{"inputs": {"source_sentence": "a", "sentences": ["b"]}, "parameters": []}"#,
+            422,
+            "expected an object, got a list",
+        ),
+        (
+            "/embed",
+            r#"{"inputs": [[]]}"#,
+            400,
+            "`inputs`[0]: expected token ids, got an empty list",
+        ),
         ("/", r#"{"inputs": {"source_sentence": "a"}}"#, 422, "missing field `sentences`"),
         ("/", r#"{"inputs": {"source_sentence": "a", "sentences": []}}"#, 400, "empty"),
         ("/", r#"{"inputs": {"sentences": ["a"]}}"#, 422, "`source_sentence`"),
@@ -104,6 +127,24 @@ fn bad_requests_are_told_what_is_wrong() {
     ];
     for (path, body, status, says) in tei {
         check(&server, path, body.as_bytes(), *status, says);
+    }
+
+    let fields = r#"["a", ["b"], null, null, null, null, null, null, null, null]"#.as_bytes();
+    for path in [
+        "/",
+        "/embed",
+        "/embed_all",
+        "/similarity",
+        "/predict",
+        "/tokenize",
+        "/decode",
+        "/embeddings",
+        "/v1/embeddings",
+        "/rerank",
+        "/v1/rerank",
+        "/v2/rerank",
+    ] {
+        check(&server, path, fields, 422, "expected an object, got a list");
     }
 
     let both = server.post("/rerank", &json!({ "query": "a", "documents": ["b"], "texts": ["b"] }));
@@ -142,7 +183,7 @@ fn answers_for_every_token_have_a_limit() {
     let text = "a ".repeat(8000);
     let body = json!({ "inputs": vec![text; 6] }).to_string();
     check(&server, "/embed_all", body.as_bytes(), 413, "numbers");
-    // A million tokens would be as long an answer; half of them takes no more than its share.
+    // A million tokens would give a response as long; half a million must fit in its limit.
     let text = "a ".repeat(200_000);
     let start = std::time::Instant::now();
     let body = json!({ "inputs": text });
@@ -160,13 +201,16 @@ fn a_key_opens_the_door() {
         assert_eq!(status(("authorization", key)), 200, "{key}");
     }
     assert_eq!(status(("x-api-key", "second")), 200);
-    // A proxy's own credentials do not hide it.
+    // A proxy's own credentials do not hide the key.
     let both = [JSON, ("authorization", "Basic eDp5"), ("api-key", "first")];
     assert_eq!(server.send("/v1/embeddings", &both, body).status, 200);
-    // What is refused before it is read is not cut off: the answer arrives.
+    // The connection stays open until an early refusal has arrived.
     let large = vec![b' '; 20 << 20];
     for _ in 0..3 {
         assert_eq!(server.send("/v1/embeddings", &[JSON], &large).status, 401);
+    }
+    for path in ["/v1/embeddings/", "/embeddings//"] {
+        assert_eq!(server.send(path, &[JSON, ("api-key", "first")], body).status, 200, "{path}");
     }
     for key in ["Bearer third", "Bearer", "", "Bearer first,second", "firs", "first1"] {
         assert_eq!(status(("authorization", key)), 401, "{key}");
@@ -180,7 +224,7 @@ fn a_key_opens_the_door() {
     for path in ["/", "/health", "/ping", "/metrics", "/docs/", "/api-doc/openapi.json"] {
         assert_eq!(server.get(path, &[]).status, 200, "{path}");
     }
-    // A browser asks first, without a key.
+    // A browser sends a preflight request first, without a key.
     let head = format!(
         "OPTIONS /v1/embeddings HTTP/1.1\r\nhost: a\r\norigin: {origin}\r\nconnection: close\r\n\
          access-control-request-method: POST\r\naccess-control-request-headers: authorization\r\n\r\n"
@@ -196,13 +240,117 @@ fn a_key_opens_the_door() {
     assert!(!other.contains("access-control-allow-origin"), "{other}");
 }
 
-/// What is answered to bytes.
+/// Rerank dialects truncate the longer text of a pair if allowed, else they name the query.
+#[test]
+fn a_query_over_the_limit() {
+    let server = Server::start(&["--model", &fixture("tiny-reranker-bpe"), "--max-length", "64"]);
+    let long = "cat ".repeat(200);
+    for (path, field) in
+        [("/v1/rerank", "documents"), ("/v2/rerank", "documents"), ("/rerank", "texts")]
+    {
+        for documents in [json!(["a dog"]), json!(["a dog", long])] {
+            let mut body = json!({ "query": long, "truncate": true });
+            body[field] = documents.clone();
+            let count = documents.as_array().map(Vec::len);
+            let answer = server.post(path, &body).ok();
+            let results = answer.as_array().or_else(|| answer["results"].as_array());
+            assert_eq!(results.map(Vec::len), count, "{path}: {answer}");
+        }
+        let mut body = json!({ "query": long, "truncate": false });
+        body[field] = json!(["a dog"]);
+        let answer = server.post(path, &body);
+        let error = answer.json();
+        let message = error["message"].as_str().expect("a message");
+        assert!(message.contains("the query has") && message.contains("limit of 64"), "{error}");
+        if field == "documents" {
+            assert_eq!((answer.status, &error["error"]["param"]), (400, &json!("query")));
+        } else {
+            assert_eq!(answer.status, 413, "{error}");
+        }
+        // If only the pair as a whole is too long, the error names the document.
+        let half = "cat ".repeat(15);
+        let mut body = json!({ "query": half, "truncate": false });
+        body[field] = json!(["a dog", half.repeat(2)]);
+        let error = server.post(path, &body).json();
+        assert!(error["message"].as_str().is_some_and(|m| m.starts_with("input 1: ")), "{error}");
+    }
+    let body = json!({ "inputs": [[long, "a dog"]], "truncate": false });
+    let error = server.post("/predict", &body).json();
+    assert!(error["message"].as_str().is_some_and(|m| m.starts_with("input 0: ")), "{error}");
+}
+
+/// A text of megabytes, of which a few tokens are read, does not need gigabytes.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_long_text_takes_little_memory() {
+    let server = Server::start(&["--max-length", "64"]);
+    let peak = || {
+        let path = format!("/proc/{}/status", server.child.id());
+        let status = std::fs::read_to_string(path).expect("a process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") >> 10
+    };
+    let before = peak();
+    for input in [".,".repeat(4 << 20), "a".repeat(8 << 20), "das Haus ".repeat(1 << 20)] {
+        let cut = server.post("/v1/embeddings", &json!({ "input": input, "dimensions": 2 }));
+        assert_eq!(cut.ok()["usage"]["total_tokens"], if input.starts_with("aa") { 3 } else { 64 });
+        let refused = server.post("/embed", &json!({ "inputs": input, "truncate": false }));
+        assert_eq!(refused.status, if input.starts_with("aa") { 200 } else { 413 });
+    }
+    let grown = peak() - before;
+    assert!(grown < 250, "{grown} MiB more");
+}
+
+#[test]
+fn bodies_may_be_packed() {
+    use flate2::{
+        Compression,
+        write::{GzEncoder, ZlibEncoder},
+    };
+    let server = Server::start(&["--payload-limit", "100000"]);
+    let send = |encoding: &str, body: &[u8]| {
+        server.send("/v1/embeddings", &[JSON, ("content-encoding", encoding)], body)
+    };
+    let gzip = |body: &[u8]| {
+        let mut to = GzEncoder::new(Vec::new(), Compression::default());
+        to.write_all(body).and_then(|()| to.finish()).expect("packed")
+    };
+    let body = br#"{"input": ["a", "b"]}"#;
+    let plain = server.send("/v1/embeddings", &[JSON], body).ok()["data"].clone();
+    assert_eq!(send("gzip", &gzip(body)).ok()["data"], plain);
+    assert_eq!(send("X-GZIP", &gzip(body)).ok()["data"], plain);
+    assert_eq!(send("identity", body).ok()["data"], plain);
+    // Two gzip members form one body.
+    let parts = [gzip(&body[..7]), gzip(&body[7..])].concat();
+    assert_eq!(send("gzip", &parts).ok()["data"], plain);
+    let mut zlib = ZlibEncoder::new(Vec::new(), Compression::default());
+    zlib.write_all(body).expect("packed");
+    assert_eq!(send("deflate", &zlib.finish().expect("packed")).ok()["data"], plain);
+
+    let refused = |encoding: &str, body: &[u8], status: u16, says: &str| {
+        let answer = send(encoding, body);
+        assert!(answer.status == status && answer.text.contains(says), "{says}: {}", answer.text);
+    };
+    refused("br", body, 415, "content-encoding `br`: expected gzip");
+    refused("gzip, gzip", body, 415, "content-encoding `gzip, gzip`");
+    refused("gzip", body, 400, "not packed as `content-encoding` says");
+    let packed = gzip(body);
+    refused("gzip", &packed[..packed.len() - 9], 400, "not packed");
+    refused("gzip", b"", 400, "");
+    // The body is a thousand times as large when decompressed.
+    let bomb = gzip(&vec![b' '; 50_000_000]);
+    assert!(bomb.len() < 100_000);
+    refused("gzip", &bomb, 413, "limit of 100000 bytes");
+    assert_eq!(send("gzip", &gzip(body)).ok()["data"], plain);
+}
+
+/// Response to raw bytes.
 fn raw(server: &Server, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(&server.address).expect("a connection");
     stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
     stream.write_all(bytes).expect("sent");
     let mut answer = String::new();
-    // What is refused may be cut off.
+    // The connection may be reset after an error.
     let _ = stream.read_to_string(&mut answer);
     answer
 }
@@ -224,13 +372,13 @@ fn what_is_no_http_does_no_harm() {
         let answer = raw(&server, case.as_bytes());
         assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
     }
-    // Refused in the middle of sending: the answer is not lost.
+    // The request is refused while it is sent: the response must still arrive.
     let many = vec![b' '; 40 << 20];
     for _ in 0..3 {
         let answer = server.send("/v1/embeddings", &[JSON], &many);
         assert_eq!(answer.status, 413, "{}", answer.text);
     }
-    // Announced more than is allowed: refused before it is sent.
+    // The announced length is over the limit: the request is refused before the body is sent.
     let answer = raw(&server, format!("{head}content-length: 104857600\r\n\r\n{{").as_bytes());
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     let answer = server.post("/v1/embeddings", &json!({ "input": "a" }));
@@ -258,7 +406,7 @@ fn requests_over_the_limit_are_to_come_again() {
     let server = Server::start(&["--max-concurrent-requests", "1", "--model", SHIPPED]);
     let many: Value = json!({ "input": vec!["the city of Berlin is old ".repeat(40); 300] });
     std::thread::scope(|scope| {
-        // Refused itself if it comes while the other is answered: then again, as it is told.
+        // The bulk request may be refused while the other one is served; then it is retried.
         let bulk = || (0..1000).any(|_| server.post("/v1/embeddings", &many).status == 200);
         let bulk = scope.spawn(bulk);
         let mut refused = Vec::new();

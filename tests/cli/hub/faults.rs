@@ -1,4 +1,4 @@
-//! Hubs and caches that fail: what can be borne is, the rest is said, and nothing wrong is kept.
+//! Failing hubs and caches: temporary faults are retried, others reported, and no bad file is kept.
 
 use super::{
     COMMIT, EMBED, Fault, ID, Request, Server, WEIGHTS, arg, at, etag, expected, fixture,
@@ -15,7 +15,7 @@ use std::{
 
 const LATER: Duration = Duration::from_secs(20);
 
-/// A hub that fails in what `first` says, once.
+/// Hub that fails once for each request for which `first` returns a fault.
 fn failing(first: impl Fn(&Request) -> Option<Fault> + Send + Sync + 'static) -> Server {
     Server::with(&tiny(), None, move |request, before| first(request).filter(|_| before == 0))
 }
@@ -25,7 +25,7 @@ fn what_passes_is_borne() {
     let status = |code, fields| move |_: &Request| Some(Fault::Status(code, fields));
     let weights =
         |fault: Fault| move |request: &Request| request.fetches(WEIGHTS).then(|| fault.clone());
-    // The fault, and the positions that the weights are then asked from.
+    // Faults, and the positions from which the weights are then requested.
     let cases: [(&str, Server, &[Option<usize>]); 9] = [
         ("429", failing(status(429, "Retry-After: 1")), &[None, None]),
         ("500", failing(status(500, "X-A: b")), &[None, None]),
@@ -46,7 +46,7 @@ fn what_passes_is_borne() {
         ),
     ];
     let vectors = &expected(&tiny());
-    // They wait more than they work.
+    // In parallel, since most of the time is waiting.
     thread::scope(|scope| {
         for (case, server, positions) in cases {
             scope.spawn(move || {
@@ -70,7 +70,7 @@ fn waiting_is_as_long_as_the_hub_asks() {
     assert!(start.elapsed() >= Duration::from_secs(3));
 }
 
-/// A hub that always fails so, what is said of it, and the exit code.
+/// Hub with a permanent fault: its name, the fault, the exit code, and parts of the message.
 type Case = (&'static str, fn(&Request) -> Option<Fault>, i32, &'static [&'static str]);
 
 fn fetch_weights(request: &Request, fault: impl Fn(usize) -> Fault) -> Option<Fault> {
@@ -198,7 +198,7 @@ fn wrong_bytes_are_not_gone_on_with() {
     let fetches = server.requests().into_iter().filter(|request| request.fetches(WEIGHTS));
     assert_eq!(fetches.map(|request| request.from).collect::<Vec<_>>(), [None, None]);
 
-    // What another program left of the file may be wrong, or too long.
+    // A partial file of another program may be wrong, or too long.
     for left in [vec![7; 1000], vec![7; 439_240], vec![7; 500_000]] {
         let (server, home) = (Server::start(&tiny()), place());
         let blobs = home.path().join("hub/models--owner--tiny/blobs");
@@ -281,7 +281,7 @@ fn gated_models_need_a_token() {
     assert!(!ran.stderr.contains("hf_wrong"));
     nothing_is_left(&server, home.path(), "a wrong token");
 
-    // From a file, and only to the hub itself.
+    // Token from a file, sent only to the hub itself.
     fs::write(home.path().join("token"), format!("{TOKEN}\n")).expect("writable");
     server.requests();
     pull(&server, home.path()).output("a token in a file");
@@ -312,7 +312,7 @@ fn a_hub_that_is_not_there_is_named() {
     pull(&server, home.path()).refused("no address", 2, &["HF_ENDPOINT", "https://"]);
 }
 
-/// It is of no use to ask again.
+/// A retry is useless here.
 #[test]
 fn a_hub_without_tls_is_named_at_once() {
     let plain = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -347,7 +347,7 @@ fn caches_that_cannot_be_written_are_named() {
     pull(&server, home.path()).refused("blobs", 73, &["cannot write", arg(&blobs)]);
 }
 
-/// The limit on the size of files stands for a full disk.
+/// The limit on the size of files simulates a full disk.
 #[cfg(unix)]
 #[test]
 fn a_full_disk_is_named_and_what_came_is_kept() {

@@ -1,7 +1,9 @@
 //! Models by name, from a hub on this machine.
 
+mod declared;
 mod faults;
 mod server;
+mod tls;
 
 use super::kit::{self, Ran, arg, copy_model, end, fixture, jinabert, names, run, start};
 use server::{COMMIT, Fault, ID, Request, Server, etag};
@@ -25,16 +27,18 @@ fn place() -> TempDir {
     tempfile::tempdir().expect("a directory")
 }
 
-/// The program, with a home of its own for models and nothing else of the hub's in its environment.
+/// Command with its own home for models, and no other hub variables in its environment.
 fn program(server: &Server, home: &Path, args: &[&str]) -> Command {
     at(jinabert(args), server, home)
 }
 
-/// A command whose environment has this hub alone.
+/// Sets this hub as the only one in the command's environment.
 fn at(mut command: Command, server: &Server, home: &Path) -> Command {
     for name in std::env::vars_os().map(|(name, _)| name) {
         let text = name.to_string_lossy().to_ascii_uppercase();
-        if text.starts_with("HF_") || text.starts_with("HUGGING") || text.ends_with("_PROXY") {
+        let authorities = text.starts_with("SSL_CERT_") || text.ends_with("_CA_BUNDLE");
+        let hub = text.starts_with("HF_") || text.starts_with("HUGGING");
+        if hub || authorities || text.ends_with("_PROXY") {
             command.env_remove(name);
         }
     }
@@ -49,18 +53,18 @@ fn pull(server: &Server, home: &Path) -> Ran {
 
 const EMBED: &[&str] = &["embed", "--model", ID, "A blue cat", "b"];
 
-/// What the model of the cache says of two texts, without the hub.
+/// Runs the cached model on two texts, without the hub.
 fn offline(server: &Server, home: &Path, more: &[&str]) -> Ran {
     let mut command = program(server, home, &[EMBED, more].concat());
     run(command.env("HF_HUB_OFFLINE", "1"), b"")
 }
 
-/// What a directory's model says of them.
+/// Output of a directory's model for the two texts.
 fn expected(dir: &Path) -> Vec<u8> {
     kit::embed(dir, &["A blue cat", "b"], b"").output("the directory")
 }
 
-/// Nothing of a model can be opened, and no blob lies under the name of its weights.
+/// Checks that no model can be opened, and that no blob has the name of its weights.
 #[track_caller]
 fn nothing_is_left(server: &Server, home: &Path, case: &str) {
     let ran = offline(server, home, &[]);
@@ -70,7 +74,7 @@ fn nothing_is_left(server: &Server, home: &Path, case: &str) {
     assert!(!blob.exists(), "{case}: {blob:?}");
 }
 
-/// The directory of the model in the cache.
+/// Directory of the model in the cache.
 fn snapshot(home: &Path) -> PathBuf {
     home.join("hub/models--owner--tiny/snapshots").join(COMMIT)
 }
@@ -94,7 +98,7 @@ fn a_pulled_model_is_the_directory() {
         let vectors = expected(&fixture(fixture_name));
         let ran = offline(&server, home.path(), &[]);
         assert!(ran.output(fixture_name) == vectors);
-        // Without being forbidden to, nothing is asked either.
+        // A complete cache needs no requests, even if they are allowed.
         let online = run(&mut program(&server, home.path(), EMBED), b"");
         assert!(online.output(fixture_name) == vectors);
         assert!(server.requests().is_empty());
@@ -108,7 +112,9 @@ fn the_cache_is_laid_out_as_python_does() {
     let (server, home) = (Server::start(&tiny()), place());
     pull(&server, home.path()).output("pull");
     let root = home.path().join("hub/models--owner--tiny");
-    assert_eq!(names(&root), ["blobs", "refs", "snapshots"]);
+    assert_eq!(names(&root), [".no_exist", "blobs", "refs", "snapshots"]);
+    let absent = names(&root.join(".no_exist").join(COMMIT));
+    assert_eq!(absent, ["config_sentence_transformers.json"]);
     assert_eq!(fs::read_to_string(root.join("refs/main")).expect("a reference"), COMMIT);
     let mut blobs = Vec::new();
     let files = [
@@ -171,7 +177,7 @@ fn what_python_has_pulled_is_used() {
     add(WEIGHTS);
     offline(&server, home.path(), &[]).refused("no tokenizer", 66, &["`tokenizer.json`"]);
     assert!(server.requests().is_empty());
-    // What lacks is fetched, what is there is not.
+    // Only missing files are downloaded.
     let vectors = expected(&tiny());
     assert!(run(&mut program(&server, home.path(), EMBED), b"").output("the rest") == vectors);
     let requests = server.requests();
@@ -190,7 +196,7 @@ fn a_name_is_pulled_once_and_kept_by_revision() {
         let mut command = program(&server, home.path(), &[EMBED, revision].concat());
         assert!(run(&mut command, b"").output("pulled") == vectors);
         let requests = server.requests();
-        // The bytes are the same.
+        // Equal bytes are not downloaded again.
         assert_eq!(requests.iter().any(|request| request.fetches(WEIGHTS)), n == 0);
         assert!(run(&mut command, b"").output("kept") == vectors);
         assert!(server.requests().is_empty());
@@ -254,14 +260,14 @@ fn a_newer_commit_is_taken_when_asked_for() {
     pull(&server, home.path()).output("the first");
     let before = offline(&server, home.path(), &[]).output("the first");
     server.commit(OTHER);
-    // An older activation is another function.
+    // A larger LayerNorm epsilon changes the result.
     server.change(|files| {
         let config = String::from_utf8(files["config.json"].clone()).expect("UTF-8");
         let config = config.replace("\"layer_norm_eps\": 1e-12", "\"layer_norm_eps\": 1e-2");
         files.insert("config.json".to_owned(), config.into_bytes());
     });
     server.requests();
-    // A failure on the way leaves the old one.
+    // A failed update leaves the old model usable.
     pull(&server, home.path()).refused("half", 69, &["config.json", "2 bytes"]);
     assert!(offline(&server, home.path(), &[]).output("the old one") == before);
     server.requests();

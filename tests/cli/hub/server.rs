@@ -1,4 +1,4 @@
-//! A hub on this machine: it lists, redirects to a second port, resumes, and fails as it is told.
+//! Hub on this machine: it lists files, redirects to a second port, resumes, and fails on demand.
 
 use ring::digest::{self, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use serde_json::json;
@@ -13,27 +13,27 @@ use std::{
     time::Duration,
 };
 
-/// The model that is served.
+/// Model that is served.
 pub const ID: &str = "owner/tiny";
 pub const COMMIT: &str = "00112233445566778899aabbccddeeff00112233";
 
-/// Large files are elsewhere.
+/// Large files are served from the second port.
 const LARGE: &str = ".safetensors";
 
-/// What was asked.
+/// Recorded request.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub method: String,
     pub path: String,
-    /// The position that a body is asked from.
+    /// Start of the requested range.
     pub from: Option<usize>,
     pub token: Option<String>,
-    /// Whether the second port was asked.
+    /// Sent to the second port.
     pub cdn: bool,
 }
 
 impl Request {
-    /// It asks for the bytes of a file.
+    /// True for a request for the bytes of a file.
     pub fn fetches(&self, name: &str) -> bool {
         let place = if self.cdn { "/cdn/" } else { "/resolve/" };
         let rest = self.path.split_once(place).map(|(_, rest)| rest);
@@ -47,24 +47,24 @@ impl Request {
     }
 }
 
-/// What is answered instead of what is right.
+/// Faulty response.
 #[derive(Clone)]
 pub enum Fault {
-    /// This status and header lines.
+    /// This status, with header lines.
     Status(u16, &'static str),
-    /// The body up to here, then the connection ends.
+    /// Body up to this length, then the connection is closed.
     Cut(usize),
-    /// The body up to here, then silence.
+    /// Body up to this length, then a pause.
     Stall(usize, Duration),
     /// Another body, with its own length.
     Body(Vec<u8>),
-    /// The whole body, whatever part is asked for.
+    /// Whole body, even if a range is requested.
     Whole,
-    /// What is right, late.
+    /// Correct response, delayed.
     Late(Duration),
-    /// What is right with this header line in front of all others.
+    /// Correct response, with this header line before all others.
     Header(&'static str),
-    /// A redirect to the same place of another model.
+    /// Redirect to the same path of another model.
     Moved(&'static str, &'static str),
 }
 
@@ -73,9 +73,9 @@ type Faults = dyn Fn(&Request, usize) -> Option<Fault> + Send + Sync;
 struct State {
     files: RwLock<BTreeMap<String, Vec<u8>>>,
     commit: RwLock<&'static str>,
-    /// Who may have the model; anyone without.
+    /// Token required for the model, if any.
     token: Option<&'static str>,
-    /// By the request and how many equal ones there were before.
+    /// Fault for a request, given the number of equal requests before it.
     faults: Box<Faults>,
     requests: Mutex<Vec<Request>>,
     cdn: String,
@@ -87,7 +87,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves a fixture, and what nobody needs of it.
+    /// Serves a fixture, and files that no model needs.
     pub fn start(fixture: &Path) -> Self {
         Self::with(fixture, None, |_, _| None)
     }
@@ -135,7 +135,7 @@ impl Server {
         Self { endpoint, state }
     }
 
-    /// What was asked since the last time.
+    /// Requests since the last call.
     pub fn requests(&self) -> Vec<Request> {
         std::mem::take(&mut self.state.requests.lock().expect("no panic"))
     }
@@ -145,18 +145,18 @@ impl Server {
         change(&mut self.state.files.write().expect("no panic"));
     }
 
-    /// Makes another commit of the files the newest.
+    /// Makes another commit with these files the newest.
     pub fn commit(&self, commit: &'static str) {
         *self.state.commit.write().expect("no panic") = commit;
     }
 
-    /// The bytes of a file.
+    /// Bytes of a file.
     pub fn file(&self, name: &str) -> Vec<u8> {
         self.state.files.read().expect("no panic")[name].clone()
     }
 }
 
-/// The hash by which the hub names a file.
+/// ETag: the hash by which the hub names a file.
 pub fn etag(name: &str, bytes: &[u8]) -> String {
     let digest = match name.ends_with(LARGE) {
         true => digest::digest(&SHA256, bytes),
@@ -180,7 +180,7 @@ impl State {
             requests.iter().filter(equal).count() - 1
         };
         let fault = (self.faults)(&request, before);
-        // Who has gone need not hear.
+        // The client may have disconnected.
         let _ = self.respond(&mut stream, &request, fault);
     }
 
@@ -250,7 +250,7 @@ impl State {
         }
     }
 
-    /// The name and the bytes of what is asked for, or what is answered instead.
+    /// Name and bytes of the requested file, or an error response.
     fn find(&self, request: &Request) -> Result<(String, Vec<u8>), (u16, &'static str)> {
         let files = self.files.read().expect("no panic");
         let commit = *self.commit.read().expect("no panic");

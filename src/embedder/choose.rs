@@ -1,0 +1,194 @@
+//! Device `auto`: the GPU or the CPU, whichever runs this model faster.
+//!
+//! On the first use of a model size on an adapter both are measured; the times are kept on disk.
+
+use super::{
+    Options,
+    load::{self, Loaded},
+};
+use crate::{
+    batch::{PackedBatch, Tokens},
+    device::Device,
+    error::Error,
+    files::Files,
+    gpu::{self, AdapterSummary},
+    model::{Config, Model, Output},
+    tune::{self, SHORT, Sizes, Speed, Speeds, Subject, Tune},
+};
+use std::time::{Duration, Instant};
+
+/// GPUs that `auto` may choose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Power {
+    /// The fastest device, which may be a discrete GPU or the CPU.
+    #[default]
+    Balanced,
+    /// No discrete GPU: an integrated one, or the CPU.
+    Low,
+    /// The fastest device for batches.
+    High,
+}
+
+/// Decision of `auto`.
+pub(super) struct Choice {
+    /// The options, with a definite device.
+    pub(super) options: Options,
+    /// Human-readable reason.
+    pub(super) why: String,
+    /// The model, if it was loaded for the measurement.
+    pub(super) loaded: Option<Loaded>,
+}
+
+/// Chooses a device if it is `auto` and a GPU exists; otherwise returns the options unchanged.
+///
+/// # Errors
+/// Errors of the model's files.
+pub(super) fn choose(
+    files: &Files,
+    options: &Options,
+    config: &Config,
+) -> Result<Option<Choice>, Error> {
+    if options.device != Device::Auto || options.gpu.is_some() || options.tier.is_some() {
+        return Ok(None);
+    }
+    let Some((index, adapter)) = candidate(options) else { return Ok(None) };
+    let subject = Subject::new(Sizes::of(config), config.layers, options.dtype);
+    let on_gpu = Options { device: Device::Index(index), ..options.clone() };
+    let on_gpu = Options { fallback: Some(options.falls_back()), ..on_gpu };
+    let on_cpu = options.on_cpu();
+    let (gpu_speed, cpu_speed, gpu_loaded, cpu_loaded) = match tune::speeds(&adapter, &subject) {
+        Some(Speeds { gpu, cpu: Some(cpu) }) => (gpu, cpu, None, None),
+        _ => {
+            let measured = Options { tune: known(options.tune), ..on_gpu.clone() };
+            let gpu = load::load(files, &measured, config)
+                .and_then(|mut gpu| Ok((speed(&mut gpu.model)?, gpu)));
+            let (gpu_speed, gpu) = match gpu {
+                Ok(found) => found,
+                Err(error) if error.is_of_device() || matches!(error, Error::NoGpu { .. }) => {
+                    let why = format!("{adapter} failed: {error}");
+                    tracing::warn!("{why}");
+                    return Ok(Some(Choice { options: on_cpu, why, loaded: None }));
+                }
+                Err(error) => return Err(error),
+            };
+            let mut cpu = load::load(files, &options.on_cpu(), config)?;
+            let cpu_speed = speed(&mut cpu.model)?;
+            let speeds = Speeds { gpu: gpu_speed, cpu: Some(cpu_speed) };
+            keep(options, &adapter, &subject, speeds);
+            (gpu_speed, cpu_speed, Some(gpu), Some(cpu))
+        }
+    };
+    let workload = match options.power {
+        Power::High => tune::Workload::Throughput,
+        _ => options.workload,
+    };
+    let chosen = match gpu_speed.beats(&cpu_speed, workload) {
+        true => {
+            // A kernel search is made only for the chosen device.
+            let loaded = gpu_loaded.filter(|_| options.tune != Tune::Search);
+            let why = format!("{gpu_speed}; on the CPU {cpu_speed}");
+            Choice { options: on_gpu, why, loaded }
+        }
+        false => {
+            let why = format!("{cpu_speed}; on {} {gpu_speed}", adapter.name);
+            Choice { options: on_cpu, why, loaded: cpu_loaded }
+        }
+    };
+    tracing::info!("auto: {}: {}", chosen.options.device, chosen.why);
+    Ok(Some(chosen))
+}
+
+/// Measures the GPU named by the options unless its speed is known: the speed sets the batch size.
+pub(super) fn measure_named(loaded: &mut Loaded, options: &Options, config: &Config) {
+    let Some(adapter) = loaded.adapter.clone().filter(|adapter| is_hardware(adapter, options))
+    else {
+        return;
+    };
+    let subject = Subject::new(Sizes::of(config), config.layers, options.dtype);
+    let named = options.gpu.is_none() && options.tier.is_none() && options.batch_tokens.is_none();
+    if !named || tune::speeds(&adapter, &subject).is_some() {
+        return;
+    }
+    match speed(&mut loaded.model) {
+        Ok(gpu) => {
+            keep(options, &adapter, &subject, Speeds { gpu, cpu: None });
+            loaded.batch_tokens = loaded.batch_tokens.min(gpu.batch_tokens());
+        }
+        Err(error) => tracing::warn!("{adapter} was not measured: {error}"),
+    }
+}
+
+/// True for a GPU, or for a device that poses as one in a test.
+pub(super) fn is_hardware(adapter: &AdapterSummary, options: &Options) -> bool {
+    #[cfg(feature = "faults")]
+    if options.faults.poses() {
+        return true;
+    }
+    let _ = options;
+    !adapter.software
+}
+
+/// Stores the measured speeds, unless the adapter only poses as hardware.
+fn keep(options: &Options, adapter: &AdapterSummary, subject: &Subject, speeds: Speeds) {
+    #[cfg(feature = "faults")]
+    if options.faults.poses() {
+        return;
+    }
+    let _ = options;
+    tune::keep_speeds(adapter, subject, speeds);
+}
+
+/// The tuning policy without a search.
+fn known(tune: Tune) -> Tune {
+    if tune == Tune::Off { Tune::Off } else { Tune::Known }
+}
+
+/// The GPU that the CPU is compared with, if there is one.
+fn candidate(options: &Options) -> Option<(usize, AdapterSummary)> {
+    let suits = |adapter: &AdapterSummary| {
+        is_hardware(adapter, options) && (options.power != Power::Low || adapter.kind != "discrete")
+    };
+    gpu::native_adapters().into_iter().enumerate().find(|(_, adapter)| suits(adapter))
+}
+
+/// Time limit for measuring one shape.
+const ENOUGH: Duration = Duration::from_millis(60);
+
+/// Measures a short forward pass and a larger one.
+///
+/// # Errors
+/// Errors of the device.
+pub(super) fn speed(model: &mut Model) -> Result<Speed, Error> {
+    let short = time(model, 1, SHORT)?;
+    // A batch of bounded run time, estimated from the time of the short one.
+    let (sequences, each) = match short * 32 {
+        all if all < ENOUGH * 4 => (8, 64),
+        all if all < ENOUGH * 16 => (2, 64),
+        _ => (1, SHORT),
+    };
+    let bulk = if each == SHORT { short } else { time(model, sequences, each)? };
+    Ok(Speed::new(short, sequences * each, bulk))
+}
+
+/// Fastest of a few runs, after a warm-up run that compiles and allocates.
+fn time(model: &mut Model, sequences: usize, each: usize) -> Result<Duration, Error> {
+    let vocabulary = model.config().vocabulary;
+    let ids = (0..each as u32).map(|n| n * 7919 % vocabulary).collect();
+    let tokens = Tokens::new(ids);
+    let batch = PackedBatch::new(std::iter::repeat_n(&tokens, sequences));
+    let output = Output::Vectors { dims: model.config().hidden, normalize: true };
+    let mut once = || {
+        let start = Instant::now();
+        model.forward(&batch, output)?;
+        Ok::<_, Error>(start.elapsed())
+    };
+    once()?;
+    let (start, mut best) = (Instant::now(), Duration::MAX);
+    for _ in 0..5 {
+        best = best.min(once()?);
+        if start.elapsed() > ENOUGH {
+            break;
+        }
+    }
+    Ok(best)
+}

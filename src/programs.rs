@@ -1,0 +1,149 @@
+//! All programs of the engines, by name: the kernels' own, and the candidates of a tuning search.
+
+use crate::{
+    kernels::{self, Dtype, Tier, Tile, Version, attention, linear, linear_geglu},
+    recording::{Const, Program},
+    reference::Activation,
+};
+use std::{collections::HashSet, fmt::Write as _};
+
+/// Tiers that are tuned, and the maximum rows of each class in the search.
+const SEARCHED: [Tier; 4] = [Tier::Tiled, Tier::Texture, Tier::Subgroup(4), Tier::Subgroup(8)];
+const ROWS: [u32; 3] = [16, 64, u32::MAX];
+
+/// All programs, each text once: for all row lengths and head widths that the kernels cover.
+pub fn all() -> Vec<Program> {
+    let own = kernels::ALL.iter().flat_map(|interface| (interface.programs)());
+    let mut known = HashSet::new();
+    let mut new = |program: &Program| {
+        known.insert((program.file, program.imports.clone(), program.constants.clone()))
+    };
+    own.chain(searched()).filter(|program| new(program)).collect()
+}
+
+/// Programs for the candidate tiles of a tuning search.
+fn searched() -> impl Iterator<Item = Program> {
+    // Texture and subgroup tiers have the same text for all weight formats.
+    let versions = SEARCHED.into_iter().flat_map(|tier| {
+        let plain = Version::from(tier);
+        let stored = [Version::new(tier, Dtype::F16), Version { half_weights: true, ..plain }];
+        let stored = stored.into_iter().filter(move |_| tier == Tier::Tiled);
+        std::iter::once(plain).chain(stored)
+    });
+    versions.flat_map(|version| products(version).into_iter().chain(attentions(version)))
+}
+
+fn products(version: Version) -> Vec<Program> {
+    let tiles = ROWS.iter().flat_map(|&rows| Tile::candidates(version.tier, rows));
+    let of = |tile| {
+        let linear = |residual| linear::Spec { tile, ..linear::Spec::new(version, residual) };
+        let geglu = linear_geglu::Spec::new(version, true, Activation::Gelu);
+        [
+            linear::kernel(linear(false)).program,
+            linear::kernel(linear(true)).program,
+            linear_geglu::kernel(linear_geglu::Spec { tile, ..geglu }).program,
+        ]
+    };
+    tiles.flat_map(of).map(|program| (*program).clone()).collect()
+}
+
+fn attentions(version: Version) -> Vec<Program> {
+    let usual = (attention::programs)().into_iter();
+    let widths: HashSet<u32> = usual.filter_map(|program| number(&program, "E")).collect();
+    let of = |e: u32| {
+        let spec = attention::Spec::new(version, e);
+        let tiles = attention::Spec::candidates(version.tier, e).into_iter();
+        tiles.map(move |tile| attention::kernel(attention::Spec { tile, ..spec }).program)
+    };
+    let mut widths: Vec<_> = widths.into_iter().collect();
+    widths.sort_unstable();
+    widths.into_iter().flat_map(of).map(|program| (*program).clone()).collect()
+}
+
+/// Value of a numeric constant, if the program has it.
+pub fn number(program: &Program, name: &str) -> Option<u32> {
+    let found = program.constants.iter().find(|(known, _)| *known == name);
+    found.and_then(|(_, value)| if let Const::U32(value) = value { Some(*value) } else { None })
+}
+
+/// Tier of the program's kernel.  A tier without its own version of a kernel uses the tiled one.
+pub fn tier(program: &Program) -> &'static str {
+    match program.file.split_once('/').map(|(directory, _)| directory) {
+        Some("naive") => "naive",
+        Some("matrix") => "matrix",
+        Some("texture") if number(program, "S").is_some_and(|lanes| lanes > 1) => "subgroup",
+        Some("texture") => "texture",
+        _ => "tiled",
+    }
+}
+
+/// True if some of its buffers hold f16.
+pub fn half(program: &Program) -> bool {
+    program.imports.iter().any(|(_, file)| *file == "elem_f16")
+}
+
+/// Unique file name of a program: `linear-tiled-f16-bm64-bn64-bk16-slices1-residual-x_f16-w_f16`.
+/// Programs with different texts have different names.
+pub fn name(program: &Program) -> String {
+    let dtype = if half(program) { "f16" } else { "f32" };
+    let mut name = format!("{}-{}-{dtype}", program.word, tier(program));
+    if program.file.starts_with("any_width/") {
+        name += "-any_width";
+    }
+    for (constant, value) in &program.constants {
+        let constant = constant.to_lowercase();
+        let _ = match value {
+            Const::U32(value) => write!(name, "-{constant}{value}"),
+            Const::Bool(true) => write!(name, "-{constant}"),
+            Const::Bool(false) => Ok(()),
+        };
+    }
+    // The other imports follow from the constants.
+    for (generic, file) in &program.imports {
+        let _ = match *file {
+            "elem_f16" => write!(name, "-{generic}_f16"),
+            "gelu" | "relu" => write!(name, "-{file}"),
+            _ => Ok(()),
+        };
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_differ_and_are_fit_for_files() {
+        let programs = all();
+        let names: HashSet<_> = programs.iter().map(name).collect();
+        assert_eq!(names.len(), programs.len());
+        let fit = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        for name in &names {
+            assert!(name.chars().all(fit), "{name}");
+        }
+    }
+
+    /// All candidates of a tuning search, on a device of each tier and for each number of rows.
+    #[test]
+    fn every_candidate_is_listed() {
+        let programs: HashSet<_> = all().iter().map(name).collect();
+        for (tier, rows) in SEARCHED.into_iter().flat_map(|tier| ROWS.map(|rows| (tier, rows))) {
+            for tile in Tile::candidates(tier, rows) {
+                let spec = linear::Spec { tile, ..linear::Spec::new(tier, true) };
+                let wanted = name(&linear::kernel(spec).program);
+                assert!(programs.contains(&wanted), "{wanted}");
+            }
+            for tile in attention::Spec::candidates(tier, 64) {
+                let spec = attention::Spec { tile, ..attention::Spec::new(tier, 64) };
+                let wanted = name(&attention::kernel(spec).program);
+                assert!(programs.contains(&wanted), "{wanted}");
+            }
+        }
+        for interface in kernels::ALL {
+            for program in (interface.programs)() {
+                assert!(programs.contains(&name(&program)), "{}", name(&program));
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Failures of a driver, kept on disk: kernel versions that its compiler refuses, as finding out
+//! takes up to a minute, and loss of the device, which then gets shorter submissions.  Another
+//! driver, or another version of this crate, starts without them.
+
+use super::kept::Key;
+use crate::{gpu::AdapterSummary, kernels::Version, recording::Caps};
+use serde::{Deserialize, Serialize};
+
+/// Refusals and losses of a driver.
+#[derive(Default, Serialize, Deserialize)]
+pub struct History {
+    refused: Vec<Refusal>,
+    /// True if a device was lost.
+    pub lost: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Refusal {
+    version: Version,
+    /// Human-readable reason.
+    why: String,
+}
+
+/// Folder of the cache.
+const FOLDER: &str = "refused";
+
+/// Key of the file.  On DX12 it includes the compiler, as the system's and the user's may differ.
+fn key(adapter: &AdapterSummary) -> Key<Option<String>> {
+    Key::new(adapter, adapter.compiler.clone())
+}
+
+impl History {
+    /// History of an adapter with its driver.
+    pub fn of(adapter: &AdapterSummary) -> Self {
+        key(adapter).read(FOLDER).unwrap_or_default()
+    }
+
+    /// Stores that the driver refuses a version.
+    pub fn add_refusal(adapter: &AdapterSummary, version: Version, why: &str) {
+        Self::of(adapter).with(version, why).save(adapter);
+    }
+
+    /// Stores that a device was lost.
+    pub fn add_loss(adapter: &AdapterSummary) {
+        Self { lost: true, ..Self::of(adapter) }.save(adapter);
+    }
+
+    /// The version itself, or the next simpler one that the driver did not refuse.
+    pub fn accepted(&self, caps: &Caps, version: Version) -> Version {
+        let mut candidate = version;
+        while self.refuses(candidate) {
+            match candidate.lower(caps) {
+                Some(lower) => candidate = lower,
+                None => return version, // the caller gets the compiler's own message
+            }
+        }
+        candidate
+    }
+
+    fn refuses(&self, version: Version) -> bool {
+        self.refused.iter().any(|refusal| refusal.version == version)
+    }
+
+    fn with(mut self, version: Version, why: &str) -> Self {
+        if !self.refuses(version) {
+            self.refused.push(Refusal { version, why: why.to_owned() });
+        }
+        self
+    }
+
+    fn save(&self, adapter: &AdapterSummary) {
+        key(adapter).write(FOLDER, self);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::{Dtype, Tier};
+
+    #[test]
+    fn refused_versions_are_passed_over_to_the_last() {
+        let caps = Caps { cpu: false, half: true, ..crate::cpu::Engine::CAPS };
+        let [plain, naive] = [Tier::Tiled, Tier::Naive].map(Version::from);
+        for first in [Version::new(Tier::Tiled, Dtype::F16), plain.for_weights(true, &caps)] {
+            let mut history = History::default();
+            assert_eq!(history.accepted(&caps, first), first);
+            for (refused, accepted) in [(first, plain), (plain, naive), (plain, naive)] {
+                history = history.with(refused, "E1");
+                assert_eq!(history.accepted(&caps, first), accepted, "{refused} refused");
+            }
+            assert_eq!(history.refused.len(), 2, "the same twice");
+            // All versions are refused: the caller gets the compiler's error.
+            assert_eq!(history.with(naive, "E2").accepted(&caps, first), first);
+        }
+    }
+}
