@@ -1,6 +1,6 @@
 //! Duration of every kernel on every device and tier, with its operations and bytes.
 //!
-//! `cargo bench --bench kernels -- vulkan-llvmpipe/linear` selects by name.  Each problem is
+//! `cargo bench --bench kernels -- vulkan-llvmpipe/linear` selects by name.  Each case is
 //! compared with the reference before it is timed.  If the device has timestamps, durations are
 //! measured on the device.
 
@@ -12,8 +12,8 @@ use common::Device;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use jinabert::{
     cpu, gpu,
-    kernels::{Tier, Version, attention::SKIP_EPS},
-    probe::{Problem, Recorded},
+    kernel_check::{KernelCase, Recorded},
+    kernels::{KernelVariant, Tier, attention::SKIP_EPS},
     recording::Engine,
     reference::Activation,
 };
@@ -21,42 +21,45 @@ use std::time::{Duration, Instant};
 
 /// Problems of jina-embeddings-v2-base for 128 tokens (1,024 if the kernel is memory-bound), with
 /// kernel names.
-fn problems() -> Vec<(&'static str, Problem)> {
+fn cases() -> Vec<(&'static str, KernelCase)> {
     let lengths = vec![128; 8];
     let (gate_first, activation) = (true, Activation::Gelu);
-    let attention = |t, heads, skip_eps| Problem::Attention {
+    let attention = |t, heads, skip_eps| KernelCase::Attention {
         lengths: vec![t],
-        unseen: 0,
+        query_only: 0,
         heads,
         e: 64,
         sharpness: 1.0,
         skip_eps,
     };
     vec![
-        ("embed", Problem::Embed { t: 1024, d: 768, vocab: 30_528, parts: 1 }),
-        ("linear", Problem::linear(128, 2304, 768, false)),
-        ("linear", Problem::linear(128, 768, 3072, true)),
-        ("linear_geglu", Problem::LinearGeglu { t: 128, f: 3072, k: 768, gate_first, activation }),
-        ("key_norm", Problem::KeyNorm { lengths: vec![1024], unseen: 0, heads: 12, e: 64 }),
+        ("embed", KernelCase::Embed { t: 1024, d: 768, vocab: 30_528, parts: 1 }),
+        ("linear", KernelCase::linear(128, 2304, 768, false)),
+        ("linear", KernelCase::linear(128, 768, 3072, true)),
+        (
+            "linear_geglu",
+            KernelCase::LinearGeglu { t: 128, f: 3072, k: 768, gate_first, activation },
+        ),
+        ("key_norm", KernelCase::KeyNorm { lengths: vec![1024], query_only: 0, heads: 12, e: 64 }),
         ("attention", attention(128, 12, SKIP_EPS)),
         ("attention", attention(512, 2, SKIP_EPS)),
         ("attention", attention(2048, 8, SKIP_EPS)),
         ("attention", attention(2048, 8, 0.0)),
-        ("layer_norm", Problem::LayerNorm { t: 1024, d: 768, residual: true, shift: 0.0 }),
-        ("pool", Problem::pool(&lengths, 768)),
-        ("gather", Problem::Gather { t: 1024, d: 768, rows: (0..1024).rev().collect() }),
+        ("layer_norm", KernelCase::LayerNorm { t: 1024, d: 768, residual: true, shift: 0.0 }),
+        ("pool", KernelCase::pool(&lengths, 768)),
+        ("gather", KernelCase::Gather { t: 1024, d: 768, rows: (0..1024).rev().collect() }),
     ]
 }
 
 fn kernels(criterion: &mut Criterion) {
     let (devices, _) = common::devices();
     for (name, device) in devices {
-        for (word, problem) in problems() {
+        for (word, case) in cases() {
             // The reference defines the result; its speed is not of interest.
-            let versions = problem.versions(&device.caps()).into_iter();
-            for version in versions.filter(|version| version.tier != Tier::Twin) {
-                let mut bench = Bench::open(&device, version.tier);
-                bench.run(criterion, &format!("{name}/{word}/{version}"), &problem, version);
+            let variants = case.variants(&device.caps()).into_iter();
+            for variant in variants.filter(|variant| variant.tier != Tier::Reference) {
+                let mut bench = Bench::open(&device, variant.tier);
+                bench.run(criterion, &format!("{name}/{word}/{variant}"), &case, variant);
             }
         }
     }
@@ -85,20 +88,26 @@ impl Bench {
         }
     }
 
-    fn run(&mut self, criterion: &mut Criterion, group: &str, problem: &Problem, version: Version) {
+    fn run(
+        &mut self,
+        criterion: &mut Criterion,
+        group: &str,
+        case: &KernelCase,
+        variant: KernelVariant,
+    ) {
         let mut group = criterion.benchmark_group(group);
-        let work = problem.work(version);
+        let work = case.work(variant);
         // Below ten operations per byte, memory is the limit on every device.
         group.throughput(match work.flops > 10.0 * work.bytes {
             true => Throughput::Elements(work.flops as u64),
             false => Throughput::BytesDecimal(work.bytes as u64),
         });
         let mut recorded = None;
-        group.bench_function(problem.to_string(), |bencher| {
+        group.bench_function(case.to_string(), |bencher| {
             let recorded = recorded.get_or_insert_with(|| {
-                let checked = problem.check(self.engine(), version, 1).expect("a working device");
-                assert_eq!(checked.wrong, 0, "{problem}: {checked}");
-                problem.record(self.engine(), version, 1).expect("a working device")
+                let checked = case.check(self.engine(), variant, 1).expect("a working device");
+                assert_eq!(checked.wrong, 0, "{case}: {checked}");
+                case.record(self.engine(), variant, 1).expect("a working device")
             });
             bencher.iter_custom(|rounds| (0..rounds).map(|_| self.time(recorded)).sum());
         });

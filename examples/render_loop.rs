@@ -128,8 +128,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let idle = frames(60)?;
 
-    let slice = Duration::from_millis(4);
-    let options = Options { gpu: Some(gpu), slice, ..Options::default() };
+    let max_submission_time = Duration::from_millis(4);
+    let options = Options { gpu: Some(gpu), max_submission_time, ..Options::default() };
     let embedder = Embedder::open_with(model, options)?;
     let queue = Queue::new(embedder)?;
     let texts: Vec<String> = (0..200).map(|n| format!("What the {n}th note says")).collect();

@@ -12,15 +12,15 @@
 //             an invocation computes R queries by 2 of KEYS keys of the scores, and R queries by 8 columns of output.
 //             R = 4 fits the registers of every GPU; 8 reads workgroup memory less often
 // Memory      sh_q: CH vec4s of every query, then the weights; sh_k: CH vec4s of the keys; sh_v: the values
-// Skips       tiles of keys whose weight is provably below params.skip (proof in lib/reach.wgsl)
+// Skips       tiles of keys whose weight is provably below params.skip (proof in lib/skip_bound.wgsl)
 // Numerics    f32; M starts at -3.4e38, not -inf (fast-math drivers drop inf); keys past the end get the same score,
 //             and their exp is 0 because every key tile holds at least one real key
-// Host        src/kernels/attention.rs        CPU twin  src/reference/attention.rs
+// Host        src/kernels/attention.rs        Reference  src/reference/attention.rs
 // Test        tests/kernels/attention.rs      Bench     benches/kernels.rs "attention"
 
 #import elem
 #import alibi
-#import reach
+#import skip_bound
 #import tile_max
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
@@ -93,7 +93,7 @@ fn attention(
     let end = tiles[entry].y;
     let start = tiles[entry].z;
     let keys_end = tiles[entry].w;
-    let here = stand(entry, first, start, keys_end);
+    let here = tile_position(entry, first, start, keys_end);
     let slope = slopes[head];
     let lx = lid % LX;
     let ly = lid / LX;
@@ -116,12 +116,12 @@ fn attention(
     var most{h} = vec4(LOWEST);
     var sum{h} = vec4(0.0);
     #end
-    if lid == 0u { sh_range = only_own(here); }
+    if lid == 0u { sh_range = own_tile(here); }
     for (var n = 0u;; n++) {
         // Read from memory: if compilers know the first range, they split this loop in two, and spill registers.
         let range = workgroupUniformLoad(&sh_range);
         if n >= range.last - range.first { break; }
-        let tile = nth_tile(range, here, n);
+        let tile = nth_key_tile(range, here, n);
         let tile_end = min(start + (tile + 1u) * TILE, keys_end);
         for (var j0 = start + tile * TILE; j0 < tile_end; j0 += KEYS) {
             // Scores of queries first + ly + LY*m and keys j0 + 2lx, j0 + 2lx + 1.
@@ -219,7 +219,7 @@ fn attention(
             #end
             #end
             let mass = -tile_max(lid, -least);
-            let found = reach(here, keys_end - start, head, slope, qmax, mass);
+            let found = skip_bound(here, keys_end - start, head, slope, qmax, mass);
             if lid == 0u { sh_range = found; }
         }
     }

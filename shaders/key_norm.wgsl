@@ -2,12 +2,12 @@
 //
 //     norm_nh = max over the keys j of tile n of |k_jh|
 //
-// Input of the skip bound in lib/reach.wgsl.
+// Input of the skip bound in lib/skip_bound.wgsl.
 //
 // Shapes      k: [T, D], D = H·E, columns of a wider tensor   tiles: [n, 4]   norms: [n, H]
 // Work        one invocation per tile and head
 // Traffic     reads T*D elements; memory-bound, and a hundredth of the layer's products
-// Host        src/kernels/key_norm.rs         CPU twin  src/reference/key_norm.rs
+// Host        src/kernels/key_norm.rs         Reference  src/reference/key_norm.rs
 // Test        tests/kernels/key_norm.rs       Bench     benches/kernels.rs "key_norm"
 
 #import elem

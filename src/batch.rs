@@ -11,13 +11,13 @@ pub struct Tokens {
     pub type_ids: Vec<u32>,
     /// Number of query-only tokens at the end: they attend to the other tokens, but no token
     /// attends to them, themselves included.  ColBERT pads queries with them.
-    pub unseen: usize,
+    pub query_only: usize,
 }
 
 impl Tokens {
     /// Creates tokens of a single segment.
     pub fn new(ids: Vec<u32>) -> Self {
-        Self { type_ids: vec![0; ids.len()], ids, unseen: 0 }
+        Self { type_ids: vec![0; ids.len()], ids, query_only: 0 }
     }
 
     /// Number of tokens.
@@ -51,11 +51,11 @@ impl PackedBatch {
     pub fn new<'a>(sequences: impl IntoIterator<Item = &'a Tokens>) -> Self {
         let mut batch = Self { cu_seqlens: vec![0], ..Self::default() };
         for tokens in sequences {
-            assert!(tokens.unseen < tokens.len(), "a sequence without tokens has no vector");
+            assert!(tokens.query_only < tokens.len(), "a sequence without tokens has no vector");
             batch.ids.extend_from_slice(&tokens.ids);
             batch.type_ids.extend_from_slice(&tokens.type_ids);
             batch.cu_seqlens.push(batch.ids.len() as u32);
-            batch.keys.push((tokens.len() - tokens.unseen) as u32);
+            batch.keys.push((tokens.len() - tokens.query_only) as u32);
         }
         batch.spans = batch.cu_seqlens.windows(2).map(|range| [range[0], range[1]]).collect();
         batch
@@ -108,7 +108,7 @@ pub fn tile_keys(tiles: &[[u32; 4]]) -> Vec<u32> {
 /// Splits sequences of the given lengths into batches of at most `budget` tokens, longest first.
 ///
 /// Returns indices.  A sequence over the budget gets a batch of its own.
-pub fn plan(lengths: &[usize], budget: usize) -> Vec<Vec<usize>> {
+pub fn make_batches(lengths: &[usize], budget: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&n| std::cmp::Reverse(lengths[n])); // stable: equal lengths keep their order
     let mut batches: Vec<Vec<usize>> = Vec::new();
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_last_tokens_may_be_queries_only() {
-        let tokens = Tokens { unseen: 2, ..Tokens::new(vec![7, 8, 4, 4]) };
+        let tokens = Tokens { query_only: 2, ..Tokens::new(vec![7, 8, 4, 4]) };
         let batch = PackedBatch::new([&tokens, &Tokens::new(vec![7])]);
         assert_eq!((&batch.cu_seqlens[..], &batch.keys[..]), (&[0, 4, 5][..], &[2, 1][..]));
         assert_eq!(batch.spans, [[0, 4], [4, 5]]);
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn plans_are_longest_first_within_the_budget() {
-        assert_eq!(plan(&[3, 9, 3, 1, 4], 8), [vec![1], vec![4, 0], vec![2, 3]]);
-        assert!(plan(&[], 8).is_empty());
+        assert_eq!(make_batches(&[3, 9, 3, 1, 4], 8), [vec![1], vec![4, 0], vec![2, 3]]);
+        assert!(make_batches(&[], 8).is_empty());
     }
 }

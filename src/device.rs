@@ -4,7 +4,7 @@ use crate::{
     cpu,
     error::Error,
     gpu::{self, AdapterSummary, Backend},
-    kernels::{Dtype, Tier, Version},
+    kernels::{Dtype, KernelVariant, Tier},
     recording::{Caps, Engine},
 };
 use std::{fmt, str::FromStr};
@@ -57,8 +57,8 @@ impl fmt::Display for Device {
 pub struct Opened {
     /// Engine that runs the recordings.
     pub engine: Box<dyn Engine>,
-    /// Kernel version to record.
-    pub version: Version,
+    /// Kernel variant to record.
+    pub variant: KernelVariant,
     /// Adapter, with its index in [`gpu::adapters`] unless it is an application's; none for the
     /// CPU.
     pub adapter: Option<(Option<usize>, AdapterSummary)>,
@@ -109,6 +109,7 @@ impl Device {
             }
         };
         let tiers = Tier::of(&caps);
+        let name = if name == "twin" { "reference" } else { name }; // its former name
         let found = tiers.iter().find(|tier| tier.to_string() == name);
         found.copied().ok_or_else(|| {
             let known: Vec<_> = tiers.iter().map(ToString::to_string).collect();
@@ -164,32 +165,36 @@ fn with_engine(
     dtype: Dtype,
 ) -> Result<Opened, Error> {
     let name = gpu.summary.to_string();
-    let version = version(tier, dtype, gpu.caps(), &name)?;
+    let variant = variant(tier, dtype, gpu.caps(), &name)?;
     let adapter = Some((index, gpu.summary.clone()));
-    Ok(Opened { engine: Box::new(gpu::Engine::cached(gpu)), version, adapter, name })
+    Ok(Opened { engine: Box::new(gpu::Engine::cached(gpu)), variant, adapter, name })
 }
 
 /// Capabilities of this machine's processor.
-#[cfg(feature = "cli")]
 pub fn cpu_caps() -> Caps {
     cpu::Engine::new(Tier::Blocked).caps().clone()
 }
 
 fn open_cpu(tier: Option<Tier>, dtype: Dtype, why: &str) -> Result<Opened, Error> {
     let name = format!("cpu ({} threads{why})", rayon::current_num_threads());
-    let version = version(tier, dtype, &cpu::Engine::CAPS, &name)?;
-    let engine = Box::new(cpu::Engine::new(version.tier));
-    Ok(Opened { engine, version, adapter: None, name })
+    let variant = variant(tier, dtype, &cpu::Engine::CAPS, &name)?;
+    let engine = Box::new(cpu::Engine::new(variant.tier));
+    Ok(Opened { engine, variant, adapter: None, name })
 }
 
-fn version(tier: Option<Tier>, dtype: Dtype, caps: &Caps, name: &str) -> Result<Version, Error> {
-    let version = Version::new(tier.unwrap_or_else(|| Tier::choose(caps)), dtype);
-    match version.suits(caps) {
-        true => Ok(version),
+fn variant(
+    tier: Option<Tier>,
+    dtype: Dtype,
+    caps: &Caps,
+    name: &str,
+) -> Result<KernelVariant, Error> {
+    let variant = KernelVariant::new(tier.unwrap_or_else(|| Tier::choose(caps)), dtype);
+    match variant.suits(caps) {
+        true => Ok(variant),
         false => {
-            let known: Vec<_> = Version::of(caps).iter().map(ToString::to_string).collect();
+            let known: Vec<_> = KernelVariant::of(caps).iter().map(ToString::to_string).collect();
             let known = known.join(", ");
-            Err(Error::Option(format!("{name} has no {version} kernels, but {known}")))
+            Err(Error::Option(format!("{name} has no {variant} kernels, but {known}")))
         }
     }
 }

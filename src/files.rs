@@ -25,23 +25,23 @@ const MARK: &[u8] = "\u{feff}".as_bytes();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Files(Place);
+pub struct Files(FileSource);
 
 #[derive(Clone, Debug)]
-enum Place {
+enum FileSource {
     /// The given path, for messages, and the absolute one, which survives a change of directory.
     Directory {
         given: PathBuf,
         path: PathBuf,
     },
-    Memory(BTreeMap<String, Held>),
+    Memory(BTreeMap<String, SharedBytes>),
 }
 
 /// Bytes owned by the application.
 #[derive(Clone)]
-struct Held(Arc<dyn AsRef<[u8]> + Send + Sync>);
+struct SharedBytes(Arc<dyn AsRef<[u8]> + Send + Sync>);
 
-impl fmt::Debug for Held {
+impl fmt::Debug for SharedBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", (*self.0).as_ref().len())
     }
@@ -58,12 +58,12 @@ impl Files {
     pub fn directory(path: impl Into<PathBuf>) -> Self {
         let given = path.into();
         let path = std::path::absolute(&given).unwrap_or_else(|_| given.clone());
-        Self(Place::Directory { given, path })
+        Self(FileSource::Directory { given, path })
     }
 
     /// Creates an empty set of files; [`Files::with`] adds files.
     pub fn memory() -> Self {
-        Self(Place::Memory(BTreeMap::new()))
+        Self(FileSource::Memory(BTreeMap::new()))
     }
 
     /// Adds a file in memory, or replaces it.  `config.json` and `model.safetensors` (or
@@ -83,23 +83,23 @@ impl Files {
         name: impl Into<String>,
         bytes: impl AsRef<[u8]> + Send + Sync + 'static,
     ) -> Self {
-        let Place::Memory(files) = &mut self.0 else { panic!("the files of a directory") };
-        files.insert(name.into(), Held(Arc::new(bytes)));
+        let FileSource::Memory(files) = &mut self.0 else { panic!("the files of a directory") };
+        files.insert(name.into(), SharedBytes(Arc::new(bytes)));
         self
     }
 
     /// Path for messages.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         match &self.0 {
-            Place::Directory { given, .. } => given.join(name),
-            Place::Memory(_) => name.into(),
+            FileSource::Directory { given, .. } => given.join(name),
+            FileSource::Memory(_) => name.into(),
         }
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
         match &self.0 {
-            Place::Directory { given, path } => !is_empty(given) && path.join(name).exists(),
-            Place::Memory(files) => files.contains_key(name),
+            FileSource::Directory { given, path } => !is_empty(given) && path.join(name).exists(),
+            FileSource::Memory(files) => files.contains_key(name),
         }
     }
 
@@ -136,13 +136,13 @@ impl Files {
     ) -> Result<Bytes, Error> {
         let found = match &self.0 {
             // Joined to an empty path, a file name would refer to the working directory.
-            Place::Directory { given, .. } if is_empty(given) => {
+            FileSource::Directory { given, .. } if is_empty(given) => {
                 let what = "expected the directory of a model, got an empty path";
                 Err(io::Error::new(io::ErrorKind::InvalidInput, what))
             }
-            Place::Directory { path, .. } => open(&path.join(name)),
-            Place::Memory(files) => match files.get(name) {
-                Some(held) => Ok(Bytes(Inner::Held(held.clone()))),
+            FileSource::Directory { path, .. } => open(&path.join(name)),
+            FileSource::Memory(files) => match files.get(name) {
+                Some(held) => Ok(Bytes(Inner::SharedBytes(held.clone()))),
                 None => Err(io::Error::new(io::ErrorKind::NotFound, "not among the files given")),
             },
         };
@@ -164,7 +164,7 @@ pub(crate) struct Bytes(Inner);
 enum Inner {
     Mapped(Mapped),
     Read(Vec<u8>),
-    Held(Held),
+    SharedBytes(SharedBytes),
 }
 
 impl Deref for Bytes {
@@ -174,7 +174,7 @@ impl Deref for Bytes {
         match &self.0 {
             Inner::Mapped(mapped) => mapped,
             Inner::Read(bytes) => bytes,
-            Inner::Held(held) => (*held.0).as_ref(),
+            Inner::SharedBytes(held) => (*held.0).as_ref(),
         }
     }
 }

@@ -67,33 +67,24 @@
 //!
 //! A [`model`] writes each batch as a [`recording`]: a list of dispatches as plain data.  An engine
 //! runs it: [`gpu`] with the shaders in `shaders/`, [`cpu`] with its own kernels.  The functions in
-//! [`reference`](mod@reference) define the result of each kernel.  [`probe`] runs a single kernel,
+//! [`reference`](mod@reference) define the result of each kernel.  [`kernel_check`] runs a single kernel,
 //! for tests, benchmarks and `jinabert doctor`.
 //!
 //! # Features
 //!
-//! | feature | contents | default |
-//! |---|---|---|
-//! | `cli` | the command line, and [`hub`] | yes |
-//! | `server` | `jinabert serve` | yes |
-//! | `shaders` | `jinabert shaders`: kernels in the drivers' languages | yes |
-//! | `hub` | models by name, from the Hugging Face hub and its cache | with `cli` |
-//! | `capi` | the C interface, `include/jinabert.h` | no |
-//! | `otlp` | export of the server's requests as spans to a collector | no |
-//! | `faults` | fault injection, for tests | no |
+//! | feature | contents |
+//! |---|---|
+//! | `hub` | models by name, from the Hugging Face hub and its cache |
+//! | `shaders` | [`gpu::write`], [`programs`]: kernels in the drivers' languages |
+//! | `faults` | fault injection, for tests |
 //!
-//! A library that only embeds should set `default-features = false`.
+//! None is on by default.  The command line, the HTTP server and the C interface are packages of
+//! their own: `jinabert-cli`, `jinabert-server`, `jinabert-capi`.
 
 pub mod batch;
-#[cfg(feature = "cli")]
-pub mod bench;
 mod cache;
-#[cfg(feature = "capi")]
-pub mod capi;
-#[cfg(feature = "cli")]
-pub mod cli;
 pub mod cpu;
-mod device;
+pub mod device;
 pub mod elements;
 mod embedder;
 mod error;
@@ -101,27 +92,26 @@ mod files;
 pub mod gpu;
 #[cfg(feature = "hub")]
 pub mod hub;
+pub mod kernel_check;
 pub mod kernels;
 mod memory;
 pub mod model;
 mod names;
 pub mod precision;
-pub mod probe;
 #[cfg(feature = "shaders")]
 pub mod programs;
 pub mod recording;
 pub mod reference;
 pub mod scheduler;
-#[cfg(feature = "server")]
-pub mod server;
 pub mod text;
 pub mod tune;
 
 pub use device::Device;
 pub use embedder::{
-    Candidate, Embedded, EmbeddedChunk, EmbeddedChunks, Embedder, EncodeOptions, Forward,
-    LengthBucket, Masked, Measured, OnLong, Options, PerplexityOptions, Pooling, Power, Prepared,
-    Progress, Prompt, Role, Score, Submitted, TokenVectors, TruncationSide, Vector, Work,
+    Candidate, Embedded, EmbeddedChunk, EmbeddedChunks, Embedder, EncodeJob, EncodeOptions,
+    EncoderInput, LengthBucket, Masked, OnLong, Options, Perplexity, PerplexityOptions, Pooling,
+    Power, Progress, Prompt, Role, Score, SequenceInput, Submitted, TokenVectors, TruncationSide,
+    Vector, probabilities,
 };
 pub use error::Error;
 pub use files::Files;

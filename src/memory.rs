@@ -20,7 +20,7 @@ impl Mapped {
     /// # Errors
     /// Errors of the system, and an error for anything but a regular file.
     pub fn open(path: &Path) -> io::Result<Self> {
-        // Checked before opening: opening a named pipe waits for its other end.
+        // Comparison before opening: opening a named pipe waits for its other end.
         if !fs::metadata(path)?.is_file() {
             return Err(io::Error::other("not a regular file"));
         }

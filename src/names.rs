@@ -50,7 +50,7 @@ macro_rules! named {
 
 named!(OnLong, "on_long", Error = "error", Truncate = "truncate", Window = "window");
 named!(Pooling, "pooling", Auto = "auto", Mean = "mean", Cls = "cls");
-named!(TruncationSide, "end of a text", First = "first", Last = "last");
+named!(TruncationSide, "truncation_side", Left = "left", Right = "right");
 named!(Role, "role", Plain = "plain", Query = "query", Document = "document");
 named!(Tune, "tune", Off = "off", Known = "known", Search = "search");
 
@@ -89,8 +89,10 @@ impl FromStr for Tier {
             let what = format!("tier `{name}`: its size is a device's; `Device::tier` finds it");
             return Err(Error::Option(what));
         }
+        // The former name of `reference`.
+        let name = if name == "twin" { "reference" } else { name };
         let all = [
-            (Self::Twin, "twin"),
+            (Self::Reference, "reference"),
             (Self::Blocked, "blocked"),
             (Self::Naive, "naive"),
             (Self::Tiled, "tiled"),
@@ -132,7 +134,7 @@ mod tests {
             &["auto", "mean", "cls"],
             "pooling: expected auto, mean or cls, got `",
         );
-        names(TruncationSide::Last, &["first", "last"], "expected first or last, got `");
+        names(TruncationSide::Right, &["left", "right"], "expected left or right, got `");
         names(Role::Plain, &["plain", "query", "document"], "role: expected plain, query or");
         names(Tune::Known, &["off", "known", "search"], "tune: expected off, known or search");
         names(Dtype::F32, &["f32", "f16"], "dtype: expected f32, f16, float32 or float16, got `");
@@ -145,13 +147,14 @@ mod tests {
 
     #[test]
     fn tiers_read_back() {
-        for name in ["twin", "blocked", "naive", "tiled", "texture"] {
+        for name in ["reference", "blocked", "naive", "tiled", "texture"] {
             assert_eq!(name.parse::<Tier>().expect(name).to_string(), name);
         }
+        assert_eq!("twin".parse::<Tier>().ok(), Some(Tier::Reference));
         for (name, says) in [
             ("subgroup", "`Device::tier` finds it"),
             ("matrix", "`Device::tier` finds it"),
-            ("fast", "tier: expected twin, blocked, naive, tiled or texture, got `fast`"),
+            ("fast", "tier: expected reference, blocked, naive, tiled or texture, got `fast`"),
         ] {
             let error = name.parse::<Tier>().expect_err(name);
             assert!(error.to_string().contains(says), "{error}");

@@ -1,7 +1,7 @@
 //! All programs of the engines, by name: the kernels' own, and the candidates of a tuning search.
 
 use crate::{
-    kernels::{self, Dtype, Tier, Tile, Version, attention, linear, linear_geglu},
+    kernels::{self, Dtype, KernelVariant, Tier, Tile, attention, linear, linear_geglu},
     recording::{Const, Program},
     reference::Activation,
 };
@@ -24,20 +24,21 @@ pub fn all() -> Vec<Program> {
 /// Programs for the candidate tiles of a tuning search.
 fn searched() -> impl Iterator<Item = Program> {
     // Texture and subgroup tiers have the same text for all weight formats.
-    let versions = SEARCHED.into_iter().flat_map(|tier| {
-        let plain = Version::from(tier);
-        let stored = [Version::new(tier, Dtype::F16), Version { half_weights: true, ..plain }];
+    let variants = SEARCHED.into_iter().flat_map(|tier| {
+        let plain = KernelVariant::from(tier);
+        let stored =
+            [KernelVariant::new(tier, Dtype::F16), KernelVariant { half_weights: true, ..plain }];
         let stored = stored.into_iter().filter(move |_| tier == Tier::Tiled);
         std::iter::once(plain).chain(stored)
     });
-    versions.flat_map(|version| products(version).into_iter().chain(attentions(version)))
+    variants.flat_map(|variant| products(variant).into_iter().chain(attentions(variant)))
 }
 
-fn products(version: Version) -> Vec<Program> {
-    let tiles = ROWS.iter().flat_map(|&rows| Tile::candidates(version.tier, rows));
+fn products(variant: KernelVariant) -> Vec<Program> {
+    let tiles = ROWS.iter().flat_map(|&rows| Tile::candidates(variant.tier, rows));
     let of = |tile| {
-        let linear = |residual| linear::Spec { tile, ..linear::Spec::new(version, residual) };
-        let geglu = linear_geglu::Spec::new(version, true, Activation::Gelu);
+        let linear = |residual| linear::Spec { tile, ..linear::Spec::new(variant, residual) };
+        let geglu = linear_geglu::Spec::new(variant, true, Activation::Gelu);
         [
             linear::kernel(linear(false)).program,
             linear::kernel(linear(true)).program,
@@ -47,12 +48,12 @@ fn products(version: Version) -> Vec<Program> {
     tiles.flat_map(of).map(|program| (*program).clone()).collect()
 }
 
-fn attentions(version: Version) -> Vec<Program> {
+fn attentions(variant: KernelVariant) -> Vec<Program> {
     let usual = (attention::programs)().into_iter();
     let widths: HashSet<u32> = usual.filter_map(|program| number(&program, "E")).collect();
     let of = |e: u32| {
-        let spec = attention::Spec::new(version, e);
-        let tiles = attention::Spec::candidates(version.tier, e).into_iter();
+        let spec = attention::Spec::new(variant, e);
+        let tiles = attention::Spec::candidates(variant.tier, e).into_iter();
         tiles.map(move |tile| attention::kernel(attention::Spec { tile, ..spec }).program)
     };
     let mut widths: Vec<_> = widths.into_iter().collect();

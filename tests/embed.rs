@@ -14,8 +14,8 @@ use checkpoint::Recipe;
 use common::{Device, fixture};
 use jinabert::{
     Error,
-    batch::{PackedBatch, Tokens, plan},
-    kernels::{Dtype, Tier, Version, attention, linear, linear_geglu},
+    batch::{PackedBatch, Tokens, make_batches},
+    kernels::{Dtype, KernelVariant, Tier, attention, linear, linear_geglu},
     model::{Model, ModelOptions, Numerics, Output},
     recording::{Command, Format, Recording, Tensor},
 };
@@ -30,7 +30,7 @@ fn main() {
     let (devices, mut trials) = common::devices();
     let rules: [(&str, Rule); 7] = [
         ("batch mates and order change nothing", mates),
-        ("8192 tokens agree with the twin", long),
+        ("8192 tokens agree with the reference", long),
         ("few rows change only the rounding", few),
         ("memory is linear in tokens", memory),
         ("small bindings change nothing", bindings),
@@ -73,7 +73,7 @@ fn embed(
     let dims = model.config().hidden;
     let lengths: Vec<usize> = all.iter().map(Tokens::len).collect();
     let mut vectors = vec![Vec::new(); all.len()];
-    for members in plan(&lengths, budget) {
+    for members in make_batches(&lengths, budget) {
         let batch = PackedBatch::new(members.iter().map(|&n| &all[n]));
         let values = model.forward(&batch, Output::Vectors { dims, normalize: true })?;
         for (&n, vector) in members.iter().zip(values.chunks_exact(dims as usize)) {
@@ -96,11 +96,15 @@ fn within(what: &str, error: f32, limit: f32) -> Outcome {
     }
 }
 
-fn open(device: &Device, version: impl Into<Version>, deterministic: bool) -> Result<Model, Error> {
-    let version = version.into();
+fn open(
+    device: &Device,
+    variant: impl Into<KernelVariant>,
+    deterministic: bool,
+) -> Result<Model, Error> {
+    let variant = variant.into();
     let numerics = Numerics { deterministic, ..Numerics::default() };
     let choices = ModelOptions { numerics, ..ModelOptions::default() };
-    Model::open_with(fixture("tiny-geglu-4h"), device.open(version.tier), version, choices)
+    Model::open_with(fixture("tiny-geglu-4h"), device.open(variant.tier), variant, choices)
 }
 
 /// Embeds 1,000 sequences alone, together, and together in another order: bit-identical in
@@ -143,18 +147,18 @@ fn few(device: &Device, _: Tier) -> Outcome {
     let mut random = Random(4);
     let all: Vec<Tokens> = (0..40).map(|n| random.tokens(1 + 2 * n, 400)).collect();
     for (dtype, bound) in [(Dtype::F32, 1e-6), (Dtype::F16, 1e-3)] {
-        let version = Version::new(Tier::Tiled, dtype);
-        if !version.suits(&device.caps()) {
+        let variant = KernelVariant::new(Tier::Tiled, dtype);
+        if !variant.suits(&device.caps()) {
             continue;
         }
         for deterministic in [true, false] {
-            let mut model = open(device, version, deterministic)?;
+            let mut model = open(device, variant, deterministic)?;
             let alone = embed(&mut model, &all, 1)?;
             let together = embed(&mut model, &all, usize::MAX)?;
             let errors = alone.iter().zip(&together).map(|(a, b)| difference(a, b));
             let error = errors.fold(0.0, f32::max);
             let bound = if deterministic { 0.0 } else { bound };
-            within(&format!("{version}, deterministic: {deterministic}"), error, bound)?;
+            within(&format!("{variant}, deterministic: {deterministic}"), error, bound)?;
             if !deterministic && error == 0.0 {
                 return Err("all sums were in one order".into());
             }
@@ -176,8 +180,9 @@ fn long_twin() -> &'static [f32] {
     static HIDDEN: OnceLock<Vec<f32>> = OnceLock::new();
     HIDDEN.get_or_init(|| {
         let (dir, batch) = long_problem().expect("a writable directory");
-        let twin = Device::Cpu.open(Tier::Twin);
-        let mut model = Model::open(dir.path(), twin, Tier::Twin).expect("a good checkpoint");
+        let reference = Device::Cpu.open(Tier::Reference);
+        let mut model =
+            Model::open(dir.path(), reference, Tier::Reference).expect("a good checkpoint");
         model.forward(&batch, Output::Tokens).expect("the CPU cannot fail")
     })
 }
@@ -223,21 +228,21 @@ fn memory(device: &Device, tier: Tier) -> Outcome {
 fn bindings(device: &Device, tier: Tier) -> Outcome {
     // The limit does not apply to textures.
     let tier = if tier.format() == Format::Texture { Tier::Tiled } else { tier };
-    let of = |dtype| Version::new(tier, dtype);
-    let versions = [of(Dtype::F32), of(Dtype::F16)].into_iter();
-    for version in versions.filter(|version| version.suits(&device.caps())) {
-        bindings_of(device, version).map_err(|e| format!("{version}: {e}"))?;
+    let of = |dtype| KernelVariant::new(tier, dtype);
+    let variants = [of(Dtype::F32), of(Dtype::F16)].into_iter();
+    for variant in variants.filter(|variant| variant.suits(&device.caps())) {
+        bindings_of(device, variant).map_err(|e| format!("{variant}: {e}"))?;
     }
     Ok(())
 }
 
-fn bindings_of(device: &Device, version: Version) -> Outcome {
+fn bindings_of(device: &Device, variant: KernelVariant) -> Outcome {
     for name in ["tiny-geglu-4h", "tiny-code-qknorm", "tiny-original"] {
         let all: Vec<Tokens> = (0..20).map(|n| Random(n).tokens(3 + 9 * n as usize, 400)).collect();
-        let mut wide = Model::open(fixture(name), device.open(version.tier), version)?;
-        let mut engine = device.open(version.tier);
+        let mut wide = Model::open(fixture(name), device.open(variant.tier), variant)?;
+        let mut engine = device.open(variant.tier);
         engine.limit_bindings(64 << 10);
-        let mut narrow = Model::open(fixture(name), engine, version)?;
+        let mut narrow = Model::open(fixture(name), engine, variant)?;
         let budget = narrow.max_tokens();
         if budget != 256 {
             return Err(format!("{budget} tokens of 64 components fit into 64 KiB").into());
@@ -246,7 +251,7 @@ fn bindings_of(device: &Device, version: Version) -> Outcome {
         let recorded = narrow.record(&recorded, Output::Vectors { dims: 64, normalize: true })?;
         let count = |word| recorded.commands.iter().filter(|c| c.program.word == word).count();
         // In f16 the embedding table fits, and blocks have more rows.
-        let (parts, blocks) = if version.dtype == Dtype::F16 { (1, 2) } else { (2, 4) };
+        let (parts, blocks) = if variant.dtype == Dtype::F16 { (1, 2) } else { (2, 4) };
         // Two products of two layers in blocks; the first is another kernel if it has a gate.
         let (mlp, other) = match name {
             "tiny-original" => (count("linear"), 8 + 2 * blocks),

@@ -7,9 +7,9 @@ use half::f16;
 use jinabert::{
     batch::{PackedBatch, Tokens},
     elements::TensorData,
-    kernels::{Tier, Tile, Version, linear},
+    kernel_check::KernelCase,
+    kernels::{KernelVariant, Tier, Tile, linear},
     model::{Model, Output},
-    probe::Problem,
     recording::{
         Binding, Caps, Command, DispatchLimits, Engine, Format, Kernel, Program, Recording, Shape,
         Span, Tensor, Ticket,
@@ -51,7 +51,7 @@ fn main() {
 /// the engine stays usable.
 fn broken(device: &Device, tier: Tier) -> Outcome {
     let (good, bad) = products(tier);
-    let problem = Problem::linear(5, 8, 8, false);
+    let problem = KernelCase::linear(5, 8, 8, false);
     let mut engine = device.open(tier);
     for ahead in [false, true] {
         let mut recorded = problem.record(&mut *engine, tier, 1)?;
@@ -117,7 +117,7 @@ fn under_way(device: &Device, tier: Tier) -> Outcome {
 /// Work before and after a failure gives correct results.
 fn failure(device: &Device, tier: Tier) -> Outcome {
     let (_, bad) = products(tier);
-    let problem = Problem::linear(100, 64, 64, false);
+    let problem = KernelCase::linear(100, 64, 64, false);
     let mut engine = device.open(tier);
     let good = problem.record(&mut *engine, tier, 1)?;
     let expected = engine.run(&good.recording, &good.output)?;
@@ -149,9 +149,9 @@ fn half_weights(device: &Device, _: Tier) -> Outcome {
             let open = |dir: &Path| Model::open(dir, device.open(tier), tier);
             let (mut halves, mut floats) = (open(&dir)?, open(wide.path())?);
             let [small, large] = [&halves, &floats].map(Model::allocated_bytes);
-            let reads = caps.half && !matches!(tier, Tier::Twin | Tier::Naive);
-            let stored = [halves.version(), floats.version(), open(mixed.path())?.version()];
-            if stored.map(|version| version.half_weights) != [reads, false, false] {
+            let reads = caps.half && !matches!(tier, Tier::Reference | Tier::Naive);
+            let stored = [halves.variant(), floats.variant(), open(mixed.path())?.variant()];
+            if stored.map(|variant| variant.half_weights) != [reads, false, false] {
                 return Err(format!("{name}, {tier}: {stored:?}").into());
             }
             if reads && 5 * small > 3 * large {
@@ -198,24 +198,24 @@ fn widened(from: &Path, to: &Path, wide: impl Fn(&str) -> bool) -> Outcome {
 fn every_half(device: &Device, _: Tier) -> Outcome {
     let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).filter(|x| x.is_finite()).collect();
     let n = all.len() as u32 / 4;
-    let versions = Version::all(&device.caps());
-    for version in versions.into_iter().filter(|version| version.half_weights) {
-        for (_, tile) in Tile::by_rows(version.tier) {
-            let kernel = linear::kernel(linear::Spec { tile, ..linear::Spec::new(version, false) });
-            let mut engine = device.open(version.tier);
+    let variants = KernelVariant::all(&device.caps());
+    for variant in variants.into_iter().filter(|variant| variant.half_weights) {
+        for (_, tile) in Tile::by_rows(variant.tier) {
+            let kernel = linear::kernel(linear::Spec { tile, ..linear::Spec::new(variant, false) });
+            let mut engine = device.open(variant.tier);
             let (shape, w) = tile.layout().arrange(TensorData::F16(all[..].into()), [n, 4]);
             let unit: Vec<f32> = (0..16).map(|i| if i % 5 == 0 { 1.0 } else { 0.0 }).collect();
-            let x = engine.upload([4, 4].into(), version.stream(), unit.into())?;
-            let w = engine.upload(shape, version.weights(), w)?;
+            let x = engine.upload([4, 4].into(), variant.stream(), unit.into())?;
+            let w = engine.upload(shape, variant.weights(), w)?;
             let bias = engine.upload([n].into(), Format::F32, vec![0.0; n as usize].into())?;
-            let y = engine.alloc([4, n].into(), version.wide())?;
+            let y = engine.alloc([4, n].into(), variant.wide())?;
             let mut recording = Recording::new();
             let args = linear::Args { x: &x, w: &w, bias: &bias, r: &x, y: &y };
             linear::record(&mut recording, &kernel, args);
             let found = engine.run(&recording, &y)?;
             let expected = |i: usize| all[i % n as usize * 4 + i / n as usize].to_f32();
             if let Some(i) = (0..found.len()).find(|&i| found[i] != expected(i)) {
-                return Err(format!("{version} {tile}: {} is {}", expected(i), found[i]).into());
+                return Err(format!("{variant} {tile}: {} is {}", expected(i), found[i]).into());
             }
         }
     }
@@ -224,24 +224,24 @@ fn every_half(device: &Device, _: Tier) -> Outcome {
 
 /// The largest f16 is stored exactly; larger values are not finite, whatever the driver does.
 fn beyond(device: &Device, _: Tier) -> Outcome {
-    let versions = Version::of(&device.caps());
-    for version in versions.into_iter().filter(|version| version.wide() == Format::F16) {
-        let kernel = linear::kernel(linear::Spec::new(version, false));
-        let mut engine = device.open(version.tier);
+    let variants = KernelVariant::of(&device.caps());
+    for variant in variants.into_iter().filter(|variant| variant.wide() == Format::F16) {
+        let kernel = linear::kernel(linear::Spec::new(variant, false));
+        let mut engine = device.open(variant.tier);
         let unit: Vec<f32> = (0..16).map(|i| if i % 5 == 0 { 1.0 } else { 0.0 }).collect();
-        let (shape, w) = Tile::new(version.tier).layout().arrange(unit.into(), [4, 4]);
+        let (shape, w) = Tile::new(variant.tier).layout().arrange(unit.into(), [4, 4]);
         let rows =
             [[65504.0, -65504.0, 2.0, 0.0], [1.0, 65520.0, 0.0, 0.0], [0.0, 0.0, 1.0, -1e30]];
-        let x = engine.upload([3, 4].into(), version.stream(), rows.concat().into())?;
-        let w = engine.upload(shape, version.weights(), w)?;
+        let x = engine.upload([3, 4].into(), variant.stream(), rows.concat().into())?;
+        let w = engine.upload(shape, variant.weights(), w)?;
         let bias = engine.upload([4].into(), Format::F32, vec![0.0; 4].into())?;
-        let y = engine.alloc([3, 4].into(), version.wide())?;
+        let y = engine.alloc([3, 4].into(), variant.wide())?;
         let mut recording = Recording::new();
         let args = linear::Args { x: &x, w: &w, bias: &bias, r: &x, y: &y };
         linear::record(&mut recording, &kernel, args);
         let found = engine.run(&recording, &y)?;
         if found[..4] != rows[0] || found[5].is_finite() || found[11].is_finite() {
-            return Err(format!("{version}: {found:?} of {rows:?}").into());
+            return Err(format!("{variant}: {found:?} of {rows:?}").into());
         }
     }
     Ok(())
@@ -262,7 +262,7 @@ fn others(device: &Device, _: Tier) -> Outcome {
     for refuses in [false, true] {
         let engine = Box::new(PoorInHalves { engine: open(), refuses });
         let mut model = Model::open(&dir, engine, Tier::Blocked)?;
-        if model.version().half_weights {
+        if model.variant().half_weights {
             return Err("f16 weights on a device that changes them, or has no kernels".into());
         }
         if model.forward(&batch, Output::Tokens)? != expected {

@@ -68,7 +68,7 @@ fn a_lost_device_is_opened_anew() {
         for run in [2, 9, 14] {
             faults.order(run, Fault::Lost);
         }
-        assert_same(&embedder.embed(&texts).expect("opened anew"), &expected);
+        assert_same(&embedder.embed(&texts).expect("re-opened"), &expected);
         assert_eq!(faults.happened(), [Fault::Lost; 3]);
         assert_eq!(embedder.device(), first);
         assert_same(&embedder.embed(&texts).expect("no failure"), &expected);
@@ -90,7 +90,7 @@ fn a_device_lost_under_many_threads_loses_no_call_and_doubles_none() {
                 scope.spawn(move || {
                     for n in (worker..texts.len()).step_by(6) {
                         let vectors = queue.embed(&texts[n..=n]).expect("short");
-                        assert_same(&vectors.wait().expect("opened anew"), &expected[n..=n]);
+                        assert_same(&vectors.wait().expect("re-opened"), &expected[n..=n]);
                         answers.fetch_add(1, Ordering::Relaxed);
                     }
                 });
@@ -112,7 +112,7 @@ fn a_device_lost_again_is_an_error_and_the_next_call_is_served() {
         let error = embedder.embed(&texts).expect_err("lost twice");
         assert!(matches!(error, Error::Gpu(_)), "{error:?}");
         assert!(error.to_string().contains("lost"), "{error}");
-        assert_same(&embedder.embed(&texts).expect("opened anew"), &expected);
+        assert_same(&embedder.embed(&texts).expect("re-opened"), &expected);
     });
 }
 
@@ -182,7 +182,7 @@ fn the_cpu_takes_over_where_that_is_declared() {
         assert!(device.starts_with("cpu") && device.contains("took over after"), "{device}");
         // From now on, failures are handled by the CPU's own retries.
         faults.order(0, Fault::NotFinite);
-        assert_same(&embedder.embed(&texts).expect("the twins"), &expected);
+        assert_same(&embedder.embed(&texts).expect("the reference"), &expected);
         assert_eq!(embedder.device(), device);
     });
 }
@@ -212,13 +212,13 @@ fn a_device_that_hangs_is_left_to_itself() {
         let embedder = open(&options);
         embedder.embed(&texts).expect("no failure"); // compiles the kernels
         drop(embedder);
-        let (patience, hang) = (Duration::from_secs(6), Duration::from_secs(20));
-        let embedder = open(&Options { patience, ..options });
+        let (device_timeout, hang) = (Duration::from_secs(6), Duration::from_secs(20));
+        let embedder = open(&Options { device_timeout, ..options });
         faults.order(0, Fault::Hang(hang));
         let start = Instant::now();
-        assert_same(&embedder.embed(&texts).expect("opened anew"), &expected);
+        assert_same(&embedder.embed(&texts).expect("re-opened"), &expected);
         let took = start.elapsed();
-        assert!(took > patience, "nothing hung: {took:?} {}", embedder.device());
+        assert!(took > device_timeout, "nothing hung: {took:?} {}", embedder.device());
         if cfg!(target_os = "linux") {
             assert!(thread_called("jinabert-closin"), "nothing is left to itself");
         }
@@ -271,7 +271,7 @@ fn what_is_not_finite_is_computed_by_plainer_kernels() {
         // Fallback to the CPU's simpler kernels.
         let embedder = open(&Options { device: Device::Cpu, ..options.clone() });
         faults.order(0, Fault::NotFinite);
-        assert_same(&embedder.embed(&texts).expect("the twins"), &expected);
+        assert_same(&embedder.embed(&texts).expect("the reference"), &expected);
     });
 }
 

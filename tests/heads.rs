@@ -12,7 +12,7 @@ use common::Device;
 use jinabert::{
     Task,
     batch::{PackedBatch, Tokens},
-    kernels::{Dtype, Tier, Version},
+    kernels::{Dtype, KernelVariant, Tier},
     model::{Model, ModelOptions, Output},
 };
 use libtest_mimic::{Arguments, Trial};
@@ -44,7 +44,7 @@ struct Fixture {
 struct Query {
     name: String,
     ids: Vec<u32>,
-    unseen: usize,
+    query_only: usize,
     colbert: Colbert,
     maxsim: Vec<Scored>,
 }
@@ -150,23 +150,23 @@ fn main() {
         let name = dir.file_name().expect("a directory").to_string_lossy().into_owned();
         let fixture = open(&dir).expect("a fixture");
         for (device_name, device) in &devices {
-            let all = Version::of(&device.caps()).into_iter();
-            for version in all.filter(|version| !matches!(version.tier, Tier::Matrix { .. })) {
+            let all = KernelVariant::of(&device.caps()).into_iter();
+            for variant in all.filter(|variant| !matches!(variant.tier, Tier::Matrix { .. })) {
                 for (what, task, check) in CHECKS {
-                    // Late chunks test the pool kernel, and names no kernel: one version for each
+                    // Late chunks test the pool kernel, and names no kernel: one variant for each
                     // device is enough.
-                    let own = version == device.tier().into();
+                    let own = variant == device.tier().into();
                     if !fixture.has(what) || (task == Task::Encode && !own) {
                         continue;
                     }
                     if task == Task::FillMask && own {
                         let (dir, device) = (dir.clone(), device.clone());
-                        let name = format!("{device_name}/{name} flash/{what}/{version}");
-                        trials.push(Trial::test(name, move || Ok(flash(&dir, &device, version)?)));
+                        let name = format!("{device_name}/{name} flash/{what}/{variant}");
+                        trials.push(Trial::test(name, move || Ok(flash(&dir, &device, variant)?)));
                     }
                     let (dir, device) = (dir.clone(), device.clone());
-                    let name = format!("{device_name}/{name}/{what}/{version}");
-                    let run = move || Ok(run(&dir, &device, version, task, check)?);
+                    let name = format!("{device_name}/{name}/{what}/{variant}");
+                    let run = move || Ok(run(&dir, &device, variant, task, check)?);
                     trials.push(Trial::test(name, run));
                 }
             }
@@ -200,16 +200,16 @@ fn open(dir: &Path) -> Result<Fixture, Box<dyn Error>> {
 fn run(
     dir: &Path,
     device: &Device,
-    version: Version,
+    variant: KernelVariant,
     task: Task,
     check: Check,
 ) -> Result<(), Box<dyn Error>> {
     let mut fixture = open(dir)?;
-    if version.dtype == Dtype::F16 {
+    if variant.dtype == Dtype::F16 {
         fixture.tolerance = fixture.measured.f16_weights_f16_activations.thrice();
     }
     let choices = ModelOptions { task, ..ModelOptions::default() };
-    let mut model = Model::open_with(dir, device.open(version.tier), version, choices)?;
+    let mut model = Model::open_with(dir, device.open(variant.tier), variant, choices)?;
     let cases: Vec<Tokens> = fixture.cases.iter().map(Case::tokens).collect();
     match check(&fixture, &mut model, &cases)? {
         0 => Err("no case has an expectation".into()),
@@ -218,7 +218,7 @@ fn run(
 }
 
 /// The flash layout of a language model gives bit-identical results.
-fn flash(dir: &Path, device: &Device, version: Version) -> Result<(), Box<dyn Error>> {
+fn flash(dir: &Path, device: &Device, variant: KernelVariant) -> Result<(), Box<dyn Error>> {
     let made = tempfile::tempdir()?;
     let mut config = flash_sizes(dir);
     config.insert("mlp_type".to_owned(), json!("glu"));
@@ -228,8 +228,8 @@ fn flash(dir: &Path, device: &Device, version: Version) -> Result<(), Box<dyn Er
     let rows: Vec<u32> = (0..batch.tokens()).collect();
     let logits = |dir: &Path| -> Result<Vec<u32>, Box<dyn Error>> {
         let choices = ModelOptions { task: Task::FillMask, ..ModelOptions::default() };
-        let mut model = Model::open_with(dir, device.open(version.tier), version, choices)?;
-        assert_eq!(model.variant().name == "jina-bert-flash", dir == made.path());
+        let mut model = Model::open_with(dir, device.open(variant.tier), variant, choices)?;
+        assert_eq!(model.architecture().name == "jina-bert-flash", dir == made.path());
         Ok(model.logits(&batch, &rows)?.into_iter().map(f32::to_bits).collect())
     };
     match logits(dir)? == logits(made.path())? {
@@ -352,7 +352,8 @@ fn padded_queries(
 ) -> Result<usize, Box<dyn Error>> {
     let tolerance = fixture.tolerance.colbert_max_abs.ok_or("no tolerance")?;
     let queries = fixture.queries.iter();
-    let queries = queries.map(|q| Tokens { unseen: q.unseen, ..Tokens::new(q.ids.clone()) });
+    let queries =
+        queries.map(|q| Tokens { query_only: q.query_only, ..Tokens::new(q.ids.clone()) });
     // One batch, together with sequences without masks.
     let all: Vec<Tokens> = cases.iter().cloned().chain(queries).collect();
     let vectors = projected(model, &all)?;

@@ -14,7 +14,7 @@ use checkpoint::{Recipe, flash_sizes, write_flash};
 use common::Device;
 use jinabert::{
     batch::{PackedBatch, Tokens},
-    kernels::{Dtype, Tier, Version},
+    kernels::{Dtype, KernelVariant, Tier},
     model::{Model, Output},
     text::Tokenizer,
 };
@@ -79,16 +79,16 @@ fn main() {
         }
         for (device_name, device) in &devices {
             let flashed = format!("{name} flash");
-            let flashes = if name == "tiny-geglu-4h" { versions(device, &flashed) } else { vec![] };
-            for version in flashes {
+            let flashes = if name == "tiny-geglu-4h" { variants(device, &flashed) } else { vec![] };
+            for variant in flashes {
                 let (dir, device) = (dir.clone(), device.clone());
-                let name = format!("{device_name}/{flashed}/{version}");
-                trials.push(Trial::test(name, move || Ok(flash(&dir, &device, version)?)));
+                let name = format!("{device_name}/{flashed}/{variant}");
+                trials.push(Trial::test(name, move || Ok(flash(&dir, &device, variant)?)));
             }
-            for version in versions(device, &name) {
+            for variant in variants(device, &name) {
                 let (dir, device) = (dir.clone(), device.clone());
-                trials.push(Trial::test(format!("{device_name}/{name}/{version}"), move || {
-                    Ok(encoder(&dir, &device, version)?)
+                trials.push(Trial::test(format!("{device_name}/{name}/{variant}"), move || {
+                    Ok(encoder(&dir, &device, variant)?)
                 }));
             }
         }
@@ -108,18 +108,18 @@ const STORED: &[&str] = &[
     "tiny-sharded",
 ];
 
-/// All versions of the device; only the device's own for the one wide fixture, for which plain
-/// versions take minutes, and for [`STORED`], unless `JINABERT_SLOW` is set.
-fn versions(device: &Device, fixture: &str) -> Vec<Version> {
+/// All variants of the device; only the device's own for the one wide fixture, for which plain
+/// variants take minutes, and for [`STORED`], unless `JINABERT_SLOW` is set.
+fn variants(device: &Device, fixture: &str) -> Vec<KernelVariant> {
     let wide = fixture.starts_with("base-768");
     let stored = STORED.contains(&fixture) && std::env::var_os("JINABERT_SLOW").is_none();
-    let own = |version: &Version| version.tier == device.tier();
-    let suits = |version: &Version| match (wide, stored) {
-        (true, _) => own(version) && version.tier != Tier::Naive,
-        (false, true) => own(version),
+    let own = |variant: &KernelVariant| variant.tier == device.tier();
+    let suits = |variant: &KernelVariant| match (wide, stored) {
+        (true, _) => own(variant) && variant.tier != Tier::Naive,
+        (false, true) => own(variant),
         (false, false) => true,
     };
-    Version::of(&device.experimental_caps()).into_iter().filter(suits).collect()
+    KernelVariant::of(&device.experimental_caps()).into_iter().filter(suits).collect()
 }
 
 fn fixtures() -> Vec<PathBuf> {
@@ -155,7 +155,7 @@ fn tokens(dir: &Path) -> Result<(), Box<dyn Error>> {
 }
 
 /// Checks every case alone and in the given batches.
-fn encoder(dir: &Path, device: &Device, version: Version) -> Result<(), Box<dyn Error>> {
+fn encoder(dir: &Path, device: &Device, variant: KernelVariant) -> Result<(), Box<dyn Error>> {
     // One fixture stores a recipe for its weights instead of the weights.
     let made = tempfile::tempdir()?;
     let weights = match dir.join("model.safetensors").exists()
@@ -167,13 +167,13 @@ fn encoder(dir: &Path, device: &Device, version: Version) -> Result<(), Box<dyn 
             made.path()
         }
     };
-    let mut model = Model::open(weights, device.open(version.tier), version)?;
-    check(dir, &mut model, version)
+    let mut model = Model::open(weights, device.open(variant.tier), variant)?;
+    check(dir, &mut model, variant)
 }
 
 /// Checks the flash layout of a fixture: within the tolerance, and bit-identical.  Once as
 /// jina-clip's text tower, once as a separate model.
-fn flash(dir: &Path, device: &Device, version: Version) -> Result<(), Box<dyn Error>> {
+fn flash(dir: &Path, device: &Device, variant: KernelVariant) -> Result<(), Box<dyn Error>> {
     let mut sizes = flash_sizes(dir);
     let clip = json!({"model_type": "jina_clip", "add_projections": false, "text_config": {
         "embed_dim": 64, "hf_model_name_or_path": "jinaai/jina-bert-flash-implementation",
@@ -182,28 +182,28 @@ fn flash(dir: &Path, device: &Device, version: Version) -> Result<(), Box<dyn Er
     let fixture = open(dir)?;
     let tokens: Vec<Tokens> = fixture.cases.iter().map(Case::tokens).collect();
     let batch = PackedBatch::new(&tokens[..12]);
-    let mut plain = Model::open(dir, device.open(version.tier), version)?;
+    let mut plain = Model::open(dir, device.open(variant.tier), variant)?;
     let expected = plain.forward(&batch, Output::Tokens)?;
     for (prefix, config) in [("text_model.transformer.", clip), ("", Value::Object(sizes))] {
         let made = tempfile::tempdir()?;
         write_flash(dir, made.path(), prefix, &config);
-        let mut model = Model::open(made.path(), device.open(version.tier), version)?;
-        assert_eq!(model.variant().name, "jina-bert-flash");
+        let mut model = Model::open(made.path(), device.open(variant.tier), variant)?;
+        assert_eq!(model.architecture().name, "jina-bert-flash");
         let found = model.forward(&batch, Output::Tokens)?;
         if found.iter().zip(&expected).any(|(a, b)| a.to_bits() != b.to_bits()) {
             return Err(format!("prefix `{prefix}`: other bits than the plain layout").into());
         }
         if !prefix.is_empty() {
-            check(dir, &mut model, version)?;
+            check(dir, &mut model, variant)?;
         }
     }
     Ok(())
 }
 
 /// Checks a model against a fixture's expected values.
-fn check(dir: &Path, model: &mut Model, version: Version) -> Result<(), Box<dyn Error>> {
+fn check(dir: &Path, model: &mut Model, variant: KernelVariant) -> Result<(), Box<dyn Error>> {
     let mut fixture = open(dir)?;
-    if version.dtype == Dtype::F16 || matches!(version.tier, Tier::Matrix { .. }) {
+    if variant.dtype == Dtype::F16 || matches!(variant.tier, Tier::Matrix { .. }) {
         fixture.tolerance = fixture.measured.f16_weights_f16_activations.thrice();
     }
     let cases: Vec<Tokens> = fixture.cases.iter().map(Case::tokens).collect();

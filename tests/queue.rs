@@ -257,8 +257,8 @@ fn what_a_program_holds_can_be_printed() {
         assert!(printed.contains(part), "`{part}` is not in {printed}");
     }
     let prepared = queue.prepare(&["a cat"], queue.encode_options()).expect("short");
-    assert!(format!("{prepared:?}").starts_with("Prepared"), "{prepared:?}");
-    let forwards: Vec<_> = prepared.work.forwards().iter().collect();
+    assert!(format!("{prepared:?}").starts_with("EncodeJob"), "{prepared:?}");
+    let forwards: Vec<_> = prepared.work.sequences().iter().collect();
     let submitted = Embedder::submit(&queue, &forwards, prepared.work.output()).expect("a device");
     assert!(format!("{submitted:?}").contains("1 sequences"), "{submitted:?}");
 }

@@ -159,8 +159,8 @@ impl Model {
     /// Sets the maximum text length.
     fn set_max_length(&self, py: Python<'_>, max_length: usize) -> PyResult<()> {
         let embedder = self.embedder(py)?;
-        let wanted = EncodeOptions { max_length, ..embedder.encode_options() };
-        let checked = embedder.tokenize_as::<&str>(&[], wanted);
+        let options = EncodeOptions { max_length, ..embedder.encode_options() };
+        let checked = embedder.tokenize_as::<&str>(&[], options);
         checked.map_err(|error| raise(py, error))?;
         self.max_length.store(max_length, Relaxed);
         Ok(())
@@ -211,9 +211,9 @@ impl Model {
     ) -> PyResult<Encoded<'py>> {
         let py = texts.py();
         let embedder = self.embedder(py)?;
-        let wanted =
+        let options =
             asked.encode_options(self.usual(&embedder)).map_err(|error| raise(py, error))?;
-        let quantizer = quantizer(precision, wanted.dimensions, ranges);
+        let quantizer = quantizer(precision, options.dimensions, ranges);
         let quantizer = quantizer.map_err(|error| raise(py, error))?;
         let texts = read(texts)?;
         let mut matrix = Matrix::new(quantizer, texts.len())?;
@@ -228,7 +228,7 @@ impl Model {
                 let heard = |at: jinabert::Progress| {
                     watch.hear("", (before + at.done) as u64, total as u64)
                 };
-                let embedded = embedder.embed_watched(texts, wanted, heard);
+                let embedded = embedder.embed_watched(texts, options, heard);
                 let embedded = embedded.map_err(|error| error.moved(|n| before + n))?;
                 for (n, one) in embedded.iter().enumerate() {
                     count(&mut cut, before + n, one.truncated);
@@ -253,10 +253,10 @@ impl Model {
         let embedder = self.embedder(py)?;
         let width = embedder.config().hidden as usize;
         let texts = read(texts)?;
-        let (all, wanted) = (Arc::clone(&texts), self.usual(&embedder));
+        let (all, options) = (Arc::clone(&texts), self.usual(&embedder));
         let (states, cut) = watched(py, None, move |watch| {
-            let (tokens, cut) = tokens(embedder.tokenize_as(&all, wanted)?);
-            let prepared = embedder.prepare_each_token(tokens, wanted)?;
+            let (tokens, cut) = tokens(embedder.tokenize_as(&all, options)?);
+            let prepared = embedder.prepare_each_token(tokens, options)?;
             Ok((embedder.compute_watched(prepared, |_| watch.go_on())?, cut))
         })?;
         let states = states.into_iter().map(|rows| array(py, rows.len() / width, width, rows));
@@ -269,9 +269,9 @@ impl Model {
         let embedder = self.embedder(py)?;
         let documents = read(documents)?;
         let all = Arc::clone(&documents);
-        let (query, wanted) = (query.to_string(), self.usual(&embedder));
+        let (query, options) = (query.to_string(), self.usual(&embedder));
         let mut scores = watched(py, None, move |watch| {
-            let prepared = embedder.prepare_scores(&query, &all, wanted)?;
+            let prepared = embedder.prepare_scores(&query, &all, options)?;
             embedder.compute_watched(prepared, |_| watch.go_on())
         })?;
         let mut cut = (0, None);
@@ -292,7 +292,7 @@ impl Model {
     ) -> PyResult<Vec<Chunks<'py>>> {
         let py = texts.py();
         let embedder = self.embedder(py)?;
-        let wanted =
+        let options =
             asked.encode_options(self.usual(&embedder)).map_err(|error| raise(py, error))?;
         let texts = read(texts)?;
         let chunkings = cuts.chunkings(texts.len()).map_err(|error| raise(py, error))?;
@@ -300,14 +300,14 @@ impl Model {
         let embedded = watched(py, None, move |watch| {
             let chunkings: Vec<&Chunking> = chunkings.iter().collect();
             let prompt = Prompt::Text(prompt);
-            let prepared = embedder.prepare_chunks_prompted(&all, &chunkings, &prompt, wanted)?;
+            let prepared = embedder.prepare_chunks_prompted(&all, &chunkings, &prompt, options)?;
             embedder.compute_watched(prepared, |_| watch.go_on())
         })?;
         let text = |text: jinabert::EmbeddedChunks| {
             let chunks = text.chunks.iter().map(|one| &one.chunk.chars);
             let spans: Vec<Span> = chunks.map(|chars| (chars.start, chars.end)).collect();
             let values = text.chunks.iter().flat_map(|one| one.vector.iter().copied()).collect();
-            let vectors = array::<f32>(py, spans.len(), wanted.dimensions, values);
+            let vectors = array::<f32>(py, spans.len(), options.dimensions, values);
             (spans, vectors, text.tokens, text.truncated)
         };
         Ok(embedded.into_iter().map(text).collect())
@@ -318,8 +318,9 @@ impl Model {
         let py = texts.py();
         let embedder = self.embedder(py)?;
         let texts = read(texts)?;
-        let (all, wanted) = (Arc::clone(&texts), self.usual(&embedder));
-        let (tokens, cut) = tokens(watched(py, None, move |_| embedder.tokenize_as(&all, wanted))?);
+        let (all, options) = (Arc::clone(&texts), self.usual(&embedder));
+        let (tokens, cut) =
+            tokens(watched(py, None, move |_| embedder.tokenize_as(&all, options))?);
         Ok((tokens.into_iter().map(|tokens| tokens.ids).collect(), cut))
     }
 }

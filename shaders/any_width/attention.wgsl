@@ -13,15 +13,15 @@
 // Memory      sh_k, sh_v: BK·E each; q, O and BK scores in registers.  All invocations read the same key at the
 //             same time, which workgroup memory broadcasts
 // Skips       no padding and no mask: the keys of a sequence are its first tokens, usually all.  Tiles of keys whose
-//             weight is provably below params.skip are skipped (proof in lib/reach.wgsl)
+//             weight is provably below params.skip are skipped (proof in lib/skip_bound.wgsl)
 // Numerics    f32; M starts at -3.4e38, not -inf (fast-math drivers drop inf); keys past the end get the same score,
 //             and their exp is 0 because every key tile holds at least one real key
-// Host        src/kernels/attention.rs        CPU twin  src/reference/attention.rs
+// Host        src/kernels/attention.rs        Reference  src/reference/attention.rs
 // Test        tests/kernels/attention.rs      Bench     benches/kernels.rs "attention"
 
 #import elem
 #import alibi
-#import reach
+#import skip_bound
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
 const WG: u32 = 64u; // queries per workgroup
@@ -72,7 +72,7 @@ fn attention(
     let end = tiles[entry].y;
     let start = tiles[entry].z;
     let keys_end = tiles[entry].w;
-    let here = stand(entry, first, start, keys_end);
+    let here = tile_position(entry, first, start, keys_end);
     let slope = slopes[head];
     let i = first + lid;
     let live = i < end; // others only help to stage keys
@@ -88,9 +88,9 @@ fn attention(
     var most = LOWEST;
     var sum = 0.0;
     var o: array<vec4<f32>, E4>;
-    var range = only_own(here);
+    var range = own_tile(here);
     for (var n = 0u; n < range.last - range.first; n++) {
-        let tile = nth_tile(range, here, n);
+        let tile = nth_key_tile(range, here, n);
         let tile_end = min(start + (tile + 1u) * TILE, keys_end);
         for (var j0 = start + tile * TILE; j0 < tile_end; j0 += BK) {
             for (var n = lid; n < BK * E4; n += WG) {
@@ -131,7 +131,7 @@ fn attention(
             // Rows beyond the end repeat the last one at a greater distance; exclude them from the minimum.
             let mass = -tile_max(lid, select(LOWEST, -most, live));
             let qmax = sqrt(tile_max(lid, square));
-            range = reach(here, keys_end - start, head, slope, qmax, mass);
+            range = skip_bound(here, keys_end - start, head, slope, qmax, mass);
         }
     }
 

@@ -3,7 +3,7 @@
 // Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   tiles: [n, 4]
 // Work        workgroup = (one tile of WG queries, one head); an invocation loops over all keys of its sequence
 // Numerics    online softmax as in shaders/attention.wgsl, one key at a time
-// Host        src/kernels/attention.rs        CPU twin  src/reference/attention.rs
+// Host        src/kernels/attention.rs        Reference  src/reference/attention.rs
 // Test        tests/kernels/attention.rs      Bench     benches/kernels.rs "attention"
 
 #import alibi

@@ -5,7 +5,7 @@
 // Shapes      x, y: [n, 4]
 // Work        a workgroup copies PER * WG contiguous vec4s, WG at a time
 // Traffic     reads 4*n, writes 4*n elements
-// Host        src/bench/roof.rs
+// Host        src/kernel_check/roof.rs
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
 const WG: u32 = 256u; // invocations per workgroup

@@ -6,7 +6,7 @@
 // Work        256 operations per invocation and round: 8 vec4s, 4 steps, a multiply and an add each
 // Traffic     writes one vec4 per invocation; negligible with many rounds
 // Numerics    0 < m < 1, so that every a tends to c / (1 - m): no overflow, no denormals
-// Host        src/bench/roof.rs
+// Host        src/kernel_check/roof.rs
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
 const WG: u32 = 64u;      // invocations per workgroup

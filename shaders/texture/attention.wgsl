@@ -10,14 +10,14 @@
 //             lanes of a subgroup have different queries and the same keys: each loads TK/S (lib/share_many.wgsl)
 // Memory      queries, scores and outputs in registers; no workgroup memory, no barrier
 // Skips       no padding and no mask: the keys of a sequence are its first tokens.  Tiles of keys whose weight is
-//             provably below params.skip are skipped (proof in lib/reach.wgsl)
+//             provably below params.skip are skipped (proof in lib/skip_bound.wgsl)
 // Numerics    f32; M starts at -3.4e38, not -inf (fast-math drivers drop inf)
-// Host        src/kernels/attention.rs        CPU twin  src/reference/attention.rs
+// Host        src/kernels/attention.rs        Reference  src/reference/attention.rs
 // Test        tests/kernels/attention.rs      Bench     benches/kernels.rs "attention"
 
 #import page
 #import lanes
-#import reach
+#import skip_bound
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
 const TILE: u32 = 64u; // queries per workgroup
@@ -68,7 +68,7 @@ fn attention(
     let end = tiles[entry].y;
     let start = tiles[entry].z;
     let keys_end = tiles[entry].w;
-    let here = stand(entry, first, start, keys_end);
+    let here = tile_position(entry, first, start, keys_end);
     let slope = slopes[head];
     let i0 = first + lid * TQ;
     let column = vec2(head * E4, 0u);
@@ -87,9 +87,9 @@ fn attention(
     var sum{m} = 0.0;
     #end
 
-    var range = only_own(here);
+    var range = own_tile(here);
     for (var n = 0u; n < range.last - range.first; n++) {
-        let tile = nth_tile(range, here, n);
+        let tile = nth_key_tile(range, here, n);
         let tile_end = min(start + (tile + 1u) * TILE, keys_end);
         for (var j0 = start + tile * TILE; j0 < tile_end; j0 += TK) {
             // Keys and values that this lane loads.
@@ -161,7 +161,7 @@ fn attention(
             #unroll m TQ
             if i0 + {m}u < end { mass = min(mass, most{m}); }
             #end
-            range = reach(here, keys_end - start, head, slope, sqrt(square), mass);
+            range = skip_bound(here, keys_end - start, head, slope, sqrt(square), mass);
             range = Reach(least(range.first), most(range.last)); // same range for all lanes
         }
     }

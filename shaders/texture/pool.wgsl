@@ -11,7 +11,7 @@
 // Work        one workgroup per span, WG invocations stride over D/4 vec4s and loop over the rows
 // Traffic     reads T*D, writes n*dims elements; memory-bound
 // Numerics    f32; rows are added in blocks of 64, so the error grows with n/64, not n
-// Host        src/kernels/pool.rs             CPU twin  src/reference/pool.rs
+// Host        src/kernels/pool.rs             Reference  src/reference/pool.rs
 // Test        tests/kernels/pool.rs           Bench     benches/kernels.rs "pool"
 
 #import page

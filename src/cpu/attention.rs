@@ -2,7 +2,7 @@
 //!
 //! # Skipped keys
 //!
-//! A unit of work visits the keys around its queries first, then walks outward on either side, a
+//! A item of work visits the keys around its queries first, then walks outward on either side, a
 //! block of keys at a time.  It stops on a side when all remaining keys there weigh less than
 //! 2^`skip` of every query's sum so far.  For a query i and any vector c, the score of key j is at
 //! most
@@ -26,15 +26,15 @@
 //! bound either.  D grows and κ falls from block to block, so a stop is final.
 
 use super::{
-    reach::{KEYS, Rows, SkipBound},
     simd::{self, Simd, WithSimd},
+    skip_bound::{KEYS, Rows, SkipBound},
     tile::{self, ROWS},
 };
 use crate::reference::{Heads, Sequence};
 use rayon::prelude::*;
 use std::f32::consts::LOG2_E;
 
-/// Queries in one unit of work: four vectors of the largest width.
+/// Queries in one item of work: four vectors of the largest width.
 const QUERIES: usize = 64;
 
 /// [`reference::attention`](crate::reference::attention) by tiles, in f32.
@@ -56,19 +56,19 @@ pub fn attention(
 
     let parts = sequences.iter().flat_map(|s| (0..heads.count).map(move |h| (&s.keys, h)));
     let parts: Vec<_> = parts.collect();
-    let reaches: Vec<SkipBound> = parts
+    let bounds: Vec<SkipBound> = parts
         .into_par_iter()
         .map(|(keys, h)| SkipBound::new(k.from(keys.start, h * e), keys.len(), e, skip))
         .collect();
 
     let mut units = Vec::new();
     let mut rest = context;
-    for (Sequence { queries, keys }, reaches) in sequences.iter().zip(reaches.chunks(heads.count)) {
+    for (Sequence { queries, keys }, bounds) in sequences.iter().zip(bounds.chunks(heads.count)) {
         for first in queries.clone().step_by(QUERIES) {
             let rows = QUERIES.min(queries.end - first);
             let begin = units.len();
-            for (h, (&slope, reach)) in slopes.iter().zip(reaches).enumerate() {
-                units.push(Unit {
+            for (h, (&slope, bound)) in slopes.iter().zip(bounds).enumerate() {
+                units.push(WorkItem {
                     q: q.from(first, h * e),
                     k: k.from(keys.start, h * e),
                     v: v.from(keys.start, h * e),
@@ -78,26 +78,26 @@ pub fn attention(
                     scale: heads.scale * LOG2_E,
                     slope: slope * LOG2_E,
                     skip,
-                    reach,
+                    bound,
                     context: Vec::with_capacity(rows),
                 });
             }
             let (piece, tail) = rest.split_at_mut(rows * d);
             rest = tail;
             for row in piece.chunks_exact_mut(d) {
-                for (unit, piece) in units[begin..].iter_mut().zip(row.chunks_exact_mut(e)) {
-                    unit.context.push(piece);
+                for (item, piece) in units[begin..].iter_mut().zip(row.chunks_exact_mut(e)) {
+                    item.context.push(piece);
                 }
             }
         }
     }
     // Longest first, to balance the threads.
-    units.sort_by_cached_key(|unit| std::cmp::Reverse(unit.estimate()));
-    let all: u64 = units.iter().map(|unit| (unit.context.len() * unit.keys) as u64).sum();
+    units.sort_by_cached_key(|item| std::cmp::Reverse(item.estimate()));
+    let all: u64 = units.iter().map(|item| (item.context.len() * item.keys) as u64).sum();
     let units = units.into_par_iter().with_max_len(1);
-    let kept = units.map(|unit| {
-        simd::scratch([unit.e * QUERIES, KEYS * QUERIES, unit.e * QUERIES], |[q, p, o]| {
-            simd::widest(Tiles { unit, q, p, o }) as u64
+    let kept = units.map(|item| {
+        simd::scratch([item.e * QUERIES, KEYS * QUERIES, item.e * QUERIES], |[q, p, o]| {
+            simd::widest(Tiles { item, q, p, o }) as u64
         })
     });
     match (kept.sum::<u64>(), all) {
@@ -106,9 +106,9 @@ pub fn attention(
     }
 }
 
-/// Unit of work: some queries of one head and sequence; scores are in units of ln 2.
-struct Unit<'a> {
-    /// Queries, from the first of the unit.
+/// WorkItem of work: some queries of one head and sequence; scores are in units of ln 2.
+struct WorkItem<'a> {
+    /// Queries, from the first of the item.
     q: Rows<'a>,
     /// Keys, from the first of the sequence.
     k: Rows<'a>,
@@ -123,12 +123,12 @@ struct Unit<'a> {
     scale: f32,
     slope: f32,
     skip: f32,
-    reach: &'a SkipBound,
+    bound: &'a SkipBound,
     /// Output, a row for each query.
     context: Vec<&'a mut [f32]>,
 }
 
-impl Unit<'_> {
+impl WorkItem<'_> {
     /// Approximate number of scores to compute: those within reach if all keys are about equal.
     fn estimate(&self) -> usize {
         let reach = (24.0 / self.slope.max(1e-9)) as usize;
@@ -138,9 +138,9 @@ impl Unit<'_> {
     }
 }
 
-/// A unit with its scratch memory.
+/// A item with its scratch memory.
 struct Tiles<'a, 'm> {
-    unit: Unit<'a>,
+    item: WorkItem<'a>,
     q: &'m mut [f32],
     p: &'m mut [f32],
     o: &'m mut [f32],
@@ -152,13 +152,13 @@ impl WithSimd for Tiles<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> usize {
-        let Self { mut unit, q, p, o } = self;
+        let Self { mut item, q, p, o } = self;
         let (mut row, mut pairs) = (0, 0);
-        while row < unit.context.len() {
-            let left = unit.context.len() - row;
+        while row < item.context.len() {
+            let left = item.context.len() - row;
             let [rows, keys] = match tile::vectors::<S>() {
-                4 if left > 2 * S::F32_LANES => State::<S, 4>::run(simd, &mut unit, row, [q, p, o]),
-                _ => State::<S, 2>::run(simd, &mut unit, row, [q, p, o]),
+                4 if left > 2 * S::F32_LANES => State::<S, 4>::run(simd, &mut item, row, [q, p, o]),
+                _ => State::<S, 2>::run(simd, &mut item, row, [q, p, o]),
             };
             row += rows;
             pairs += rows * keys;
@@ -188,23 +188,23 @@ struct State<'m, S: Simd, const V: usize> {
 impl<S: Simd, const V: usize> State<'_, S, V> {
     /// Processes the queries from `row` on; returns their number, and the number of visited keys.
     #[inline(always)]
-    fn run(simd: S, unit: &mut Unit, row: usize, [q, p, o]: [&mut [f32]; 3]) -> [usize; 2] {
+    fn run(simd: S, item: &mut WorkItem, row: usize, [q, p, o]: [&mut [f32]; 3]) -> [usize; 2] {
         let width = V * S::F32_LANES;
-        let rows = width.min(unit.context.len() - row);
+        let rows = width.min(item.context.len() - row);
         let mut at = [0.0; QUERIES];
         let mut bound = [[0.0; QUERIES]; 2];
-        at.iter_mut().enumerate().for_each(|(i, at)| *at = (unit.first + row + i) as f32);
-        q[..unit.e * width].fill(0.0);
+        at.iter_mut().enumerate().for_each(|(i, at)| *at = (item.first + row + i) as f32);
+        q[..item.e * width].fill(0.0);
         for i in 0..rows {
-            let row = &unit.q.data[(row + i) * unit.q.step..][..unit.e];
+            let row = &item.q.data[(row + i) * item.q.step..][..item.e];
             for (q, x) in q[i..].iter_mut().step_by(width).zip(row) {
-                *q = x * unit.scale;
+                *q = x * item.scale;
             }
-            if !unit.reach.center.is_empty() {
-                let pairs = row.iter().zip(&unit.reach.center);
+            if !item.bound.center.is_empty() {
+                let pairs = row.iter().zip(&item.bound.center);
                 let (dot, norm) = pairs.fold((0.0, 0.0), |(d, n), (q, c)| (d + q * c, n + q * q));
-                bound[0][i] = dot * unit.scale;
-                bound[1][i] = norm.sqrt() * unit.scale.abs();
+                bound[0][i] = dot * item.scale;
+                bound[1][i] = norm.sqrt() * item.scale.abs();
             }
         }
         let mut state = State::<S, V> {
@@ -216,37 +216,37 @@ impl<S: Simd, const V: usize> State<'_, S, V> {
             p: S::as_mut_simd_f32s(p).0.as_chunks_mut().0,
             o: S::as_mut_simd_f32s(o).0.as_chunks_mut().0,
         };
-        state.o[..unit.e].fill([simd.splat_f32s(0.0); V]);
+        state.o[..item.e].fill([simd.splat_f32s(0.0); V]);
 
-        let blocks = unit.keys.div_ceil(KEYS);
+        let blocks = item.keys.div_ceil(KEYS);
         // Queries after the last key begin with its block.
-        let near = (unit.first + row) / KEYS..(unit.first + row + rows - 1) / KEYS + 1;
+        let near = (item.first + row) / KEYS..(item.first + row + rows - 1) / KEYS + 1;
         let near = near.start.min(blocks - 1)..near.end.min(blocks);
         let mut keys = 0;
         for block in near.clone() {
-            keys += state.visit(simd, unit, block);
+            keys += state.visit(simd, item, block);
         }
         for block in (0..near.start).rev() {
-            let (count, reach) = ((block + 1) * KEYS, unit.reach.before.get(block));
-            if state.may_stop(simd, unit, count - 1, count, reach) {
+            let (count, norm) = ((block + 1) * KEYS, item.bound.before.get(block));
+            if state.may_stop(simd, item, count - 1, count, norm) {
                 break;
             }
-            keys += state.visit(simd, unit, block);
+            keys += state.visit(simd, item, block);
         }
         for block in near.end..blocks {
-            let (count, reach) = (unit.keys - block * KEYS, unit.reach.behind.get(block));
-            if state.may_stop(simd, unit, block * KEYS, count, reach) {
+            let (count, norm) = (item.keys - block * KEYS, item.bound.behind.get(block));
+            if state.may_stop(simd, item, block * KEYS, count, norm) {
                 break;
             }
-            keys += state.visit(simd, unit, block);
+            keys += state.visit(simd, item, block);
         }
         let one = simd.splat_f32s(1.0);
-        for o in &mut state.o[..unit.e] {
+        for o in &mut state.o[..item.e] {
             for v in 0..V {
                 o[v] = simd.mul_f32s(o[v], simd.div_f32s(one, state.sum[v]));
             }
         }
-        for (i, context) in unit.context[row..row + rows].iter_mut().enumerate() {
+        for (i, context) in item.context[row..row + rows].iter_mut().enumerate() {
             for (c, o) in context.iter_mut().zip(o[i..].iter().step_by(width)) {
                 *c = *o;
             }
@@ -254,43 +254,43 @@ impl<S: Simd, const V: usize> State<'_, S, V> {
         [rows, keys]
     }
 
-    /// True if the weight of the `count` keys from key `next` outward is negligible; `reach` bounds
+    /// True if the weight of the `count` keys from key `next` outward is negligible; `bound` is the maximum of
     /// their distances to c.
     #[inline(always)]
     fn may_stop(
         &self,
         simd: S,
-        unit: &Unit,
+        item: &WorkItem,
         next: usize,
         count: usize,
-        reach: Option<&f32>,
+        bound: Option<&f32>,
     ) -> bool {
-        let (Some(&reach), true) = (reach, unit.slope >= 0.0) else { return false };
+        let (Some(&bound), true) = (bound, item.slope >= 0.0) else { return false };
         // 1e-5 of all terms covers rounding, here and in the scores.
-        let reach = simd.splat_f32s(reach + 1e-5 * (reach + unit.reach.norm));
-        let (next, slope) = (simd.splat_f32s(next as f32), simd.splat_f32s(-unit.slope));
+        let bound = simd.splat_f32s(bound + 1e-5 * (bound + item.bound.norm));
+        let (next, slope) = (simd.splat_f32s(next as f32), simd.splat_f32s(-item.slope));
         let mut weight = simd.splat_f32s(f32::MIN);
         for v in 0..V {
             let (center, norm) = (self.bound[0][v], self.bound[1][v]);
             let far = simd.mul_f32s(simd.abs_f32s(simd.sub_f32s(self.at[v], next)), slope);
-            let score = simd.add_f32s(simd.mul_add_e_f32s(norm, reach, center), far);
+            let score = simd.add_f32s(simd.mul_add_e_f32s(norm, bound, center), far);
             let mass = simd.add_f32s(self.most[v], simd::floor_log2(simd, self.sum[v]));
             weight = simd.max_f32s(weight, simd.sub_f32s(score, mass));
         }
-        let series = 1.0 / (1.0 - (-unit.slope).exp2());
-        simd.reduce_max_f32s(weight) + series.min(count as f32).log2() <= unit.skip
+        let series = 1.0 / (1.0 - (-item.slope).exp2());
+        simd.reduce_max_f32s(weight) + series.min(count as f32).log2() <= item.skip
     }
 
     /// Adds a block of keys and values; returns the number of keys.
     #[inline(always)]
-    fn visit(&mut self, simd: S, unit: &Unit, block: usize) -> usize {
+    fn visit(&mut self, simd: S, item: &WorkItem, block: usize) -> usize {
         let first = block * KEYS;
-        let keys = KEYS.min(unit.keys - first);
-        let slope = simd.splat_f32s(-unit.slope);
+        let keys = KEYS.min(item.keys - first);
+        let slope = simd.splat_f32s(-item.slope);
         let mut most = self.most;
         for (n, p) in self.p[..keys].chunks_mut(ROWS).enumerate() {
             let j = first + n * ROWS;
-            let k = &unit.k.data[j * unit.k.step..];
+            let k = &item.k.data[j * item.k.step..];
             tile::rows!(p.len(), M => {
                 let mut scores = [[slope; V]; M];
                 for m in 0..M {
@@ -300,8 +300,8 @@ impl<S: Simd, const V: usize> State<'_, S, V> {
                         scores[m][v] = simd.mul_f32s(far, slope);
                     }
                 }
-                let k = tile::Along::<M>::new(k, unit.k.step, unit.e);
-                let scores = tile::accumulate(simd, k, self.q[..unit.e].iter(), scores);
+                let k = tile::Along::<M>::new(k, item.k.step, item.e);
+                let scores = tile::accumulate(simd, k, self.q[..item.e].iter(), scores);
                 for m in 0..M {
                     p[m] = scores[m];
                     for v in 0..V {
@@ -310,17 +310,17 @@ impl<S: Simd, const V: usize> State<'_, S, V> {
                 }
             });
         }
-        self.raise(simd, most, unit.e);
+        self.raise(simd, most, item.e);
         for p in &mut self.p[..keys] {
             for v in 0..V {
                 p[v] = simd::exp2(simd, simd.sub_f32s(p[v], most[v]));
                 self.sum[v] = simd.add_f32s(self.sum[v], p[v]);
             }
         }
-        let v = &unit.v.data[first * unit.v.step..];
-        for (n, o) in self.o[..unit.e].chunks_mut(ROWS).enumerate() {
+        let v = &item.v.data[first * item.v.step..];
+        for (n, o) in self.o[..item.e].chunks_mut(ROWS).enumerate() {
             tile::rows!(o.len(), M => {
-                let v = tile::Down::<M>::new(&v[n * ROWS..], unit.v.step);
+                let v = tile::Down::<M>::new(&v[n * ROWS..], item.v.step);
                 let mut sums = [o[0]; M];
                 sums.copy_from_slice(o);
                 o.copy_from_slice(&tile::accumulate(simd, v, self.p[..keys].iter(), sums));
@@ -406,11 +406,11 @@ mod tests {
             let bound = (2.0 * 2f32.powi(-24) + 1e-6) * largest;
             assert!((a - b).abs() <= bound, "element {n}: {a}, dense {b}");
         }
-        let mut twin = vec![0.0; tokens * d];
+        let mut expected = vec![0.0; tokens * d];
         let heads = Heads { count: slopes.len(), scale: 0.25 };
-        reference::attention(&q, &k, &v, slopes, &sequences(cu_seqlens), heads, &mut twin);
-        for (n, (a, b)) in skipped.iter().zip(&twin).enumerate() {
-            assert!((a - b).abs() <= 2e-4 * largest, "element {n}: {a}, twin {b}");
+        reference::attention(&q, &k, &v, slopes, &sequences(cu_seqlens), heads, &mut expected);
+        for (n, (a, b)) in skipped.iter().zip(&expected).enumerate() {
+            assert!((a - b).abs() <= 2e-4 * largest, "element {n}: {a}, reference {b}");
         }
     }
 

@@ -1,4 +1,4 @@
-use super::{attention, layer_norm, linear, panel::Weights, pool, reach::Rows, widen};
+use super::{attention, layer_norm, linear, panel::Weights, pool, skip_bound::Rows, widen};
 #[cfg(feature = "faults")]
 use crate::recording::{Fault, Faults};
 use crate::{
@@ -15,7 +15,7 @@ use std::{borrow::Cow, f32::consts::LOG2_E, mem, ops::Range, time::Instant};
 
 /// CPU engine for recordings.
 ///
-/// [`Tier::Twin`] runs the reference functions unchanged, on one thread.  [`Tier::Blocked`] runs
+/// [`Tier::Reference`] runs the reference functions unchanged, on one thread.  [`Tier::Blocked`] runs
 /// the fast versions of this module, on all cores and in the widest vectors.
 pub struct Engine {
     tier: Tier,
@@ -125,7 +125,7 @@ impl Engine {
             "layer_norm" => self.layer_norm(command),
             "pool" => self.pool(command),
             "gather" => self.gather(command),
-            word => panic!("kernel `{word}` has no CPU twin"),
+            word => panic!("kernel `{word}` has no CPU implementation"),
         }
         None
     }
@@ -139,7 +139,7 @@ impl Engine {
             let (word, kind) = (m.table(a.word), m.f32(a.kind));
             let (gamma, beta) = (m.f32(a.gamma), m.f32(a.beta));
             match m.tier {
-                Tier::Twin => {
+                Tier::Reference => {
                     let word = word.widened();
                     reference::embed(ids, type_ids, &word, kind, gamma, beta, part, p.eps, x);
                 }
@@ -158,7 +158,7 @@ impl Engine {
             let (x, bias) = (&m.f32(a.x)[xs], m.f32(a.bias));
             let (r, y) = (residual.then(|| &m.f32(a.r)[ys.clone()]), &mut y[ys.clone()]);
             match tier {
-                Tier::Twin => reference::linear(x, m.f32(a.w), bias, activation, r, y),
+                Tier::Reference => reference::linear(x, m.f32(a.w), bias, activation, r, y),
                 _ => linear::linear(x, m.weights(a.w), bias, activation, r, y),
             }
         });
@@ -173,7 +173,7 @@ impl Engine {
         self.store(a.h, |m, h| {
             let (x, h) = (&m.f32(a.x)[xs], &mut h[hs]);
             match tier {
-                Tier::Twin => {
+                Tier::Reference => {
                     reference::linear_geglu(x, m.f32(a.w), activation, gate_first, h, f);
                 }
                 _ => linear::linear_geglu(x, m.weights(a.w), f, activation, gate_first, h),
@@ -220,7 +220,7 @@ impl Engine {
         let heads = Heads { count: p.heads as usize, scale: p.scale };
         let (slopes, sequences) = (self.f32(a.slopes), sequences(self.u32(a.tiles)));
         match self.tier {
-            Tier::Twin => {
+            Tier::Reference => {
                 let [q, k, v] = [a.q, a.k, a.v].map(|tensor| self.dense(tensor));
                 reference::attention(&q, &k, &v, slopes, &sequences, heads, context);
                 1.0
@@ -242,7 +242,7 @@ impl Engine {
             let (x, r) = (m.f32(a.x), residual.then(|| m.f32(a.r)));
             let (gamma, beta) = (m.f32(a.gamma), m.f32(a.beta));
             match tier {
-                Tier::Twin => reference::layer_norm(x, r, gamma, beta, p.eps, y),
+                Tier::Reference => reference::layer_norm(x, r, gamma, beta, p.eps, y),
                 _ => layer_norm::layer_norm(x, r, gamma, beta, p.eps, y),
             }
         });
@@ -255,7 +255,7 @@ impl Engine {
         self.store(a.y, |m, y| {
             let (x, (spans, _)) = (m.f32(a.x), m.u32(a.spans).as_chunks());
             let pool = match m.tier {
-                Tier::Twin => reference::pool,
+                Tier::Reference => reference::pool,
                 _ => pool::pool,
             };
             pool(x, spans, d as usize, dims, p.normalize == 1, y);

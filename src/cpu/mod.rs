@@ -10,8 +10,8 @@ mod layer_norm;
 mod linear;
 mod panel;
 mod pool;
-mod reach;
 mod simd;
+mod skip_bound;
 mod tile;
 mod widen;
 

@@ -14,7 +14,7 @@
 
 use super::{
     Embedder, EncodeOptions, OnLong, Output, Pooling, Prompt, Vector,
-    forward::{Forward, Prepared},
+    forward::{EncodeJob, SequenceInput},
 };
 use crate::{
     batch::Tokens,
@@ -96,9 +96,9 @@ impl Embedder {
         &self,
         texts: &[S],
         chunkings: &[&Chunking],
-        wanted: EncodeOptions,
+        options: EncodeOptions,
     ) -> Result<Vec<Chunked>, Error> {
-        Ok(self.chunked(texts, chunkings, &Prompt::Auto, wanted)?.0)
+        Ok(self.chunked(texts, chunkings, &Prompt::Auto, options)?.0)
     }
 
     /// As [`Embedder::chunk`], with the token count of each text before truncation.
@@ -107,7 +107,7 @@ impl Embedder {
         texts: &[S],
         chunkings: &[&Chunking],
         prompt: &Prompt,
-        wanted: EncodeOptions,
+        options: EncodeOptions,
     ) -> Result<(Vec<Chunked>, Vec<usize>), Error> {
         assert_eq!(texts.len(), chunkings.len(), "chunkings of the texts");
         if self.pooling() == Pooling::Cls {
@@ -121,10 +121,10 @@ impl Embedder {
             chunked.map_err(|error| error.moved(|_| index))
         })?;
         let lengths: Vec<usize> = chunked.iter().map(|text| text.tokens.len()).collect();
-        let limit = self.limit(wanted)?;
+        let limit = self.limit(options)?;
         for (index, (text, &tokens)) in chunked.iter_mut().zip(&lengths).enumerate() {
             if tokens > limit {
-                match wanted.on_long {
+                match options.on_long {
                     OnLong::Window => {}
                     OnLong::Truncate => text.truncate(limit),
                     OnLong::Error => return Err(Error::TooLong { index, tokens, limit }),
@@ -145,9 +145,9 @@ impl Embedder {
         &self,
         texts: &[S],
         chunkings: &[&Chunking],
-        wanted: EncodeOptions,
-    ) -> Result<Prepared<Vec<EmbeddedChunks>>, Error> {
-        self.prepare_chunks_prompted(texts, chunkings, &Prompt::Auto, wanted)
+        options: EncodeOptions,
+    ) -> Result<EncodeJob<Vec<EmbeddedChunks>>, Error> {
+        self.prepare_chunks_prompted(texts, chunkings, &Prompt::Auto, options)
     }
 
     /// As [`Embedder::prepare_chunks`], with another prompt before each text.
@@ -162,15 +162,15 @@ impl Embedder {
         texts: &[S],
         chunkings: &[&Chunking],
         prompt: &Prompt,
-        wanted: EncodeOptions,
-    ) -> Result<Prepared<Vec<EmbeddedChunks>>, Error> {
-        let (chunked, lengths) = self.chunked(texts, chunkings, prompt, wanted)?;
+        options: EncodeOptions,
+    ) -> Result<EncodeJob<Vec<EmbeddedChunks>>, Error> {
+        let (chunked, lengths) = self.chunked(texts, chunkings, prompt, options)?;
         let spans = chunked.iter().map(|text| text.chunks.iter().map(|c| c.tokens.clone()));
         let spans: Vec<Vec<Range<usize>>> = spans.map(Iterator::collect).collect();
         let (tokens, chunks): (Vec<_>, Vec<_>) =
             chunked.into_iter().map(|text| (text.tokens, text.chunks)).unzip();
         let read: Vec<usize> = tokens.iter().map(Tokens::len).collect();
-        Ok(self.prepare_spans(tokens, spans, wanted)?.map(|vectors| {
+        Ok(self.prepare_spans(tokens, spans, options)?.map(|vectors| {
             let texts = chunks.into_iter().zip(vectors).zip(iter::zip(read, lengths));
             let texts = texts.map(|((chunks, vectors), (tokens, full))| {
                 let pairs = chunks.into_iter().zip(vectors);
@@ -210,13 +210,13 @@ impl Embedder {
         &self,
         sequences: Vec<Tokens>,
         spans: Vec<Vec<Range<usize>>>,
-        wanted: EncodeOptions,
-    ) -> Result<Prepared<Vec<Vec<Vector>>>, Error> {
+        options: EncodeOptions,
+    ) -> Result<EncodeJob<Vec<Vec<Vector>>>, Error> {
         self.embeds()?;
-        let EncodeOptions { dimensions: dims, normalize, .. } = self.checked(wanted)?;
-        let (forwards, owners) = self.all_windows(&sequences, &spans, wanted)?;
+        let EncodeOptions { dimensions: dims, normalize, .. } = self.checked(options)?;
+        let (sequences, owners) = self.all_windows(&sequences, &spans, options)?;
         let output = Output::Vectors { dims: dims as u32, normalize: false };
-        Ok(Prepared::new(forwards, output, move |rows| {
+        Ok(EncodeJob::new(sequences, output, move |rows| {
             let mut sums: Vec<Vec<Vec<f64>>> =
                 spans.iter().map(|spans| vec![vec![0.0; dims]; spans.len()]).collect();
             for (owner, rows) in iter::zip(owners, rows) {
@@ -252,14 +252,14 @@ impl Embedder {
     pub fn prepare_each_token(
         &self,
         sequences: Vec<Tokens>,
-        wanted: EncodeOptions,
-    ) -> Result<Prepared<Vec<Vec<f32>>>, Error> {
+        options: EncodeOptions,
+    ) -> Result<EncodeJob<Vec<Vec<f32>>>, Error> {
         self.embeds()?;
         let (d, count) = (self.config.hidden as usize, sequences.len());
         let whole: Vec<_> = sequences.iter().map(|tokens| vec![0..tokens.len()]).collect();
-        let (forwards, owners) = self.all_windows(&sequences, &whole, wanted)?;
-        let owned = forwards.iter().map(|f| f.spans[0].start as usize * d).collect::<Vec<_>>();
-        Ok(Prepared::new(forwards, Output::Tokens, move |rows| {
+        let (sequences, owners) = self.all_windows(&sequences, &whole, options)?;
+        let owned = sequences.iter().map(|f| f.spans[0].start as usize * d).collect::<Vec<_>>();
+        Ok(EncodeJob::new(sequences, Output::Tokens, move |rows| {
             let mut hidden = vec![Vec::new(); count];
             for ((owner, mut rows), start) in owners.into_iter().zip(rows).zip(owned) {
                 let hidden: &mut Vec<f32> = &mut hidden[owner.sequence];
@@ -277,11 +277,11 @@ impl Embedder {
         &self,
         sequences: &[Tokens],
         spans: &[Vec<Range<usize>>],
-        wanted: EncodeOptions,
-    ) -> Result<(Vec<Forward>, Vec<Owner>), Error> {
+        options: EncodeOptions,
+    ) -> Result<(Vec<SequenceInput>, Vec<Owner>), Error> {
         assert_eq!(sequences.len(), spans.len(), "spans of the sequences");
         for (index, (tokens, spans)) in iter::zip(sequences, spans).enumerate() {
-            match wanted.on_long {
+            match options.on_long {
                 OnLong::Window => self.check_ids(index, tokens)?,
                 _ => self.check(index, tokens)?,
             }
@@ -291,7 +291,7 @@ impl Embedder {
                 return Err(Error::Input { index, what });
             }
         }
-        let limit = self.limit(wanted)?;
+        let limit = self.limit(options)?;
         let windows =
             (0..sequences.len()).flat_map(|n| self.windows_of(n, &sequences[n], &spans[n], limit));
         Ok(windows.unzip())
@@ -304,7 +304,7 @@ impl Embedder {
         tokens: &Tokens,
         spans: &[Range<usize>],
         limit: usize,
-    ) -> Vec<(Forward, Owner)> {
+    ) -> Vec<(SequenceInput, Owner)> {
         let overlap = self.overlap.min(limit - 1);
         let mut windows = Vec::new();
         let mut owned = 0; // first token without a window
@@ -319,9 +319,10 @@ impl Embedder {
             let (of, spans): (Vec<_>, Vec<_>) = spans.iter().enumerate().filter_map(part).unzip();
             if !of.is_empty() {
                 let (ids, type_ids) = (&tokens.ids[start..end], &tokens.type_ids[start..end]);
-                let unseen = tokens.unseen.saturating_sub(tokens.len() - end).min(ids.len() - 1);
-                let tokens = Tokens { ids: ids.to_vec(), type_ids: type_ids.to_vec(), unseen };
-                windows.push((Forward { tokens, spans }, Owner { sequence, of }));
+                let query_only =
+                    tokens.query_only.saturating_sub(tokens.len() - end).min(ids.len() - 1);
+                let tokens = Tokens { ids: ids.to_vec(), type_ids: type_ids.to_vec(), query_only };
+                windows.push((SequenceInput { tokens, spans }, Owner { sequence, of }));
             }
             owned = end;
         }

@@ -16,13 +16,13 @@ const AHEAD: usize = 2;
 
 /// One sequence for the encoder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forward {
+pub struct SequenceInput {
     pub(super) tokens: Tokens,
     /// Token ranges to pool, one vector each.
     pub(super) spans: Vec<Range<u32>>,
 }
 
-impl Forward {
+impl SequenceInput {
     /// Pools the whole sequence.
     pub(super) fn whole(tokens: Tokens) -> Self {
         Self { spans: vec![0..tokens.len() as u32], tokens }
@@ -41,15 +41,15 @@ impl Forward {
 
 /// Sequences of one call.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Work {
-    pub(super) forwards: Vec<Forward>,
+pub struct EncoderInput {
+    pub(super) sequences: Vec<SequenceInput>,
     pub(super) output: Output,
 }
 
-impl Work {
+impl EncoderInput {
     /// The sequences.
-    pub fn forwards(&self) -> &[Forward] {
-        &self.forwards
+    pub fn sequences(&self) -> &[SequenceInput] {
+        &self.sequences
     }
 
     /// Output type, the same for all sequences of a batch.
@@ -59,7 +59,7 @@ impl Work {
 
     /// Number of tokens in all sequences.
     pub fn tokens(&self) -> usize {
-        self.forwards.iter().map(Forward::tokens).sum()
+        self.sequences.iter().map(SequenceInput::tokens).sum()
     }
 }
 
@@ -70,25 +70,25 @@ type Finish<T> = Box<dyn FnOnce(Vec<Vec<f32>>) -> T + Send>;
 ///
 /// [`Embedder::compute`] runs it alone; a [`Scheduler`](crate::scheduler::Scheduler) batches it
 /// with the work of other calls.
-pub struct Prepared<T> {
+pub struct EncodeJob<T> {
     /// Encoder work.
-    pub work: Work,
+    pub work: EncoderInput,
     finish: Finish<T>,
 }
 
-impl<T> fmt::Debug for Prepared<T> {
+impl<T> fmt::Debug for EncodeJob<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Prepared").field("work", &self.work).finish_non_exhaustive()
+        f.debug_struct("EncodeJob").field("work", &self.work).finish_non_exhaustive()
     }
 }
 
-impl<T: 'static> Prepared<T> {
+impl<T: 'static> EncodeJob<T> {
     pub(super) fn new(
-        forwards: Vec<Forward>,
+        sequences: Vec<SequenceInput>,
         output: Output,
         finish: impl FnOnce(Vec<Vec<f32>>) -> T + Send + 'static,
     ) -> Self {
-        Self { work: Work { forwards, output }, finish: Box::new(finish) }
+        Self { work: EncoderInput { sequences, output }, finish: Box::new(finish) }
     }
 
     /// Converts the rows of each sequence, in order, into the result.
@@ -97,14 +97,14 @@ impl<T: 'static> Prepared<T> {
     }
 
     /// Splits into the encoder work and the conversion of its output.
-    pub fn split(self) -> (Work, impl FnOnce(Vec<Vec<f32>>) -> T + Send) {
+    pub fn split(self) -> (EncoderInput, impl FnOnce(Vec<Vec<f32>>) -> T + Send) {
         (self.work, self.finish)
     }
 
     /// Applies a function to the result.
-    pub fn map<U: 'static>(self, map: impl FnOnce(T) -> U + Send + 'static) -> Prepared<U> {
+    pub fn map<U: 'static>(self, map: impl FnOnce(T) -> U + Send + 'static) -> EncodeJob<U> {
         let Self { work, finish } = self;
-        Prepared { work, finish: Box::new(|rows| map(finish(rows))) }
+        EncodeJob { work, finish: Box::new(|rows| map(finish(rows))) }
     }
 }
 
@@ -116,7 +116,7 @@ pub struct Submitted<'a> {
     /// The running batch, or the error of its submission.
     running: Result<Running, Error>,
     /// Input, kept for a retry.
-    forwards: Vec<Forward>,
+    sequences: Vec<SequenceInput>,
     output: Output,
     /// Number of elements in the rows of each sequence.
     sizes: Vec<usize>,
@@ -124,7 +124,7 @@ pub struct Submitted<'a> {
 
 impl fmt::Debug for Submitted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sequences, output) = (self.forwards.len(), self.output);
+        let (sequences, output) = (self.sequences.len(), self.output);
         write!(f, "Submitted({sequences} sequences, {output:?})")
     }
 }
@@ -136,29 +136,29 @@ impl Submitted<'_> {
     /// [`Error::Gpu`], [`Error::Memory`] or [`Error::NotFinite`] if the device fails and the
     /// retries fail.
     pub fn wait(self) -> Result<Vec<Vec<f32>>, Error> {
-        let Self { embedder, forwards, output, sizes, .. } = self;
+        let Self { embedder, sequences, output, sizes, .. } = self;
         let error = match self.running.and_then(Running::wait) {
             Err(error) if error.is_of_device() => error,
             result => return Ok(apart(&result?, sizes)),
         };
-        let several = forwards.len() > 1;
+        let several = sequences.len() > 1;
         let error = match error {
             Error::Memory(_) if several => error,
             _ => {
-                let batch = pack(&forwards.iter().collect::<Vec<_>>());
+                let batch = pack(&sequences.iter().collect::<Vec<_>>());
                 let work = |model: &mut Model| model.forward(&batch, output);
-                match embedder.again(self.generation, error, work) {
+                match embedder.retry(self.generation, error, work) {
                     Err(error @ Error::Memory(_)) if several => error,
                     result => return Ok(apart(&result?, sizes)),
                 }
             }
         };
-        let tokens: usize = forwards.iter().map(Forward::tokens).sum();
+        let tokens: usize = sequences.iter().map(SequenceInput::tokens).sum();
         tracing::warn!("{error}; {tokens} tokens are halved");
-        let half = |forwards: &[Forward]| {
-            embedder.submit(&forwards.iter().collect::<Vec<_>>(), output)?.wait()
+        let half = |sequences: &[SequenceInput]| {
+            embedder.submit(&sequences.iter().collect::<Vec<_>>(), output)?.wait()
         };
-        let (some, others) = forwards.split_at(forwards.len() / 2);
+        let (some, others) = sequences.split_at(sequences.len() / 2);
         let mut rows = half(some)?;
         rows.extend(half(others)?);
         embedder.batch_tokens.lower(tokens / 2);
@@ -171,25 +171,29 @@ impl Embedder {
     ///
     /// # Errors
     /// As [`Submitted::wait`].
-    pub fn submit(&self, forwards: &[&Forward], output: Output) -> Result<Submitted<'_>, Error> {
-        let rows = |forward: &&Forward| match output {
-            Output::Tokens => forward.tokens() * self.config.hidden as usize,
-            Output::Vectors { dims, .. } => forward.spans.len() * dims as usize,
-            Output::Projected => forward.tokens() * self.head.projected() as usize,
+    pub fn submit(
+        &self,
+        sequences: &[&SequenceInput],
+        output: Output,
+    ) -> Result<Submitted<'_>, Error> {
+        let rows = |sequence: &&SequenceInput| match output {
+            Output::Tokens => sequence.tokens() * self.config.hidden as usize,
+            Output::Vectors { dims, .. } => sequence.spans.len() * dims as usize,
+            Output::Projected => sequence.tokens() * self.head.projected() as usize,
         };
-        let sizes = forwards.iter().map(rows).collect();
-        let batch = pack(forwards);
-        let submit = |seat: &mut ModelSlot| {
-            (seat.generation, seat.with(|model| model.submit(&batch, output)))
+        let sizes = sequences.iter().map(rows).collect();
+        let batch = pack(sequences);
+        let submit = |slot: &mut ModelSlot| {
+            (slot.generation, slot.with(|model| model.submit(&batch, output)))
         };
-        let (generation, running) = self.apart(submit)?;
+        let (generation, running) = self.off_pool(submit)?;
         match running {
             Err(error) if !error.is_of_device() => Err(error),
             running => Ok(Submitted {
                 embedder: self,
                 generation,
                 running,
-                forwards: forwards.iter().map(|&forward| forward.clone()).collect(),
+                sequences: sequences.iter().map(|&forward| forward.clone()).collect(),
                 output,
                 sizes,
             }),
@@ -201,7 +205,7 @@ impl Embedder {
     /// # Errors
     /// [`Error::Gpu`], [`Error::Memory`] or [`Error::NotFinite`] if the device fails and all
     /// retries fail.
-    pub fn compute<T: 'static>(&self, prepared: Prepared<T>) -> Result<T, Error> {
+    pub fn compute<T: 'static>(&self, prepared: EncodeJob<T>) -> Result<T, Error> {
         self.compute_watched(prepared, |_| ControlFlow::Continue(()))
     }
 
@@ -212,27 +216,27 @@ impl Embedder {
     /// As [`Embedder::compute`], and [`Error::Cancelled`] if `watch` breaks.
     pub fn compute_watched<T: 'static>(
         &self,
-        prepared: Prepared<T>,
+        prepared: EncodeJob<T>,
         mut watch: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<T, Error> {
         // The device computes a batch while the next is packed and recorded.  On an error the
         // batches in flight are dropped: the device finishes them, and the next call waits.
-        let Work { forwards, output } = &prepared.work;
-        let (mut all, mut done) = (vec![Vec::new(); forwards.len()], 0);
+        let EncoderInput { sequences, output } = &prepared.work;
+        let (mut all, mut done) = (vec![Vec::new(); sequences.len()], 0);
         let mut collect = |(members, submitted): (Vec<usize>, Submitted)| {
             done += members.len();
             for (n, rows) in iter::zip(members, submitted.wait()?) {
                 all[n] = rows;
             }
-            let progress = Progress { done, total: forwards.len() };
+            let progress = Progress { done, total: sequences.len() };
             match watch(progress) {
                 ControlFlow::Continue(()) => Ok(()),
                 ControlFlow::Break(()) => Err(progress.cancelled()),
             }
         };
         let mut under_way = VecDeque::new();
-        for members in self.plan(forwards) {
-            let batch: Vec<&Forward> = members.iter().map(|&n| &forwards[n]).collect();
+        for members in self.plan(sequences) {
+            let batch: Vec<&SequenceInput> = members.iter().map(|&n| &sequences[n]).collect();
             let submitted = self.submit(&batch, *output)?;
             under_way.push_back((members, submitted));
             if under_way.len() > AHEAD
@@ -246,16 +250,16 @@ impl Embedder {
     }
 
     /// Groups sequences into batches; returns sequence indices.
-    fn plan(&self, forwards: &[Forward]) -> Vec<Vec<usize>> {
-        let lengths: Vec<usize> = forwards.iter().map(Forward::tokens).collect();
-        batch::plan(&lengths, self.batch_tokens())
+    fn plan(&self, sequences: &[SequenceInput]) -> Vec<Vec<usize>> {
+        let lengths: Vec<usize> = sequences.iter().map(SequenceInput::tokens).collect();
+        batch::make_batches(&lengths, self.batch_tokens())
     }
 
     /// Batches of some sequences, for [`Embedder::profile`].
-    pub(super) fn batches(&self, forwards: &[Forward]) -> impl Iterator<Item = PackedBatch> {
-        self.plan(forwards)
+    pub(super) fn batches(&self, sequences: &[SequenceInput]) -> impl Iterator<Item = PackedBatch> {
+        self.plan(sequences)
             .into_iter()
-            .map(|members| pack(&members.iter().map(|&n| &forwards[n]).collect::<Vec<_>>()))
+            .map(|members| pack(&members.iter().map(|&n| &sequences[n]).collect::<Vec<_>>()))
     }
 }
 
@@ -272,7 +276,7 @@ fn apart(values: &[f32], sizes: Vec<usize>) -> Vec<Vec<f32>> {
 }
 
 /// Packs sequences end to end.
-fn pack(forwards: &[&Forward]) -> PackedBatch {
-    PackedBatch::new(forwards.iter().map(|forward| &forward.tokens))
-        .with_spans(forwards.iter().map(|forward| &forward.spans[..]))
+fn pack(sequences: &[&SequenceInput]) -> PackedBatch {
+    PackedBatch::new(sequences.iter().map(|forward| &forward.tokens))
+        .with_spans(sequences.iter().map(|forward| &forward.spans[..]))
 }

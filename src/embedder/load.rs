@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     files::Files,
     gpu::{self, AdapterSummary},
-    kernels::{Plan, Version},
+    kernels::{KernelConfig, KernelVariant},
     model::{
         Checkpoint, ColbertConfig, Config, Model, ModelOptions, Numerics,
         SentenceTransformersConfig, Task,
@@ -103,8 +103,8 @@ pub(super) struct Loaded {
 }
 
 /// Shorter submission time for a device that was lost: a system timeout may have stopped it.
-pub(super) fn cautious(slice: Duration) -> Duration {
-    slice.min(gpu::SUBMISSION) / 4
+pub(super) fn cautious(time: Duration) -> Duration {
+    time.min(gpu::SUBMISSION) / 4
 }
 
 /// Loads the model on the most suitable device if the options leave it open.
@@ -169,33 +169,37 @@ pub(super) fn load_as(
         Some(gpu) => device::open_shared(gpu.clone(), options.tier, options.dtype)?,
         None => options.device.open(options.tier, options.dtype)?,
     };
-    opened.engine.limit_wait(options.patience);
+    opened.engine.limit_wait(options.device_timeout);
     let adapter = opened.adapter.as_ref().map(|(_, adapter)| adapter.clone());
     let history = adapter.as_ref().map(History::of).unwrap_or_default();
-    opened.engine.limit_slice(if history.lost { cautious(options.slice) } else { options.slice });
+    opened.engine.limit_slice(if history.lost {
+        cautious(options.max_submission_time)
+    } else {
+        options.max_submission_time
+    });
     #[cfg(feature = "faults")]
     opened.engine.inject(&options.faults);
     let half_weights = adapter.is_some() && Checkpoint::open(files)?.is_half();
     let mut plan = plan(half_weights, &opened, config, options);
     if let Some(plan) = &plan {
-        opened.version.tier = plan.tier;
+        opened.variant.tier = plan.tier;
     }
     let mut widen = widen;
     if options.tier.is_none() {
         let caps = opened.engine.caps();
-        let wanted = opened.version.for_weights(half_weights, caps);
+        let wanted = opened.variant.for_weights(half_weights, caps);
         let accepted = history.accepted(caps, wanted);
         if accepted != wanted {
             let refused = "the driver refused these before";
             tracing::info!("{accepted} kernels, not {wanted} ones: {refused}");
             widen = !accepted.half_weights;
             plan = plan.filter(|plan| plan.tier == accepted.tier);
-            opened.version = Version { half_weights: false, ..accepted };
+            opened.variant = KernelVariant { half_weights: false, ..accepted };
         }
     }
-    tracing::info!("device: {}, {} kernels", opened.name, opened.version);
-    if options.dtype != opened.version.dtype {
-        tracing::warn!("computing in {}: {}", opened.version.dtype, opened.name);
+    tracing::info!("device: {}, {} kernels", opened.name, opened.variant);
+    if options.dtype != opened.variant.dtype {
+        tracing::warn!("computing in {}: {}", opened.variant.dtype, opened.name);
     }
     let (gpu, cpu) = BATCH_TOKENS;
     let software = opened.engine.caps().software;
@@ -208,7 +212,7 @@ pub(super) fn load_as(
     let Options { skip_eps, deterministic, task, .. } = *options;
     let numerics = Numerics { skip_eps, deterministic };
     let choices = ModelOptions { numerics, plan, task, widen };
-    let model = Model::open_with(files.clone(), opened.engine, opened.version, choices)?;
+    let model = Model::open_with(files.clone(), opened.engine, opened.variant, choices)?;
     let device = opened.name;
     let batch_tokens = batch_tokens.min(model.fused_tokens());
     let (after, chosen) = (None, None);
@@ -216,9 +220,14 @@ pub(super) fn load_as(
 }
 
 /// Tuning result for the device, if it is for the requested tier.
-fn plan(half_weights: bool, opened: &Opened, config: &Config, options: &Options) -> Option<Plan> {
+fn plan(
+    half_weights: bool,
+    opened: &Opened,
+    config: &Config,
+    options: &Options,
+) -> Option<KernelConfig> {
     let (index, adapter) = opened.adapter.as_ref().filter(|_| options.tune != Tune::Off)?;
-    let stored = Stored { dtype: opened.version.dtype, half_weights };
+    let stored = Stored { dtype: opened.variant.dtype, half_weights };
     let key = tune::Key::new(adapter, stored, Sizes::of(config));
     let plan = match index {
         Some(index) => tune::plan(*index, &key, options.tune),

@@ -17,7 +17,8 @@ use crate::{
     error::Error,
     files::Files,
     model::{
-        ColbertConfig, Config, Head, Output, Running, SentenceTransformersConfig, Task, Variant,
+        Architecture, ColbertConfig, Config, Head, Output, Running, SentenceTransformersConfig,
+        Task,
     },
     recording::Span,
     text::{Tokenized, Tokenizer},
@@ -25,12 +26,13 @@ use crate::{
 };
 pub use choose::Power;
 pub use chunks::{EmbeddedChunk, EmbeddedChunks};
-pub use forward::{Forward, Prepared, Submitted, Work};
+pub use forward::{EncodeJob, EncoderInput, SequenceInput, Submitted};
 use load::Loaded;
+use options::checked_dimensions;
 pub use options::{EncodeOptions, OnLong, Options, Pooling, Prompt, TruncationSide};
-pub use perplexity::{LengthBucket, Measured, PerplexityOptions};
+pub use perplexity::{LengthBucket, Perplexity, PerplexityOptions};
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use recover::{BatchTokens, ModelSlot, Place};
+use recover::{BatchTokens, DeviceInfo, ModelSlot};
 use std::{
     fmt, io,
     ops::Deref,
@@ -38,7 +40,6 @@ use std::{
     sync::{Arc, Mutex},
     thread,
 };
-#[cfg(feature = "server")]
 pub use tasks::probabilities;
 pub use tasks::{Candidate, Masked, Role, Score, TokenVectors};
 pub use texts::Progress;
@@ -107,14 +108,14 @@ pub struct Embedded {
 /// device; a [`Queue`](crate::Queue) merges them into common batches.
 pub struct Embedder {
     tokenizer: Option<Tokenizer>,
-    seat: Mutex<ModelSlot>,
-    place: Mutex<Place>,
+    slot: Mutex<ModelSlot>,
+    place: Mutex<DeviceInfo>,
     files: Files,
     options: Options,
     config: Config,
-    variant: &'static Variant,
+    architecture: &'static Architecture,
     head: Arc<Head>,
-    wanted: EncodeOptions,
+    defaults: EncodeOptions,
     limit: usize,
     declared: SentenceTransformersConfig,
     /// Default prompt, put before each text.
@@ -132,7 +133,7 @@ impl fmt::Debug for Embedder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut found = f.debug_struct("Embedder");
         found.field("files", &self.files).field("task", &self.task).field("device", &self.device());
-        found.field("dimensions", &self.wanted.dimensions).field("max_length", &self.limit);
+        found.field("dimensions", &self.defaults.dimensions).field("max_length", &self.limit);
         found.field("pooling", &self.pooling).finish_non_exhaustive()
     }
 }
@@ -159,7 +160,7 @@ impl Embedder {
         let files = files.into();
         // Cheap checks first: an invalid directory should not cost a device initialisation.
         let config = Config::open(&files)?;
-        let dimensions = dimensions(options.dimensions, config.hidden as usize)?;
+        let dimensions = checked_dimensions(options.dimensions, config.hidden as usize)?;
         if !(0.0..1.0).contains(&options.skip_eps) {
             let eps = options.skip_eps;
             return Err(Error::Option(format!("expected a skip_eps from 0 to below 1, got {eps}")));
@@ -199,14 +200,14 @@ impl Embedder {
         // Single calls may request windows even if the options do not.
         let overlap = overlap.min(limit - 1);
         Ok(Self {
-            variant: model.variant(),
+            architecture: model.architecture(),
             head: model.head().clone(),
-            wanted: EncodeOptions {
+            defaults: EncodeOptions {
                 dimensions,
                 normalize: options.normalize,
                 max_length: limit,
                 on_long: options.on_long,
-                drop: TruncationSide::Last,
+                truncation_side: TruncationSide::Right,
             },
             limit,
             declared,
@@ -219,8 +220,8 @@ impl Embedder {
             pool,
             queries,
             task: options.task,
-            place: Mutex::new(Place { device, after, cpu: model.caps().cpu, software }),
-            seat: Mutex::new(ModelSlot::new(model, adapter)),
+            place: Mutex::new(DeviceInfo { device, after, cpu: model.caps().cpu, software }),
+            slot: Mutex::new(ModelSlot::new(model, adapter)),
             files,
             options,
             tokenizer,
@@ -230,7 +231,7 @@ impl Embedder {
 
     /// Number of components of a vector.
     pub fn dim(&self) -> usize {
-        self.wanted.dimensions
+        self.defaults.dimensions
     }
 
     /// Pooling: the mean of a text's tokens, or its first token.
@@ -251,12 +252,12 @@ impl Embedder {
     /// Pipeline depth: batches to keep in flight.  The device is then never idle, and new calls
     /// wait no longer than necessary.
     pub fn ahead(&self) -> usize {
-        if self.place().software { 1 } else { 2 }
+        if self.device_info().software { 1 } else { 2 }
     }
 
     /// True if nothing is being submitted or waited for: a new call would hardly wait.
     pub fn is_idle(&self) -> bool {
-        self.seat.try_lock().is_ok()
+        self.slot.try_lock().is_ok()
     }
 
     /// Task for which the model was opened.
@@ -266,7 +267,7 @@ impl Embedder {
 
     /// Current device, human-readable.
     pub fn device(&self) -> String {
-        let place = self.place();
+        let place = self.device_info();
         match &place.after {
             None => place.device.clone(),
             Some(error) => format!("{}; took over after: {error}", place.device),
@@ -284,7 +285,7 @@ impl Embedder {
 
     /// `cpu` or `gpu`.
     pub fn kind(&self) -> &'static str {
-        if self.place().cpu { "cpu" } else { "gpu" }
+        if self.device_info().cpu { "cpu" } else { "gpu" }
     }
 
     /// Sizes and switches of the model.
@@ -298,14 +299,14 @@ impl Embedder {
     }
 
     /// Architecture of the model.
-    pub fn variant(&self) -> &'static Variant {
-        self.variant
+    pub fn architecture(&self) -> &'static Architecture {
+        self.architecture
     }
 
     /// Bytes allocated on the device now: weights, activations of the largest batch so far,
     /// readback.
     pub fn allocated_bytes(&self) -> u64 {
-        self.seat().allocated_bytes()
+        self.lock_model().allocated_bytes()
     }
 
     /// Token ids of each text as the model reads them, with special tokens and the prompt of the
@@ -314,7 +315,7 @@ impl Embedder {
     /// # Errors
     /// As [`Embedder::embed`].
     pub fn tokenize<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Tokenized>, Error> {
-        self.tokenize_as(texts, self.wanted)
+        self.tokenize_as(texts, self.defaults)
     }
 
     fn tokenizer(&self) -> Result<&Tokenizer, Error> {
@@ -332,7 +333,7 @@ impl Embedder {
     /// fails.
     pub fn embed_tokens(&self, sequences: &[&Tokens]) -> Result<Vec<Vector>, Error> {
         let sequences = sequences.iter().map(|&tokens| tokens.clone()).collect();
-        self.compute(self.prepare_tokens(sequences, self.wanted)?)
+        self.compute(self.prepare_tokens(sequences, self.defaults)?)
     }
 
     /// Run time of each kernel for sequences of tokens, without the gaps between kernels.
@@ -340,13 +341,13 @@ impl Embedder {
     /// # Errors
     /// As [`Embedder::embed_tokens`], and [`Error::NoGpu`] if the device has no timestamps.
     pub fn profile(&self, sequences: &[&Tokens]) -> Result<Vec<Span>, Error> {
-        let output = self.vectors(self.wanted);
+        let output = self.vectors(self.defaults);
         let sequences: Vec<_> = sequences.iter().map(|&tokens| tokens.clone()).collect();
         self.check_all(&sequences)?;
-        let forwards: Vec<_> = sequences.into_iter().map(Forward::whole).collect();
+        let sequences: Vec<_> = sequences.into_iter().map(SequenceInput::whole).collect();
         let mut spans = Vec::new();
-        for batch in self.batches(&forwards) {
-            let some = self.apart(|seat| seat.with(|model| model.profile(&batch, output)));
+        for batch in self.batches(&sequences) {
+            let some = self.off_pool(|slot| slot.with(|model| model.profile(&batch, output)));
             spans.extend(some??);
         }
         Ok(spans)
@@ -369,8 +370,8 @@ impl Embedder {
         if ids.is_empty() {
             return bad("no tokens, not even special ones".to_owned());
         }
-        if tokens.unseen >= ids.len() {
-            return bad(format!("{} tokens, {} of them unseen", ids.len(), tokens.unseen));
+        if tokens.query_only >= ids.len() {
+            return bad(format!("{} tokens, {} of them query_only", ids.len(), tokens.query_only));
         }
         let Config { vocabulary, types: kinds, .. } = self.config;
         if let Some(id) = ids.iter().find(|&&id| id >= vocabulary) {
@@ -393,13 +394,4 @@ fn pool() -> Result<ThreadPool, Error> {
 
 fn no_thread(error: io::Error) -> Error {
     Error::Memory(format!("the system gives no thread: {error}"))
-}
-
-/// Checks the requested vector size against the hidden size.
-pub(crate) fn dimensions(asked: Option<usize>, hidden: usize) -> Result<usize, Error> {
-    match asked {
-        None => Ok(hidden),
-        Some(n) if (1..=hidden).contains(&n) => Ok(n),
-        Some(n) => Err(Error::Option(format!("`dimensions` {n}: the model has 1 to {hidden}"))),
-    }
 }

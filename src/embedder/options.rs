@@ -1,6 +1,7 @@
 use super::Power;
 use crate::{
     device::Device,
+    error::Error,
     gpu::{self, Gpu},
     kernels::{Dtype, Tier, attention::SKIP_EPS},
     model::Task,
@@ -31,9 +32,9 @@ pub struct Options {
     pub fallback: Option<bool>,
     /// Maximum predicted GPU time of one submission, at most a tenth of a second.  Windows drawn on
     /// the same GPU wait for up to three times that: 4 ms keep them fluid.
-    pub slice: Duration,
+    pub max_submission_time: Duration,
     /// Time limit for one result; after it the device counts as hung.
-    pub patience: Duration,
+    pub device_timeout: Duration,
     /// Faults to inject.
     #[cfg(feature = "faults")]
     pub faults: crate::recording::Faults,
@@ -66,7 +67,7 @@ pub struct Options {
     /// Tokens per batch; the device's default if `None`.
     pub batch_tokens: Option<usize>,
     /// Maximum share of a row's softmax that attention may skip, in whole tiles of distant keys: a
-    /// proven bound, not an estimate (`shaders/lib/reach.wgsl` has the proof).  The default, 2⁻²⁴,
+    /// proven bound, not an estimate (`shaders/lib/skip_bound.wgsl` has the proof).  The default, 2⁻²⁴,
     /// is below the rounding of f32; 0 reads every key.
     pub skip_eps: f32,
     /// Give a text the same bits in every batch.  Otherwise the tiled tier sums batches of up to
@@ -86,8 +87,8 @@ impl Default for Options {
             device: Device::Auto,
             gpu: None,
             fallback: None,
-            slice: gpu::SUBMISSION,
-            patience: gpu::PATIENCE,
+            max_submission_time: gpu::SUBMISSION,
+            device_timeout: gpu::PATIENCE,
             #[cfg(feature = "faults")]
             faults: Default::default(),
             tier: None,
@@ -135,8 +136,8 @@ impl Options {
         device: Device => device,
         gpu: Gpu => Some(gpu),
         fallback: bool => Some(fallback),
-        slice: Duration => slice,
-        patience: Duration => patience,
+        max_submission_time: Duration => max_submission_time,
+        device_timeout: Duration => device_timeout,
         tier: Tier => Some(tier),
         power: Power => power,
         workload: Workload => workload,
@@ -227,15 +228,41 @@ pub struct EncodeOptions {
     /// Policy for texts over the limit.
     pub on_long: OnLong,
     /// Side to truncate, for [`OnLong::Truncate`].
-    pub drop: TruncationSide,
+    pub truncation_side: TruncationSide,
+}
+
+impl EncodeOptions {
+    /// Keeps only the first `dimensions` components of those it would keep; all if `None`.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for 0, or for more components than there are.
+    pub fn with_dimensions(self, dimensions: Option<usize>) -> Result<Self, Error> {
+        let dimensions = checked_dimensions(dimensions, self.dimensions)?;
+        Ok(Self { dimensions, ..self })
+    }
+}
+
+/// Number of components to keep of `available`.
+///
+/// # Errors
+/// [`Error::Option`] for 0, or for more components than there are.
+pub(super) fn checked_dimensions(
+    dimensions: Option<usize>,
+    available: usize,
+) -> Result<usize, Error> {
+    match dimensions {
+        None => Ok(available),
+        Some(n) if (1..=available).contains(&n) => Ok(n),
+        Some(n) => Err(Error::Option(format!("`dimensions` {n}: the model has 1 to {available}"))),
+    }
 }
 
 /// Side of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TruncationSide {
     /// Drop the first tokens.
-    First,
+    Left,
     /// Drop the last tokens.
     #[default]
-    Last,
+    Right,
 }

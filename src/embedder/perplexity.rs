@@ -34,8 +34,7 @@ impl Default for PerplexityOptions {
 
 /// Result of a measurement.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Measured {
+pub struct Perplexity {
     /// Results by length, shortest first.
     pub lengths: Vec<LengthBucket>,
     /// Lengths for which no text is long enough.
@@ -54,7 +53,6 @@ pub struct Measured {
 
 /// Result at one length.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub struct LengthBucket {
     /// Window length in tokens, special tokens included.
     pub length: usize,
@@ -112,7 +110,7 @@ impl Embedder {
         texts: &[S],
         measure: &PerplexityOptions,
         mut progress: impl FnMut(u64, u64),
-    ) -> Result<Measured, Error> {
+    ) -> Result<Perplexity, Error> {
         self.opened_for(Task::FillMask)?;
         self.mask()?;
         let tokenizer = self.tokenizer()?;
@@ -193,7 +191,7 @@ impl Embedder {
             found.windows = plan.len() * regions.len();
             at.push(found);
         }
-        Ok(Measured {
+        Ok(Perplexity {
             lengths: at,
             without_text,
             texts_left_out: sizes.iter().filter(|&&size| size < region_tokens).count(),

@@ -1,9 +1,9 @@
 //! Preparation of encoder work from texts.
 
-use super::forward::{Forward, Prepared};
+use super::forward::{EncodeJob, SequenceInput};
 use super::{
     Embedded, Embedder, EncodeOptions, Error, OnLong, Output, Pooling, Prompt, TruncationSide,
-    Vector,
+    Vector, options::checked_dimensions,
 };
 use crate::{
     batch::Tokens,
@@ -14,7 +14,7 @@ use std::iter;
 impl Embedder {
     /// Default per-call options, from the [`Options`](super::Options).
     pub fn encode_options(&self) -> EncodeOptions {
-        self.wanted
+        self.defaults
     }
 
     /// Token ids of each text as the model reads them, with special tokens and the prompt of the
@@ -25,9 +25,9 @@ impl Embedder {
     pub fn tokenize_as<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
-        wanted: EncodeOptions,
+        options: EncodeOptions,
     ) -> Result<Vec<Tokenized>, Error> {
-        self.tokenize_prompted(texts, &Prompt::Auto, wanted)
+        self.tokenize_prompted(texts, &Prompt::Auto, options)
     }
 
     /// Token ids as the model reads them, from the caller's ids of each text: adds missing special
@@ -39,9 +39,9 @@ impl Embedder {
     pub fn tokenize_ids(
         &self,
         texts: &[Vec<u32>],
-        wanted: EncodeOptions,
+        options: EncodeOptions,
     ) -> Result<Vec<Tokenized>, Error> {
-        self.tokenize_ids_prompted(texts, &Prompt::Auto, wanted)
+        self.tokenize_ids_prompted(texts, &Prompt::Auto, options)
     }
 
     /// True if there is a tokenizer; without one only token ids can be embedded.
@@ -66,15 +66,15 @@ impl Embedder {
     pub fn tokenize_sequences(
         &self,
         sequences: &[(String, Option<String>)],
-        wanted: EncodeOptions,
+        options: EncodeOptions,
     ) -> Result<Vec<Tokens>, Error> {
         let tokens = |(index, (first, second)): (usize, &(String, Option<String>))| {
-            let cut = self.cut(wanted);
+            let cut = self.cut(options);
             let tokenized = match second {
                 None => self.tokenizer()?.encode(&[first], cut),
-                Some(second) => self.pairs(first, &[second], wanted),
+                Some(second) => self.pairs(first, &[second], options),
             };
-            let tokenized = tokenized.and_then(|one| self.within(&one, wanted).map(|()| one));
+            let tokenized = tokenized.and_then(|one| self.within(&one, options).map(|()| one));
             let tokenized = tokenized.map_err(|error| match error {
                 Error::QueryTooLong { tokens, limit } => Error::TooLong { index, tokens, limit },
                 other => other.moved(|_| index),
@@ -107,16 +107,16 @@ impl Embedder {
     }
 
     /// Truncation of long texts; refused texts are not read beyond it, either.
-    pub(super) fn cut(&self, wanted: EncodeOptions) -> Option<Cut> {
-        let EncodeOptions { max_length: limit, on_long, drop, .. } = wanted;
-        let first = on_long == OnLong::Truncate && drop == TruncationSide::First;
+    pub(super) fn cut(&self, options: EncodeOptions) -> Option<Cut> {
+        let EncodeOptions { max_length: limit, on_long, truncation_side, .. } = options;
+        let first = on_long == OnLong::Truncate && truncation_side == TruncationSide::Left;
         (on_long != OnLong::Window).then_some(Cut { limit, first })
     }
 
     /// Token limit of a call.
-    pub(super) fn limit(&self, wanted: EncodeOptions) -> Result<usize, Error> {
+    pub(super) fn limit(&self, options: EncodeOptions) -> Result<usize, Error> {
         let least = 1 + self.tokenizer.as_ref().map_or(0, Tokenizer::special_tokens);
-        let (limit, most) = (wanted.max_length, self.limit);
+        let (limit, most) = (options.max_length, self.limit);
         match (least..=most).contains(&limit) {
             true => Ok(limit),
             false => Err(Error::Option(format!("max length {limit}: expected {least} to {most}"))),
@@ -126,10 +126,10 @@ impl Embedder {
     pub(super) fn within(
         &self,
         tokenized: &[Tokenized],
-        wanted: EncodeOptions,
+        options: EncodeOptions,
     ) -> Result<(), Error> {
-        let limit = self.limit(wanted)?;
-        let length = |text: &Tokenized| match wanted.on_long {
+        let limit = self.limit(options)?;
+        let length = |text: &Tokenized| match options.on_long {
             OnLong::Error => text.full_length,
             OnLong::Truncate => text.tokens.len(),
             OnLong::Window => 0,
@@ -148,17 +148,17 @@ impl Embedder {
         &self,
         query: &str,
         documents: &[S],
-        wanted: EncodeOptions,
+        options: EncodeOptions,
     ) -> Result<Vec<Tokenized>, Error> {
-        let (tokenizer, limit) = (self.tokenizer()?, self.limit(wanted)?);
-        if wanted.on_long != OnLong::Truncate {
+        let (tokenizer, limit) = (self.tokenizer()?, self.limit(options)?);
+        if options.on_long != OnLong::Truncate {
             let tokens = tokenizer.length_in_pairs(query, limit)?;
             if tokens > limit {
                 return Err(Error::QueryTooLong { tokens, limit });
             }
         }
-        let pairs = tokenizer.encode_pairs(query, documents, self.cut(wanted))?;
-        self.within(&pairs, wanted)?;
+        let pairs = tokenizer.encode_pairs(query, documents, self.cut(options))?;
+        self.within(&pairs, options)?;
         Ok(pairs)
     }
 
@@ -169,9 +169,9 @@ impl Embedder {
     pub fn prepare<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
-        wanted: EncodeOptions,
-    ) -> Result<Prepared<Vec<Embedded>>, Error> {
-        self.prepare_tokenized(self.tokenize_as(texts, wanted)?, wanted)
+        options: EncodeOptions,
+    ) -> Result<EncodeJob<Vec<Embedded>>, Error> {
+        self.prepare_tokenized(self.tokenize_as(texts, options)?, options)
     }
 
     /// Prepares a vector for each tokenised text.
@@ -181,11 +181,11 @@ impl Embedder {
     pub fn prepare_tokenized(
         &self,
         tokenized: Vec<Tokenized>,
-        wanted: EncodeOptions,
-    ) -> Result<Prepared<Vec<Embedded>>, Error> {
+        options: EncodeOptions,
+    ) -> Result<EncodeJob<Vec<Embedded>>, Error> {
         let lengths: Vec<_> = tokenized.iter().map(Tokenized::lengths).collect();
         let tokens = tokenized.into_iter().map(|text| text.tokens).collect();
-        Ok(self.prepare_tokens(tokens, wanted)?.map(|vectors| {
+        Ok(self.prepare_tokens(tokens, options)?.map(|vectors| {
             let embedded = iter::zip(lengths, vectors);
             let embedded = embedded.map(|((tokens, truncated), vector)| Embedded {
                 vector,
@@ -203,40 +203,40 @@ impl Embedder {
     pub fn prepare_tokens(
         &self,
         sequences: Vec<Tokens>,
-        wanted: EncodeOptions,
-    ) -> Result<Prepared<Vec<Vector>>, Error> {
+        options: EncodeOptions,
+    ) -> Result<EncodeJob<Vec<Vector>>, Error> {
         self.embeds()?;
-        let wanted = self.checked(wanted)?;
-        let windows = wanted.on_long == OnLong::Window;
-        if windows && sequences.iter().any(|tokens| tokens.len() > wanted.max_length) {
+        let options = self.checked(options)?;
+        let windows = options.on_long == OnLong::Window;
+        if windows && sequences.iter().any(|tokens| tokens.len() > options.max_length) {
             let end = |tokens: &Tokens| match self.pooling {
                 Pooling::Cls => 1.min(tokens.len()),
                 _ => tokens.len(),
             };
             let whole: Vec<_> = sequences.iter().map(|tokens| vec![0..end(tokens)]).collect();
-            let prepared = self.prepare_spans(sequences, whole, wanted)?;
+            let prepared = self.prepare_spans(sequences, whole, options)?;
             return Ok(prepared.map(|vectors| vectors.into_iter().flatten().collect()));
         }
         self.check_all(&sequences)?;
         let forward = match self.pooling {
-            Pooling::Cls => Forward::first,
-            _ => Forward::whole,
+            Pooling::Cls => SequenceInput::first,
+            _ => SequenceInput::whole,
         };
-        let output = self.vectors(wanted);
-        let forwards = sequences.into_iter().map(forward).collect();
-        Ok(Prepared::new(forwards, output, |rows| rows.into_iter().map(Vector).collect()))
+        let output = self.vectors(options);
+        let sequences = sequences.into_iter().map(forward).collect();
+        Ok(EncodeJob::new(sequences, output, |rows| rows.into_iter().map(Vector).collect()))
     }
 
     /// Checks the options of a call against the model.
-    pub(super) fn checked(&self, wanted: EncodeOptions) -> Result<EncodeOptions, Error> {
+    pub(super) fn checked(&self, options: EncodeOptions) -> Result<EncodeOptions, Error> {
         let hidden = self.config.hidden as usize;
-        super::dimensions(Some(wanted.dimensions), hidden)?;
-        self.limit(wanted).map(|_| wanted)
+        checked_dimensions(Some(options.dimensions), hidden)?;
+        self.limit(options).map(|_| options)
     }
 
     /// Device output for embeddings.
-    pub(super) fn vectors(&self, wanted: EncodeOptions) -> Output {
-        Output::Vectors { dims: wanted.dimensions as u32, normalize: wanted.normalize }
+    pub(super) fn vectors(&self, options: EncodeOptions) -> Output {
+        Output::Vectors { dims: options.dimensions as u32, normalize: options.normalize }
     }
 
     pub(super) fn check_all(&self, sequences: &[Tokens]) -> Result<(), Error> {

@@ -67,10 +67,10 @@ impl Embedder {
         &self,
         texts: &[S],
         prompt: &Prompt,
-        wanted: EncodeOptions,
+        options: EncodeOptions,
     ) -> Result<Vec<Tokenized>, Error> {
         let prompt = self.prompt(prompt)?;
-        let (tokenizer, cut) = (self.tokenizer()?, self.cut(wanted));
+        let (tokenizer, cut) = (self.tokenizer()?, self.cut(options));
         let tokenized = match prompt.is_empty() {
             true => tokenizer.encode(texts, cut)?,
             false => {
@@ -79,7 +79,7 @@ impl Embedder {
                 tokenizer.encode(&whole, cut)?
             }
         };
-        self.within(&tokenized, wanted)?;
+        self.within(&tokenized, options)?;
         Ok(tokenized)
     }
 
@@ -91,12 +91,12 @@ impl Embedder {
         &self,
         texts: &[Vec<u32>],
         prompt: &Prompt,
-        wanted: EncodeOptions,
+        options: EncodeOptions,
     ) -> Result<Vec<Tokenized>, Error> {
         let tokenizer = self.tokenizer()?;
         let parts = tokenizer.encode_parts("")?;
         let prompted = !self.prompt(prompt)?.is_empty();
-        let cut = self.cut(wanted).filter(|_| !prompted);
+        let cut = self.cut(options).filter(|_| !prompted);
         let tokenized: Vec<Tokenized> = texts.iter().map(|ids| parts.around(ids, cut)).collect();
         for (index, text) in tokenized.iter().enumerate() {
             self.check_ids(index, &text.tokens)?;
@@ -104,9 +104,9 @@ impl Embedder {
         if prompted {
             // At the boundary, one token may span prompt and text.
             let texts = texts.iter().map(|ids| tokenizer.decode_with(parts.within(ids), true));
-            return self.tokenize_prompted(&texts.collect::<Vec<_>>(), prompt, wanted);
+            return self.tokenize_prompted(&texts.collect::<Vec<_>>(), prompt, options);
         }
-        self.within(&tokenized, wanted)?;
+        self.within(&tokenized, options)?;
         Ok(tokenized)
     }
 }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     device::Device,
     gpu::{self, AdapterSummary},
-    kernels::Version,
+    kernels::KernelVariant,
     model::Model,
     recording::Caps,
     tune::{History, Tune},
@@ -47,7 +47,7 @@ pub(super) struct ModelSlot {
     /// None if a failed device could not be opened again.
     model: Option<Model>,
     /// Kernel version of the last model.
-    version: Version,
+    variant: KernelVariant,
     /// Capabilities of the last model's device.
     caps: Caps,
     /// Adapter of the last model; none for the CPU.
@@ -57,14 +57,14 @@ pub(super) struct ModelSlot {
     /// Times at which the device was opened again.
     rebuilt: Vec<Instant>,
     /// Time at which a lower tier gave non-finite results, too: the model itself causes them.
-    in_vain: Option<Instant>,
+    fallback_failed_at: Option<Instant>,
 }
 
 impl ModelSlot {
     pub(super) fn new(model: Model, adapter: Option<AdapterSummary>) -> Self {
-        let (version, caps) = (model.version(), model.caps().clone());
+        let (variant, caps) = (model.variant(), model.caps().clone());
         let (model, rebuilt) = (Some(model), Vec::new());
-        Self { model, version, caps, adapter, generation: 0, rebuilt, in_vain: None }
+        Self { model, variant, caps, adapter, generation: 0, rebuilt, fallback_failed_at: None }
     }
 
     /// Runs `work` on the model.
@@ -74,7 +74,7 @@ impl ModelSlot {
     ) -> Result<T, Error> {
         match &mut self.model {
             Some(model) => work(model),
-            None => Err(Error::Gpu("it was lost, and could not be opened anew".to_owned())),
+            None => Err(Error::Gpu("it was lost, and could not be re-opened".to_owned())),
         }
     }
 
@@ -120,7 +120,7 @@ impl BatchTokens {
 }
 
 /// Current device of the model, readable without waiting for the model lock.
-pub(super) struct Place {
+pub(super) struct DeviceInfo {
     /// Human-readable device name.
     pub(super) device: String,
     /// Reason why another device than the requested one is used.
@@ -136,7 +136,7 @@ enum Remedy {
     /// Open the same device again.
     Rebuild,
     /// Use simpler kernels, or a wider dtype.
-    Lower(Version),
+    Lower(KernelVariant),
     /// Use the CPU path.
     Cpu,
 }
@@ -144,8 +144,8 @@ enum Remedy {
 impl fmt::Display for Remedy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rebuild => f.write_str("it is opened anew"),
-            Self::Lower(version) => write!(f, "{version} kernels are tried"),
+            Self::Rebuild => f.write_str("the device is re-opened"),
+            Self::Lower(variant) => write!(f, "{variant} kernels are tried"),
             Self::Cpu => f.write_str("the CPU takes over"),
         }
     }
@@ -154,24 +154,24 @@ impl fmt::Display for Remedy {
 impl Embedder {
     /// Locks the model.  A poisoned lock is ignored: the next batch overwrites all state that a
     /// panic left incomplete.
-    pub(super) fn seat(&self) -> MutexGuard<'_, ModelSlot> {
-        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock_model(&self) -> MutexGuard<'_, ModelSlot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn place(&self) -> MutexGuard<'_, Place> {
+    pub(super) fn device_info(&self) -> MutexGuard<'_, DeviceInfo> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs work that holds the model lock on the embedder's own threads: a rayon thread that holds
     /// it could deadlock by stealing the next call, which waits for the same lock.
-    pub(super) fn apart<R: Send>(
+    pub(super) fn off_pool<R: Send>(
         &self,
         work: impl FnOnce(&mut ModelSlot) -> R + Send,
     ) -> Result<R, Error> {
         let seated = move || {
-            let mut seat = self.seat();
-            let seat = &mut *seat;
-            self.pool.install(move || work(seat))
+            let mut slot = self.lock_model();
+            let slot = &mut *slot;
+            self.pool.install(move || work(slot))
         };
         if rayon::current_thread_index().is_none() {
             return Ok(seated());
@@ -187,59 +187,59 @@ impl Embedder {
         &self,
         work: impl FnMut(&mut Model) -> Result<T, Error> + Send,
     ) -> Result<T, Error> {
-        self.apart(|seat| self.seated(seat, work))?
+        self.off_pool(|slot| self.run_in(slot, work))?
     }
 
     /// As [`Embedder::attempt`], for work that failed with the model of some generation.
-    pub(super) fn again<T: Send>(
+    pub(super) fn retry<T: Send>(
         &self,
         generation: u64,
         error: Error,
         work: impl FnMut(&mut Model) -> Result<T, Error> + Send,
     ) -> Result<T, Error> {
-        self.apart(|seat| match seat.generation == generation {
-            true => self.remedied(seat, error, work),
+        self.off_pool(|slot| match slot.generation == generation {
+            true => self.try_remedies(slot, error, work),
             // Another failed call has already replaced the model.
-            false => self.seated(seat, work),
+            false => self.run_in(slot, work),
         })?
     }
 
-    fn seated<T>(
+    fn run_in<T>(
         &self,
-        seat: &mut ModelSlot,
+        slot: &mut ModelSlot,
         mut work: impl FnMut(&mut Model) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        match seat.with(&mut work) {
-            Err(error) if error.is_of_device() => self.remedied(seat, error, work),
+        match slot.with(&mut work) {
+            Err(error) if error.is_of_device() => self.try_remedies(slot, error, work),
             result => result,
         }
     }
 
-    fn remedied<T>(
+    fn try_remedies<T>(
         &self,
-        seat: &mut ModelSlot,
+        slot: &mut ModelSlot,
         mut error: Error,
         mut work: impl FnMut(&mut Model) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut version = seat.version;
-        for remedy in self.remedies(seat, &error) {
+        let mut variant = slot.variant;
+        for remedy in self.remedies(slot, &error) {
             tracing::warn!("{error}; {remedy}");
-            if let (Error::Compile { .. }, Some(adapter)) = (&error, &seat.adapter) {
-                self.remember_refusal(adapter, version, &error);
+            if let (Error::Compile { .. }, Some(adapter)) = (&error, &slot.adapter) {
+                self.remember_refusal(adapter, variant, &error);
             }
             if let Remedy::Lower(lower) = remedy {
-                version = lower;
+                variant = lower;
             }
             if remedy == Remedy::Rebuild {
                 gpu::forget_adapters();
-                self.remember_loss(seat);
-                seat.rebuilt.retain(|at| at.elapsed() < WHILE);
-                seat.rebuilt.push(Instant::now());
+                self.remember_loss(slot);
+                slot.rebuilt.retain(|at| at.elapsed() < WHILE);
+                slot.rebuilt.push(Instant::now());
                 // Frees the memory for the new model.
-                seat.model = None;
-                seat.generation += 1;
+                slot.model = None;
+                slot.generation += 1;
             }
-            let mut loaded = match self.reopen(seat, remedy) {
+            let mut loaded = match self.reopen(slot, remedy) {
                 Ok(loaded) => loaded,
                 Err(failed) => {
                     tracing::warn!("{failed}");
@@ -249,20 +249,20 @@ impl Embedder {
             match work(&mut loaded.model) {
                 Err(failed) if failed.is_of_device() => {
                     if matches!((&failed, remedy), (Error::NotFinite(_), Remedy::Lower(_))) {
-                        seat.in_vain = Some(Instant::now());
+                        slot.fallback_failed_at = Some(Instant::now());
                     }
                     error = failed;
                     // The model of the device is gone; other remedies were spare attempts.
                     if remedy == Remedy::Rebuild {
-                        self.take_over(seat, loaded);
+                        self.replace_model(slot, loaded);
                     }
                 }
                 result => {
                     loaded.after = match remedy {
                         Remedy::Cpu => Some(error.to_string()),
-                        _ => self.place().after.clone(),
+                        _ => self.device_info().after.clone(),
                     };
-                    self.take_over(seat, loaded);
+                    self.replace_model(slot, loaded);
                     return result;
                 }
             }
@@ -271,46 +271,48 @@ impl Embedder {
     }
 
     /// Shortens submissions to the device, here and in later processes.
-    fn remember_loss(&self, seat: &ModelSlot) {
+    fn remember_loss(&self, slot: &ModelSlot) {
         #[cfg(feature = "faults")]
         if !self.options.faults.happened().is_empty() {
             return;
         }
-        seat.adapter.iter().for_each(History::add_loss);
+        slot.adapter.iter().for_each(History::add_loss);
     }
 
     /// Stores a compiler's refusal for later processes, unless it was an injected fault.
-    fn remember_refusal(&self, adapter: &AdapterSummary, version: Version, error: &Error) {
+    fn remember_refusal(&self, adapter: &AdapterSummary, variant: KernelVariant, error: &Error) {
         #[cfg(feature = "faults")]
         if self.options.faults.refuses_any() {
             return;
         }
-        History::add_refusal(adapter, version, &error.to_string());
+        History::add_refusal(adapter, variant, &error.to_string());
     }
 
-    fn opens_anew(&self, seat: &ModelSlot) -> bool {
-        let ours = !seat.caps.cpu && self.options.gpu.is_none();
-        ours && seat.rebuilds() < REBUILDS
+    fn may_reopen(&self, slot: &ModelSlot) -> bool {
+        let ours = !slot.caps.cpu && self.options.gpu.is_none();
+        ours && slot.rebuilds() < REBUILDS
     }
 
-    fn remedies(&self, seat: &ModelSlot, error: &Error) -> Vec<Remedy> {
-        let caps = &seat.caps;
+    fn remedies(&self, slot: &ModelSlot, error: &Error) -> Vec<Remedy> {
+        let caps = &slot.caps;
         let mut remedies = Vec::new();
         match error {
-            Error::NotFinite(_) if seat.in_vain.is_some_and(|at| at.elapsed() < WHILE) => {
+            Error::NotFinite(_)
+                if slot.fallback_failed_at.is_some_and(|at| at.elapsed() < WHILE) =>
+            {
                 return remedies;
             }
             Error::NotFinite(_) => {
                 // Widening f16 weights to f32 is exact: the numbers stay the same.
-                let version = Version { half_weights: false, ..seat.version };
-                remedies.extend(version.lower(caps).map(Remedy::Lower));
+                let variant = KernelVariant { half_weights: false, ..slot.variant };
+                remedies.extend(variant.lower(caps).map(Remedy::Lower));
             }
             // Opening it again would not help: it would refuse the same kernel.
             Error::Compile { .. } => {
-                remedies.extend(seat.version.all_lower(caps).map(Remedy::Lower));
+                remedies.extend(slot.variant.all_lower(caps).map(Remedy::Lower));
             }
             // A device that is lost repeatedly is not worth the wait.
-            Error::Gpu(_) if self.opens_anew(seat) => remedies.push(Remedy::Rebuild),
+            Error::Gpu(_) if self.may_reopen(slot) => remedies.push(Remedy::Rebuild),
             _ => {}
         }
         if !caps.cpu && self.options.falls_back() {
@@ -319,18 +321,18 @@ impl Embedder {
         remedies
     }
 
-    fn reopen(&self, seat: &ModelSlot, remedy: Remedy) -> Result<Loaded, Error> {
-        let version = match remedy {
-            Remedy::Lower(version) => version,
-            _ => seat.version,
+    fn reopen(&self, slot: &ModelSlot, remedy: Remedy) -> Result<Loaded, Error> {
+        let variant = match remedy {
+            Remedy::Lower(variant) => variant,
+            _ => slot.variant,
         };
-        let widen = remedy != Remedy::Cpu && !version.half_weights;
+        let widen = remedy != Remedy::Cpu && !variant.half_weights;
         let as_before = Options {
-            tier: Some(version.tier),
-            dtype: version.dtype,
-            slice: match remedy {
-                Remedy::Rebuild => load::cautious(self.options.slice),
-                _ => self.options.slice,
+            tier: Some(variant.tier),
+            dtype: variant.dtype,
+            max_submission_time: match remedy {
+                Remedy::Rebuild => load::cautious(self.options.max_submission_time),
+                _ => self.options.max_submission_time,
             },
             tune: if self.options.tune == Tune::Off { Tune::Off } else { Tune::Known },
             ..self.options.clone()
@@ -338,7 +340,7 @@ impl Embedder {
         let options = match remedy {
             Remedy::Cpu => as_before.on_cpu(),
             // Simpler CPU kernels, even if the options name a device that the CPU replaced.
-            _ if seat.caps.cpu => Options { tier: Some(version.tier), ..as_before.on_cpu() },
+            _ if slot.caps.cpu => Options { tier: Some(variant.tier), ..as_before.on_cpu() },
             _ => as_before,
         };
         let loaded = load::load_as(&self.files, &options, &self.config, widen)?;
@@ -348,7 +350,7 @@ impl Embedder {
         }
         if let (Remedy::Rebuild, Device::Index(index)) = (remedy, self.options.device)
             && loaded.adapter.as_ref().map(ToString::to_string)
-                != seat.adapter.as_ref().map(ToString::to_string)
+                != slot.adapter.as_ref().map(ToString::to_string)
         {
             let needs = format!("adapter {index} is another now: {}", loaded.device);
             return Err(Error::NoGpu { needs });
@@ -364,13 +366,13 @@ impl Embedder {
     }
 
     /// Replaces the model.
-    fn take_over(&self, seat: &mut ModelSlot, loaded: Loaded) {
+    fn replace_model(&self, slot: &mut ModelSlot, loaded: Loaded) {
         let Loaded { model, device, after, batch_tokens, software, adapter, .. } = loaded;
-        tracing::info!("device: {device}, {} kernels", model.version());
+        tracing::info!("device: {device}, {} kernels", model.variant());
         let most = self.options.batch_tokens.unwrap_or(batch_tokens).min(model.max_tokens());
         self.batch_tokens.limit(most);
-        *self.place() = Place { device, after, cpu: model.caps().cpu, software };
-        let (generation, rebuilt) = (seat.generation + 1, std::mem::take(&mut seat.rebuilt));
-        *seat = ModelSlot { generation, rebuilt, ..ModelSlot::new(model, adapter) };
+        *self.device_info() = DeviceInfo { device, after, cpu: model.caps().cpu, software };
+        let (generation, rebuilt) = (slot.generation + 1, std::mem::take(&mut slot.rebuilt));
+        *slot = ModelSlot { generation, rebuilt, ..ModelSlot::new(model, adapter) };
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Embedder, EncodeOptions, Output,
-    forward::{Forward, Prepared},
+    forward::{EncodeJob, SequenceInput},
 };
 use crate::{
     batch::{self, PackedBatch, Tokens},
@@ -138,8 +138,8 @@ impl Embedder {
         &self,
         query: &str,
         documents: &[S],
-        wanted: EncodeOptions,
-    ) -> Result<Prepared<Vec<Score>>, Error> {
+        options: EncodeOptions,
+    ) -> Result<EncodeJob<Vec<Score>>, Error> {
         self.opened_for(Task::Rerank)?;
         let labels = self.classes();
         if labels != 1 {
@@ -147,7 +147,7 @@ impl Embedder {
                 "a classifier of {labels} labels gives no one score; a reranker has 1"
             )));
         }
-        let pairs = self.pairs(query, documents, wanted)?;
+        let pairs = self.pairs(query, documents, options)?;
         let lengths: Vec<_> = pairs.iter().map(Tokenized::lengths).collect();
         let tokens = pairs.into_iter().map(|pair| pair.tokens).collect();
         Ok(self.prepare_classes(tokens)?.map(|logits| {
@@ -176,13 +176,13 @@ impl Embedder {
     pub fn prepare_classes(
         &self,
         sequences: Vec<Tokens>,
-    ) -> Result<Prepared<Vec<Vec<f32>>>, Error> {
+    ) -> Result<EncodeJob<Vec<Vec<f32>>>, Error> {
         self.opened_for(Task::Rerank)?;
         self.check_all(&sequences)?;
         let output = Output::Vectors { dims: self.config.hidden, normalize: false };
-        let forwards = sequences.into_iter().map(Forward::first).collect();
+        let sequences = sequences.into_iter().map(SequenceInput::first).collect();
         let head = self.head.clone();
-        Ok(Prepared::new(forwards, output, move |rows| {
+        Ok(EncodeJob::new(sequences, output, move |rows| {
             let logits = head.classify(&rows.concat());
             logits.chunks_exact(head.labels()).map(<[f32]>::to_vec).collect()
         }))
@@ -236,7 +236,7 @@ impl Embedder {
             let masks = length - tokens.len();
             tokens.ids.resize(length, mask);
             tokens.type_ids.resize(length, 0);
-            tokens.unseen = if self.queries.attend { 0 } else { masks };
+            tokens.query_only = if self.queries.attend { 0 } else { masks };
         }
         Ok(())
     }
@@ -251,8 +251,8 @@ impl Embedder {
         let sequences: Vec<_> = sequences.iter().map(|&tokens| tokens.clone()).collect();
         self.check_all(&sequences)?;
         let ids: Vec<_> = sequences.iter().map(|tokens| tokens.ids.clone()).collect();
-        let forwards = sequences.into_iter().map(Forward::whole).collect();
-        let rows = self.compute(Prepared::new(forwards, Output::Projected, |rows| rows))?;
+        let sequences = sequences.into_iter().map(SequenceInput::whole).collect();
+        let rows = self.compute(EncodeJob::new(sequences, Output::Projected, |rows| rows))?;
         let vectors = ids.into_iter().zip(rows);
         let mut vectors: Vec<_> =
             vectors.map(|(ids, values)| TokenVectors { ids, dim, values }).collect();
@@ -323,7 +323,7 @@ impl Embedder {
         }
         let mut all: Vec<Vec<f64>> = vec![Vec::new(); masked.len()];
         let lengths: Vec<usize> = masked.iter().map(|(tokens, _)| tokens.len()).collect();
-        for members in batch::plan(&lengths, self.batch_tokens()) {
+        for members in batch::make_batches(&lengths, self.batch_tokens()) {
             let hidden = members.iter().map(|&n| {
                 let (tokens, places) = masked[n];
                 let mut hidden = tokens.clone();

@@ -55,7 +55,7 @@ impl Embedder {
     /// # Errors
     /// As [`Embedder::embed`].
     pub fn embed_counted<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Embedded>, Error> {
-        self.embed_watched(texts, self.wanted, |_| ControlFlow::Continue(()))
+        self.embed_watched(texts, self.defaults, |_| ControlFlow::Continue(()))
     }
 
     /// As [`Embedder::embed_counted`], with per-call options; `watch` is called after every batch
@@ -82,7 +82,7 @@ impl Embedder {
     pub fn embed_watched<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
-        wanted: EncodeOptions,
+        options: EncodeOptions,
         mut watch: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Embedded>, Error> {
         let total = texts.len();
@@ -91,7 +91,7 @@ impl Embedder {
             let before = embedded.len();
             let tokenized = tokenized.map_err(|error| error.moved(|n| before + n))?;
             let texts = tokenized.len();
-            let prepared = self.prepare_tokenized(tokenized, wanted)?;
+            let prepared = self.prepare_tokenized(tokenized, options)?;
             let mut progress = Progress { done: before, total };
             let some = self.compute_watched(prepared, |of| {
                 progress.done = before + texts * of.done / of.total;
@@ -104,10 +104,10 @@ impl Embedder {
             Ok::<(), Error>(())
         };
         if total <= WINDOW {
-            window(&mut embedded, self.tokenize_as(texts, wanted))?;
+            window(&mut embedded, self.tokenize_as(texts, options))?;
             return Ok(embedded);
         }
-        let mut windows = texts.chunks(WINDOW).map(|texts| self.tokenize_as(texts, wanted));
+        let mut windows = texts.chunks(WINDOW).map(|texts| self.tokenize_as(texts, options));
         // A rayon thread must not wait for a thread that waits for rayon.
         if rayon::current_thread_index().is_some() {
             windows.try_for_each(|tokenized| window(&mut embedded, tokenized))?;

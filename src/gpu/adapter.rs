@@ -3,7 +3,7 @@
 use super::{dx12, pipelines::Compiled, progress::Progress};
 use crate::{
     error::Error,
-    recording::{Caps, Page},
+    recording::{Caps, TexturePages},
 };
 use std::{
     fmt,
@@ -313,7 +313,7 @@ impl Gpu {
     ///
     /// Nothing about it is changed: limits and features stay as they are, its callbacks for errors
     /// and loss stay the application's, and submissions go into its queue, each of a tenth of a
-    /// second at most ([`Options::slice`](crate::Options::slice) for less).  Waiting for a result
+    /// second at most ([`Options::max_submission_time`](crate::Options::max_submission_time) for less).  Waiting for a result
     /// polls the device, which may run the application's callbacks on a thread of this crate: they
     /// must not call the embedder, nor wait for a lock that is held around its calls.  A
     /// lost device is not opened again.
@@ -468,7 +468,7 @@ fn limits(have: &wgpu::Limits) -> Result<wgpu::Limits, String> {
         max_compute_workgroups_per_dimension: need.max_compute_workgroups_per_dimension,
         max_storage_buffer_binding_size: have.max_storage_buffer_binding_size,
         max_buffer_size: have.max_buffer_size,
-        max_texture_dimension_2d: have.max_texture_dimension_2d.min(Page::HEIGHT),
+        max_texture_dimension_2d: have.max_texture_dimension_2d.min(TexturePages::HEIGHT),
         max_storage_textures_per_shader_stage: have
             .max_storage_textures_per_shader_stage
             .min(STORAGE_TEXTURES),

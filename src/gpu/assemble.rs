@@ -24,7 +24,7 @@ const LIBRARY: &[(&str, &str)] = &[
     library!("product_tiled"),
     library!("product_matrix"),
     library!("product_texture"),
-    library!("reach"),
+    library!("skip_bound"),
     library!("reduce"),
     library!("relu"),
     library!("row_norm"),

@@ -2,7 +2,7 @@
 
 use crate::{
     elements::TensorData,
-    recording::{Format, Page, Shape, Tensor},
+    recording::{Format, Shape, Tensor, TexturePages},
 };
 use std::borrow::Cow;
 
@@ -48,7 +48,7 @@ impl Slot {
                 Ok(Self::Buffer(buffer(device, "tensor", bytes, STORAGE)))
             }
             true => {
-                let extents = || views.iter().map(|view| Page::extent(view.shape));
+                let extents = || views.iter().map(|view| TexturePages::extent(view.shape));
                 let width = extents().map(|[width, _]| width).max().unwrap_or(1);
                 let height = extents().map(|[_, height]| height).max().unwrap_or(1);
                 let most = device.limits().max_texture_dimension_2d;
@@ -78,7 +78,7 @@ impl Slot {
         match self {
             Self::Buffer(buffer) => buffer.size() >= bytes(tensor),
             Self::Texture { texture, .. } => {
-                let [width, height] = Page::extent(tensor.shape);
+                let [width, height] = TexturePages::extent(tensor.shape);
                 texture.width() >= width && texture.height() >= height
             }
         }
@@ -139,7 +139,7 @@ impl Slot {
             Self::Buffer(_) => bytes(tensor),
             Self::Texture { .. } => {
                 let shape = tensor.shape;
-                let rows = u64::from(pages(shape)) * u64::from(Page::extent(shape)[1]);
+                let rows = u64::from(pages(shape)) * u64::from(TexturePages::extent(shape)[1]);
                 rows * u64::from(padded(tensor))
             }
         }
@@ -162,7 +162,7 @@ impl Slot {
             }
             Self::Texture { texture, .. } => {
                 for page in 0..pages(shape) {
-                    let rows = u64::from(page) * u64::from(Page::HEIGHT);
+                    let rows = u64::from(page) * u64::from(TexturePages::HEIGHT);
                     let layout = wgpu::TexelCopyBufferLayout {
                         offset: rows * u64::from(padded(tensor)),
                         bytes_per_row: Some(padded(tensor)),
@@ -231,16 +231,16 @@ fn decoded(format: Format, raw: &[u8]) -> Vec<f32> {
 }
 
 fn pages(shape: Shape) -> u32 {
-    shape.rows().div_ceil(Page::HEIGHT).max(1)
+    shape.rows().div_ceil(TexturePages::HEIGHT).max(1)
 }
 
 fn page_elements(shape: Shape) -> usize {
-    Page::HEIGHT as usize * shape.row_len()
+    TexturePages::HEIGHT as usize * shape.row_len()
 }
 
 fn page_extent(shape: Shape, page: u32) -> wgpu::Extent3d {
     assert!(shape.row_len().is_multiple_of(4), "{shape} in texels of four");
-    let height = (shape.rows() - page * Page::HEIGHT).min(Page::HEIGHT);
+    let height = (shape.rows() - page * TexturePages::HEIGHT).min(TexturePages::HEIGHT);
     wgpu::Extent3d { width: shape.row_len() as u32 / 4, height, depth_or_array_layers: 1 }
 }
 

@@ -1,7 +1,7 @@
 //! Attention, `softmax(q·kᵀ/√E - m_h·|i - j|)·v`.  Shaders: `shaders/attention.wgsl` and its
 //! variants in `shaders/any_width/`, `shaders/naive/`, `shaders/texture/`.
 
-use super::{HEAD_WIDTHS, Tier, Version, elem, gpu_versions, lanes, share, specialise};
+use super::{HEAD_WIDTHS, Tier, KernelVariant, elem, gpu_versions, lanes, share, specialise};
 use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid, slices};
 use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
@@ -60,11 +60,11 @@ impl fmt::Display for Tile {
 
 impl Spec {
     /// Default constants for heads of `e` elements: K and V tiles together take at most 16 KiB.
-    pub fn new(version: impl Into<Version>, e: u32) -> Self {
-        let version = version.into();
-        let tier = version.tier;
+    pub fn new(variant: impl Into<KernelVariant>, e: u32) -> Self {
+        let variant = variant.into();
+        let tier = variant.tier;
         let tile = match tier {
-            Tier::Twin | Tier::Blocked | Tier::Naive => Tile::Naive,
+            Tier::Reference | Tier::Blocked | Tier::Naive => Tile::Naive,
             Tier::Tiled | Tier::Matrix { .. } if e == 64 => Tile::Tiled { rows: 4 },
             Tier::Tiled | Tier::Matrix { .. } => {
                 let most = if e < 8 { TILE } else { 32 };
@@ -78,7 +78,7 @@ impl Spec {
                 Tile::Texture { s, tq, tk: (2 * s).max(8) }
             }
         };
-        Self { e, format: version.wide(), tile }
+        Self { e, format: variant.wide(), tile }
     }
 
     /// Tiles for a tuning search, the default first.
@@ -199,12 +199,12 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
 
 /// Programs of every tier and head width, with all tiles of a tuning search.
 pub fn programs() -> Vec<Program> {
-    let versions = gpu_versions();
-    let tiles = |version: Version, e| {
-        let candidates = Spec::candidates(version.tier, e).into_iter();
-        candidates.map(move |tile| Spec { tile, ..Spec::new(version, e) })
+    let variants = gpu_versions();
+    let tiles = |variant: KernelVariant, e| {
+        let candidates = Spec::candidates(variant.tier, e).into_iter();
+        candidates.map(move |tile| Spec { tile, ..Spec::new(variant, e) })
     };
-    let of = |&e| versions.iter().flat_map(move |&version| tiles(version, e));
+    let of = |&e| variants.iter().flat_map(move |&variant| tiles(variant, e));
     let specs = HEAD_WIDTHS.iter().flat_map(of);
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }

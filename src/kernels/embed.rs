@@ -1,6 +1,6 @@
 //! Sum of word row and token-type row, then LayerNorm.  Shader: `shaders/embed.wgsl`.
 
-use super::{MOVE, Dtype, Tier, Version, WIDTHS, row_workgroup, specialise};
+use super::{MOVE, Dtype, Tier, KernelVariant, WIDTHS, row_workgroup, specialise};
 use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
@@ -19,9 +19,9 @@ pub struct Spec {
 
 impl Spec {
     /// Default constants for rows of `d` elements.
-    pub fn new(version: impl Into<Version>, d: u32) -> Self {
-        let version = version.into();
-        Self { wg: row_workgroup(d), d, word: version.table(), x: version.stream() }
+    pub fn new(variant: impl Into<KernelVariant>, d: u32) -> Self {
+        let variant = variant.into();
+        Self { wg: row_workgroup(d), d, word: variant.table(), x: variant.stream() }
     }
 
     fn constants(&self) -> Vec<(&'static str, Const)> {
@@ -86,8 +86,8 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
 pub fn programs() -> Vec<Program> {
     let tiers = [Tier::Tiled, Tier::Texture].into_iter();
     let dtypes = [Dtype::F32, Dtype::F16];
-    let all = tiers.flat_map(|tier| dtypes.map(|dtype| Version::new(tier, dtype)));
-    let specs = all.flat_map(|version| WIDTHS.map(|d| Spec::new(version, d)));
+    let all = tiers.flat_map(|tier| dtypes.map(|dtype| KernelVariant::new(tier, dtype)));
+    let specs = all.flat_map(|variant| WIDTHS.map(|d| Spec::new(variant, d)));
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 

@@ -1,6 +1,6 @@
 //! Gathers rows of a matrix.  Shader: `shaders/gather.wgsl`.
 
-use super::{MOVE, Tier, Version, WIDTHS, specialise};
+use super::{MOVE, Tier, KernelVariant, WIDTHS, specialise};
 use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
@@ -17,8 +17,8 @@ pub struct Spec {
 
 impl Spec {
     /// Default constants for rows of `d` elements of the residual stream.
-    pub fn new(version: impl Into<Version>, d: u32) -> Self {
-        Self { wg: 64, d, x: version.into().stream() }
+    pub fn new(variant: impl Into<KernelVariant>, d: u32) -> Self {
+        Self { wg: 64, d, x: variant.into().stream() }
     }
 
     fn constants(&self) -> Vec<(&'static str, Const)> {

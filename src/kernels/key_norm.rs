@@ -1,7 +1,7 @@
 //! Maximum norm of the keys of each tile and head, with which `attention` decides which keys to
 //! skip.  Shaders: `shaders/key_norm.wgsl`, `shaders/texture/key_norm.wgsl`.
 
-use super::{MOVE, Dtype, HEAD_WIDTHS, Tier, Version, attention::TILE, elem, specialise};
+use super::{MOVE, Dtype, HEAD_WIDTHS, Tier, KernelVariant, attention::TILE, elem, specialise};
 use crate::recording::{Format, Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
@@ -16,8 +16,8 @@ pub struct Spec {
 
 impl Spec {
     /// The constants for heads of `e` elements.
-    pub fn new(version: impl Into<Version>, e: u32) -> Self {
-        Self { e, k: version.into().wide() }
+    pub fn new(variant: impl Into<KernelVariant>, e: u32) -> Self {
+        Self { e, k: variant.into().wide() }
     }
 }
 
@@ -64,9 +64,9 @@ const WG: u32 = 64;
 
 /// Programs of every head width, buffers and textures.
 pub fn programs() -> Vec<Program> {
-    let half = Version::new(Tier::Tiled, Dtype::F16);
-    let versions = [Tier::Tiled.into(), Tier::Texture.into(), half];
-    let specs = HEAD_WIDTHS.iter().flat_map(|&e| versions.map(|version| Spec::new(version, e)));
+    let half = KernelVariant::new(Tier::Tiled, Dtype::F16);
+    let variants = [Tier::Tiled.into(), Tier::Texture.into(), half];
+    let specs = HEAD_WIDTHS.iter().flat_map(|&e| variants.map(|variant| Spec::new(variant, e)));
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 

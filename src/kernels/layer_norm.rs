@@ -1,6 +1,6 @@
 //! Residual add and LayerNorm: `y = LN(x + r)`.  Shader: `shaders/layer_norm.wgsl`.
 
-use super::{MOVE, Dtype, Tier, Version, WIDTHS, row_workgroup, specialise};
+use super::{MOVE, Dtype, Tier, KernelVariant, WIDTHS, row_workgroup, specialise};
 use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
@@ -21,17 +21,17 @@ pub struct Spec {
 
 impl Spec {
     /// Default constants for rows of `d` elements, from and to the residual stream.
-    pub fn new(version: impl Into<Version>, d: u32, residual: bool) -> Self {
-        let x = version.into().stream();
+    pub fn new(variant: impl Into<KernelVariant>, d: u32, residual: bool) -> Self {
+        let x = variant.into().stream();
         // From textures, one invocation handles a row.
         let wg = if x.texture() { 16 } else { row_workgroup(d) };
         Self { wg, d, x, y: x, residual }
     }
 
     /// Default constants for output into a temporary, not the residual stream.
-    pub fn wide(version: impl Into<Version>, d: u32) -> Self {
-        let version = version.into();
-        Self { y: version.wide(), ..Self::new(version, d, false) }
+    pub fn wide(variant: impl Into<KernelVariant>, d: u32) -> Self {
+        let variant = variant.into();
+        Self { y: variant.wide(), ..Self::new(variant, d, false) }
     }
 
     fn constants(&self) -> Vec<(&'static str, Const)> {
@@ -78,7 +78,7 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
 
 /// Programs of every width, buffers and textures.
 pub fn programs() -> Vec<Program> {
-    let half = Version::new(Tier::Tiled, Dtype::F16);
+    let half = KernelVariant::new(Tier::Tiled, Dtype::F16);
     let of = move |d| {
         let tiers = [Tier::Tiled, Tier::Texture].into_iter();
         let specs = tiers.flat_map(move |tier| [true, false].map(|r| Spec::new(tier, d, r)));

@@ -1,7 +1,7 @@
 //! Matrix product `y = activation(x·Wᵀ + bias)`, or with a residual `y = activation(x·Wᵀ + bias) +
 //! r`.  Shaders: `shaders/linear.wgsl`; variants in `shaders/{naive,texture,matrix}/`.
 
-use super::{row_slices, Tile, Version, specialise};
+use super::{row_slices, Tile, KernelVariant, specialise};
 use crate::{
     recording::{Format, Kernel, Program, Recording, Tensor, grid},
     reference::Activation,
@@ -26,16 +26,16 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Default constants of a version for a product from the residual stream into a temporary, or
+    /// Default constants of a variant for a product from the residual stream into a temporary, or
     /// back with a residual; no activation.
-    pub fn new(version: impl Into<Version>, residual: bool) -> Self {
-        let version = version.into();
+    pub fn new(variant: impl Into<KernelVariant>, residual: bool) -> Self {
+        let variant = variant.into();
         let (x, y) = match residual {
-            false => (version.stream(), version.wide()),
-            true => (version.wide(), version.stream()),
+            false => (variant.stream(), variant.wide()),
+            true => (variant.wide(), variant.stream()),
         };
-        let (tile, activation) = (Tile::new(version.tier), Activation::Identity);
-        Self { tile, x, w: version.weights(), y, activation, residual }
+        let (tile, activation) = (Tile::new(variant.tier), Activation::Identity);
+        Self { tile, x, w: variant.weights(), y, activation, residual }
     }
 
     /// Storage format of `r`: the residual stream's, or that of the `x` bound in its place.
@@ -91,11 +91,11 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
     specialise::<_, Params>("linear", file, bindings, spec, imports, constants)
 }
 
-/// Programs of every version and tile: with and without residual, and with an activation.
+/// Programs of every variant and tile: with and without residual, and with an activation.
 pub fn programs() -> Vec<Program> {
-    let specs = Tile::all().flat_map(|(version, tile)| {
+    let specs = Tile::all().flat_map(|(variant, tile)| {
         let [add, plain] =
-            [true, false].map(|residual| Spec { tile, ..Spec::new(version, residual) });
+            [true, false].map(|residual| Spec { tile, ..Spec::new(variant, residual) });
         [add, plain, Spec { activation: Activation::Gelu, ..plain }]
     });
     specs.map(|spec| (*kernel(spec).program).clone()).collect()

@@ -2,7 +2,7 @@
 //! `shaders/linear_geglu.wgsl` and its variants in `shaders/naive/`, `shaders/texture/`,
 //! `shaders/matrix/`.
 
-use super::{PANEL, row_slices, Tier, Tile, Version, specialise};
+use super::{PANEL, row_slices, Tier, Tile, KernelVariant, specialise};
 use crate::{
     elements::{TensorData, reordered},
     recording::{Format, Kernel, Program, Recording, Shape, Tensor, grid},
@@ -29,11 +29,11 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Default constants of a version.
-    pub fn new(version: impl Into<Version>, gate_first: bool, activation: Activation) -> Self {
-        let version = version.into();
-        let (x, w, h) = (version.stream(), version.weights(), version.wide());
-        Self { tile: Tile::new(version.tier), x, w, h, gate_first, activation }
+    /// Default constants of a variant.
+    pub fn new(variant: impl Into<KernelVariant>, gate_first: bool, activation: Activation) -> Self {
+        let variant = variant.into();
+        let (x, w, h) = (variant.stream(), variant.weights(), variant.wide());
+        Self { tile: Tile::new(variant.tier), x, w, h, gate_first, activation }
     }
 }
 
@@ -77,7 +77,7 @@ pub fn arrange(
 ) -> (Shape, TensorData<'_>) {
     let layout = Tile::new(tier).layout();
     let half = w.len() / 2;
-    if matches!(tier, Tier::Twin | Tier::Blocked) {
+    if matches!(tier, Tier::Reference | Tier::Blocked) {
         if (n as usize / 2).is_multiple_of(PANEL) {
             return layout.arrange(w, [n, k]); // each panel has rows of one half only
         }
@@ -110,11 +110,11 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
     specialise::<_, Params>("linear_geglu", file, bindings, spec, imports, constants)
 }
 
-/// Programs of every version, tile and activation.
+/// Programs of every variant, tile and activation.
 pub fn programs() -> Vec<Program> {
-    let specs = Tile::all().flat_map(|(version, tile)| {
+    let specs = Tile::all().flat_map(|(variant, tile)| {
         let activations = [Activation::Gelu, Activation::Relu];
-        activations.map(|activation| Spec { tile, ..Spec::new(version, true, activation) })
+        activations.map(|activation| Spec { tile, ..Spec::new(variant, true, activation) })
     });
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
@@ -149,6 +149,6 @@ mod tests {
         assert_eq!(arranged[..8], [0.0, 1.0, 2.0, 3.0, 8.0, 9.0, 10.0, 11.0]);
         let arranged = arrange(Tier::Tiled, false);
         assert_eq!(arranged[8..], [12.0, 13.0, 14.0, 15.0, 4.0, 5.0, 6.0, 7.0]);
-        assert_eq!(arrange(Tier::Twin, true), w);
+        assert_eq!(arrange(Tier::Reference, true), w);
     }
 }

@@ -5,7 +5,7 @@
 //! a kernel from a `Spec`) and [`record`](layer_norm::record) (records one dispatch, with shape
 //! checks). `tests/abi/main.rs` compares every file with its shader.
 
-mod plan;
+mod config;
 mod tier;
 mod tile;
 
@@ -13,13 +13,13 @@ use crate::{
     recording::{Access, Binding, Const, Format, Kernel, Program, slices},
     reference::Activation,
 };
-pub use plan::{Plan, Tiles};
+pub use config::{KernelConfig, Tiles};
 use std::{
     collections::HashSet,
     ops::Range,
     sync::{Arc, LazyLock, Mutex, PoisonError},
 };
-pub use tier::{Dtype, Tier, Version};
+pub use tier::{Dtype, KernelVariant, Tier};
 pub use tile::{Layout, PANEL, Tile};
 
 /// Interface of a kernel, as declared by its host file; `tests/abi/main.rs` compares it with the
@@ -183,8 +183,8 @@ const GPU_TIERS: [Tier; 5] =
     [Tier::Naive, Tier::Tiled, Tier::Texture, Tier::Subgroup(4), Tier::Subgroup(8)];
 
 /// Versions covered by `programs()`.  Texture and subgroup tiers have the same text for f16.
-fn gpu_versions() -> Vec<Version> {
-    let half = Version::new(Tier::Tiled, Dtype::F16);
+fn gpu_versions() -> Vec<KernelVariant> {
+    let half = KernelVariant::new(Tier::Tiled, Dtype::F16);
     GPU_TIERS.iter().map(|&tier| tier.into()).chain([half]).collect()
 }
 

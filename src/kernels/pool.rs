@@ -1,6 +1,6 @@
 //! One vector per span of tokens: mean, truncation, L2 norm.  Shader: `shaders/pool.wgsl`.
 
-use super::{MOVE, Tier, Version, WIDTHS, row_workgroup, specialise};
+use super::{MOVE, Tier, KernelVariant, WIDTHS, row_workgroup, specialise};
 use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
@@ -17,8 +17,8 @@ pub struct Spec {
 
 impl Spec {
     /// Default constants for rows of `d` elements.
-    pub fn new(version: impl Into<Version>, d: u32) -> Self {
-        Self { wg: row_workgroup(d), d, x: version.into().stream() }
+    pub fn new(variant: impl Into<KernelVariant>, d: u32) -> Self {
+        Self { wg: row_workgroup(d), d, x: variant.into().stream() }
     }
 
     fn constants(&self) -> Vec<(&'static str, Const)> {

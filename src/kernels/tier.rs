@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Tier {
     /// CPU: reference implementations, plain loops on one thread.
-    Twin,
+    Reference,
     /// CPU: blocked products and tiled attention on all cores.
     Blocked,
     /// GPU: the shortest correct kernels (`shaders/naive/`).
@@ -45,7 +45,7 @@ impl Tier {
     /// Tiers that a device can run, simplest first.
     pub fn of(caps: &Caps) -> Vec<Self> {
         if caps.cpu {
-            return vec![Self::Twin, Self::Blocked];
+            return vec![Self::Reference, Self::Blocked];
         }
         // Mesa's software OpenGL unrolls every other kernel and then compiles it for minutes.
         if caps.gl && caps.software {
@@ -128,9 +128,9 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// Version of the kernels: the tier and the storage of matrices.
+/// Variant of the kernels: the tier and the storage of matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Version {
+pub struct KernelVariant {
     /// Tier of the kernels.
     pub tier: Tier,
     /// Storage type of weights and wide activations.
@@ -140,13 +140,13 @@ pub struct Version {
     pub half_weights: bool,
 }
 
-impl From<Tier> for Version {
+impl From<Tier> for KernelVariant {
     fn from(tier: Tier) -> Self {
         Self::new(tier, Dtype::F32)
     }
 }
 
-impl Version {
+impl KernelVariant {
     /// A tier with everything stored as `dtype`, whatever the file stores.
     pub fn new(tier: Tier, dtype: Dtype) -> Self {
         Self { tier, dtype, half_weights: false }
@@ -160,29 +160,29 @@ impl Version {
         tiers.iter().map(|&tier| tier.into()).chain(half).collect()
     }
 
-    /// Versions that a device can run: those of [`Version::of`], and f32 with f16 weights.
+    /// Versions that a device can run: those of [`KernelVariant::of`], and f32 with f16 weights.
     pub fn all(caps: &Caps) -> Vec<Self> {
         let tiers = Tier::of(caps).into_iter().filter(|tier| tier.reads_halves() && caps.half);
         let mixed = tiers.map(|tier| Self { half_weights: true, ..tier.into() });
         Self::of(caps).into_iter().chain(mixed).collect()
     }
 
-    /// The version for a model whose file stores product matrices as f16, if `half`, or as f32.
+    /// The variant for a model whose file stores product matrices as f16, if `half`, or as f32.
     pub fn for_weights(self, half: bool, caps: &Caps) -> Self {
         let mixed = Self { half_weights: true, ..self };
         let half_weights = half && self.dtype == Dtype::F32 && mixed.suits(caps);
         Self { half_weights, ..self }
     }
 
-    /// Next simpler or more exact version: f32 instead of f16, else a tier that is easier to
+    /// Next simpler or more exact variant: f32 instead of f16, else a tier that is easier to
     /// compile.
     pub fn lower(self, caps: &Caps) -> Option<Self> {
         if self.half() || self.half_weights {
             return Some(self.tier.into());
         }
         let lower = match self.tier {
-            Tier::Twin | Tier::Naive => return None,
-            Tier::Blocked => Tier::Twin,
+            Tier::Reference | Tier::Naive => return None,
+            Tier::Blocked => Tier::Reference,
             Tier::Matrix { .. } => Tier::Tiled,
             Tier::Subgroup(_) => Tier::Texture,
             // This tier needs no workgroup memory and no barriers.
@@ -192,12 +192,12 @@ impl Version {
         lower.suits(caps).then_some(lower.into())
     }
 
-    /// All versions reached by [`Version::lower`], the next first.
+    /// All variants reached by [`KernelVariant::lower`], the next first.
     pub fn all_lower(self, caps: &Caps) -> impl Iterator<Item = Self> {
-        std::iter::successors(self.lower(caps), |version| version.lower(caps))
+        std::iter::successors(self.lower(caps), |variant| variant.lower(caps))
     }
 
-    /// True if a device can run this version.
+    /// True if a device can run this variant.
     pub fn suits(self, caps: &Caps) -> bool {
         Self::all(caps).contains(&self)
     }
@@ -230,13 +230,13 @@ impl Version {
         if self.half() { Format::F16 } else { Format::F32 }
     }
 
-    /// True if the version stores f16.
+    /// True if the variant stores f16.
     pub fn half(self) -> bool {
         self.dtype == Dtype::F16 && self.tier.halves()
     }
 }
 
-impl fmt::Display for Version {
+impl fmt::Display for KernelVariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.dtype {
             Dtype::F32 if self.half_weights => write!(f, "{} f16 weights", self.tier),
@@ -249,7 +249,7 @@ impl fmt::Display for Version {
 impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Twin => "twin",
+            Self::Reference => "reference",
             Self::Blocked => "blocked",
             Self::Naive => "naive",
             Self::Tiled => "tiled",

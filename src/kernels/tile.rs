@@ -1,7 +1,7 @@
 //! Tiling of matrix products, and the memory layout of their weights.
 
 use super::{
-    Tier, Version, gpu_versions, share,
+    KernelVariant, Tier, gpu_versions, share,
     tier::{ARM, INTEL},
 };
 use crate::{
@@ -84,7 +84,7 @@ impl Tile {
     /// Default tile of a tier.
     pub fn new(tier: Tier) -> Self {
         match tier {
-            Tier::Twin | Tier::Naive => Self::Naive { wg: 64, layout: Layout::Rows },
+            Tier::Reference | Tier::Naive => Self::Naive { wg: 64, layout: Layout::Rows },
             Tier::Blocked => Self::Naive { wg: 64, layout: Layout::Panels },
             Tier::Tiled => Self::Tiled { tm: 8, tn: 8, bm: 64, bn: 64, bk: 16, slices: 1 },
             Tier::Texture => Self::Texture { wg: 64, s: 1, lx: 8, tm: 4, tn: 8 },
@@ -169,7 +169,7 @@ impl Tile {
                 let tile = |&(rows, tn)| Self::Texture { wg: s, s, lx: 1, tm: rows / s, tn };
                 all.extend(sizes.map(tile));
             }
-            Tier::Twin | Tier::Blocked | Tier::Naive | Tier::Matrix { .. } => {}
+            Tier::Reference | Tier::Blocked | Tier::Naive | Tier::Matrix { .. } => {}
         }
         let mut seen = Vec::new();
         all.retain(|tile| {
@@ -186,16 +186,16 @@ impl Tile {
         if let Self::Tiled { slices, .. } = self { *slices } else { 1 }
     }
 
-    /// Tiles of all versions covered by `programs()`.
-    pub(super) fn all() -> impl Iterator<Item = (Version, Self)> {
-        let tiles = |version: Version| Self::by_rows(version.tier).into_iter().rev();
-        let of = move |version| tiles(version).map(move |(_, tile)| (version, tile));
+    /// Tiles of all variants covered by `programs()`.
+    pub(super) fn all() -> impl Iterator<Item = (KernelVariant, Self)> {
+        let tiles = |variant: KernelVariant| Self::by_rows(variant.tier).into_iter().rev();
+        let of = move |variant| tiles(variant).map(move |(_, tile)| (variant, tile));
         let matrices = [(16, 64), (16, 32), (8, 32)];
         let matrices = matrices.map(|(size, lanes)| Tier::Matrix { size, lanes }.into());
         let plain = gpu_versions().into_iter().chain(matrices);
         // Texture kernels have the same text.
         let mixed = matrices.into_iter().chain([Tier::Tiled.into()]);
-        let mixed = mixed.map(|version| Version { half_weights: true, ..version });
+        let mixed = mixed.map(|variant| KernelVariant { half_weights: true, ..variant });
         plain.chain(mixed).flat_map(of)
     }
 

@@ -176,7 +176,7 @@ impl fmt::Display for SentenceTransformersConfig {
 ///
 /// # Errors
 /// [`Error::Read`], and [`Error::Model`] if it is not JSON.
-pub(crate) fn json_file(files: &Files, name: &str) -> Result<Option<Value>, Error> {
+pub fn json_file(files: &Files, name: &str) -> Result<Option<Value>, Error> {
     if !files.has(name) {
         return Ok(None);
     }

@@ -4,7 +4,7 @@ use super::kernels::Kernels;
 use crate::{
     elements::{TensorData, f16},
     error::Error,
-    kernels::{Tile, Version, linear},
+    kernels::{KernelVariant, Tile, linear},
     recording::{Engine, Format, Recording},
 };
 
@@ -22,12 +22,12 @@ const BITS: [u16; 16] = [
 /// Errors of the engine.
 pub(super) fn read(
     engine: &mut dyn Engine,
-    version: Version,
+    variant: KernelVariant,
     kernels: &Kernels,
 ) -> Result<bool, Error> {
     const N: u32 = 4;
     let numbers = BITS.map(f16::from_bits);
-    let layout = Tile::new(version.tier).layout();
+    let layout = Tile::new(variant.tier).layout();
     let (shape, w) = layout.arrange(TensorData::F16(numbers[..].into()), [N, N]);
     let unit: Vec<f32> = (0..N * N).map(|n| if n % (N + 1) == 0 { 1.0 } else { 0.0 }).collect();
     let kernel = &kernels.products(N).linear;

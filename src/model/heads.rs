@@ -1,16 +1,16 @@
 //! Heads of a checkpoint, after the encoder.
 
 use super::{
+    architecture::Architecture,
     kernels::Kernels,
     loader::{Linear, Loader, Norm, WORD},
     task::{DECODER, HeadKind},
-    variant::Variant,
 };
 use crate::{
     elements::TensorData,
     error::Error,
     kernels::{gather, layer_norm, linear},
-    recording::{Engine, Format, Page, Recording, Tensor},
+    recording::{Engine, Format, Recording, Tensor, TexturePages},
     reference::{self, Activation},
 };
 use rayon::prelude::*;
@@ -105,7 +105,7 @@ impl Loader<'_> {
     pub(super) fn head(
         &mut self,
         kind: Option<HeadKind>,
-        variant: &Variant,
+        architecture: &Architecture,
     ) -> Result<Head, Error> {
         Ok(match kind {
             None => Head::None,
@@ -118,7 +118,7 @@ impl Loader<'_> {
                 }
             }
             Some(HeadKind::Projection) => Head::Projection(self.projection()?),
-            Some(HeadKind::MaskedLm) => self.masked_lm(variant)?,
+            Some(HeadKind::MaskedLm) => self.masked_lm(architecture)?,
         })
     }
 
@@ -138,10 +138,10 @@ impl Loader<'_> {
         self.without_bias(name, [n, d])
     }
 
-    fn masked_lm(&mut self, variant: &Variant) -> Result<Head, Error> {
+    fn masked_lm(&mut self, architecture: &Architecture) -> Result<Head, Error> {
         let (d, v) = (self.config.hidden, self.config.vocabulary);
         let transform = self.linear(&["cls.predictions.transform.dense".to_owned()], [d, d])?;
-        let norm = self.norm(variant.transform_norm)?;
+        let norm = self.norm(architecture.transform_norm)?;
         let own = self.checkpoint.has(DECODER);
         let w = self.read_half(if own { DECODER } else { WORD }, &[v, d])?;
         // Both names denote the same bias; checkpoints have either one, or equal copies.
@@ -149,8 +149,9 @@ impl Loader<'_> {
         let mut found = names.iter().filter(|name| self.checkpoint.has(name));
         let bias = self.read(found.next().unwrap_or(&names[0]), &[v])?;
 
-        let row = u64::from(d) * u64::from(self.version.weights().bytes());
-        let most = (self.engine.caps().max_binding_bytes / row).min(u64::from(4 * Page::HEIGHT));
+        let row = u64::from(d) * u64::from(self.variant.weights().bytes());
+        let most =
+            (self.engine.caps().max_binding_bytes / row).min(u64::from(4 * TexturePages::HEIGHT));
         // A multiple of the CPU's panel and of a texel.
         let step = (most as u32 / 64 * 64).max(64);
         let parts = (0..v).step_by(step as usize).map(|first| {

@@ -1,10 +1,10 @@
 //! Description of a checkpoint from its headers alone: no values are read, no device is opened.
 
-use super::{Config, HeadKind, Opened, Task, Variant, loader, task, variant};
+use super::{Architecture, Config, HeadKind, Opened, Task, architecture, loader, task};
 use crate::{
     error::Error,
     files::Files,
-    kernels::{Tier, Version},
+    kernels::{KernelVariant, Tier},
     recording::{Caps, Format},
     reference::Activation,
 };
@@ -15,7 +15,7 @@ pub struct ModelInfo {
     /// Sizes and settings.
     pub config: Config,
     /// Architecture and tensor layout.
-    pub variant: &'static Variant,
+    pub architecture: &'static Architecture,
     /// Prefix of the encoder's tensor names, beside `bert.`.
     pub prefix: String,
     /// Head after the encoder.
@@ -49,10 +49,10 @@ impl ModelInfo {
     /// # Errors
     /// Errors of [`Model::open`](super::Model::open) that need no tensor values.
     pub fn open(files: impl Into<Files>) -> Result<Self, Error> {
-        let Opened { config, checkpoint, variant, prefix } = Opened::new(&files.into())?;
+        let Opened { config, checkpoint, architecture, prefix } = Opened::new(&files.into())?;
         let head = HeadKind::detect(checkpoint.names());
         let used = |name: &str| {
-            !variant::may_be_unused(name)
+            !architecture::may_be_unused(name)
                 || head.is_some_and(|head| head.reads(name, |other| checkpoint.has(other)))
         };
         let tensors = checkpoint.tensors().map(|(name, dtype, elements, rank)| TensorInfo {
@@ -63,7 +63,7 @@ impl ModelInfo {
             matrix: rank == 2,
         });
         let (tensors, half) = (tensors.collect(), checkpoint.is_half());
-        Ok(Self { config, variant, prefix, head, files: checkpoint.files(), tensors, half })
+        Ok(Self { config, architecture, prefix, head, files: checkpoint.files(), tensors, half })
     }
 
     /// Task of the checkpoint.
@@ -79,7 +79,7 @@ impl ModelInfo {
 
     /// Type of the MLP, in the terms of `feed_forward_type`.
     pub fn feed_forward(&self) -> &'static str {
-        match (self.variant.gated(), self.config.activation) {
+        match (self.architecture.gated(), self.config.activation) {
             (false, _) => "original",
             (true, Activation::Relu) => "reglu",
             (true, _) => "geglu",
@@ -107,8 +107,8 @@ impl ModelInfo {
     /// Bytes of the weights on a CPU, head included: all in f32 except word embeddings and, if the
     /// products read f16, other matrices stored in f16.
     pub fn weight_bytes(&self, caps: &Caps) -> u64 {
-        let version = Version::from(Tier::Blocked).for_weights(self.half, caps);
-        let products = version.weights();
+        let variant = KernelVariant::from(Tier::Blocked).for_weights(self.half, caps);
+        let products = variant.weights();
         let bytes = |tensor: &&TensorInfo| {
             let format = match tensor.name.as_str() {
                 loader::WORD if tensor.dtype == "F16" => Format::F16,
@@ -133,7 +133,7 @@ impl ModelInfo {
         let (d, f) = (u64::from(hidden), u64::from(intermediate));
         // The residual stream and one buffer of its size; two more, and narrower slabs, if queries
         // and keys are normalised: see `scratch.rs`.
-        let (streams, wide) = if self.variant.qk_norm { (4, d) } else { (2, 3 * d) };
+        let (streams, wide) = if self.architecture.qk_norm { (4, d) } else { (2, 3 * d) };
         let rows = super::scratch::mlp_rows(u64::MAX, tokens * wide, intermediate);
         let slab = (tokens * wide).max(tokens.min(rows.into()) * f);
         u64::from(Format::F32.bytes()) * (streams * tokens * d + slab)

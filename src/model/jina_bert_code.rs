@@ -21,9 +21,9 @@ pub(super) fn record(rec: &mut Recording, k: &Kernels, w: &Weights, s: &Scratch)
     let [q_normed, k_normed] = &s.normed;
     for layer in &w.layers {
         let QkNorms { q: q_norm, k: k_norm, residual } =
-            layer.qk.as_ref().expect("loaded with every layer of this variant");
+            layer.qk.as_ref().expect("loaded with every layer of this architecture");
         let Projections::Apart { q, k: key, v } = &layer.qkv else {
-            unreachable!("loaded apart for this variant")
+            unreachable!("loaded apart for this architecture")
         };
         // attention block: b ← LN(LN(x + Wₒ·attn(LN(W_q·x), LN(W_k·x), W_v·x)) + x)
         product_norm(rec, k, q, q_norm, s, q_normed);

@@ -1,13 +1,13 @@
 use super::{
     Numerics,
+    architecture::{Architecture, Mlp},
     config::Config,
     task::HeadKind,
-    variant::{Mlp, Variant},
 };
 use crate::{
     kernels::{
-        Plan, Tier, Tiles, Version, attention, embed, gather, key_norm, layer_norm, linear,
-        linear_geglu, pool,
+        KernelConfig, KernelVariant, Tier, Tiles, attention, embed, gather, key_norm, layer_norm,
+        linear, linear_geglu, pool,
     },
     recording::{Format, Kernel, Program},
     reference::Activation,
@@ -30,12 +30,12 @@ pub(super) struct Products {
 }
 
 impl Products {
-    fn new(version: Version, tiles: &Tiles, geglu: linear_geglu::Spec) -> Self {
-        let linear = linear::Spec { tile: tiles.linear, ..linear::Spec::new(version, false) };
-        let stream = linear::Spec { y: version.stream(), ..linear };
+    fn new(variant: KernelVariant, tiles: &Tiles, geglu: linear_geglu::Spec) -> Self {
+        let linear = linear::Spec { tile: tiles.linear, ..linear::Spec::new(variant, false) };
+        let stream = linear::Spec { y: variant.stream(), ..linear };
         let transform = linear::Spec { activation: Activation::Gelu, ..stream };
         let activated = linear::Spec { activation: geglu.activation, ..linear };
-        let add = linear::Spec { tile: tiles.linear_add, ..linear::Spec::new(version, true) };
+        let add = linear::Spec { tile: tiles.linear_add, ..linear::Spec::new(variant, true) };
         let geglu = linear_geglu::Spec { tile: tiles.linear_geglu, ..geglu };
         Self {
             linear: linear::kernel(linear),
@@ -49,14 +49,14 @@ impl Products {
 
     fn programs(
         &self,
-        variant: &Variant,
+        architecture: &Architecture,
         head: Option<HeadKind>,
     ) -> impl Iterator<Item = &Arc<Program>> {
         let Self { linear, linear_stream, transform, linear_add, linear_geglu, activated } = self;
-        let up = if variant.gated() { &linear_geglu.program } else { &activated.program };
+        let up = if architecture.gated() { &linear_geglu.program } else { &activated.program };
         let always = [&linear.program, &linear_add.program, up];
         let on_device = !matches!(head, None | Some(HeadKind::Classifier));
-        let stream = (variant.qk_norm || on_device).then_some(&linear_stream.program);
+        let stream = (architecture.qk_norm || on_device).then_some(&linear_stream.program);
         let transform = (head == Some(HeadKind::MaskedLm)).then_some(&transform.program);
         always.into_iter().chain(stream).chain(transform)
     }
@@ -85,32 +85,32 @@ pub(super) struct Kernels {
 impl Kernels {
     pub(super) fn new(
         config: &Config,
-        variant: &Variant,
-        version: Version,
+        architecture: &Architecture,
+        variant: KernelVariant,
         numerics: Numerics,
-        plan: Plan,
+        plan: KernelConfig,
     ) -> Self {
         let Config { hidden, activation, eps, .. } = *config;
         let Numerics { skip_eps, deterministic } = numerics;
         let head_width = config.head_width();
-        let norms = skip_eps > 0.0 && !matches!(version.tier, Tier::Twin | Tier::Blocked);
-        let gate_first = matches!(variant.mlp, Mlp::Gated { gate_first: true });
-        let geglu = linear_geglu::Spec::new(version, gate_first, activation);
+        let norms = skip_eps > 0.0 && !matches!(variant.tier, Tier::Reference | Tier::Blocked);
+        let gate_first = matches!(architecture.mlp, Mlp::Gated { gate_first: true });
+        let geglu = linear_geglu::Spec::new(variant, gate_first, activation);
         let plan = if deterministic { plan.deterministic() } else { plan };
         let products = plan.products.iter();
-        let products = products.map(|tiles| (tiles.rows, Products::new(version, tiles, geglu)));
+        let products = products.map(|tiles| (tiles.rows, Products::new(variant, tiles, geglu)));
         let attention =
-            attention::Spec { tile: plan.attention, ..attention::Spec::new(version, head_width) };
+            attention::Spec { tile: plan.attention, ..attention::Spec::new(variant, head_width) };
         Self {
-            embed: embed::kernel(embed::Spec::new(version, hidden)),
+            embed: embed::kernel(embed::Spec::new(variant, hidden)),
             products: products.collect(),
-            key_norm: norms.then(|| key_norm::kernel(key_norm::Spec::new(version, head_width))),
+            key_norm: norms.then(|| key_norm::kernel(key_norm::Spec::new(variant, head_width))),
             attention: attention::kernel(attention),
-            norm: layer_norm::kernel(layer_norm::Spec::new(version, hidden, false)),
-            wide_norm: layer_norm::kernel(layer_norm::Spec::wide(version, hidden)),
-            add_norm: layer_norm::kernel(layer_norm::Spec::new(version, hidden, true)),
-            pool: pool::kernel(pool::Spec::new(version, hidden)),
-            gather: gather::kernel(gather::Spec::new(version, hidden)),
+            norm: layer_norm::kernel(layer_norm::Spec::new(variant, hidden, false)),
+            wide_norm: layer_norm::kernel(layer_norm::Spec::wide(variant, hidden)),
+            add_norm: layer_norm::kernel(layer_norm::Spec::new(variant, hidden, true)),
+            pool: pool::kernel(pool::Spec::new(variant, hidden)),
+            gather: gather::kernel(gather::Spec::new(variant, hidden)),
             eps,
             skip: attention::skip(skip_eps),
         }
@@ -122,15 +122,19 @@ impl Kernels {
         Self { embed, ..self }
     }
 
-    /// Programs used by the recordings of a variant and a head.
-    pub(super) fn programs(&self, variant: &Variant, head: Option<HeadKind>) -> Vec<Arc<Program>> {
+    /// Programs used by the recordings of a architecture and a head.
+    pub(super) fn programs(
+        &self,
+        architecture: &Architecture,
+        head: Option<HeadKind>,
+    ) -> Vec<Arc<Program>> {
         let always =
             [&self.embed.program, &self.attention.program, &self.norm.program, &self.pool.program];
         let key_norm = self.key_norm.as_ref().map(|kernel| &kernel.program);
         let code = [&self.wide_norm.program, &self.add_norm.program];
-        let code = code.into_iter().filter(|_| variant.qk_norm);
+        let code = code.into_iter().filter(|_| architecture.qk_norm);
         let products =
-            self.products.iter().flat_map(|(_, products)| products.programs(variant, head));
+            self.products.iter().flat_map(|(_, products)| products.programs(architecture, head));
         let gather = (head == Some(HeadKind::MaskedLm)).then_some(&self.gather.program);
         let others = always.into_iter().chain(key_norm).chain(code).chain(gather);
         others.chain(products).cloned().collect()

@@ -1,14 +1,14 @@
 //! Loading a checkpoint's tensors onto a device.
 
 use super::{
+    architecture::{Architecture, kinds, may_be_unused},
     checkpoint::Checkpoint,
     config::Config,
-    variant::{Variant, kinds, may_be_unused},
 };
 use crate::{
     elements::{F16_MAX, TensorData},
     error::Error,
-    kernels::{Tile, Version},
+    kernels::{KernelVariant, Tile},
     recording::{Engine, Format, Shape, Tensor},
 };
 use std::collections::BTreeSet;
@@ -35,7 +35,7 @@ pub(super) const WORD: &str = "embeddings.word_embeddings.weight";
 pub(super) struct Loader<'a> {
     pub(super) checkpoint: &'a Checkpoint,
     pub(super) config: &'a Config,
-    pub(super) version: Version,
+    pub(super) variant: KernelVariant,
     /// Storage format of the word embeddings.
     pub(super) table: Format,
     pub(super) engine: &'a mut dyn Engine,
@@ -77,7 +77,7 @@ impl<'a> Loader<'a> {
     /// Reads a tensor that may be stored as f16.
     pub(super) fn read_half(&mut self, name: &str, shape: &[u32]) -> Result<TensorData<'a>, Error> {
         let values = self.read(name, shape)?;
-        if !self.version.weights().half() {
+        if !self.variant.weights().half() {
             return Ok(values);
         }
         match values.first_beyond_f16() {
@@ -95,8 +95,8 @@ impl<'a> Loader<'a> {
         values: TensorData<'_>,
         shape: [u32; 2],
     ) -> Result<Tensor, Error> {
-        let (shape, values) = Tile::new(self.version.tier).layout().arrange(values, shape);
-        self.engine.upload(shape, self.version.weights(), values)
+        let (shape, values) = Tile::new(self.variant.tier).layout().arrange(values, shape);
+        self.engine.upload(shape, self.variant.weights(), values)
     }
 
     /// Products with the same input, stacked vertically.
@@ -127,7 +127,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Checks for unread tensors: an unknown one means that the graph is a different one.
-    pub(super) fn check_unused(&self, variant: &Variant) -> Result<(), Error> {
+    pub(super) fn check_unused(&self, architecture: &Architecture) -> Result<(), Error> {
         let unknown = |name: &&str| !self.used.contains(*name) && !may_be_unused(name);
         let unknown: Vec<_> = self.checkpoint.names().filter(unknown).collect();
         match unknown.as_slice() {
@@ -137,7 +137,7 @@ impl<'a> Loader<'a> {
                  is `{}`; they are {}",
                 unknown.len(),
                 self.config.layers,
-                variant.name,
+                architecture.name,
                 kinds(unknown.iter().copied())
             ))),
         }

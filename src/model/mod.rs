@@ -1,6 +1,7 @@
 //! The model: network, checkpoint, and the recording of a batch.
 
 pub mod alibi;
+mod architecture;
 mod checkpoint;
 mod config;
 mod declared;
@@ -14,21 +15,20 @@ mod loader;
 mod queries;
 mod scratch;
 mod task;
-mod variant;
 mod weights;
 
 use crate::{
     batch::PackedBatch,
     error::Error,
     files::Files,
-    kernels::{Dtype, Plan, Version, attention::SKIP_EPS, pool},
-    recording::{Caps, Engine, Format, Page, ROW_STEP, Recording, Span, Ticket},
+    kernels::{Dtype, KernelConfig, KernelVariant, attention::SKIP_EPS, pool},
+    recording::{Caps, Engine, Format, ROW_STEP, Recording, Span, TexturePages, Ticket},
 };
+pub use architecture::{ARCHITECTURES, Architecture, Mlp, kinds};
 pub use checkpoint::Checkpoint;
 pub use config::Config;
 pub use declared::SentenceTransformersConfig;
-#[cfg(feature = "cli")]
-pub(crate) use declared::json_file;
+pub use declared::json_file;
 pub use heads::Head;
 use heads::HeadScratch;
 pub use inspect::{ModelInfo, TensorInfo};
@@ -37,7 +37,6 @@ pub use queries::ColbertConfig;
 use scratch::Scratch;
 use std::sync::Arc;
 pub use task::{HeadKind, Task};
-pub use variant::{Mlp, VARIANTS, Variant, kinds};
 use weights::Weights;
 
 /// Output of a forward pass.
@@ -75,13 +74,13 @@ impl Default for Numerics {
 /// A model on a device.
 pub struct Model {
     config: Config,
-    variant: &'static Variant,
+    architecture: &'static Architecture,
     engine: Box<dyn Engine>,
     kernels: Kernels,
     weights: Weights,
     scratch: Scratch,
     head_scratch: HeadScratch,
-    version: Version,
+    variant: KernelVariant,
 }
 
 /// A model directory whose tensor names agree with its configuration.
@@ -89,7 +88,7 @@ struct Opened {
     config: Config,
     /// The encoder's tensors, by names without the prefix.
     checkpoint: Checkpoint,
-    variant: &'static Variant,
+    architecture: &'static Architecture,
     /// Prefix of those names.
     prefix: String,
 }
@@ -98,11 +97,12 @@ impl Opened {
     fn new(files: &Files) -> Result<Self, Error> {
         let config = Config::open(files)?;
         let checkpoint = Checkpoint::open(files)?;
-        let (variant, prefix) = variant::detect(checkpoint.names()).map_err(Error::Model)?;
+        let (architecture, prefix) =
+            architecture::detect(checkpoint.names()).map_err(Error::Model)?;
         let prefix = prefix.to_owned();
         let checkpoint = checkpoint.below(&prefix)?;
-        variant.agree(&config).map_err(Error::Model)?;
-        Ok(Self { config, checkpoint, variant, prefix })
+        architecture.agree(&config).map_err(Error::Model)?;
+        Ok(Self { config, checkpoint, architecture, prefix })
     }
 }
 
@@ -112,7 +112,7 @@ pub struct ModelOptions {
     /// Settings that trade rounding for speed.
     pub numerics: Numerics,
     /// Tiles of the products; the defaults if `None`.
-    pub plan: Option<Plan>,
+    pub plan: Option<KernelConfig>,
     /// Task that the checkpoint must support.
     pub task: Task,
     /// Widen f16 matrices to f32 even if the device could read f16.
@@ -127,10 +127,10 @@ impl Model {
     pub fn open(
         files: impl Into<Files>,
         engine: Box<dyn Engine>,
-        version: impl Into<Version>,
+        variant: impl Into<KernelVariant>,
     ) -> Result<Self, Error> {
         let choices = ModelOptions { task: Task::Encode, ..ModelOptions::default() };
-        Self::open_with(files, engine, version.into(), choices)
+        Self::open_with(files, engine, variant.into(), choices)
     }
 
     /// As [`Model::open`], with options.
@@ -140,34 +140,34 @@ impl Model {
     pub fn open_with(
         files: impl Into<Files>,
         mut engine: Box<dyn Engine>,
-        version: Version,
+        variant: KernelVariant,
         ModelOptions { numerics, plan, task, widen }: ModelOptions,
     ) -> Result<Self, Error> {
-        let Opened { config, checkpoint, variant, .. } = Opened::new(&files.into())?;
+        let Opened { config, checkpoint, architecture, .. } = Opened::new(&files.into())?;
         let head = task.head(HeadKind::detect(checkpoint.names()))?;
-        let usual = || Plan::usual_on(engine.caps(), version.tier, config.head_width());
+        let usual = || KernelConfig::usual_on(engine.caps(), variant.tier, config.head_width());
         let plan = plan.unwrap_or_else(usual);
-        let kernels = |version, table| {
-            Kernels::new(&config, variant, version, numerics, plan.clone()).with_table(table)
+        let kernels = |variant, table| {
+            Kernels::new(&config, architecture, variant, numerics, plan.clone()).with_table(table)
         };
-        let mut version = version.for_weights(checkpoint.is_half() && !widen, engine.caps());
-        let mut table = weights::table(&checkpoint, version);
-        let mut chosen = kernels(version, table);
+        let mut variant = variant.for_weights(checkpoint.is_half() && !widen, engine.caps());
+        let mut table = weights::table(&checkpoint, variant);
+        let mut chosen = kernels(variant, table);
         // The pipelines compile while the weights are uploaded.
-        engine.prepare(chosen.programs(variant, head));
-        if version.half_weights && !halves::read(&mut *engine, version, &chosen)? {
+        engine.prepare(chosen.programs(architecture, head));
+        if variant.half_weights && !halves::read(&mut *engine, variant, &chosen)? {
             tracing::info!("the device does not read every f16 as it is: weights are widened");
-            version.half_weights = false;
+            variant.half_weights = false;
             table = Format::F32;
-            chosen = kernels(version, table);
-            engine.prepare(chosen.programs(variant, head));
+            chosen = kernels(variant, table);
+            engine.prepare(chosen.programs(architecture, head));
         }
         let kernels = chosen;
         let (from, to) = (&checkpoint, &mut *engine);
-        let weights = Weights::upload(from, &config, variant, version, table, head, to)?;
-        let scratch = Scratch::new(&mut *engine, version, variant.qk_norm)?;
-        let head_scratch = HeadScratch::new(&mut *engine, version.stream())?;
-        Ok(Self { config, variant, engine, kernels, weights, scratch, head_scratch, version })
+        let weights = Weights::upload(from, &config, architecture, variant, table, head, to)?;
+        let scratch = Scratch::new(&mut *engine, variant, architecture.qk_norm)?;
+        let head_scratch = HeadScratch::new(&mut *engine, variant.stream())?;
+        Ok(Self { config, architecture, engine, kernels, weights, scratch, head_scratch, variant })
     }
 
     /// Sizes and settings.
@@ -176,13 +176,13 @@ impl Model {
     }
 
     /// Architecture.
-    pub fn variant(&self) -> &'static Variant {
-        self.variant
+    pub fn architecture(&self) -> &'static Architecture {
+        self.architecture
     }
 
-    /// Kernel version: the tier and the storage of matrices.
-    pub fn version(&self) -> Version {
-        self.version
+    /// Kernel variant: the tier and the storage of matrices.
+    pub fn variant(&self) -> KernelVariant {
+        self.variant
     }
 
     /// Capabilities of its device.
@@ -194,16 +194,16 @@ impl Model {
     /// into a binding or a texture.
     pub fn max_tokens(&self) -> usize {
         let Config { hidden: d, intermediate: f, .. } = self.config;
-        match self.version.stream().texture() {
+        match self.variant.stream().texture() {
             true => {
-                let columns = d.max(f).max(if self.variant.qk_norm { d } else { 3 * d });
-                (Page::HEIGHT / columns.div_ceil(4) * Page::HEIGHT) as usize
+                let columns = d.max(f).max(if self.architecture.qk_norm { d } else { 3 * d });
+                (TexturePages::HEIGHT / columns.div_ceil(4) * TexturePages::HEIGHT) as usize
             }
             false => {
                 // Parts of the fused weights can be bound separately only if they are aligned.
-                let apart = self.variant.qk_norm || d.is_multiple_of(ROW_STEP);
-                let stream = d * self.version.stream().bytes();
-                let qkv = if apart { 0 } else { 3 * d * self.version.wide().bytes() };
+                let apart = self.architecture.qk_norm || d.is_multiple_of(ROW_STEP);
+                let stream = d * self.variant.stream().bytes();
+                let qkv = if apart { 0 } else { 3 * d * self.variant.wide().bytes() };
                 (self.engine.caps().max_binding_bytes / u64::from(stream.max(qkv))) as usize
             }
         }
@@ -214,10 +214,10 @@ impl Model {
     pub fn fused_tokens(&self) -> usize {
         let Config { hidden: d, .. } = self.config;
         let all = self.max_tokens();
-        match self.version.stream().texture() || self.variant.qk_norm {
+        match self.variant.stream().texture() || self.architecture.qk_norm {
             true => all,
             false => {
-                let row = u64::from(3 * d * self.version.wide().bytes());
+                let row = u64::from(3 * d * self.variant.wide().bytes());
                 all.min((self.engine.caps().max_binding_bytes / row).max(1) as usize)
             }
         }
@@ -264,7 +264,7 @@ impl Model {
             Output::Vectors { .. } => self.scratch.y,
             Output::Projected => self.head_scratch.out,
         };
-        Ok(Running { ticket: self.engine.submit(&recording, &result)?, dtype: self.version.dtype })
+        Ok(Running { ticket: self.engine.submit(&recording, &result)?, dtype: self.variant.dtype })
     }
 
     /// Runs a batch one dispatch at a time and returns the time of each.
@@ -296,7 +296,7 @@ impl Model {
         self.scratch.fit(&mut *self.engine, &self.config, batch, dims)?;
         let (k, w, s) = (&self.kernels, &self.weights, &self.scratch);
         let mut rec = Recording::within(self.engine.dispatch_limits());
-        match self.variant.qk_norm {
+        match self.architecture.qk_norm {
             false => jina_bert::record(&mut rec, k, w, s),
             true => jina_bert_code::record(&mut rec, k, w, s),
         }
@@ -357,7 +357,7 @@ impl Model {
     ) -> Result<(), Error> {
         let recording = self.record(batch, Output::Tokens)?;
         let (k, w, x) = (&self.kernels, &self.weights, &self.scratch.x);
-        let (engine, dtype) = (&mut *self.engine, self.version.dtype);
+        let (engine, dtype) = (&mut *self.engine, self.variant.dtype);
         let each = |logits: Vec<f32>| finite(logits, dtype).map(|logits| each(&logits));
         self.head_scratch.predict(engine, recording, k, &w.head, (x, rows), each)
     }

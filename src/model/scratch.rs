@@ -2,8 +2,8 @@ use super::config::Config;
 use crate::{
     batch::{self, PackedBatch},
     error::Error,
-    kernels::{Version, attention::TILE},
-    recording::{Engine, Format, Page, ROW_STEP, Shape, Tensor},
+    kernels::{KernelVariant, attention::TILE},
+    recording::{Engine, Format, ROW_STEP, Shape, Tensor, TexturePages},
 };
 
 /// Tensors whose size depends on the batch, reused by every layer and every batch; they grow with
@@ -49,7 +49,7 @@ pub(super) struct Scratch {
     wide: Tensor,
     /// Buffers for k and v if `wide` cannot hold them.
     apart: [Tensor; 2],
-    version: Version,
+    variant: KernelVariant,
 }
 
 /// Rows of the MLP's intermediate at a time on a GPU: at least 2,048, 25 MB at base size, and up to
@@ -60,10 +60,10 @@ impl Scratch {
     /// Creates empty tensors; `extra` for the code model.
     pub(super) fn new(
         engine: &mut dyn Engine,
-        version: Version,
+        variant: KernelVariant,
         extra: bool,
     ) -> Result<Self, Error> {
-        let (stream, other) = (version.stream(), version.wide());
+        let (stream, other) = (variant.stream(), variant.wide());
         let mut empty = |format| engine.alloc([0, 0].into(), format);
         let (x, n, wide) = (empty(stream)?, empty(stream)?, empty(other)?);
         let [k, v] = [empty(other)?, empty(other)?];
@@ -89,7 +89,7 @@ impl Scratch {
             h: wide,
             wide,
             apart: [k, v],
-            version,
+            variant,
         })
     }
 
@@ -118,7 +118,7 @@ impl Scratch {
         for tensor in [&mut self.x, &mut self.n].into_iter().chain(extra) {
             engine.resize(tensor, [t, d].into())?;
         }
-        let other = self.version.wide();
+        let other = self.variant.wide();
         self.context = self.n.viewed([t, d], other);
         self.normed = self.extra.unwrap_or([self.n; 2]).map(|n| n.viewed([t, d], other));
         self.fit_wide(engine, config, t)?;
@@ -138,7 +138,7 @@ impl Scratch {
     fn fit_wide(&mut self, engine: &mut dyn Engine, config: &Config, t: u32) -> Result<(), Error> {
         let Config { hidden: d, intermediate: f, .. } = *config;
         let most = engine.caps().max_binding_bytes;
-        let format = self.version.wide();
+        let format = self.variant.wide();
         // The code model normalises queries and keys into separate tensors.
         let fused = self.extra.is_none() && fits(format, most, [t, 3 * d]);
         let columns = if fused { 3 * d } else { d };
@@ -150,7 +150,7 @@ impl Scratch {
             }
         };
         let qkv = self.wide.shaped([t, columns]);
-        self.sum = self.wide.viewed([t, d], self.version.stream());
+        self.sum = self.wide.viewed([t, d], self.variant.stream());
         self.h = self.wide.shaped([rows, f]);
         engine.reserve(&[qkv, self.sum, self.h])?;
         if fused {
@@ -176,7 +176,7 @@ impl Scratch {
 /// True if a device can hold a matrix for a kernel: in a binding, or in a texture.
 fn fits(format: Format, max_binding_bytes: u64, shape: [u32; 2]) -> bool {
     match format.texture() {
-        true => Page::extent(shape.into())[0] <= Page::HEIGHT,
+        true => TexturePages::extent(shape.into())[0] <= TexturePages::HEIGHT,
         false => {
             let bytes = u64::from(format.bytes()) * Shape::from(shape).len() as u64;
             bytes <= max_binding_bytes

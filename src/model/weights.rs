@@ -2,16 +2,16 @@
 
 use super::{
     alibi,
+    architecture::{Architecture, Mlp},
     checkpoint::Checkpoint,
     config::Config,
     heads::Head,
     loader::{Linear, Loader, Norm, WORD},
     task::HeadKind,
-    variant::{Mlp, Variant},
 };
 use crate::{
     error::Error,
-    kernels::{Version, linear_geglu},
+    kernels::{KernelVariant, linear_geglu},
     recording::{Engine, Format, Tensor},
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -99,42 +99,43 @@ impl Weights {
     pub fn upload(
         checkpoint: &Checkpoint,
         config: &Config,
-        variant: &Variant,
-        version: Version,
+        architecture: &Architecture,
+        variant: KernelVariant,
         table: Format,
         head: Option<HeadKind>,
         engine: &mut dyn Engine,
     ) -> Result<Self, Error> {
         let used = BTreeSet::new();
-        let mut loader = Loader { checkpoint, config, version, table, engine, used };
+        let mut loader = Loader { checkpoint, config, variant, table, engine, used };
         let Config { hidden, heads, .. } = *config;
         let weights = Self {
             word: loader.word()?,
             kind: loader
                 .matrix("embeddings.token_type_embeddings.weight", [config.types, hidden])?,
-            embed_norm: loader.norm(variant.embed_norm)?,
+            embed_norm: loader.norm(architecture.embed_norm)?,
             layers: (0..config.layers)
-                .map(|n| loader.layer(n, variant))
+                .map(|n| loader.layer(n, architecture))
                 .collect::<Result<_, _>>()?,
             slopes: loader.upload([heads].into(), alibi::slopes(heads as usize).into())?,
-            head: Arc::new(loader.head(head, variant)?),
+            head: Arc::new(loader.head(head, architecture)?),
         };
-        loader.check_unused(variant)?;
+        loader.check_unused(architecture)?;
         Ok(weights)
     }
 }
 
 /// Storage format of the word embeddings: f16 if the file stores f16, which is exact.
-pub fn table(checkpoint: &Checkpoint, version: Version) -> Format {
-    if checkpoint.is_f16(WORD) { Format::F16 } else { version.table() }
+pub fn table(checkpoint: &Checkpoint, variant: KernelVariant) -> Format {
+    if checkpoint.is_f16(WORD) { Format::F16 } else { variant.table() }
 }
 
 impl Loader<'_> {
-    fn projections(&mut self, n: u32, variant: &Variant) -> Result<Projections, Error> {
+    fn projections(&mut self, n: u32, architecture: &Architecture) -> Result<Projections, Error> {
         let d = self.config.hidden;
-        let names = variant.qkv.iter().map(|part| format!("{}.{n}.{part}", variant.layers));
+        let names =
+            architecture.qkv.iter().map(|part| format!("{}.{n}.{part}", architecture.layers));
         let names: Vec<_> = names.collect();
-        if !variant.qk_norm {
+        if !architecture.qk_norm {
             let rows = 3 * d / names.len() as u32;
             return Ok(Projections::Fused(self.linear(&names, [rows, d])?));
         }
@@ -160,10 +161,10 @@ impl Loader<'_> {
         parts.collect()
     }
 
-    fn layer(&mut self, n: u32, variant: &Variant) -> Result<Layer, Error> {
+    fn layer(&mut self, n: u32, architecture: &Architecture) -> Result<Layer, Error> {
         let Config { hidden: d, intermediate: f, .. } = *self.config;
-        let name = |part: &str| format!("{}.{n}.{part}", variant.layers);
-        let qk = match variant.qk_norm {
+        let name = |part: &str| format!("{}.{n}.{part}", architecture.layers);
+        let qk = match architecture.qk_norm {
             false => None,
             true => Some(QkNorms {
                 q: self.norm(&name("attention.self.layer_norm_q"))?,
@@ -172,13 +173,13 @@ impl Loader<'_> {
             }),
         };
         Ok(Layer {
-            qkv: self.projections(n, variant)?,
-            proj: self.linear(&[name(variant.proj)], [d, d])?,
-            attention_norm: self.norm(&name(variant.attention_norm))?,
+            qkv: self.projections(n, architecture)?,
+            proj: self.linear(&[name(architecture.proj)], [d, d])?,
+            attention_norm: self.norm(&name(architecture.attention_norm))?,
             qk,
-            up: self.up(&name(variant.up), variant.mlp)?,
-            down: self.linear(&[name(variant.down)], [d, f])?,
-            mlp_norm: self.norm(&name(variant.mlp_norm))?,
+            up: self.up(&name(architecture.up), architecture.mlp)?,
+            down: self.linear(&[name(architecture.down)], [d, f])?,
+            mlp_norm: self.norm(&name(architecture.mlp_norm))?,
         })
     }
 
@@ -188,8 +189,8 @@ impl Loader<'_> {
             Mlp::Gated { gate_first } => {
                 let shape = [2 * f, d];
                 let w = self.read_half(&format!("{name}.weight"), &shape)?;
-                let (shape, w) = linear_geglu::arrange(self.version.tier, gate_first, w, shape);
-                Up::Gated(self.engine.upload(shape, self.version.weights(), w)?)
+                let (shape, w) = linear_geglu::arrange(self.variant.tier, gate_first, w, shape);
+                Up::Gated(self.engine.upload(shape, self.variant.weights(), w)?)
             }
             Mlp::Plain { bias: true } => Up::Plain(self.linear(&[name.to_owned()], [f, d])?),
             Mlp::Plain { bias: false } => {

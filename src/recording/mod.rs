@@ -69,7 +69,7 @@ pub enum Format {
     F32,
     /// Buffer of `f16`.
     F16,
-    /// Two-dimensional texture with four `f32` per texel; see [`Page`].
+    /// Two-dimensional texture with four `f32` per texel; see [`TexturePages`].
     Texture,
     /// Two-dimensional texture with four `f16` per texel.
     Texture16,
@@ -94,9 +94,9 @@ impl Format {
 
 /// Texel positions of a matrix: texel (row, n) is at x = row / HEIGHT · width + n, y = row %
 /// HEIGHT, so that a matrix may have more rows than a texture.
-pub struct Page;
+pub struct TexturePages;
 
-impl Page {
+impl TexturePages {
     /// Rows in a page: the texture height that WebGPU guarantees.
     pub const HEIGHT: u32 = 8192;
 
@@ -466,10 +466,10 @@ mod tests {
 
     #[test]
     fn pages_hold_every_row() {
-        assert_eq!(Page::extent([3, 8].into()), [2, 3]);
-        assert_eq!(Page::extent([8192, 8].into()), [2, 8192]);
-        assert_eq!(Page::extent([8193, 8].into()), [4, 8192]);
-        assert_eq!(Page::extent([0, 0].into()), [1, 1]);
+        assert_eq!(TexturePages::extent([3, 8].into()), [2, 3]);
+        assert_eq!(TexturePages::extent([8192, 8].into()), [2, 8192]);
+        assert_eq!(TexturePages::extent([8193, 8].into()), [4, 8192]);
+        assert_eq!(TexturePages::extent([0, 0].into()), [1, 1]);
     }
 
     #[test]

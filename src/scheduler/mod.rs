@@ -22,7 +22,7 @@ mod queue;
 mod tests;
 
 use crate::{
-    embedder::{Embedder, Forward, Work},
+    embedder::{Embedder, EncoderInput, SequenceInput},
     error::Error,
 };
 pub use pending::Pending;
@@ -57,7 +57,7 @@ impl From<Error> for Failed {
 /// Result of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Done {
-    /// Rows of each sequence, for [`Prepared::finish`](crate::Prepared::finish).
+    /// Rows of each sequence, for [`EncodeJob::finish`](crate::EncodeJob::finish).
     pub rows: Vec<Vec<f32>>,
     /// Waiting time before its first batch.
     pub queued: Duration,
@@ -152,7 +152,7 @@ impl Failures {
 }
 
 struct Call {
-    work: Arc<Work>,
+    work: Arc<EncoderInput>,
     /// Indices of its sequences, longest first.
     order: Vec<usize>,
     /// Number of sequences already in a batch.
@@ -171,8 +171,8 @@ struct Call {
 }
 
 impl Call {
-    fn new(work: Work, short: bool, reply: Reply) -> Self {
-        let forwards = work.forwards();
+    fn new(work: EncoderInput, short: bool, reply: Reply) -> Self {
+        let forwards = work.sequences();
         let mut order: Vec<usize> = (0..forwards.len()).collect();
         order.sort_by_key(|&n| Reverse(forwards[n].tokens()));
         Self {
@@ -194,13 +194,13 @@ impl Call {
 /// One sequence in a batch.
 struct Member {
     call: u64,
-    work: Arc<Work>,
+    work: Arc<EncoderInput>,
     index: usize,
 }
 
 impl Member {
-    fn forward(&self) -> &Forward {
-        &self.work.forwards()[self.index]
+    fn forward(&self) -> &SequenceInput {
+        &self.work.sequences()[self.index]
     }
 }
 
@@ -248,10 +248,10 @@ impl Scheduler {
     /// nothing to do, and should only pass the result on and return.
     pub fn submit(
         &self,
-        work: Work,
+        work: EncoderInput,
         reply: impl FnOnce(Result<Done, Error>) + Send + 'static,
     ) -> Ticket {
-        if work.forwards().is_empty() {
+        if work.sequences().is_empty() {
             let zero = Duration::ZERO;
             reply(Ok(Done { rows: Vec::new(), queued: zero, computed: zero }));
             return Ticket { shared: self.shared.clone(), call: u64::MAX };
@@ -333,7 +333,7 @@ impl Waiting {
                 continue;
             }
             while let Some(&index) = call.order.get(call.begun) {
-                let tokens = call.work.forwards()[index].tokens();
+                let tokens = call.work.sequences()[index].tokens();
                 if tokens > room && !batch.is_empty() {
                     break;
                 }
@@ -388,7 +388,7 @@ impl Shared {
                 quietly(|| observe(Batch { sequences, tokens }));
                 let begun = Instant::now();
                 let submitted = self.guarded(|| {
-                    let forwards: Vec<&Forward> = batch.iter().map(Member::forward).collect();
+                    let forwards: Vec<&SequenceInput> = batch.iter().map(Member::forward).collect();
                     self.embedder.submit(&forwards, batch[0].work.output())
                 });
                 under_way.push_back((batch, submitted, tokens, begun));
@@ -473,7 +473,7 @@ impl Shared {
             if !self.queue().calls.contains_key(&number) {
                 continue; // cancelled
             }
-            let forwards: Vec<&Forward> = members.iter().map(Member::forward).collect();
+            let forwards: Vec<&SequenceInput> = members.iter().map(Member::forward).collect();
             let output = members[0].work.output();
             match self.guarded(|| self.embedder.submit(&forwards, output)?.wait()) {
                 Ok(rows) => self.answer(&members, rows),

@@ -1,7 +1,7 @@
 //! Result of a call, for threads to wait for or tasks to await.
 
 use super::{Scheduler, Ticket};
-use crate::{embedder::Prepared, error::Error};
+use crate::{embedder::EncodeJob, error::Error};
 use std::{
     any::Any,
     fmt,
@@ -173,7 +173,7 @@ impl<T: Send + 'static> Call<T> {
     }
 
     /// Queues prepared work, unless its [`Pending`] was dropped.
-    pub(super) fn submit(self: &Arc<Self>, scheduler: &Weak<Scheduler>, prepared: Prepared<T>) {
+    pub(super) fn submit(self: &Arc<Self>, scheduler: &Weak<Scheduler>, prepared: EncodeJob<T>) {
         let (work, finish) = prepared.split();
         let mut state = self.state();
         if state.left {

@@ -5,7 +5,7 @@ use super::{
     pending::{Call, Reading},
 };
 use crate::{
-    embedder::{Embedded, Embedder, EncodeOptions, Prepared, Vector},
+    embedder::{Embedded, Embedder, EncodeJob, EncodeOptions, Vector},
     error::Error,
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -130,7 +130,7 @@ impl Queue {
 
     /// Queues prepared work: from [`Embedder::prepare`] or its variants for chunks, tokens, scores
     /// and classes.
-    pub fn submit<T: Send + 'static>(&self, prepared: Prepared<T>) -> Pending<T> {
+    pub fn submit<T: Send + 'static>(&self, prepared: EncodeJob<T>) -> Pending<T> {
         let call = Call::new(None);
         let pending = Pending::new(call.clone());
         call.submit(&self.scheduler(), prepared);

@@ -13,7 +13,7 @@ fn embedder() -> Arc<Embedder> {
     Arc::new(Embedder::open_with(dir, options).expect("a good fixture"))
 }
 
-fn work(embedder: &Embedder, lengths: &[usize]) -> Work {
+fn work(embedder: &Embedder, lengths: &[usize]) -> EncoderInput {
     let tokens = lengths.iter().map(|&n| Tokens::new(vec![7; n])).collect();
     embedder.prepare_tokens(tokens, embedder.encode_options()).expect("good tokens").work
 }
@@ -173,7 +173,7 @@ fn a_backlog_is_what_has_no_rows_yet() {
         let batch = queue.pick(64);
         let rows = vec![Vec::new(); batch.len()];
         assert_eq!(batch.is_empty(), left == 0);
-        // Work in flight has no rows either.
+        // EncoderInput in flight has no rows either.
         assert!(queue.backlog().abs_diff(expected) < Duration::from_millis(1), "{left} tokens");
         queue.keep(&batch, rows);
     }

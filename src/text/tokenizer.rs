@@ -399,7 +399,7 @@ impl Tokenizer {
         let part = |range: Range<usize>| Tokens {
             ids: whole.ids[range.clone()].to_vec(),
             type_ids: whole.type_ids[range].to_vec(),
-            unseen: 0,
+            query_only: 0,
         };
         let kind = whole.type_ids.get(before).copied().unwrap_or(0);
         Ok(Around { before: part(0..before), kind, after: part(before + length..whole.len()) })
@@ -475,5 +475,5 @@ fn seams(inner: &tokenizers::Tokenizer) -> Option<Seams> {
 
 fn tokens(encoding: &Encoding) -> Tokens {
     let (ids, type_ids) = (encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec());
-    Tokens { ids, type_ids, unseen: 0 }
+    Tokens { ids, type_ids, query_only: 0 }
 }

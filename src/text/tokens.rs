@@ -107,7 +107,7 @@ impl Around {
         Tokens {
             ids: [&self.before.ids, own, &self.after.ids].concat(),
             type_ids: [&self.before.type_ids, &types[..], &self.after.type_ids].concat(),
-            unseen: 0,
+            query_only: 0,
         }
     }
 }

@@ -9,11 +9,11 @@ mod refused;
 mod search;
 mod speed;
 mod store;
-mod word;
+mod tuned_kernel;
 
 use crate::{
     error::Error,
-    kernels::{Dtype, Plan, linear_geglu::Activation},
+    kernels::{Dtype, KernelConfig, linear_geglu::Activation},
     model::Config,
 };
 pub use refused::History;
@@ -83,9 +83,9 @@ pub struct Stored {
     pub half_weights: bool,
 }
 
-/// Plan for adapter number `index` of [`gpu::adapters`](crate::gpu::adapters), known or found by a
+/// KernelConfig for adapter number `index` of [`gpu::adapters`](crate::gpu::adapters), known or found by a
 /// search if that is allowed.  After a failed search the default plan is used.
-pub fn plan(index: usize, key: &Key, how: Tune) -> Option<Plan> {
+pub fn plan(index: usize, key: &Key, how: Tune) -> Option<KernelConfig> {
     if how == Tune::Off {
         return None;
     }
@@ -106,8 +106,8 @@ pub fn plan(index: usize, key: &Key, how: Tune) -> Option<Plan> {
     found.inspect_err(failed).ok().map(|found| found.plan)
 }
 
-/// Plan from an earlier search of an adapter, if any.
-pub fn known(key: &Key) -> Option<Plan> {
+/// KernelConfig from an earlier search of an adapter, if any.
+pub fn known(key: &Key) -> Option<KernelConfig> {
     store::load(key).map(|known| known.plan)
 }
 

@@ -1,9 +1,9 @@
-//! Failures of a driver, kept on disk: kernel versions that its compiler refuses, as finding out
+//! Failures of a driver, kept on disk: kernel variants that its compiler refuses, as finding out
 //! takes up to a minute, and loss of the device, which then gets shorter submissions.  Another
 //! driver, or another version of this crate, starts without them.
 
 use super::kept::Key;
-use crate::{gpu::AdapterSummary, kernels::Version, recording::Caps};
+use crate::{gpu::AdapterSummary, kernels::KernelVariant, recording::Caps};
 use serde::{Deserialize, Serialize};
 
 /// Refusals and losses of a driver.
@@ -16,7 +16,7 @@ pub struct History {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Refusal {
-    version: Version,
+    variant: KernelVariant,
     /// Human-readable reason.
     why: String,
 }
@@ -35,9 +35,9 @@ impl History {
         key(adapter).read(FOLDER).unwrap_or_default()
     }
 
-    /// Stores that the driver refuses a version.
-    pub fn add_refusal(adapter: &AdapterSummary, version: Version, why: &str) {
-        Self::of(adapter).with(version, why).save(adapter);
+    /// Stores that the driver refuses a variant.
+    pub fn add_refusal(adapter: &AdapterSummary, variant: KernelVariant, why: &str) {
+        Self::of(adapter).with(variant, why).save(adapter);
     }
 
     /// Stores that a device was lost.
@@ -45,25 +45,25 @@ impl History {
         Self { lost: true, ..Self::of(adapter) }.save(adapter);
     }
 
-    /// The version itself, or the next simpler one that the driver did not refuse.
-    pub fn accepted(&self, caps: &Caps, version: Version) -> Version {
-        let mut candidate = version;
+    /// The variant itself, or the next simpler one that the driver did not refuse.
+    pub fn accepted(&self, caps: &Caps, variant: KernelVariant) -> KernelVariant {
+        let mut candidate = variant;
         while self.refuses(candidate) {
             match candidate.lower(caps) {
                 Some(lower) => candidate = lower,
-                None => return version, // the caller gets the compiler's own message
+                None => return variant, // the caller gets the compiler's own message
             }
         }
         candidate
     }
 
-    fn refuses(&self, version: Version) -> bool {
-        self.refused.iter().any(|refusal| refusal.version == version)
+    fn refuses(&self, variant: KernelVariant) -> bool {
+        self.refused.iter().any(|refusal| refusal.variant == variant)
     }
 
-    fn with(mut self, version: Version, why: &str) -> Self {
-        if !self.refuses(version) {
-            self.refused.push(Refusal { version, why: why.to_owned() });
+    fn with(mut self, variant: KernelVariant, why: &str) -> Self {
+        if !self.refuses(variant) {
+            self.refused.push(Refusal { variant, why: why.to_owned() });
         }
         self
     }
@@ -81,8 +81,8 @@ mod tests {
     #[test]
     fn refused_versions_are_passed_over_to_the_last() {
         let caps = Caps { cpu: false, half: true, ..crate::cpu::Engine::CAPS };
-        let [plain, naive] = [Tier::Tiled, Tier::Naive].map(Version::from);
-        for first in [Version::new(Tier::Tiled, Dtype::F16), plain.for_weights(true, &caps)] {
+        let [plain, naive] = [Tier::Tiled, Tier::Naive].map(KernelVariant::from);
+        for first in [KernelVariant::new(Tier::Tiled, Dtype::F16), plain.for_weights(true, &caps)] {
             let mut history = History::default();
             assert_eq!(history.accepted(&caps, first), first);
             for (refused, accepted) in [(first, plain), (plain, naive), (plain, naive)] {
@@ -90,7 +90,7 @@ mod tests {
                 assert_eq!(history.accepted(&caps, first), accepted, "{refused} refused");
             }
             assert_eq!(history.refused.len(), 2, "the same twice");
-            // All versions are refused: the caller gets the compiler's error.
+            // All variants are refused: the caller gets the compiler's error.
             assert_eq!(history.with(naive, "E2").accepted(&caps, first), first);
         }
     }

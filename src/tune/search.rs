@@ -2,13 +2,13 @@
 
 use super::{
     Key, Sizes, Stored,
-    word::{Choice, WORDS, Word},
+    tuned_kernel::{Choice, TUNED_KERNELS, TunedKernel},
 };
 use crate::{
     error::Error,
     gpu,
-    kernels::{Plan, Tier, Version, attention, linear, linear_geglu},
-    probe::{Clock, Problem, Recorded, compare},
+    kernel_check::{Clock, KernelCase, Recorded, compare},
+    kernels::{KernelConfig, KernelVariant, Tier, attention, linear, linear_geglu},
     recording::{Engine, Format, Recording, Tensor},
 };
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub struct Trial {
     /// Name of the kernel, with `+r` for a residual.
-    pub word: &'static str,
+    pub kernel: &'static str,
     /// Number of rows that were timed.
     pub rows: u32,
     /// Tier of the candidate.
@@ -47,7 +47,7 @@ pub enum Verdict {
 #[derive(Clone, Debug)]
 pub struct Found {
     /// Fastest plan found.
-    pub plan: Plan,
+    pub plan: KernelConfig,
     /// True if there was time for all candidates.
     pub complete: bool,
     /// Source of measured times.
@@ -77,7 +77,7 @@ const HOPELESS: f64 = 3.0;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Fastest plan so far.
-    pub plan: Plan,
+    pub plan: KernelConfig,
     /// Number of finished steps, one per kernel and number of rows.
     pub steps: usize,
     /// Number of searches so far.
@@ -134,10 +134,10 @@ impl<K: FnMut(&Progress), R: FnMut(&Trial)> Search<K, R> {
         let e = self.sizes.head_width();
         if usual == Tier::Naive {
             // A device with a single tier leaves no choice.
-            let (plan, clock) = (Plan::usual_on(&caps, usual, e), self.clock);
+            let (plan, clock) = (KernelConfig::usual_on(&caps, usual, e), self.clock);
             return Ok(Found { plan, complete: true, clock, totals: [Duration::ZERO; 2] });
         }
-        let bench = self.bench(Word::Linear, usual, 256)?;
+        let bench = self.bench(TunedKernel::Linear, usual, 256)?;
         self.clock = self.working_clock(&bench)?;
         self.many = self.rows_in_time(&bench)?;
         if let Some(Progress { plan, steps, .. }) = from {
@@ -146,18 +146,20 @@ impl<K: FnMut(&Progress), R: FnMut(&Trial)> Search<K, R> {
         }
         let mut tiers = Tier::of(&caps);
         tiers.retain(|tier| *tier != usual && *tier != Tier::Naive);
-        let mut best = (Plan::usual_on(&caps, usual, e), self.total(usual, f64::INFINITY)?);
+        let mut best = (KernelConfig::usual_on(&caps, usual, e), self.total(usual, f64::INFINITY)?);
         let before = best.1;
         for tier in tiers {
-            let version = self.version(tier);
-            if !version.suits(&caps) || self.late() {
+            let variant = self.variant(tier);
+            if !variant.suits(&caps) || self.late() {
                 continue;
             }
             if let Some(total) = self.total(tier, before.few.as_secs_f64() * HOPELESS)?.many
                 && best.1.many.is_none_or(|many| total < many)
             {
-                best =
-                    (Plan::usual_on(&caps, tier, e), Total { few: before.few, many: Some(total) });
+                best = (
+                    KernelConfig::usual_on(&caps, tier, e),
+                    Total { few: before.few, many: Some(total) },
+                );
             }
         }
         let (plan, total) = best;
@@ -168,19 +170,19 @@ impl<K: FnMut(&Progress), R: FnMut(&Trial)> Search<K, R> {
     /// `steps` of them.
     fn search_tiles(
         &mut self,
-        mut plan: Plan,
+        mut plan: KernelConfig,
         mut steps: usize,
         [before, total]: [Total; 2],
     ) -> Result<Found, Error> {
         let last = plan.products.len() - 1;
         let rows = std::iter::once(last).chain(0..last);
-        let all: Vec<_> = rows.flat_map(|n| WORDS.map(|word| (n, word))).collect();
+        let all: Vec<_> = rows.flat_map(|n| TUNED_KERNELS.map(|kernel| (n, kernel))).collect();
         let (mut saved, searches) = (Duration::ZERO, self.searches);
-        for (step, &(n, word)) in all.iter().enumerate().skip(steps) {
+        for (step, &(n, kernel)) in all.iter().enumerate().skip(steps) {
             if self.late() {
                 break;
             }
-            saved += self.tiles(&mut plan, n, word)?;
+            saved += self.tiles(&mut plan, n, kernel)?;
             if self.late() && step + 1 < all.len() {
                 break; // this step may be incomplete
             }
@@ -239,9 +241,9 @@ impl<K: FnMut(&Progress), R: FnMut(&Trial)> Search<K, R> {
         self.deadline += took;
     }
 
-    fn version(&self, tier: Tier) -> Version {
+    fn variant(&self, tier: Tier) -> KernelVariant {
         let Stored { dtype, half_weights } = self.stored;
-        Version::new(tier, dtype).for_weights(half_weights, self.engine.caps())
+        KernelVariant::new(tier, dtype).for_weights(half_weights, self.engine.caps())
     }
 
     fn late(&self) -> bool {
@@ -251,7 +253,7 @@ impl<K: FnMut(&Progress), R: FnMut(&Trial)> Search<K, R> {
     /// Times the default tiles of a tier, for few rows and, unless those take longer than `most`
     /// seconds, for many.
     fn total(&mut self, tier: Tier, most: f64) -> Result<Total, Error> {
-        let usual = Plan::usual_on(self.engine.caps(), tier, self.sizes.head_width());
+        let usual = KernelConfig::usual_on(self.engine.caps(), tier, self.sizes.head_width());
         let few = self.timed_rows(usual.products[0].rows);
         let few = self.sum(&usual, 0, few)?;
         let hopeless = few.as_secs_f64() > most;
@@ -263,25 +265,30 @@ impl<K: FnMut(&Progress), R: FnMut(&Trial)> Search<K, R> {
         Ok(Total { few, many })
     }
 
-    fn sum(&mut self, plan: &Plan, n: usize, rows: u32) -> Result<Duration, Error> {
+    fn sum(&mut self, plan: &KernelConfig, n: usize, rows: u32) -> Result<Duration, Error> {
         let mut sum = Duration::ZERO;
-        for word in WORDS {
-            let bench = self.bench(word, plan.tier, rows)?;
-            sum += self.trial(&bench, word.choice(plan, n)).unwrap_or(Duration::MAX / 8);
+        for kernel in TUNED_KERNELS {
+            let bench = self.bench(kernel, plan.tier, rows)?;
+            sum += self.trial(&bench, kernel.choice(plan, n)).unwrap_or(Duration::MAX / 8);
         }
         Ok(sum)
     }
 
     /// Finds a kernel's tile for entry `n` of the plan's products; for attention, with the last
     /// entry.  Returns the time saved.
-    fn tiles(&mut self, plan: &mut Plan, n: usize, word: Word) -> Result<Duration, Error> {
+    fn tiles(
+        &mut self,
+        plan: &mut KernelConfig,
+        n: usize,
+        kernel: TunedKernel,
+    ) -> Result<Duration, Error> {
         let most = plan.products[n].rows;
         let last = n + 1 == plan.products.len();
-        let candidates = word.candidates(plan.tier, most, self.sizes.head_width());
-        if candidates.len() < 2 || !last && word == Word::Attention {
+        let candidates = kernel.candidates(plan.tier, most, self.sizes.head_width());
+        if candidates.len() < 2 || !last && kernel == TunedKernel::Attention {
             return Ok(Duration::ZERO);
         }
-        let bench = self.bench(word, plan.tier, self.timed_rows(most))?;
+        let bench = self.bench(kernel, plan.tier, self.timed_rows(most))?;
         self.compile(&bench, &candidates);
         let mut times = Vec::new();
         for &candidate in &candidates {
@@ -299,23 +306,23 @@ impl<K: FnMut(&Progress), R: FnMut(&Trial)> Search<K, R> {
         if time.as_secs_f64() >= GAIN * usual.as_secs_f64() {
             return Ok(Duration::ZERO);
         }
-        word.choose(plan, n, best);
+        kernel.choose(plan, n, best);
         Ok(if last { usual - time } else { Duration::ZERO })
     }
 
-    /// Creates a problem of the model's size, and a small one with its reference result.
-    fn bench(&mut self, word: Word, tier: Tier, rows: u32) -> Result<Bench, Error> {
-        let version = self.version(tier);
-        let problem = word.problem(self.sizes, rows);
-        let large = problem.record(&mut self.engine, version, 1)?;
-        let sample = word.sample(self.sizes);
-        let mut twin = crate::cpu::Engine::new(Tier::Twin);
-        let twin_version = Version { tier: Tier::Twin, ..version };
-        let answer = sample.record(&mut twin, twin_version, 2)?;
-        let answer = twin.run(&answer.recording, &answer.output)?;
-        let small = sample.record(&mut self.engine, version, 2)?;
+    /// Creates a case of the model's size, and a small one with its reference result.
+    fn bench(&mut self, kernel: TunedKernel, tier: Tier, rows: u32) -> Result<Bench, Error> {
+        let variant = self.variant(tier);
+        let case = kernel.case(self.sizes, rows);
+        let large = case.record(&mut self.engine, variant, 1)?;
+        let sample = kernel.sample(self.sizes);
+        let mut reference = crate::cpu::Engine::new(Tier::Reference);
+        let reference_variant = KernelVariant { tier: Tier::Reference, ..variant };
+        let answer = sample.record(&mut reference, reference_variant, 2)?;
+        let answer = reference.run(&answer.recording, &answer.output)?;
+        let small = sample.record(&mut self.engine, variant, 2)?;
         let sink = self.engine.alloc([4].into(), Format::F32)?;
-        Ok(Bench { word, rows, version, problem, large, sample, small, answer, sink })
+        Ok(Bench { kernel, rows, variant, case, large, sample, small, answer, sink })
     }
 
     /// Checks and times a candidate; `None` if it is wrong.
@@ -327,14 +334,14 @@ impl<K: FnMut(&Progress), R: FnMut(&Trial)> Search<K, R> {
         let verdict = match &timed {
             Err(what) => Verdict::Wrong(what.clone()),
             Ok(time) => {
-                let flops = bench.problem.work(bench.version).flops;
+                let flops = bench.case.work(bench.variant).flops;
                 Verdict::Right { time: *time, gflops: 1e-9 * flops / time.as_secs_f64() }
             }
         };
         (self.report)(&Trial {
-            word: bench.word.name(),
+            kernel: bench.kernel.name(),
             rows: bench.rows,
-            tier: bench.version.tier,
+            tier: bench.variant.tier,
             tile: choice.to_string(),
             verdict,
         });
@@ -385,14 +392,14 @@ struct Total {
     many: Option<Duration>,
 }
 
-/// A problem set up for timing candidates.
+/// A case set up for timing candidates.
 struct Bench {
-    word: Word,
+    kernel: TunedKernel,
     rows: u32,
-    version: Version,
-    problem: Problem,
+    variant: KernelVariant,
+    case: KernelCase,
     large: Recorded,
-    sample: Problem,
+    sample: KernelCase,
     small: Recorded,
     /// Reference result of `small`.
     answer: Vec<f32>,
@@ -404,38 +411,38 @@ impl Bench {
     fn check(&self, engine: &mut gpu::Engine, choice: Choice) -> Result<(), String> {
         let recording = self.retiled(&self.small.recording, choice);
         let actual = engine.run(&recording, &self.small.output).map_err(|e| e.to_string())?;
-        let checked = compare(&actual, &self.answer, self.sample.tolerance(self.version));
+        let checked = compare(&actual, &self.answer, self.sample.tolerance(self.variant));
         if checked.wrong > 0 { Err(checked.to_string()) } else { Ok(()) }
     }
 
     /// The same dispatches, with another tile in the last one.
     fn retiled(&self, recording: &Recording, choice: Choice) -> Recording {
         let mut out = recording.clone();
-        let command = out.commands.pop().expect("a problem has a dispatch");
-        match (self.word, choice) {
-            (Word::Linear | Word::LinearAdd, Choice::Product(tile)) => {
-                let residual = self.word == Word::LinearAdd;
-                let spec = linear::Spec { tile, ..linear::Spec::new(self.version, residual) };
+        let command = out.commands.pop().expect("a case has a dispatch");
+        match (self.kernel, choice) {
+            (TunedKernel::Linear | TunedKernel::LinearAdd, Choice::Product(tile)) => {
+                let residual = self.kernel == TunedKernel::LinearAdd;
+                let spec = linear::Spec { tile, ..linear::Spec::new(self.variant, residual) };
                 let kernel = linear::kernel(spec);
                 linear::record(&mut out, &kernel, linear::Args::from(&command));
             }
-            (Word::LinearGeglu, Choice::Product(tile)) => {
-                let Problem::LinearGeglu { gate_first, activation, .. } = self.problem else {
-                    unreachable!("made for this word")
+            (TunedKernel::LinearGeglu, Choice::Product(tile)) => {
+                let KernelCase::LinearGeglu { gate_first, activation, .. } = self.case else {
+                    unreachable!("made for this kernel")
                 };
-                let usual = linear_geglu::Spec::new(self.version, gate_first, activation);
+                let usual = linear_geglu::Spec::new(self.variant, gate_first, activation);
                 let kernel = linear_geglu::kernel(linear_geglu::Spec { tile, ..usual });
                 linear_geglu::record(&mut out, &kernel, linear_geglu::Args::from(&command));
             }
-            (Word::Attention, Choice::Attention(tile)) => {
+            (TunedKernel::Attention, Choice::Attention(tile)) => {
                 let params: attention::Params = command.params();
                 let e = (1.0 / params.scale.powi(2)).round() as u32;
-                let spec = attention::Spec { tile, ..attention::Spec::new(self.version, e) };
+                let spec = attention::Spec { tile, ..attention::Spec::new(self.variant, e) };
                 let args = attention::Args::from(&command);
                 let keys = vec![attention::TILE; params.tiles as usize]; // no slices here
                 attention::record(&mut out, &attention::kernel(spec), args, params.skip, &keys);
             }
-            (word, choice) => unreachable!("{choice:?} of {word:?}"),
+            (kernel, choice) => unreachable!("{choice:?} of {kernel:?}"),
         }
         out
     }

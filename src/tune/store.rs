@@ -70,7 +70,7 @@ pub(super) fn save(key: &Key, progress: &Progress) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::{Dtype, Plan, Tier};
+    use crate::kernels::{Dtype, KernelConfig, Tier};
 
     #[test]
     fn what_no_search_finds_is_not_served() {
@@ -80,7 +80,7 @@ mod tests {
         let key = Key { kept: kept::Key::of("card", subject), caps };
         let some = |plan| Progress { plan, steps: 3, searches: 1, complete: false };
         let parse = |bytes: &[u8]| key.kept.parse(bytes).filter(|found| key.suits(found));
-        let plan = some(Plan::usual(Tier::Tiled, 64));
+        let plan = some(KernelConfig::usual(Tier::Tiled, 64));
         let bytes = key.kept.bytes(&plan);
         assert_eq!(parse(&bytes), Some(plan));
         let text = String::from_utf8(bytes).expect("JSON");
@@ -89,7 +89,7 @@ mod tests {
             assert!(text.contains(from), "{from}");
             assert_eq!(parse(text.replace(from, to).as_bytes()), None, "{to} for {from}");
         }
-        let texture = key.kept.bytes(&some(Plan::usual(Tier::Texture, 64)));
+        let texture = key.kept.bytes(&some(KernelConfig::usual(Tier::Texture, 64)));
         assert_eq!(parse(&texture), None, "this device has no textures");
     }
 }

@@ -68,7 +68,7 @@ fn check_header(word: &str, text: &str, exists: impl Fn(&str) -> bool) -> Check 
         text.lines().map_while(|line| line.strip_prefix("//")).collect::<Vec<_>>().join("\n");
     for (label, path) in [
         ("Host", format!("src/kernels/{word}.rs")),
-        ("CPU twin", format!("src/reference/{word}.rs")),
+        ("Reference", format!("src/reference/{word}.rs")),
         ("Test", format!("tests/kernels/{word}.rs")),
         ("Bench", "benches/kernels.rs".to_owned()),
     ] {
@@ -124,12 +124,12 @@ fn broken_files_are_refused() {
     assert_eq!(check_subset("// enable nothing, @group(1)\n@group( 0 ) @binding(0)\n"), Ok(()));
 
     let header = "// k: what it does.\n\
-                  // Host  src/kernels/k.rs    CPU twin  src/reference/k.rs\n\
+                  // Host  src/kernels/k.rs    Reference  src/reference/k.rs\n\
                   // Test  tests/kernels/k.rs  Bench     benches/kernels.rs \"k\"\n\nfn k() {}\n";
     assert_eq!(check_header("k", header, |_| true), Ok(()));
     assert_refused(check_header("j", header, |_| true), "`// j: `");
     let unnamed = header.replace("src/reference/k.rs", "src/reference/j.rs");
-    assert_refused(check_header("k", &unnamed, |_| true), "CPU twin `src/reference/k.rs`");
+    assert_refused(check_header("k", &unnamed, |_| true), "Reference `src/reference/k.rs`");
     let test_missing = |path: &str| !path.starts_with("tests/");
     assert_refused(check_header("k", header, test_missing), "`tests/kernels/k.rs` does not exist");
     let below = header.replace("// Test", "\n// Test"); // no longer in the header

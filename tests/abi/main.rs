@@ -5,8 +5,8 @@
 //! file.  Each shader file must have the common header, and keep to the common subset.
 
 use jinabert::{
-    bench::roof,
     gpu::{self, Language, NotWritten},
+    kernel_check::roof,
     kernels::{self, Interface},
     recording::{Access, Binding, Const, Program},
 };

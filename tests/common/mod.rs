@@ -1,5 +1,7 @@
 //! Devices that tests run on.
 
+mod root;
+
 use jinabert::{
     cpu,
     gpu::{self, Backend, Gpu},
@@ -7,16 +9,17 @@ use jinabert::{
     recording::{Caps, Engine},
 };
 use libtest_mimic::Trial;
+pub use root::root;
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{LazyLock, Mutex, PoisonError},
     thread::{self, ThreadId},
 };
 
 /// Directory of a fixture.
 pub fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    root().join("tests/fixtures").join(name)
 }
 
 /// Device under test: the CPU engine, or an adapter by its index.
@@ -41,7 +44,7 @@ impl Device {
     /// Capabilities, including experimental ones.
     pub fn experimental_caps(&self) -> Caps {
         match self {
-            Self::Cpu => cpu::Engine::new(Tier::Twin).caps().clone(),
+            Self::Cpu => cpu::Engine::new(Tier::Reference).caps().clone(),
             Self::Adapter(_, caps) => caps.clone(),
         }
     }

@@ -1,27 +1,28 @@
 use super::{Suite, run};
 use jinabert::{
     batch,
+    kernel_check::{KernelCase, compare},
     kernels::{
-        Tier, Version,
+        KernelVariant, Tier,
         attention::{self, SKIP_EPS},
         key_norm,
     },
-    probe::{Problem, compare},
     recording::{Engine, Format, Recording, Shape, Tensor},
 };
 use libtest_mimic::Failed;
 use proptest::{collection::vec, prelude::*, sample::select};
 
 pub fn suite() -> Suite {
-    let problem =
-        |(lengths, unseen, heads, e, sharpness): (&[u32], u32, u32, u32, f32)| Problem::Attention {
+    let case = |(lengths, query_only, heads, e, sharpness): (&[u32], u32, u32, u32, f32)| {
+        KernelCase::Attention {
             lengths: lengths.to_vec(),
-            unseen,
+            query_only,
             heads,
             e,
             sharpness,
             skip_eps: SKIP_EPS,
-        };
+        }
+    };
     Suite {
         hard: [
             (&[1][..], 0, 1, 64, 1.0),
@@ -37,7 +38,7 @@ pub fn suite() -> Suite {
             (&[1000, 200], 0, 4, 8, 0.1), // most tiles of the heads with steep slopes are skipped
             (&[1000, 500], 290, 4, 8, 0.1),
         ]
-        .map(problem)
+        .map(case)
         .into(),
         any: (
             vec(1..140u32, 1..6),
@@ -47,54 +48,50 @@ pub fn suite() -> Suite {
             0.0..40f32,
             select(vec![0.0, SKIP_EPS]),
         )
-            .prop_map(|(lengths, unseen, heads, e, sharpness, skip_eps)| Problem::Attention {
-                lengths,
-                unseen,
-                heads,
-                e,
-                sharpness,
-                skip_eps,
+            .prop_map(|(lengths, query_only, heads, e, sharpness, skip_eps)| {
+                KernelCase::Attention { lengths, query_only, heads, e, sharpness, skip_eps }
             })
             .boxed(),
         invariants: vec![
             ("every tile gives the same", tiles),
             ("weights sum to 1", weights),
             ("skipping stays within its bound", skipping),
-            ("tokens that are no keys are not seen", unseen),
+            ("tokens that are no keys are not seen", query_only),
         ],
     }
 }
 
 /// Compares every tile that a search may choose with the reference.
-fn tiles(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
-    for (lengths, unseen, e) in
+fn tiles(engine: &mut dyn Engine, variant: KernelVariant) -> Result<(), Failed> {
+    for (lengths, query_only, e) in
         [(vec![70, 9, 1], 0, 64), (vec![200, 130], 20, 64), (vec![65], 0, 32)]
     {
         let (skip_eps, sharpness, heads) = (SKIP_EPS, 2.0, 2);
-        let problem = Problem::Attention { lengths, unseen, heads, e, sharpness, skip_eps };
-        let mut twin = jinabert::cpu::Engine::new(Tier::Twin);
-        let expected = problem.record(&mut twin, Version { tier: Tier::Twin, ..version }, 5)?;
-        let expected = run(&mut twin, &expected.recording, &expected.output)?;
-        let recorded = problem.record(engine, version, 5)?;
-        for tile in attention::Spec::candidates(version.tier, e) {
+        let case = KernelCase::Attention { lengths, query_only, heads, e, sharpness, skip_eps };
+        let mut reference = jinabert::cpu::Engine::new(Tier::Reference);
+        let expected =
+            case.record(&mut reference, KernelVariant { tier: Tier::Reference, ..variant }, 5)?;
+        let expected = run(&mut reference, &expected.recording, &expected.output)?;
+        let recorded = case.record(engine, variant, 5)?;
+        for tile in attention::Spec::candidates(variant.tier, e) {
             let mut recording = recorded.recording.clone();
             let command = recording.commands.pop().expect("attention comes last");
             let params: attention::Params = command.params();
             let keys = vec![attention::TILE; params.tiles as usize]; // nothing is split here
-            let spec = attention::Spec { tile, ..attention::Spec::new(version, e) };
+            let spec = attention::Spec { tile, ..attention::Spec::new(variant, e) };
             let (kernel, args) = (attention::kernel(spec), attention::Args::from(&command));
             attention::record(&mut recording, &kernel, args, params.skip, &keys);
             let found = run(engine, &recording, &recorded.output)?;
-            let checked = compare(&found, &expected, problem.tolerance(version));
+            let checked = compare(&found, &expected, case.tolerance(variant));
             if checked.wrong > 0 {
-                return Err(format!("{problem}, {tile}: {checked}").into());
+                return Err(format!("{case}, {tile}: {checked}").into());
             }
         }
     }
     Ok(())
 }
 
-/// Attention problem with given inputs, in the order q, k, v; dense and with skipping.
+/// Attention case with given inputs, in the order q, k, v; dense and with skipping.
 struct Own {
     tokens: u32,
     /// Number of key tokens, which come first.
@@ -109,11 +106,11 @@ impl Own {
     fn context(
         &self,
         engine: &mut dyn Engine,
-        version: Version,
+        variant: KernelVariant,
         skip_eps: f32,
     ) -> Result<Vec<f32>, Failed> {
         let (t, d) = (self.tokens, self.heads * self.e);
-        let qkv = engine.upload([t, 3 * d].into(), version.wide(), self.qkv[..].into())?;
+        let qkv = engine.upload([t, 3 * d].into(), variant.wide(), self.qkv[..].into())?;
         let [q, k, v] = [0, d, 2 * d].map(|first| qkv.columns(first..first + d));
         let slopes = engine.upload([self.heads].into(), Format::F32, self.slopes[..].into())?;
         let list = batch::tiles(&[0, t], &[self.keys], attention::TILE);
@@ -125,12 +122,12 @@ impl Own {
         };
         let tiles = integers([n, 4].into(), list.as_flattened())?;
         let norms = engine.alloc([n, self.heads].into(), Format::F32)?;
-        let context = engine.alloc([t, d].into(), version.wide())?;
+        let context = engine.alloc([t, d].into(), variant.wide())?;
         let mut rec = Recording::new();
-        let kernel = key_norm::kernel(key_norm::Spec::new(version, self.e));
+        let kernel = key_norm::kernel(key_norm::Spec::new(variant, self.e));
         let (tiles, norms) = (&tiles, &norms);
         key_norm::record(&mut rec, &kernel, key_norm::Args { k: &k, tiles, norms });
-        let kernel = attention::kernel(attention::Spec::new(version, self.e));
+        let kernel = attention::kernel(attention::Spec::new(variant, self.e));
         let args = attention::Args {
             q: &q,
             k: &k,
@@ -149,11 +146,11 @@ impl Own {
 /// Bound |skipped - dense| ≤ 2·eps·max|v| plus rounding, for adversarial inputs: huge scores, a
 /// distant key that outweighs all others, slopes near and at zero, and a large eps so that much is
 /// skipped.
-fn skipping(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
-    [8, 64].into_iter().try_for_each(|e| skipping_at(engine, version, e))
+fn skipping(engine: &mut dyn Engine, variant: KernelVariant) -> Result<(), Failed> {
+    [8, 64].into_iter().try_for_each(|e| skipping_at(engine, variant, e))
 }
 
-fn skipping_at(engine: &mut dyn Engine, version: Version, e: u32) -> Result<(), Failed> {
+fn skipping_at(engine: &mut dyn Engine, variant: KernelVariant, e: u32) -> Result<(), Failed> {
     let (tokens, heads) = (700u32, 3u32);
     let d = (heads * e) as usize;
     let wave = |n: usize| ((n * 7919 % 1000) as f32 / 500.0 - 1.0) * 1.7;
@@ -168,11 +165,11 @@ fn skipping_at(engine: &mut dyn Engine, version: Version, e: u32) -> Result<(), 
         for slopes in &slopes {
             let qkv = qkv.clone();
             let own = Own { tokens, keys: tokens, heads, e, qkv, slopes: slopes.clone() };
-            let dense = own.context(engine, version, 0.0)?;
+            let dense = own.context(engine, variant, 0.0)?;
             for eps in [SKIP_EPS, 1e-3] {
-                let skipped = own.context(engine, version, eps)?;
+                let skipped = own.context(engine, variant, eps)?;
                 // In f16 both results are rounded.
-                let rounding = if version.wide().half() { 1.7 / 1024.0 } else { 5e-6 };
+                let rounding = if variant.wide().half() { 1.7 / 1024.0 } else { 5e-6 };
                 let bound = 2.0 * eps * 1.7 + rounding;
                 let pairs = dense.iter().zip(&skipped);
                 let error = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -188,7 +185,7 @@ fn skipping_at(engine: &mut dyn Engine, version: Version, e: u32) -> Result<(), 
 
 /// Query-only tokens do not change the results of the first tokens, bit for bit; their own results
 /// equal the defining sum.
-fn unseen(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
+fn query_only(engine: &mut dyn Engine, variant: KernelVariant) -> Result<(), Failed> {
     for (e, [keys, tokens], skip_eps) in [
         (64, [5, 32], SKIP_EPS),
         (8, [60, 64], SKIP_EPS),
@@ -208,14 +205,14 @@ fn unseen(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
         let alone = Own { tokens: keys, keys, heads, e, qkv: seen, slopes };
         let what = format!("{keys} of {tokens} tokens, E{e}");
         let (context, alone) =
-            (all.context(engine, version, skip_eps)?, alone.context(engine, version, skip_eps)?);
+            (all.context(engine, variant, skip_eps)?, alone.context(engine, variant, skip_eps)?);
         if context[..alone.len()] != alone {
             return Err(
                 format!("{what}: the keys' own rows are not those of the keys alone").into()
             );
         }
         // Far from its keys a row's scores are near -100, which f32 rounds to 4e-6.
-        let rounding = if version.wide().half() { 1.0 / 1024.0 } else { 2e-5 };
+        let rounding = if variant.wide().half() { 1.0 / 1024.0 } else { 2e-5 };
         for i in keys as usize..tokens as usize {
             for h in 0..heads as usize {
                 let expected = all.brute(i, h);
@@ -258,16 +255,16 @@ impl Own {
 }
 
 /// If every value is 1, every output is 1.
-fn weights(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
+fn weights(engine: &mut dyn Engine, variant: KernelVariant) -> Result<(), Failed> {
     let (lengths, skip_eps) = (vec![150, 3], SKIP_EPS);
-    let problem =
-        Problem::Attention { lengths, unseen: 0, heads: 3, e: 16, sharpness: 5.0, skip_eps };
-    let recorded = problem.record(engine, version, 3)?;
-    let ones = engine.upload([153, 48].into(), version.wide(), (&[1.0; 153 * 48]).into())?;
+    let case =
+        KernelCase::Attention { lengths, query_only: 0, heads: 3, e: 16, sharpness: 5.0, skip_eps };
+    let recorded = case.record(engine, variant, 3)?;
+    let ones = engine.upload([153, 48].into(), variant.wide(), (&[1.0; 153 * 48]).into())?;
     let mut recording = recorded.recording.clone();
     let command = recording.commands.pop().expect("attention comes last");
     let args = attention::Args::from(&command);
-    let kernel = attention::kernel(attention::Spec::new(version, 16));
+    let kernel = attention::kernel(attention::Spec::new(variant, 16));
     let skip = attention::skip(skip_eps);
     let args = attention::Args { v: &ones, ..args };
     attention::record(&mut recording, &kernel, args, skip, &[150, 150, 150, 3]);

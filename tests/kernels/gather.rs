@@ -1,9 +1,9 @@
 use super::Suite;
-use jinabert::probe::Problem;
+use jinabert::kernel_check::KernelCase;
 use proptest::{collection::vec, prelude::*};
 
 pub fn suite() -> Suite {
-    let problem = |(t, d, rows)| Problem::Gather { t, d, rows };
+    let case = |(t, d, rows)| KernelCase::Gather { t, d, rows };
     Suite {
         hard: [
             (1, 32, vec![0]),
@@ -13,11 +13,11 @@ pub fn suite() -> Suite {
             // more workgroups than one grid dimension holds
             (3, 64, (0..270_000).map(|n| n % 3).collect()),
         ]
-        .map(problem)
+        .map(case)
         .into(),
         any: (1..300u32, 1..100u32, vec(any::<u32>(), 1..200))
             .prop_map(move |(t, d4, rows)| {
-                problem((t, 4 * d4, rows.iter().map(|row| row % t).collect()))
+                case((t, 4 * d4, rows.iter().map(|row| row % t).collect()))
             })
             .boxed(),
         invariants: vec![],

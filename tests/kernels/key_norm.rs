@@ -1,9 +1,10 @@
 use super::Suite;
-use jinabert::probe::Problem;
+use jinabert::kernel_check::KernelCase;
 use proptest::{collection::vec, prelude::*, sample::select};
 
 pub fn suite() -> Suite {
-    let problem = |(lengths, unseen, heads, e)| Problem::KeyNorm { lengths, unseen, heads, e };
+    let case =
+        |(lengths, query_only, heads, e)| KernelCase::KeyNorm { lengths, query_only, heads, e };
     Suite {
         hard: [
             (vec![1], 0, 1, 64),
@@ -12,10 +13,10 @@ pub fn suite() -> Suite {
             (vec![700, 2], 0, 3, 128),
             (vec![1; 300], 0, 2, 16),
         ]
-        .map(problem)
+        .map(case)
         .into(),
         any: (vec(1..200u32, 1..6), 0..90u32, 1..5u32, select(vec![4u32, 8, 20, 48, 64, 128]))
-            .prop_map(problem)
+            .prop_map(case)
             .boxed(),
         invariants: vec![],
     }

@@ -1,14 +1,14 @@
 use super::{Suite, run};
 use jinabert::{
-    kernels::{Version, layer_norm},
-    probe::Problem,
+    kernel_check::KernelCase,
+    kernels::{KernelVariant, layer_norm},
     recording::{Engine, Format, Recording},
 };
 use libtest_mimic::Failed;
 use proptest::prelude::*;
 
 pub fn suite() -> Suite {
-    let problem = |(t, d, residual, shift)| Problem::LayerNorm { t, d, residual, shift };
+    let case = |(t, d, residual, shift)| KernelCase::LayerNorm { t, d, residual, shift };
     Suite {
         hard: [
             (1, 512, true, 0.0),
@@ -18,24 +18,24 @@ pub fn suite() -> Suite {
             (9, 384, true, 1000.0), // a one-pass variance loses all digits here
             (70_001, 32, true, 0.0),
         ]
-        .map(problem)
+        .map(case)
         .into(),
         any: (1..100u32, 1..300u32, any::<bool>(), -50.0..50f32)
-            .prop_map(move |(t, d4, residual, shift)| problem((t, 4 * d4, residual, shift)))
+            .prop_map(move |(t, d4, residual, shift)| case((t, 4 * d4, residual, shift)))
             .boxed(),
         invariants: vec![("a constant row is beta", constant_row)],
     }
 }
 
-fn constant_row(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
+fn constant_row(engine: &mut dyn Engine, variant: KernelVariant) -> Result<(), Failed> {
     const D: u32 = 96;
     let beta: Vec<f32> = (0..D).map(|n| n as f32).collect();
-    let x = engine.upload([2, D].into(), version.stream(), (&[0.25; 2 * D as usize]).into())?;
+    let x = engine.upload([2, D].into(), variant.stream(), (&[0.25; 2 * D as usize]).into())?;
     let gamma = engine.upload([D].into(), Format::F32, (&[3.0; D as usize]).into())?;
     let shift = engine.upload([D].into(), Format::F32, beta[..].into())?;
-    let y = engine.alloc([2, D].into(), version.wide())?;
+    let y = engine.alloc([2, D].into(), variant.wide())?;
     let mut recording = Recording::new();
-    let spec = layer_norm::Spec { residual: true, ..layer_norm::Spec::wide(version, D) };
+    let spec = layer_norm::Spec { residual: true, ..layer_norm::Spec::wide(variant, D) };
     let kernel = layer_norm::kernel(spec);
     let args = layer_norm::Args { x: &x, r: &x, gamma: &gamma, beta: &shift, y: &y };
     layer_norm::record(&mut recording, &kernel, args, 1e-12);

@@ -1,15 +1,15 @@
 use super::{Suite, run};
 use jinabert::{
+    kernel_check::{KernelCase, compare},
     kernels::{linear, linear_geglu::Activation},
-    probe::{Problem, compare},
     recording::Recording,
 };
 use proptest::prelude::*;
 
 pub fn suite() -> Suite {
-    let problem = |(t, n, k, residual)| Problem::linear(t, n, k, residual);
+    let case = |(t, n, k, residual)| KernelCase::linear(t, n, k, residual);
     let activated =
-        |(t, n, k, residual, activation)| Problem::Linear { t, n, k, activation, residual };
+        |(t, n, k, residual, activation)| KernelCase::Linear { t, n, k, activation, residual };
     let activation = prop_oneof![Just(Activation::Identity), Just(Activation::Gelu)];
     Suite {
         hard: [
@@ -23,7 +23,7 @@ pub fn suite() -> Suite {
             (66_000, 8, 8, true),
             (70_001, 4, 4, false),
         ]
-        .map(problem)
+        .map(case)
         .into_iter()
         .chain([
             activated((67, 132, 76, false, Activation::Gelu)),
@@ -35,18 +35,17 @@ pub fn suite() -> Suite {
                 activated((t, 4 * n4, 4 * k4, residual, activation))
             })
             .boxed(),
-        invariants: vec![("a row does not depend on its neighbours", |engine, version| {
-            let problem = Problem::linear(70, 68, 64, false);
-            let whole = problem.record(engine, version, 3).map_err(|e| e.to_string())?;
+        invariants: vec![("a row does not depend on its neighbours", |engine, variant| {
+            let case = KernelCase::linear(70, 68, 64, false);
+            let whole = case.record(engine, variant, 3).map_err(|e| e.to_string())?;
             let y = run(engine, &whole.recording, &whole.output)?;
 
             let args = linear::Args::from(&whole.recording.commands[0]);
             let (x, first) = (args.x.first(1), args.y.first(1));
             let mut alone = Recording::new();
-            let kernel = linear::kernel(linear::Spec::new(version, false));
+            let kernel = linear::kernel(linear::Spec::new(variant, false));
             linear::record(&mut alone, &kernel, linear::Args { x: &x, r: &x, y: &first, ..args });
-            let checked =
-                compare(&run(engine, &alone, &first)?, &y[..68], problem.tolerance(version));
+            let checked = compare(&run(engine, &alone, &first)?, &y[..68], case.tolerance(variant));
             match checked.wrong {
                 0 => Ok(()),
                 _ => Err(format!("the first row alone, against the first of 70: {checked}").into()),

@@ -1,7 +1,7 @@
 use super::{Suite, run};
 use jinabert::{
-    kernels::{Tier, Version, linear_geglu},
-    probe::Problem,
+    kernel_check::KernelCase,
+    kernels::{KernelVariant, Tier, linear_geglu},
     recording::{Engine, Recording},
     reference::Activation,
 };
@@ -9,7 +9,7 @@ use libtest_mimic::Failed;
 use proptest::prelude::*;
 
 pub fn suite() -> Suite {
-    let problem = |(t, f, k, gate_first, activation)| Problem::LinearGeglu {
+    let case = |(t, f, k, gate_first, activation)| KernelCase::LinearGeglu {
         t,
         f,
         k,
@@ -27,11 +27,11 @@ pub fn suite() -> Suite {
             (130, 68, 48, false, Activation::Relu),
             (8_200, 4, 4, true, Activation::Gelu), // more rows than a page of a texture
         ]
-        .map(problem)
+        .map(case)
         .into(),
         any: (1..100u32, 1..50u32, 1..60u32, any::<bool>(), activations())
             .prop_map(move |(t, f4, k4, first, activation)| {
-                problem((t, 4 * f4, 4 * k4, first, activation))
+                case((t, 4 * f4, 4 * k4, first, activation))
             })
             .boxed(),
         invariants: vec![("gelu is within its stated error", gelu)],
@@ -39,9 +39,9 @@ pub fn suite() -> Suite {
 }
 
 /// `shaders/lib/gelu.wgsl` promises |gelu - exact| ≤ 4e-7·max(1, |x|) on [-12, 12].
-fn gelu(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
+fn gelu(engine: &mut dyn Engine, variant: KernelVariant) -> Result<(), Failed> {
     // This tier rounds its inputs; the function is the same as in the other tiers.
-    if let Tier::Matrix { .. } = version.tier {
+    if let Tier::Matrix { .. } = variant.tier {
         return Ok(());
     }
     const ROWS: u32 = 3000;
@@ -50,18 +50,18 @@ fn gelu(engine: &mut dyn Engine, version: Version) -> Result<(), Failed> {
     let input: Vec<f32> = x.chunks_exact(4).flat_map(|row| [row, &[1.0; 4]].concat()).collect();
     let unit = |n: usize| (0..8).map(move |k| if k == n { 1.0 } else { 0.0 });
     let w: Vec<f32> = (0..8).flat_map(unit).collect();
-    let (shape, w) = linear_geglu::arrange(version.tier, true, w.into(), [8, 8]);
-    let w = engine.upload(shape, version.weights(), w)?;
-    let input = engine.upload([ROWS, 8].into(), version.stream(), input[..].into())?;
-    let h = engine.alloc([ROWS, 4].into(), version.wide())?;
+    let (shape, w) = linear_geglu::arrange(variant.tier, true, w.into(), [8, 8]);
+    let w = engine.upload(shape, variant.weights(), w)?;
+    let input = engine.upload([ROWS, 8].into(), variant.stream(), input[..].into())?;
+    let h = engine.alloc([ROWS, 4].into(), variant.wide())?;
     let mut recording = Recording::new();
-    let kernel = linear_geglu::kernel(linear_geglu::Spec::new(version, true, Activation::Gelu));
+    let kernel = linear_geglu::kernel(linear_geglu::Spec::new(variant, true, Activation::Gelu));
     let args = linear_geglu::Args { x: &input, w: &w, h: &h };
     linear_geglu::record(&mut recording, &kernel, args);
     for (x, y) in x.iter().zip(run(engine, &recording, &h)?) {
         let error = (f64::from(y) - Activation::Gelu.of(f64::from(*x))).abs();
         // Half a unit in the last place of f16, and of its smallest numbers.
-        let half = if version.wide().half() { 1.0 } else { 0.0 };
+        let half = if variant.wide().half() { 1.0 } else { 0.0 };
         let rounding = half * (f64::from(y.abs()) / 2048.0 + 3e-8);
         let bound = 4e-7 * f64::from(x.abs().max(1.0)) + rounding;
         if error.is_nan() || error > bound {

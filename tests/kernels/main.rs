@@ -1,6 +1,6 @@
-//! Every kernel on every device and tier, against the reference, on hard and random problems.
+//! Every kernel on every device and tier, against the reference, on hard and random cases.
 //!
-//! One trial per device × kernel × version; for products also one per tile for few rows.  Without
+//! One trial per device × kernel × variant; for products also one per tile for few rows.  Without
 //! an adapter the GPU trials are reported as ignored, never as passed;
 //! `JINABERT_REQUIRE=llvmpipe,swiftshader` makes a missing adapter a failure.
 
@@ -20,8 +20,8 @@ mod pool;
 
 use common::{Device, ignored};
 use jinabert::{
-    kernels::{Tier, Tile, Version},
-    probe::{Problem, Recorded},
+    kernel_check::{KernelCase, Recorded},
+    kernels::{KernelVariant, Tier, Tile},
     recording::{Engine, Recording, Tensor},
 };
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -31,15 +31,15 @@ use proptest::{
 };
 
 /// Property of a kernel; an error if an engine violates it.
-type Rule = fn(&mut dyn Engine, Version) -> Result<(), Failed>;
+type Rule = fn(&mut dyn Engine, KernelVariant) -> Result<(), Failed>;
 
 /// Problems of one kernel.
 struct Suite {
-    /// Hard problems: one row, sizes next to every tile edge, more rows than one grid dimension
+    /// Hard cases: one row, sizes next to every tile edge, more rows than one grid dimension
     /// holds.
-    hard: Vec<Problem>,
-    /// Random problems.
-    any: BoxedStrategy<Problem>,
+    hard: Vec<KernelCase>,
+    /// Random cases.
+    any: BoxedStrategy<KernelCase>,
     /// Properties that hold independently of the reference.
     invariants: Vec<(&'static str, Rule)>,
 }
@@ -63,11 +63,11 @@ fn main() {
 
     for (name, device) in &devices {
         for (word, suite) in &suites {
-            for version in suite().hard[0].versions(&device.experimental_caps()) {
-                let name = format!("{name}/{word}/{version}");
-                let trials_of = trials_of(&name, device, version, *suite);
-                trials.extend(trials_of.into_iter().map(|trial| match version.tier {
-                    Tier::Twin => ignored(trial.name(), "this is the twin itself"),
+            for variant in suite().hard[0].variants(&device.experimental_caps()) {
+                let name = format!("{name}/{word}/{variant}");
+                let trials_of = trials_of(&name, device, variant, *suite);
+                trials.extend(trials_of.into_iter().map(|trial| match variant.tier {
+                    Tier::Reference => ignored(trial.name(), "this is the reference itself"),
                     _ => trial,
                 }));
             }
@@ -76,42 +76,47 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-fn trials_of(name: &str, device: &Device, version: Version, suite: fn() -> Suite) -> Vec<Trial> {
-    let usual = Tile::new(version.tier);
-    let hard = suite().hard[0].tiles(version).into_iter().map(|tile| {
+fn trials_of(
+    name: &str,
+    device: &Device,
+    variant: KernelVariant,
+    suite: fn() -> Suite,
+) -> Vec<Trial> {
+    let usual = Tile::new(variant.tier);
+    let hard = suite().hard[0].tiles(variant).into_iter().map(|tile| {
         let open = device.clone();
         let which = if tile == usual { String::new() } else { format!(" {tile:?}") };
         Trial::test(format!("{name}/hard{which}"), move || {
-            let mut engine = open.open(version.tier);
-            let mut problems = suite().hard.into_iter();
-            problems.try_for_each(|problem| check(&problem, &mut *engine, version, tile, 1))
+            let mut engine = open.open(variant.tier);
+            let mut cases = suite().hard.into_iter();
+            cases.try_for_each(|case| check(&case, &mut *engine, variant, tile, 1))
         })
     });
     let open = device.clone();
     let any = Trial::test(format!("{name}/any"), move || {
-        let mut engine = open.open(version.tier);
+        let mut engine = open.open(variant.tier);
         let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
         let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
         let engine = std::cell::RefCell::new(&mut engine);
         TestRunner::new_with_rng(config, rng)
-            .run(&suite().any, |problem| {
+            .run(&suite().any, |case| {
                 let mut engine = engine.borrow_mut();
-                check(&problem, &mut ***engine, version, usual, 2)
+                check(&case, &mut ***engine, variant, usual, 2)
                     .map_err(|e| TestCaseError::fail(e.message().unwrap_or_default().to_owned()))
             })
             .map_err(|e| Failed::from(e.to_string()))
     });
     let invariants = suite().invariants.into_iter().map(|(rule, holds)| {
         let open = device.clone();
-        Trial::test(format!("{name}/{rule}"), move || holds(&mut *open.open(version.tier), version))
+        Trial::test(format!("{name}/{rule}"), move || holds(&mut *open.open(variant.tier), variant))
     });
     let open = device.clone();
     let poison = Trial::test(format!("{name}/workgroup memory may hold anything"), move || {
-        let mut engine = open.open(version.tier);
-        let mut problems = suite().hard.into_iter().take(3);
-        problems.try_for_each(|problem| {
-            let tiles = problem.tiles(version);
-            tiles.into_iter().try_for_each(|tile| poison(&problem, &mut *engine, version, tile))
+        let mut engine = open.open(variant.tier);
+        let mut cases = suite().hard.into_iter().take(3);
+        cases.try_for_each(|case| {
+            let tiles = case.tiles(variant);
+            tiles.into_iter().try_for_each(|tile| poison(&case, &mut *engine, variant, tile))
         })
     });
     let poison = (*device != Device::Cpu).then_some(poison);
@@ -120,40 +125,44 @@ fn trials_of(name: &str, device: &Device, version: Version, suite: fn() -> Suite
 
 /// The result does not depend on the initial contents of workgroup memory, bit for bit.
 fn poison(
-    problem: &Problem,
+    case: &KernelCase,
     engine: &mut dyn Engine,
-    version: Version,
+    variant: KernelVariant,
     tile: Tile,
 ) -> Result<(), Failed> {
-    let Recorded { recording, output } = problem.record_tiled(engine, version, tile, 4)?;
+    let Recorded { recording, output } = case.record_tiled(engine, variant, tile, 4)?;
     let Some(poisoned) = poison::poisoned(&recording) else { return Ok(()) };
     let usual: Vec<u32> = run(engine, &recording, &output)?.into_iter().map(f32::to_bits).collect();
     let found: Vec<u32> = run(engine, &poisoned, &output)?.into_iter().map(f32::to_bits).collect();
     let apart = usual.iter().zip(&found).filter(|(usual, found)| usual != found).count();
     match apart {
         0 => Ok(()),
-        _ => Err(format!("{problem}: {apart} of {} elements differ", usual.len()).into()),
+        _ => Err(format!("{case}: {apart} of {} elements differ", usual.len()).into()),
     }
 }
 
 fn check(
-    problem: &Problem,
+    case: &KernelCase,
     engine: &mut dyn Engine,
-    version: Version,
+    variant: KernelVariant,
     tile: Tile,
     seed: u64,
 ) -> Result<(), Failed> {
-    let checked = problem.check_tiled(engine, version, tile, seed);
-    let checked = checked.map_err(|e| format!("{problem}: {e}"))?;
+    let checked = case.check_tiled(engine, variant, tile, seed);
+    let checked = checked.map_err(|e| format!("{case}: {e}"))?;
     match checked.wrong {
         0 => Ok(()),
-        _ => Err(format!("{problem}: {checked}").into()),
+        _ => Err(format!("{case}: {checked}").into()),
     }
 }
 
-/// Output elements of a problem.
-fn solve(problem: &Problem, engine: &mut dyn Engine, version: Version) -> Result<Vec<f32>, Failed> {
-    let Recorded { recording, output } = problem.record(engine, version, 3)?;
+/// Output elements of a case.
+fn solve(
+    case: &KernelCase,
+    engine: &mut dyn Engine,
+    variant: KernelVariant,
+) -> Result<Vec<f32>, Failed> {
+    let Recorded { recording, output } = case.record(engine, variant, 3)?;
     run(engine, &recording, &output)
 }
 

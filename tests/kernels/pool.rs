@@ -1,15 +1,15 @@
 use super::{Suite, solve};
-use jinabert::probe::{Problem, sequences};
+use jinabert::kernel_check::{KernelCase, sequences};
 use proptest::{collection::vec, prelude::*};
 
 pub fn suite() -> Suite {
-    let problem = |(lengths, d, dims, normalize): (Vec<u32>, u32, u32, bool)| {
+    let case = |(lengths, d, dims, normalize): (Vec<u32>, u32, u32, bool)| {
         let (t, spans) = (lengths.iter().sum(), sequences(&lengths));
-        Problem::Pool { t, spans, d, dims, normalize }
+        KernelCase::Pool { t, spans, d, dims, normalize }
     };
     // Spans that overlap, repeat, or leave tokens out; of one token; of all tokens.
     let spans = vec![[0, 70], [60, 131], [60, 131], [255, 256], [0, 256], [3, 5]];
-    let chunks = Problem::Pool { t: 256, spans, d: 384, dims: 384, normalize: false };
+    let chunks = KernelCase::Pool { t: 256, spans, d: 384, dims: 384, normalize: false };
     Suite {
         hard: [
             (vec![1], 32, 32, true),
@@ -18,21 +18,21 @@ pub fn suite() -> Suite {
             (vec![2, 9, 4000], 64, 1, false),
             (vec![1; 70_001], 32, 7, true),
         ]
-        .map(problem)
+        .map(case)
         .into_iter()
         .chain([chunks])
         .collect(),
         any: (vec(1..200u32, 1..20), 1..100u32, any::<u32>(), any::<bool>())
             .prop_map(move |(lengths, d4, cut, normalize)| {
-                problem((lengths, 4 * d4, cut % (4 * d4) + 1, normalize))
+                case((lengths, 4 * d4, cut % (4 * d4) + 1, normalize))
             })
             .boxed(),
-        invariants: vec![("vectors have unit length", |engine, version| {
+        invariants: vec![("vectors have unit length", |engine, variant| {
             let dims = 129;
             let lengths = [3, 900, 1];
             let (t, spans) = (904, sequences(&lengths));
-            let problem = Problem::Pool { t, spans, d: 384, dims, normalize: true };
-            let y = solve(&problem, engine, version)?;
+            let case = KernelCase::Pool { t, spans, d: 384, dims, normalize: true };
+            let y = solve(&case, engine, variant)?;
             for vector in y.chunks_exact(dims as usize) {
                 let norm = vector.iter().map(|y| f64::from(*y).powi(2)).sum::<f64>().sqrt();
                 if (norm - 1.0).abs() > 1e-6 {

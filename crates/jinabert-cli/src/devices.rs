@@ -1,0 +1,56 @@
+//! `jinabert devices`
+
+use crate::CliError;
+use jinabert::{
+    gpu::{self, AdapterSummary, Backend},
+    kernels::Tier,
+    tune::{self, Speeds},
+};
+use std::io::{self, Write};
+
+pub fn run() -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    let adapters = gpu::adapters();
+    for (index, adapter) in adapters.iter().enumerate() {
+        out.write_all(describe(index, adapter).as_bytes())?;
+        for (model, Speeds { gpu, cpu }) in tune::measured(adapter) {
+            let cpu = cpu.map_or_else(String::new, |cpu| format!("; on the CPU {cpu}"));
+            writeln!(out, "     {model}: {gpu}{cpu}")?;
+        }
+    }
+    writeln!(out, "cpu  {} threads", rayon::current_num_threads())?;
+    writeln!(out, "     tier: {}, vectors as wide as the processor's\n", Tier::Blocked)?;
+    let auto = match adapters.first() {
+        Some(adapter) if !adapter.software && adapter.backend != Backend::Gl => {
+            "0 or cpu, whichever is faster for a model: measured at its first use"
+        }
+        _ => "cpu: a hardware GPU was not found",
+    };
+    writeln!(out, "auto is {auto}")?;
+    Ok(out.flush()?)
+}
+
+fn describe(index: usize, adapter: &AdapterSummary) -> String {
+    let mib = |bytes: u64| bytes >> 20;
+    let subgroup = match adapter.subgroup {
+        None => "none".to_owned(),
+        Some((least, most)) if least == most => least.to_string(),
+        Some((least, most)) => format!("{least} to {most}"),
+    };
+    let yes = |flag| if flag { "yes" } else { "no" };
+    format!(
+        "{index:<4} {}\n     {}, {}, driver: {}{}\n     binding {} MiB, workgroup {} KiB and {} invocations, \
+         subgroup {subgroup}, f16 {}, timestamps {}\n     tier: {}\n",
+        adapter.name,
+        adapter.backend,
+        adapter.kind,
+        if adapter.driver.is_empty() { "unknown" } else { &adapter.driver },
+        adapter.compiler.as_ref().map_or_else(String::new, |name| format!(", compiler: {name}")),
+        mib(adapter.max_binding_bytes),
+        adapter.max_workgroup_bytes >> 10,
+        adapter.max_invocations,
+        yes(adapter.f16),
+        yes(adapter.timestamps),
+        Tier::choose(&adapter.caps()),
+    )
+}

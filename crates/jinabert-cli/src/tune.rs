@@ -1,0 +1,91 @@
+//! `jinabert tune`
+
+use crate::{CliError, args::Tune, source};
+use jinabert::{
+    Device, Error, gpu,
+    model::{Checkpoint, Config},
+    tune::{self, Found, Key, Sizes, Stored, Trial, Verdict},
+};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+pub fn run(args: &Tune, quiet: bool) -> Result<(), CliError> {
+    let dir = source::directory(&args.source, quiet)?;
+    let files = dir.into();
+    let sizes = Sizes::of(&Config::open(&files)?);
+    let half_weights = Checkpoint::open(&files)?.is_half();
+    let stored = Stored { dtype: args.dtype.into(), half_weights };
+    let (index, key) = adapter(args.device, stored, sizes)?;
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "{}, {}, D {} F {} H {}",
+        key.adapter(),
+        stored.dtype,
+        sizes.hidden,
+        sizes.intermediate,
+        sizes.heads
+    )?;
+    writeln!(
+        out,
+        "  {:<14}{:>5}  {:<10}{:<42}{:>10}{:>9}",
+        "kernel", "T", "tier", "tile", "time", "GFLOP/s"
+    )?;
+    let mut written = Ok(());
+    let budget = Duration::from_secs_f64(args.seconds);
+    let found = tune::renew(index, &key, budget, |trial| {
+        written = std::mem::replace(&mut written, Ok(())).and_then(|()| line(&mut out, trial));
+    })?;
+    written?;
+    finish(&mut out, &key, &found)?;
+    Ok(out.flush()?)
+}
+
+/// Number of the adapter, and the key of its stored plan.
+fn adapter(device: Device, stored: Stored, sizes: Sizes) -> Result<(usize, Key), Error> {
+    let none = || Error::Option("the CPU has nothing to fit: `tune` is for GPUs".to_owned());
+    let index = device.adapter()?.ok_or_else(none)?;
+    let gpu = gpu::open(index)?;
+    Ok((index, Key::new(&gpu.summary, stored, sizes)))
+}
+
+fn line(out: &mut impl Write, trial: &Trial) -> io::Result<()> {
+    let Trial { kernel, rows, tier, tile, verdict } = trial;
+    let start = format!("  {kernel:<14}{rows:>5}  {:<10}{tile:<42}", tier.to_string());
+    match verdict {
+        Verdict::Right { time, gflops } => {
+            writeln!(out, "{start}{:>7.2} ms{gflops:>9.1}", 1e3 * time.as_secs_f64())?;
+        }
+        Verdict::Wrong(what) => {
+            let what = what.lines().next().unwrap_or_default();
+            writeln!(out, "{start}  out: {what}")?;
+        }
+    }
+    out.flush()
+}
+
+fn finish(out: &mut impl Write, key: &Key, found: &Found) -> io::Result<()> {
+    let plan = &found.plan;
+    writeln!(out, "\nfastest: {} kernels, times by {}", plan.tier, found.clock)?;
+    for tiles in &plan.products {
+        let rows = match tiles.rows {
+            u32::MAX => "more rows".to_owned(),
+            rows => format!("to {rows} rows"),
+        };
+        writeln!(out, "  {rows:<12}linear        {}", tiles.linear)?;
+        writeln!(out, "  {:<12}linear +r     {}", "", tiles.linear_add)?;
+        writeln!(out, "  {:<12}linear_geglu  {}", "", tiles.linear_geglu)?;
+    }
+    writeln!(out, "  {:<12}attention     {}", "", plan.attention)?;
+    let [usual, best] = found.totals.map(|time| 1e3 * time.as_secs_f64());
+    writeln!(out, "a layer of many rows takes {best:.2} ms, with the usual kernels {usual:.2} ms")?;
+    if !found.complete {
+        writeln!(out, "there was not time for all candidates; --seconds gives more")?;
+    }
+    match tune::path(key) {
+        Some(path) => writeln!(out, "kept in {}", path.display()),
+        None => writeln!(out, "not kept: there is no cache directory"),
+    }
+}

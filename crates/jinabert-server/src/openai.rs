@@ -1,0 +1,242 @@
+//! `/v1/embeddings` and `/v1/models`: OpenAI's routes, with Jina's fields.
+
+use super::{
+    call::{Call, parse, route},
+    refusal::{ApiError, Dialect},
+    state::{Capability, Kind, ServedModel, State},
+    wire::{EmbeddingsAnswer, EmbeddingsItem, EmbeddingsRequest, Input, Usage},
+};
+use axum::{
+    Json,
+    body::Body,
+    extract,
+    http::{Response, StatusCode},
+    response::IntoResponse,
+};
+use jinabert::{
+    Embedded, Embedder, EncodeJob, EncodeOptions, Error, OnLong, Prompt,
+    text::{Chunking, Tokenized},
+};
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+route!(
+    embeddings,
+    embed,
+    "embed",
+    OpenAi,
+    #[doc = "Vectors of texts: OpenAI's fields and Jina's; `null` stands for what is left out."],
+    #[utoipa::path(
+        post, path = "/v1/embeddings", tag = "OpenAI and Jina", request_body = EmbeddingsRequest,
+        responses(
+            (status = 200, body = EmbeddingsAnswer),
+            (status = "4XX", description = "OpenAI's error object, with `detail` and `message`"),
+        )
+    )]
+);
+
+async fn embed(call: &mut Call) -> Result<EmbeddingsAnswer, ApiError> {
+    let (prepared, model, characters) = call
+        .prepare(|state, body| {
+            let request: EmbeddingsRequest = parse(body)?;
+            let encoding = request.encoding()?;
+            let model = state.model(request.model.as_deref(), Capability::Embed)?;
+            let characters = request.input.characters();
+            // Vectors are written on the thread that computed them if there are many.
+            let prepared = prepare(state, &model, request)?.map(move |vectors| {
+                let items = vectors.vectors.into_iter().enumerate().map(|(index, vector)| {
+                    let embedding = encoding.write(vector)?;
+                    Ok(EmbeddingsItem { object: "embedding", index, embedding })
+                });
+                Ok((items.collect::<Result<Vec<_>, ApiError>>()?, vectors.lengths))
+            });
+            Ok((prepared, model, characters))
+        })
+        .await?;
+    let (data, lengths) = call.compute(&model, prepared).await??;
+    call.report.read(characters, data.len(), lengths);
+    call.report.room = data.iter().map(|item| item.embedding.room()).sum();
+    let (model, usage) = (model.name.clone(), Usage::of(call.report.tokens));
+    Ok(EmbeddingsAnswer { object: "list", data, model, usage })
+}
+
+/// Embeddings of a request, before serialisation.
+struct Vectors {
+    vectors: Vec<Vec<f32>>,
+    /// Lengths of the texts: tokens read, and the length of the whole if some were dropped.
+    lengths: Vec<(usize, Option<usize>)>,
+}
+
+fn prepare(
+    state: &State,
+    model: &ServedModel,
+    request: EmbeddingsRequest,
+) -> Result<EncodeJob<Vectors>, ApiError> {
+    let EmbeddingsRequest { input, dimensions, normalized, truncate, late_chunking, .. } = request;
+    let embedder = model.embedder();
+    state.limits.batch("input", input.len())?;
+    let options = state.encode_options(embedder, dimensions, normalized, truncate)?;
+    if late_chunking == Some(true) {
+        // Truncation would leave chunks at the end without a vector, so windows are used.
+        let on_long = if truncate == Some(false) { OnLong::Error } else { OnLong::Window };
+        return late(embedder, input, EncodeOptions { on_long, ..options });
+    }
+    let input = ("input", &input);
+    let tokenized = tokenize(state, embedder, input, &Prompt::Auto, options)?;
+    let prepared = embedder.prepare_tokenized(tokenized, options).map_err(ApiError::engine)?;
+    Ok(prepared.map(|embedded: Vec<Embedded>| {
+        let one = |one: Embedded| (one.vector.into_inner(), (one.tokens, one.truncated));
+        let (vectors, lengths) = embedded.into_iter().map(one).unzip();
+        Vectors { vectors, lengths }
+    }))
+}
+
+/// Tokenises an input of any kind; `field` is its name in the request.
+pub fn tokenize(
+    state: &State,
+    embedder: &Embedder,
+    (field, input): (&'static str, &Input),
+    prompt: &Prompt,
+    options: EncodeOptions,
+) -> Result<Vec<Tokenized>, ApiError> {
+    let tokenized = match input {
+        Input::Texts(texts) => embedder.tokenize_prompted(texts, prompt, options),
+        Input::Ids(lists) => {
+            if let Some(index) = lists.iter().position(Vec::is_empty) {
+                let message = format!("`{field}`[{index}]: expected token ids, got an empty list");
+                return Err(ApiError::bad(message).about(field).coded("empty"));
+            }
+            if !state.trust_ids
+                && let Some(index) = embedder.foreign(lists).map_err(ApiError::engine)?
+            {
+                let vocabulary = embedder.config().vocabulary;
+                return Err(ApiError::bad(format!(
+                    "input {index}: these token ids are not what this model's tokenizer, of {vocabulary} tokens, \
+                     makes of a text: send texts (LangChain: `check_embedding_ctx_length=False`)"
+                ))
+                .about(field)
+                .coded("foreign_token_ids"));
+            }
+            embedder.tokenize_ids_prompted(lists, prompt, options)
+        }
+    };
+    tokenized.map_err(ApiError::engine_in(field))
+}
+
+/// Late chunking: all texts form one document, with a vector for each.
+fn late(
+    embedder: &Embedder,
+    input: Input,
+    options: EncodeOptions,
+) -> Result<EncodeJob<Vectors>, ApiError> {
+    let Input::Texts(texts) = input else {
+        let message = "`late_chunking` takes texts, not token ids";
+        return Err(ApiError::bad(message).about("late_chunking"));
+    };
+    if let Some(index) = texts.iter().position(|text| text.trim().is_empty()) {
+        let message = format!("input {index}: an empty text is no chunk of a document");
+        return Err(ApiError::bad(message).about("input"));
+    }
+    let (mut document, mut spans, mut end) = (String::new(), Vec::new(), 0);
+    for text in &texts {
+        let parted =
+            document.ends_with(char::is_whitespace) || text.starts_with(char::is_whitespace);
+        if !document.is_empty() && !parted {
+            document.push(' ');
+            end += 1;
+        }
+        let start = end;
+        end += text.chars().count();
+        spans.push(start..end);
+        document.push_str(text);
+    }
+    let chunking = Chunking::Spans(spans);
+    let prepared = embedder.prepare_chunks(&[document], &[&chunking], options);
+    let refused = |error| match error {
+        // The library's span is an input here.
+        Error::Input { what, .. } => {
+            let what = what.strip_prefix("span ").map_or(what.clone(), |at| format!("input {at}"));
+            ApiError::bad(format!("{what}; `late_chunking` takes consecutive parts of a document"))
+                .about("input")
+        }
+        other => ApiError::engine(other),
+    };
+    Ok(prepared.map_err(refused)?.map(|mut documents| {
+        let document = documents.remove(0);
+        let vectors = document.chunks.into_iter().map(|chunk| chunk.vector.into_inner());
+        Vectors { vectors: vectors.collect(), lengths: vec![(document.tokens, document.truncated)] }
+    }))
+}
+
+/// Models in OpenAI's format.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ModelsAnswer {
+    /// `list`
+    object: &'static str,
+    /// Models in the order of configuration.
+    data: Vec<ModelItem>,
+}
+
+/// Model.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ModelItem {
+    /// Name for requests.
+    id: String,
+    /// `model`
+    object: &'static str,
+    /// Seconds since 1970.
+    created: u64,
+    /// `jinabert`
+    owned_by: &'static str,
+    /// Maximum text length in tokens.
+    max_length: usize,
+    /// Task of the model.
+    model_type: Kind,
+    /// Dimensions of a vector, if the model makes any.
+    dimensions: Option<usize>,
+}
+
+/// Lists the models.
+#[utoipa::path(get, path = "/v1/models", tag = "OpenAI and Jina",
+    responses((status = 200, body = ModelsAnswer)))]
+pub async fn models(extract::State(state): extract::State<Arc<State>>) -> Response<Body> {
+    let models = match state.models() {
+        Ok(models) => models,
+        Err(refusal) => return refusal.response(Dialect::OpenAi),
+    };
+    let data = models.iter().map(|model| item(&state, model)).collect();
+    Json(ModelsAnswer { object: "list", data }).into_response()
+}
+
+fn item(state: &State, model: &ServedModel) -> ModelItem {
+    let embedder = model.embedder();
+    ModelItem {
+        id: model.name.clone(),
+        object: "model",
+        created: state.created,
+        owned_by: "jinabert",
+        max_length: embedder.max_length(),
+        model_type: model.kind(),
+        dimensions: (model.kind() == Kind::Embedding).then(|| embedder.dim()),
+    }
+}
+
+/// Describes one model.
+#[utoipa::path(get, path = "/v1/models/{model}", tag = "OpenAI and Jina",
+    params(("model" = String, Path)), responses((status = 200, body = ModelItem)))]
+pub async fn model(
+    extract::State(state): extract::State<Arc<State>>,
+    extract::Path(name): extract::Path<String>,
+) -> Response<Body> {
+    let found = state.models().and_then(|models| {
+        let found = models.iter().find(|model| model.name.eq_ignore_ascii_case(&name));
+        found.ok_or_else(|| {
+            ApiError::new(StatusCode::NOT_FOUND, "no such model").coded("model_not_found")
+        })
+    });
+    match found {
+        Ok(model) => Json(item(&state, model)).into_response(),
+        Err(refusal) => refusal.response(Dialect::OpenAi),
+    }
+}

@@ -1,0 +1,403 @@
+//! State of the server: models, limits, keys.
+
+use super::{MinRate, ServerConfig, metrics, refusal::ApiError};
+use axum::http::StatusCode;
+use jinabert::{
+    Embedder, EncodeOptions, Error, OnLong, Options, Prompt, Task, batch::Tokens, kernels::Dtype,
+    model::ModelInfo, scheduler::Scheduler,
+};
+use serde::Serialize;
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
+use utoipa::ToSchema;
+
+/// Model to be served.
+#[derive(Clone, Debug)]
+pub struct ModelSource {
+    /// Name that clients use.
+    pub name: String,
+    /// Directory of the model.
+    pub dir: PathBuf,
+}
+
+/// Limits for clients.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Requests in progress or waiting for a batch; one more is answered with 429.
+    pub concurrent_requests: usize,
+    /// Maximum texts in one request.
+    pub client_batch: usize,
+    /// Maximum bytes of one request's body.
+    pub payload: usize,
+    /// Maximum bytes of all bodies in progress together.
+    pub payloads: usize,
+    /// Maximum open connections; others wait to be accepted.
+    pub connections: usize,
+    /// Maximum numbers in one response that has some for every token.
+    pub answer: usize,
+    /// Slowest rate at which a client may read its response.
+    pub pace: MinRate,
+}
+
+impl Limits {
+    /// Checks the number of items in a field: at least one, at most `client_batch`.
+    pub fn batch(&self, field: &'static str, count: usize) -> Result<(), ApiError> {
+        match count {
+            0 => Err(ApiError::empty(field)),
+            _ => self.at_most(field, count),
+        }
+    }
+
+    /// Checks the number of items in a field: at most `client_batch`; zero is allowed.
+    pub fn at_most(&self, field: &'static str, count: usize) -> Result<(), ApiError> {
+        let limit = self.client_batch;
+        if count <= limit { Ok(()) } else { Err(ApiError::too_many(field, count, limit)) }
+    }
+}
+
+/// Model that is served.
+pub struct ServedModel {
+    /// Name that clients use.
+    pub name: String,
+    /// Scheduler that runs the requests.
+    pub scheduler: Scheduler,
+}
+
+impl ServedModel {
+    /// Embedder of the model.
+    pub fn embedder(&self) -> &Arc<Embedder> {
+        self.scheduler.embedder()
+    }
+
+    /// Task of the model.
+    pub fn kind(&self) -> Kind {
+        match (self.embedder().task(), self.embedder().classes()) {
+            (Task::Rerank, 1) => Kind::Reranker,
+            (Task::Rerank, _) => Kind::Classifier,
+            _ => Kind::Embedding,
+        }
+    }
+}
+
+/// Task of a model, in the terms of text-embeddings-inference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Embeddings of texts.
+    Embedding,
+    /// One score for a pair of texts.
+    Reranker,
+    /// One score for each of several classes.
+    Classifier,
+}
+
+/// Operation for which a route needs a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capability {
+    /// Embed texts.
+    Embed,
+    /// Rank texts.
+    Rank,
+    /// Classify texts: a reranker has one class.
+    Classify,
+}
+
+impl Capability {
+    /// True if a model of this kind supports the operation.
+    fn fits(self, kind: Kind) -> bool {
+        match self {
+            Self::Embed => kind == Kind::Embedding,
+            Self::Rank => kind == Kind::Reranker,
+            Self::Classify => kind != Kind::Embedding,
+        }
+    }
+
+    /// Message that says why none of these models supports the operation.
+    fn lacking(self, models: &[Arc<ServedModel>]) -> String {
+        let classifier = models.iter().find(|model| model.kind() == Kind::Classifier);
+        match (self, classifier) {
+            (Self::Embed, _) => {
+                "only rerankers and classifiers are served here, they make no embeddings".to_owned()
+            }
+            (Self::Rank, Some(model)) => {
+                let (name, labels) = (&model.name, model.embedder().classes());
+                format!(
+                    "no reranker is served here: `{name}` is a classifier of {labels} labels, for \
+                     /predict"
+                )
+            }
+            _ => "no reranker is served here; `jinabert serve --model` takes one".to_owned(),
+        }
+    }
+}
+
+/// State shared by all requests.
+pub struct State {
+    /// Limits for clients.
+    pub limits: Limits,
+    /// Truncate texts over the limit by default; a request may say otherwise.
+    pub auto_truncate: bool,
+    /// Accept token ids without checking that the tokenizer could have made them.
+    pub trust_ids: bool,
+    /// Accepted bearer tokens; if empty, no key is needed.
+    pub keys: Vec<String>,
+    /// Permits for requests.
+    pub requests: Arc<Semaphore>,
+    /// Permits for bodies, one for each KiB.
+    pub payloads: Arc<Semaphore>,
+    /// Thread pool for tokenising, separate from the one that computes: a call that computes on all
+    /// cores may run other work queued in its own pool, and has to wait for that to end.
+    pub readers: rayon::ThreadPool,
+    /// Metrics.
+    pub metrics: metrics::Metrics,
+    /// Start time of the server in seconds since 1970: `created` of its models.
+    pub created: u64,
+    /// Dtype of the weights, in the terms of text-embeddings-inference.
+    pub dtype: &'static str,
+    answers: AtomicU64,
+    /// Requests that were answered with `Retry-After`.
+    turned_away: AtomicU64,
+    models: OnceLock<Vec<Arc<ServedModel>>>,
+}
+
+impl State {
+    pub(super) fn new(options: &ServerConfig) -> Result<Self, String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let limits = options.limits.clone();
+        Ok(Self {
+            requests: Arc::new(Semaphore::new(limits.concurrent_requests)),
+            payloads: Arc::new(Semaphore::new(limits.payloads.div_ceil(1024))),
+            readers: rayon::ThreadPoolBuilder::new()
+                .num_threads(rayon::current_num_threads())
+                .thread_name(|n| format!("jinabert-reader-{n}"))
+                .build()
+                .map_err(|e| e.to_string())?,
+            metrics: metrics::Metrics::install()?,
+            created: now.as_secs(),
+            dtype: match options.embedding.dtype {
+                Dtype::F32 => "float32",
+                Dtype::F16 => "float16",
+            },
+            answers: AtomicU64::new(0),
+            turned_away: AtomicU64::new(0),
+            models: OnceLock::new(),
+            auto_truncate: options.auto_truncate,
+            trust_ids: options.trust_ids,
+            keys: options.keys.clone(),
+            limits,
+        })
+    }
+
+    /// Id for a response.
+    pub fn next_id(&self) -> String {
+        format!("jinabert-{}-{}", self.created, self.answers.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Opens the models and warms each of them up.
+    pub(super) fn open(&self, sources: &[ModelSource], options: &Options) -> Result<(), Error> {
+        let mut models = Vec::new();
+        for source in sources {
+            let start = Instant::now();
+            let task = ModelInfo::open(&source.dir)?.task();
+            let task = if task == Task::Rerank { task } else { Task::Encode };
+            // A reranker's texts have no prompt.
+            let prompt = if task == Task::Rerank { Prompt::Auto } else { options.prompt.clone() };
+            let options = Options { task, prompt, ..options.clone() };
+            let embedder = Arc::new(Embedder::open_with(&source.dir, options)?);
+            if !embedder.reads_texts() {
+                let dir = source.dir.display();
+                let what = format!("`{dir}` has no tokenizer.json, and clients send texts");
+                return Err(Error::Model(what));
+            }
+            warm_up(&embedder)?;
+            let scheduler = Scheduler::new(embedder, metrics::batch)
+                .map_err(|e| Error::Option(format!("no thread for a model: {e}")))?;
+            let (name, ms) = (source.name.clone(), start.elapsed().as_millis());
+            tracing::info!("{name}: ready after {ms} ms");
+            models.push(Arc::new(ServedModel { name, scheduler }));
+        }
+        // This is the only call that sets it.
+        let _ = self.models.set(models);
+        Ok(())
+    }
+
+    /// Models, once they are loaded.
+    pub fn models(&self) -> Result<&[Arc<ServedModel>], ApiError> {
+        self.models
+            .get()
+            .map(Vec::as_slice)
+            .ok_or_else(|| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the models are loading"))
+    }
+
+    /// Checks that the models are loaded and that none has failed `FAILURES` times in a row.
+    pub fn healthy(&self) -> Result<(), ApiError> {
+        match self.models()?.iter().find(|model| model.scheduler.failures() >= FAILURES) {
+            None => Ok(()),
+            Some(model) => {
+                let message = format!("the device fails at `{}`", model.name);
+                Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message))
+            }
+        }
+    }
+
+    /// Finds the model for a request.
+    ///
+    /// The only model for a task matches every name, since clients send the names that they know.
+    /// Among several models the name decides, in any case, with or without its owner; no name, or
+    /// one of OpenAI's, selects the first.
+    pub fn model(
+        &self,
+        name: Option<&str>,
+        purpose: Capability,
+    ) -> Result<Arc<ServedModel>, ApiError> {
+        let models = self.models()?;
+        let fit: Vec<_> = models.iter().filter(|model| purpose.fits(model.kind())).collect();
+        let Some(&first) = fit.first() else {
+            return Err(ApiError::new(StatusCode::NOT_FOUND, purpose.lacking(models))
+                .about("model")
+                .coded("model_not_found"));
+        };
+        let Some(name) = name.filter(|name| !name.is_empty() && fit.len() > 1) else {
+            return Ok(first.clone());
+        };
+        let short = |name: &str| name.rsplit('/').next().unwrap_or_default().to_lowercase();
+        let exact = fit.iter().find(|model| model.name.eq_ignore_ascii_case(name));
+        let found = exact.or_else(|| fit.iter().find(|model| short(&model.name) == short(name)));
+        match found {
+            Some(&model) => Ok(model.clone()),
+            None if name.starts_with("text-embedding-") => Ok(first.clone()),
+            None => {
+                let names: Vec<&str> = fit.iter().map(|model| &model.name[..]).collect();
+                let name: String = name.chars().take(200).collect();
+                let message = format!("no model `{name}` here, but {}", names.join(", "));
+                Err(ApiError::new(StatusCode::NOT_FOUND, message)
+                    .about("model")
+                    .coded("model_not_found"))
+            }
+        }
+    }
+
+    /// Number of requests in progress.
+    pub fn under_way(&self) -> usize {
+        self.limits.concurrent_requests - self.requests.available_permits()
+    }
+
+    /// Value of `Retry-After` in seconds: the time until the model with the longest queue has
+    /// finished it, with a spread.
+    pub fn retry_after(&self) -> u64 {
+        let models = self.models.get().map(Vec::as_slice).unwrap_or_default();
+        let backlog = models.iter().map(|model| model.scheduler.backlog()).max();
+        let turn = self.turned_away.fetch_add(1, Ordering::Relaxed);
+        retry_after(backlog.unwrap_or_default(), turn)
+    }
+
+    /// True if the key is accepted.  The time taken reveals nothing about a key but its length.
+    pub fn admits(&self, key: &[u8]) -> bool {
+        let found = self
+            .keys
+            .iter()
+            .fold(subtle::Choice::from(0), |found, own| found | own.as_bytes().ct_eq(key));
+        self.keys.is_empty() || found.into()
+    }
+
+    /// Options for a request's call of the embedder.
+    pub fn encode_options(
+        &self,
+        embedder: &Embedder,
+        dimensions: Option<u64>,
+        normalize: Option<bool>,
+        truncate: Option<bool>,
+    ) -> Result<EncodeOptions, ApiError> {
+        let dimensions =
+            dimensions.filter(|n| *n > 0).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        let options = embedder
+            .encode_options()
+            .with_dimensions(dimensions)
+            .map_err(|error| ApiError::engine(error).about("dimensions"))?;
+        let on_long = match truncate.unwrap_or(self.auto_truncate) {
+            true => OnLong::Truncate,
+            false => OnLong::Error,
+        };
+        Ok(EncodeOptions { normalize: normalize.unwrap_or(options.normalize), on_long, ..options })
+    }
+}
+
+/// Prompt that a request names.
+pub fn prompt(embedder: &Embedder, name: Option<String>) -> Result<Prompt, ApiError> {
+    let Some(name) = name else { return Ok(Prompt::Auto) };
+    let declared = embedder.declared();
+    if !declared.prompts.contains_key(&name) {
+        let name: String = name.chars().take(100).collect();
+        let message = format!("`prompt_name` `{name}`: {}", declared.known_prompts());
+        return Err(ApiError::bad(message).about("prompt_name"));
+    }
+    let prompt = Prompt::Named(name);
+    match embedder.prompt(&prompt) {
+        Ok(_) => Ok(prompt),
+        Err(error) => Err(ApiError::engine(error).about("prompt_name")),
+    }
+}
+
+/// Number of consecutive failed batches that makes a server unhealthy.
+const FAILURES: u32 = 3;
+
+/// Maximum of `Retry-After` in seconds: OpenAI's client ignores larger values.
+const LONGEST_WAIT: f64 = 60.0;
+
+/// Seconds until a client may retry.  Consecutive refused clients are spread over an interval as
+/// long as the queue's own time, so that they do not all return at once.
+fn retry_after(backlog: Duration, turn: u64) -> u64 {
+    // Fractions of multiples of the golden ratio are evenly spread for any number of clients.
+    let share = (turn as f64 * 0.618_033_988_749_895).fract();
+    (backlog.as_secs_f64() * (1.0 + share)).ceil().clamp(1.0, LONGEST_WAIT) as u64
+}
+
+/// Runs a short batch and a full one, which compiles the kernels and allocates memory.
+fn warm_up(embedder: &Embedder) -> Result<(), Error> {
+    let one = vec![0; 16.min(embedder.max_length())];
+    let long = 128.min(embedder.max_length());
+    let count = embedder.batch_tokens().div_ceil(long);
+    for texts in [vec![one], vec![vec![0; long]; count]] {
+        let tokens: Vec<_> = texts.into_iter().map(Tokens::new).collect();
+        match embedder.task() {
+            Task::Rerank => drop(embedder.compute(embedder.prepare_classes(tokens)?)?),
+            _ => drop(
+                embedder.compute(embedder.prepare_tokens(tokens, embedder.encode_options())?)?,
+            ),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_that_are_turned_away_come_back_one_after_the_other() {
+        let after = |seconds: f64| {
+            let backlog = Duration::from_secs_f64(seconds);
+            let mut all: Vec<u64> = (0..100).map(|turn| retry_after(backlog, turn)).collect();
+            all.sort_unstable();
+            all
+        };
+        assert_eq!(after(0.0), [1; 100]);
+        assert_eq!(after(0.4), [1; 100]);
+        assert_eq!(after(1e9), [60; 100]);
+        // Every second gets the same number of clients.
+        let ten = after(10.0);
+        assert_eq!((ten[0], ten[99]), (10, 20));
+        for second in 11..=20 {
+            let count = ten.iter().filter(|after| **after == second).count();
+            assert!((9..=11).contains(&count), "{count} after {second} s");
+        }
+    }
+}

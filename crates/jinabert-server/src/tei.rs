@@ -1,0 +1,369 @@
+//! Embeddings and cosine similarities in text-embeddings-inference's dialect: `/embed`,
+//! `/embed_all`, `/similarity`.
+
+use super::{
+    call::{Call, parse, route},
+    openai,
+    refusal::{ApiError, Dialect},
+    state::{self, Capability, ServedModel, State},
+    wire::{Input, InputVisitor, NUMBER, object, optional_object},
+};
+use axum::{
+    body::Body,
+    extract,
+    http::{Request, Response, StatusCode},
+};
+use jinabert::{Embedded, EncodeJob, EncodeOptions, Error, TruncationSide, text::Tokenized};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error as _, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+};
+use std::{fmt, sync::Arc};
+use utoipa::ToSchema;
+
+/// Side of a text over the limit that is truncated.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+pub enum Direction {
+    /// The first tokens are dropped.
+    #[serde(alias = "left")]
+    Left,
+    /// The last tokens are dropped.
+    #[serde(alias = "right")]
+    Right,
+}
+
+impl Direction {
+    /// Options with this truncation side.
+    pub fn of(direction: Option<Self>, options: EncodeOptions) -> EncodeOptions {
+        let truncation_side = match direction {
+            Some(Self::Left) => TruncationSide::Left,
+            _ => TruncationSide::Right,
+        };
+        EncodeOptions { truncation_side, ..options }
+    }
+}
+
+/// Request for embeddings.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct EmbedRequest {
+    /// A text, several texts, token ids, or lists of token ids.
+    #[schema(value_type = Vec<String>, example = json!(["A blue cat", "A cat that is blue"]))]
+    inputs: Input,
+    /// Truncate a text over the limit instead of refusing it.
+    #[serde(default)]
+    truncate: Option<bool>,
+    /// Side of the text that is truncated.
+    #[serde(default)]
+    truncation_direction: Option<Direction>,
+    /// Scale vectors to unit length.
+    #[serde(default)]
+    normalize: Option<bool>,
+    /// Number of leading components to keep.
+    #[serde(default)]
+    dimensions: Option<u64>,
+    /// Name of the prompt put before each text.
+    #[serde(default)]
+    prompt_name: Option<String>,
+}
+
+impl EmbedRequest {
+    fn read(
+        self,
+        state: &State,
+        model: &ServedModel,
+    ) -> Result<(Vec<Tokenized>, EncodeOptions), ApiError> {
+        let prompt = state::prompt(model.embedder(), self.prompt_name)?;
+        let inputs = &self.inputs;
+        state.limits.batch("inputs", inputs.len())?;
+        let embedder = model.embedder();
+        let options =
+            state.encode_options(embedder, self.dimensions, self.normalize, self.truncate)?;
+        let options = Direction::of(self.truncation_direction, options);
+        let inputs = ("inputs", inputs);
+        Ok((openai::tokenize(state, embedder, inputs, &prompt, options)?, options))
+    }
+}
+
+route!(embed, vectors, "embed", Tei, #[doc = "A vector for each text."],
+    #[utoipa::path(post, path = "/embed", tag = "TEI", request_body = EmbedRequest,
+        responses((status = 200, body = Vec<Vec<f32>>)))]);
+
+async fn vectors(call: &mut Call) -> Result<Vec<Vec<f32>>, ApiError> {
+    let asked = call.prepare(|state, body| Asked::vectors(state, parse(body)?)).await?;
+    let vectors = inner(asked.embed(call).await?);
+    call.report.room = vectors.iter().map(Vec::len).sum::<usize>() * NUMBER;
+    Ok(vectors)
+}
+
+fn inner(embedded: Vec<Embedded>) -> Vec<Vec<f32>> {
+    embedded.into_iter().map(|embedded| embedded.vector.into_inner()).collect()
+}
+
+/// EncodeJob request for embeddings or similarities.
+struct Asked {
+    prepared: EncodeJob<Vec<Embedded>>,
+    model: Arc<ServedModel>,
+    characters: usize,
+}
+
+impl Asked {
+    fn vectors(state: &State, request: EmbedRequest) -> Result<Self, ApiError> {
+        let model = state.model(None, Capability::Embed)?;
+        let characters = request.inputs.characters();
+        let (tokenized, options) = request.read(state, &model)?;
+        let prepared = model.embedder().prepare_tokenized(tokenized, options);
+        let prepared = prepared.map_err(ApiError::engine_in("inputs"))?;
+        Ok(Self { prepared, model, characters })
+    }
+
+    /// Prepares a request for similarities; the source sentence is the last of its texts.
+    fn cosines(state: &State, request: SimilarityRequest) -> Result<Self, ApiError> {
+        let SimilarityRequest { inputs, parameters } = request;
+        let parameters = parameters.unwrap_or_default();
+        state.limits.batch("sentences", inputs.sentences.len())?;
+        let model = state.model(None, Capability::Embed)?;
+        let options =
+            state.encode_options(model.embedder(), None, Some(true), parameters.truncate)?;
+        let options = Direction::of(parameters.truncation_direction, options);
+        let mut texts = inputs.sentences;
+        texts.push(inputs.source_sentence);
+        let characters = texts.iter().map(|text| text.chars().count()).sum();
+        let embedder = model.embedder();
+        let prompt = state::prompt(embedder, parameters.prompt_name)?;
+        let tokenized = embedder.tokenize_prompted(&texts, &prompt, options);
+        let prepared = tokenized.and_then(|texts| embedder.prepare_tokenized(texts, options));
+        let source = texts.len() - 1;
+        let field = |error: &Error| match error {
+            Error::TooLong { index, .. } | Error::Input { index, .. } if *index == source => {
+                "source_sentence"
+            }
+            _ => "sentences",
+        };
+        let prepared = prepared.map_err(|error| ApiError::engine_in(field(&error))(error))?;
+        Ok(Self { prepared, model, characters })
+    }
+
+    async fn embed(self, call: &mut Call) -> Result<Vec<Embedded>, ApiError> {
+        let embedded = call.compute(&self.model, self.prepared).await?;
+        call.report.embedded(&embedded, self.characters);
+        Ok(embedded)
+    }
+}
+
+route!(embed_all, token_vectors, "embed_all", Tei, #[doc = "The last hidden state of every token."],
+    #[utoipa::path(post, path = "/embed_all", tag = "TEI", request_body = EmbedRequest,
+        responses((status = 200, body = Vec<Vec<Vec<f32>>>)))]);
+
+async fn token_vectors(call: &mut Call) -> Result<Vec<Rows>, ApiError> {
+    let (prepared, model, characters, lengths) = call
+        .prepare(|state, body| {
+            let request: EmbedRequest = parse(body)?;
+            let model = state.model(None, Capability::Embed)?;
+            let characters = request.inputs.characters();
+            let (tokenized, options) = request.read(state, &model)?;
+            let lengths: Vec<_> = tokenized.iter().map(Tokenized::lengths).collect();
+            let tokens: usize = lengths.iter().map(|(tokens, _)| tokens).sum();
+            let width = model.embedder().config().hidden as usize;
+            let (numbers, limit) = (tokens * width, state.limits.answer);
+            if numbers > limit {
+                let message = format!(
+                    "{tokens} tokens come to {numbers} numbers, over the limit of {limit} an answer"
+                );
+                let status = StatusCode::PAYLOAD_TOO_LARGE;
+                return Err(ApiError::new(status, message).about("inputs"));
+            }
+            let tokens = tokenized.into_iter().map(|text| text.tokens).collect();
+            let prepared = model.embedder().prepare_each_token(tokens, options);
+            let prepared = prepared.map_err(ApiError::engine_in("inputs"))?.map(move |hidden| {
+                let rows = hidden.into_iter().map(|values| Rows { values, width });
+                rows.collect::<Vec<_>>()
+            });
+            Ok((prepared, model, characters, lengths))
+        })
+        .await?;
+    let rows = call.compute(&model, prepared).await?;
+    call.report.read(characters, rows.len(), lengths);
+    call.report.room = rows.iter().map(|rows| rows.values.len()).sum::<usize>() * NUMBER;
+    Ok(rows)
+}
+
+/// One vector for every token, serialised as a list of lists.
+struct Rows {
+    values: Vec<f32>,
+    width: usize,
+}
+
+impl Serialize for Rows {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.values.chunks(self.width))
+    }
+}
+
+/// Request for cosine similarities.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct SimilarityRequest {
+    /// Texts to compare.
+    #[serde(deserialize_with = "object")]
+    inputs: SimilarityInputs,
+    /// Options for reading the texts.
+    #[serde(default, deserialize_with = "optional_object")]
+    parameters: Option<SimilarityParameters>,
+}
+
+/// Texts to compare.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct SimilarityInputs {
+    /// Text that the others are compared with.
+    source_sentence: String,
+    /// Texts to compare with the source.
+    sentences: Vec<String>,
+}
+
+/// Options for reading the texts.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub struct SimilarityParameters {
+    /// Truncate a text over the limit instead of refusing it.
+    #[serde(default)]
+    truncate: Option<bool>,
+    /// Side of the text that is truncated.
+    #[serde(default)]
+    truncation_direction: Option<Direction>,
+    /// Name of the prompt put before each text.
+    #[serde(default)]
+    prompt_name: Option<String>,
+}
+
+route!(similarity, cosines, "similarity", Tei, #[doc = "The cosine of one text with each of several."],
+    #[utoipa::path(post, path = "/similarity", tag = "TEI", request_body = SimilarityRequest,
+        responses((status = 200, body = Vec<f32>)))]);
+
+async fn cosines(call: &mut Call) -> Result<Vec<f32>, ApiError> {
+    let asked = call.prepare(|state, body| Asked::cosines(state, parse(body)?)).await?;
+    with_last(asked.embed(call).await?)
+}
+
+/// Cosine similarities of the last vector with all others.
+fn with_last(mut embedded: Vec<Embedded>) -> Result<Vec<f32>, ApiError> {
+    let source = embedded.pop().ok_or_else(|| ApiError::empty("sentences"))?;
+    Ok(embedded.iter().map(|sentence| sentence.vector.dot(&source.vector)).collect())
+}
+
+/// Request at `/`: for embeddings; if its inputs are an object with sentences, for similarities.
+#[derive(Debug, Deserialize)]
+struct RootRequest {
+    inputs: RootInputs,
+    #[serde(default)]
+    truncate: Option<bool>,
+    #[serde(default)]
+    truncation_direction: Option<Direction>,
+    #[serde(default)]
+    normalize: Option<bool>,
+    #[serde(default)]
+    dimensions: Option<u64>,
+    #[serde(default)]
+    prompt_name: Option<String>,
+    #[serde(default, deserialize_with = "optional_object")]
+    parameters: Option<SimilarityParameters>,
+}
+
+#[derive(Debug)]
+enum RootInputs {
+    Embed(Input),
+    Compare(SimilarityInputs),
+}
+
+struct RootVisitor;
+
+impl<'de> Visitor<'de> for RootVisitor {
+    type Value = RootInputs;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("texts, token ids, or an object with `source_sentence` and `sentences`")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RootInputs, E> {
+        InputVisitor.visit_str(text).map(RootInputs::Embed)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<RootInputs, A::Error> {
+        InputVisitor.visit_seq(list).map(RootInputs::Embed)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RootInputs, A::Error> {
+        #[derive(Deserialize)]
+        struct Object {
+            text: Option<String>,
+            source_sentence: Option<String>,
+            sentences: Option<Vec<String>>,
+        }
+        let object = Object::deserialize(MapAccessDeserializer::new(map))?;
+        match (object.source_sentence, object.text) {
+            (Some(source_sentence), _) => {
+                let missing = || A::Error::missing_field("sentences");
+                let sentences = object.sentences.ok_or_else(missing)?;
+                Ok(RootInputs::Compare(SimilarityInputs { source_sentence, sentences }))
+            }
+            (None, Some(text)) => Ok(RootInputs::Embed(Input::Texts(vec![text]))),
+            (None, None) => Err(A::Error::custom("an object without `text` or `source_sentence`")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RootInputs {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(RootVisitor)
+    }
+}
+
+/// Embeddings or similarities.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum RootAnswer {
+    Vectors(Vec<Vec<f32>>),
+    Cosines(Vec<f32>),
+}
+
+/// Serves `/`, as called by `huggingface_hub`: embeddings or, for an object, similarities.
+pub async fn embed_or_similarity(
+    extract::State(state): extract::State<Arc<State>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    match Call::begin(state, "embed", Dialect::Tei, request).await {
+        Ok(mut call) => {
+            let result = either(&mut call).await;
+            call.end(result).await
+        }
+        Err(refused) => *refused,
+    }
+}
+
+async fn either(call: &mut Call) -> Result<RootAnswer, ApiError> {
+    let (asked, compared) = call
+        .prepare(|state, body| {
+            let request: RootRequest = parse(body)?;
+            let parameters = request.parameters;
+            match request.inputs {
+                RootInputs::Compare(inputs) => {
+                    let request = SimilarityRequest { inputs, parameters };
+                    Ok((Asked::cosines(state, request)?, true))
+                }
+                RootInputs::Embed(inputs) => {
+                    let request = EmbedRequest {
+                        inputs,
+                        truncate: request.truncate,
+                        truncation_direction: request.truncation_direction,
+                        normalize: request.normalize,
+                        dimensions: request.dimensions,
+                        prompt_name: request.prompt_name,
+                    };
+                    Ok((Asked::vectors(state, request)?, false))
+                }
+            }
+        })
+        .await?;
+    let embedded = asked.embed(call).await?;
+    Ok(match compared {
+        true => RootAnswer::Cosines(with_last(embedded)?),
+        false => RootAnswer::Vectors(inner(embedded)),
+    })
+}

@@ -1,0 +1,263 @@
+//! Inputs from a counter: the same seed gives the same data on every engine and in every tier.
+
+use crate::{
+    batch,
+    elements::TensorData,
+    error::Error,
+    kernels::{Dtype, KernelVariant, attention, embed, key_norm},
+    model::alibi,
+    recording::{Engine, Format, Recording, Shape, Tensor},
+};
+
+/// First token of each sequence, and the total.
+pub(super) fn offsets(lengths: &[u32]) -> Vec<u32> {
+    let mut total = 0;
+    std::iter::once(0)
+        .chain(lengths.iter().map(|n| {
+            total += n;
+            total
+        }))
+        .collect()
+}
+
+/// Number of keys of each sequence if the last `query_only` tokens are not keys.
+pub(super) fn keys(lengths: &[u32], query_only: u32) -> Vec<u32> {
+    lengths.iter().map(|n| n.saturating_sub(query_only).max(1)).collect()
+}
+
+/// Role of a tensor, which determines its storage format.
+#[derive(Clone, Copy)]
+pub(super) enum Role {
+    Stream,
+    Wide,
+    Weights,
+    Table,
+}
+
+/// Creates tensors from a counter: the same seed gives the same data on every engine.
+pub(super) struct Seeded<'a> {
+    pub(super) engine: &'a mut dyn Engine,
+    pub(super) variant: KernelVariant,
+    pub(super) state: u64,
+}
+
+impl Seeded<'_> {
+    /// Next number of splitmix64 (Steele, Lea, Flood 2014).
+    pub(super) fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.state ^ (self.state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Almost normal with mean 0: the sum of twelve uniform 5-bit numbers has a deviation of 32.
+    pub(super) fn draw(&mut self) -> f32 {
+        let bits = self.next();
+        let sum: u64 = (0..12).map(|n| (bits >> (5 * n)) & 31).sum();
+        (sum as f32 - 186.0) / 31.98
+    }
+
+    pub(super) fn normal(
+        &mut self,
+        shape: [u32; 2],
+        deviation: f32,
+        role: Role,
+    ) -> Result<Tensor, Error> {
+        self.shifted(shape, deviation, 0.0, role)
+    }
+
+    pub(super) fn drawn(&mut self, n: usize, deviation: f32, mean: f32) -> Vec<f32> {
+        (0..n).map(|_| mean + deviation * self.draw()).collect()
+    }
+
+    /// An activation, in the variant's format.
+    pub(super) fn shifted(
+        &mut self,
+        shape: [u32; 2],
+        deviation: f32,
+        mean: f32,
+        role: Role,
+    ) -> Result<Tensor, Error> {
+        let data = self.drawn(Shape::from(shape).len(), deviation, mean);
+        self.store(shape, data, role)
+    }
+
+    /// An output, filled with a value that no kernel computes, so that unwritten elements show.
+    pub(super) fn undefined(&mut self, shape: [u32; 2], role: Role) -> Result<Tensor, Error> {
+        self.store(shape, vec![UNWRITTEN; Shape::from(shape).len()], role)
+    }
+
+    /// Uploads a matrix.  Matrices that a variant stores in f16 are rounded on every engine, so
+    /// that the reference has the same values.
+    fn store(
+        &mut self,
+        shape: impl Into<Shape>,
+        mut data: Vec<f32>,
+        role: Role,
+    ) -> Result<Tensor, Error> {
+        let of = |variant: KernelVariant| match role {
+            Role::Stream => variant.stream(),
+            Role::Wide => variant.wide(),
+            Role::Weights => variant.weights(),
+            Role::Table => variant.table(),
+        };
+        // Wide activations are f16 only in buffers; f16 inputs are exact in wider formats, too.
+        let half = match role {
+            Role::Stream => false,
+            Role::Weights if self.variant.half_weights => true,
+            _ => self.variant.dtype == Dtype::F16,
+        };
+        if half {
+            data = TensorData::f16(&TensorData::from(data).to_f16()).widened().into_owned();
+        }
+        self.engine.upload(shape.into(), of(self.variant), data.into())
+    }
+
+    /// Matrix of a product, \[N, K\], in the order of `arrange`.
+    pub(super) fn weights(
+        &mut self,
+        [n, k]: [u32; 2],
+        arrange: impl FnOnce(TensorData<'static>, [u32; 2]) -> (Shape, TensorData<'static>),
+    ) -> Result<Tensor, Error> {
+        let w = self.drawn(n as usize * k as usize, 1.0 / (k as f32).sqrt(), 0.0);
+        let (shape, w) = arrange(w.into(), [n, k]);
+        self.store(shape, w.widened().into_owned(), Role::Weights)
+    }
+
+    /// f32 values in a buffer, in every tier.
+    pub(super) fn plain(&mut self, shape: impl Into<Shape>, data: &[f32]) -> Result<Tensor, Error> {
+        self.engine.upload(shape.into(), Format::F32, data.into())
+    }
+
+    pub(super) fn vector(&mut self, n: u32, deviation: f32, mean: f32) -> Result<Tensor, Error> {
+        let data = self.drawn(n as usize, deviation, mean);
+        self.plain([n], &data)
+    }
+
+    pub(super) fn integers(
+        &mut self,
+        shape: impl Into<Shape>,
+        data: &[u32],
+    ) -> Result<Tensor, Error> {
+        let tensor = self.engine.alloc(shape.into(), Format::F32)?;
+        self.engine.write(&tensor, data)?;
+        Ok(tensor)
+    }
+
+    pub(super) fn embed(&mut self, rec: &mut Recording, sizes: [u32; 4]) -> Result<Tensor, Error> {
+        let [t, d, vocab, parts] = sizes;
+        let ids: Vec<u32> = (0..t).map(|_| (self.next() % u64::from(vocab)) as u32).collect();
+        let type_ids: Vec<u32> = (0..t).map(|_| (self.next() % 2) as u32).collect();
+        let (ids, type_ids) = (self.integers([t], &ids)?, self.integers([t], &type_ids)?);
+        let kind = self.drawn(2 * d as usize, 0.04, 0.0);
+        let kind = self.plain([2, d], &kind)?;
+        let (gamma, beta) = (self.vector(d, 0.2, 1.0)?, self.vector(d, 0.5, 0.0)?);
+        let x = self.undefined([t, d], Role::Stream)?;
+        let kernel = embed::kernel(embed::Spec::new(self.variant, d));
+        let step = vocab.div_ceil(parts);
+        for first in (0..vocab).step_by(step as usize) {
+            let rows = step.min(vocab - first);
+            let word = self.drawn((rows * d) as usize, 0.05, 0.0);
+            let word = self.store([rows, d], word, Role::Table)?;
+            let args = embed::Args {
+                ids: &ids,
+                type_ids: &type_ids,
+                word: &word,
+                kind: &kind,
+                gamma: &gamma,
+                beta: &beta,
+                x: &x,
+            };
+            embed::record(rec, &kernel, args, first, 1e-12);
+        }
+        Ok(x)
+    }
+
+    /// Queries, keys and values, \[T, 3D\], as the output of one product.
+    pub(super) fn projections(
+        &mut self,
+        lengths: &[u32],
+        [heads, e]: [u32; 2],
+        sharpness: f32,
+    ) -> Result<Tensor, Error> {
+        let (t, d) = (lengths.iter().sum::<u32>(), heads * e);
+        let mut qkv = self.drawn(3 * (t * d) as usize, 1.0, 0.0);
+        for row in qkv.chunks_exact_mut(3 * d as usize) {
+            row[..d as usize].iter_mut().for_each(|q| *q *= sharpness);
+        }
+        self.store([t, 3 * d], qkv, Role::Wide)
+    }
+
+    pub(super) fn key_norm(
+        &mut self,
+        rec: &mut Recording,
+        (lengths, query_only): (&[u32], u32),
+        k: &Tensor,
+        e: u32,
+    ) -> Result<Keys, Error> {
+        let heads = k.shape2()[1] / e;
+        let list = batch::tiles(&offsets(lengths), &keys(lengths, query_only), attention::TILE);
+        let (count, keys) = (list.len() as u32, batch::tile_keys(&list));
+        let tiles = self.integers([count, 4], list.as_flattened())?;
+        let norms = self.plain([count, heads], &vec![UNWRITTEN; (count * heads) as usize])?;
+        let kernel = key_norm::kernel(key_norm::Spec::new(self.variant, e));
+        let args = key_norm::Args { k, tiles: &tiles, norms: &norms };
+        key_norm::record(rec, &kernel, args);
+        Ok(Keys { keys, tiles, norms })
+    }
+
+    pub(super) fn attention(
+        &mut self,
+        rec: &mut Recording,
+        sequences: (&[u32], u32),
+        [heads, e]: [u32; 2],
+        sharpness: f32,
+        skip: f32,
+    ) -> Result<Tensor, Error> {
+        let d = heads * e;
+        let qkv = self.projections(sequences.0, [heads, e], sharpness)?;
+        let [q, k, v] = [0, d, 2 * d].map(|first| qkv.columns(first..first + d));
+        let Keys { keys, tiles, norms } = self.key_norm(rec, sequences, &k, e)?;
+        let context = self.undefined([qkv.shape2()[0], d], Role::Wide)?;
+        let slopes = self.plain([heads], &alibi::slopes(heads as usize))?;
+        let kernel = attention::kernel(attention::Spec::new(self.variant, e));
+        let args = attention::Args {
+            q: &q,
+            k: &k,
+            v: &v,
+            slopes: &slopes,
+            tiles: &tiles,
+            norms: &norms,
+            context: &context,
+        };
+        attention::record(rec, &kernel, args, skip, &keys);
+        Ok(context)
+    }
+}
+
+/// Work list and norms of some keys.
+pub(super) struct Keys {
+    /// Number of keys of each tile.
+    pub(super) keys: Vec<u32>,
+    pub(super) tiles: Tensor,
+    pub(super) norms: Tensor,
+}
+
+/// Initial value of [`Recorded::output`](super::Recorded::output).
+pub const UNWRITTEN: f32 = -7.777e7;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::Tier;
+
+    #[test]
+    fn the_draw_is_standard_normal() {
+        let mut engine = crate::cpu::Engine::new(Tier::Reference);
+        let mut data = Seeded { engine: &mut engine, variant: Tier::Reference.into(), state: 1 };
+        let sample: Vec<f64> = (0..100_000).map(|_| f64::from(data.draw())).collect();
+        let mean = sample.iter().sum::<f64>() / 1e5;
+        let variance = sample.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 1e5;
+        assert!(mean.abs() < 0.01 && (variance - 1.0).abs() < 0.02, "{mean} {variance}");
+    }
+}

@@ -1,0 +1,121 @@
+//! Kernels with tunable tiles, and the tile of each.
+
+use super::Sizes;
+use crate::{
+    kernel_check::KernelCase,
+    kernels::{KernelConfig, Tier, Tile, attention},
+};
+use std::fmt;
+
+/// Kernels with a choice of tiles.
+pub(super) const TUNED_KERNELS: [TunedKernel; 4] =
+    [TunedKernel::Linear, TunedKernel::LinearAdd, TunedKernel::LinearGeglu, TunedKernel::Attention];
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum TunedKernel {
+    Linear,
+    LinearAdd,
+    LinearGeglu,
+    Attention,
+}
+
+/// Tile of a product or of attention.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Choice {
+    Product(Tile),
+    Attention(attention::Tile),
+}
+
+impl TunedKernel {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::LinearAdd => "linear +r",
+            Self::LinearGeglu => "linear_geglu",
+            Self::Attention => "attention",
+        }
+    }
+
+    pub(super) fn case(self, sizes: Sizes, t: u32) -> KernelCase {
+        let Sizes { hidden: d, intermediate: f, heads, .. } = sizes;
+        let (gate_first, activation) = (true, sizes.activation());
+        let (e, skip_eps) = (sizes.head_width(), attention::SKIP_EPS);
+        match self {
+            Self::Linear => KernelCase::linear(t, 3 * d, d, false),
+            Self::LinearAdd => KernelCase::linear(t, d, f, true),
+            Self::LinearGeglu => KernelCase::LinearGeglu { t, f, k: d, gate_first, activation },
+            Self::Attention => KernelCase::Attention {
+                lengths: vec![t],
+                query_only: 0,
+                heads,
+                e,
+                sharpness: 1.0,
+                skip_eps,
+            },
+        }
+    }
+
+    /// A small case that covers the edges of every tile.
+    pub(super) fn sample(self, sizes: Sizes) -> KernelCase {
+        let (gate_first, activation) = (true, sizes.activation());
+        let (e, skip_eps) = (sizes.head_width(), attention::SKIP_EPS);
+        match self {
+            Self::Linear => KernelCase::linear(67, 132, 76, false),
+            Self::LinearAdd => KernelCase::linear(67, 132, 76, true),
+            Self::LinearGeglu => {
+                KernelCase::LinearGeglu { t: 67, f: 68, k: 76, gate_first, activation }
+            }
+            Self::Attention => {
+                let lengths = vec![70, 9, 1];
+                KernelCase::Attention {
+                    lengths,
+                    query_only: 0,
+                    heads: 2,
+                    e,
+                    sharpness: 1.0,
+                    skip_eps,
+                }
+            }
+        }
+    }
+
+    pub(super) fn candidates(self, tier: Tier, rows: u32, e: u32) -> Vec<Choice> {
+        match self {
+            Self::Attention => {
+                let tiles = attention::Spec::candidates(tier, e).into_iter();
+                tiles.map(Choice::Attention).collect()
+            }
+            _ => Tile::candidates(tier, rows).into_iter().map(Choice::Product).collect(),
+        }
+    }
+
+    pub(super) fn choice(self, plan: &KernelConfig, n: usize) -> Choice {
+        let tiles = plan.products[n];
+        match self {
+            Self::Linear => Choice::Product(tiles.linear),
+            Self::LinearAdd => Choice::Product(tiles.linear_add),
+            Self::LinearGeglu => Choice::Product(tiles.linear_geglu),
+            Self::Attention => Choice::Attention(plan.attention),
+        }
+    }
+
+    pub(super) fn choose(self, plan: &mut KernelConfig, n: usize, choice: Choice) {
+        let tiles = &mut plan.products[n];
+        match (self, choice) {
+            (Self::Linear, Choice::Product(tile)) => tiles.linear = tile,
+            (Self::LinearAdd, Choice::Product(tile)) => tiles.linear_add = tile,
+            (Self::LinearGeglu, Choice::Product(tile)) => tiles.linear_geglu = tile,
+            (Self::Attention, Choice::Attention(tile)) => plan.attention = tile,
+            (kernel, choice) => unreachable!("{choice:?} of {kernel:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Product(tile) => tile.fmt(f),
+            Self::Attention(tile) => tile.fmt(f),
+        }
+    }
+}
