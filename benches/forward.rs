@@ -44,7 +44,8 @@ fn verify(embedder: &Embedder, dir: &std::path::Path) {
     let cpu = Embedder::open_with(dir, options).expect("a good checkpoint");
     let all = tokens(3, 40);
     let all: Vec<&Tokens> = all.iter().collect();
-    let (a, b) = (embedder.embed_tokens(&all), cpu.embed_tokens(&all));
+    let a = embedder.embed_tokens(&all);
+    let b = cpu.embed_tokens(&all);
     for (a, b) in a.expect("a working device").iter().zip(&b.expect("a working CPU")) {
         let error = a.iter().zip(b.iter()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(error <= 1e-5, "the device is {error:e} off");

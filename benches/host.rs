@@ -3,7 +3,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use jinabert::{
-    batch::{PackedBatch, Tokens, plan},
+    batch::{PackedBatch, Tokens, make_batches},
     cpu,
     kernels::Tier,
     model::{Model, Output},
@@ -37,7 +37,7 @@ fn host(criterion: &mut Criterion) {
     });
     group.bench_function("plan and pack", |bencher| {
         bencher.iter(|| {
-            let batches = plan(black_box(&lengths), 2048);
+            let batches = make_batches(black_box(&lengths), 2048);
             let pack = |members: &Vec<usize>| PackedBatch::new(members.iter().map(|&n| &tokens[n]));
             batches.iter().map(pack).collect::<Vec<_>>()
         });

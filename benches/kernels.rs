@@ -11,11 +11,11 @@ mod common;
 use common::Device;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use jinabert::{
+    activation::Activation,
     cpu, gpu,
     kernel_check::{KernelCase, Recorded},
     kernels::{KernelVariant, Tier, attention::SKIP_EPS},
     recording::Engine,
-    reference::Activation,
 };
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,8 @@ use std::time::{Duration, Instant};
 /// kernel names.
 fn cases() -> Vec<(&'static str, KernelCase)> {
     let lengths = vec![128; 8];
-    let (gate_first, activation) = (true, Activation::Gelu);
+    let gate_first = true;
+    let activation = Activation::Gelu;
     let attention = |t, heads, skip_eps| KernelCase::Attention {
         lengths: vec![t],
         query_only: 0,
@@ -98,9 +99,10 @@ impl Bench {
         let mut group = criterion.benchmark_group(group);
         let work = case.work(variant);
         // Below ten operations per byte, memory is the limit on every device.
-        group.throughput(match work.flops > 10.0 * work.bytes {
-            true => Throughput::Elements(work.flops as u64),
-            false => Throughput::BytesDecimal(work.bytes as u64),
+        group.throughput(if work.flops > 10.0 * work.bytes {
+            Throughput::Elements(work.flops as u64)
+        } else {
+            Throughput::BytesDecimal(work.bytes as u64)
         });
         let mut recorded = None;
         group.bench_function(case.to_string(), |bencher| {

@@ -13,13 +13,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let sentences = fs::read_to_string(sentences)?;
     let lines: Vec<&str> = sentences.lines().collect();
-    let (texts, at_once): (usize, usize) = (texts.parse()?, at_once.parse()?);
-    let (turns, device) = (turns.parse()?, device.parse()?);
-    let (mut seconds, mut sum, mut done) = (0.0, 0.0, 0);
+    let texts: usize = texts.parse()?;
+    let at_once: usize = at_once.parse()?;
+    let turns = turns.parse()?;
+    let device = device.parse()?;
+    let mut seconds = 0.0;
+    let mut sum = 0.0;
+    let mut done = 0;
     for turn in 0..turns {
         let options = Options { device, ..Options::default() };
         let embedder = Embedder::open_with(model, options)?;
-        let (start, end) = (Instant::now(), texts / turns * (turn + 1));
+        let start = Instant::now();
+        let end = texts / turns * (turn + 1);
         while done < end {
             let some = at_once.min(end - done);
             let batch: Vec<_> = (done..done + some).map(|n| lines[n % lines.len()]).collect();

@@ -1,5 +1,7 @@
-// Texts, vectors and exceptions, from C++17: what owns a model, and what throws its errors.
+// Texts, vectors and exceptions, from C++17: an owner of a model that throws its errors.
 //
+//     packaging/install-capi PREFIX
+//     export PKG_CONFIG_PATH=PREFIX/lib/pkgconfig LD_LIBRARY_PATH=PREFIX/lib
 //     c++ -std=c++17 examples/embed.cpp $(pkg-config --cflags --libs jinabert) -o embed
 //     ./embed models/jinabert-mini-en
 

@@ -143,7 +143,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let vectors = waiting.expect("the loop has ended")?;
 
     let slowest = |frames: &[Duration]| frames.iter().max().copied().unwrap_or_default();
-    println!("{} vectors of {} components on {}", vectors.len(), queue.dim(), queue.device());
+    let embedder = queue.embedder();
+    let dim = embedder.dim();
+    println!("{} vectors of {dim} components on {}", vectors.len(), embedder.device());
     println!("slowest of {} frames before: {:.1?}", idle.len(), slowest(&idle));
     println!("slowest of {} frames meanwhile: {:.1?}", busy.len(), slowest(&busy));
     Ok(())

@@ -71,7 +71,7 @@ alias Two = array<vec4<f32>, 3>;
 var<workgroup> sh_q: array<Queries, CH * ROWS>; // R queries, or weights, of each row of invocations
 var<workgroup> sh_k: array<Two, CH * STRIDE>;   // 2 keys of each column of invocations
 var<workgroup> sh_v: array<Eight, CH * STRIDE>; // 8 columns of each column of invocations, at 4 keys
-var<workgroup> sh_range: Reach;
+var<workgroup> sh_range: SkipBound;
 var<workgroup> sh_row: array<vec4<f32>, R4 * WG>; // one value per query of each invocation, in vec4s
 
 // Eight columns of a query's output.

@@ -87,24 +87,6 @@ impl PackedBatch {
     }
 }
 
-/// Work list of `attention`.  For every tile of at most `height` queries: its first query, the end
-/// of its sequence, the sequence's first token, and the end of its keys.
-///
-/// `keys` has the number of keys of each sequence, its first tokens.
-pub fn tiles(cu_seqlens: &[u32], keys: &[u32], height: u32) -> Vec<[u32; 4]> {
-    let sequences = cu_seqlens.windows(2).zip(keys);
-    let tiles = sequences.flat_map(|(range, keys)| {
-        let (start, end) = (range[0], range[1]);
-        (start..end).step_by(height as usize).map(move |first| [first, end, start, start + keys])
-    });
-    tiles.collect()
-}
-
-/// Number of keys for the queries of each tile.
-pub fn tile_keys(tiles: &[[u32; 4]]) -> Vec<u32> {
-    tiles.iter().map(|[_, _, start, end]| end - start).collect()
-}
-
 /// Splits sequences of the given lengths into batches of at most `budget` tokens, longest first.
 ///
 /// Returns indices.  A sequence over the budget gets a batch of its own.
@@ -134,8 +116,8 @@ mod tests {
 
     #[test]
     fn packing_by_hand() {
-        let (a, b) =
-            (Tokens::new(vec![7, 8]), Tokens { type_ids: vec![1], ..Tokens::new(vec![9]) });
+        let a = Tokens::new(vec![7, 8]);
+        let b = Tokens { type_ids: vec![1], ..Tokens::new(vec![9]) };
         let batch = PackedBatch::new([&a, &b]);
         assert_eq!(batch.ids, [7, 8, 9]);
         assert_eq!(batch.type_ids, [0, 0, 1]);
@@ -145,16 +127,6 @@ mod tests {
         let chunks: [&[Range<u32>]; 2] = [&[1..2, 0..2], &[0..1, 0..1]];
         let batch = batch.with_spans(chunks);
         assert_eq!(batch.spans, [[1, 2], [0, 2], [2, 3], [2, 3]]);
-    }
-
-    #[test]
-    fn tiles_cover_each_sequence_alone() {
-        let list = tiles(&[0, 5, 6, 14], &[5, 1, 3], 4);
-        let of = |first, [start, keys, end]: [u32; 3]| [first, end, start, keys];
-        let (a, b, c) = ([0, 5, 5], [5, 6, 6], [6, 9, 14]);
-        assert_eq!(list, [of(0, a), of(4, a), of(5, b), of(6, c), of(10, c)]);
-        assert_eq!(tile_keys(&list), [5, 5, 1, 3, 3]);
-        assert!(tiles(&[0], &[], 4).is_empty());
     }
 
     #[test]

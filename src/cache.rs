@@ -119,7 +119,7 @@ mod tests {
     const NAME: &str = "kind/name_0.1.0";
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_files_read_back() {
         let dir = tempfile::tempdir().expect("a directory");
         assert_eq!(read_from(dir.path(), NAME), None);
         for bytes in [&b""[..], b"\n\0\n", b"longer than before", b"short"] {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_noticed() {
+    fn damaged_files_are_noticed() {
         let dir = tempfile::tempdir().expect("a directory");
         write_to(dir.path(), NAME, b"some bytes\nmore").expect("a writable directory");
         let path = dir.path().join(NAME);

@@ -189,13 +189,11 @@ fn variant(
     name: &str,
 ) -> Result<KernelVariant, Error> {
     let variant = KernelVariant::new(tier.unwrap_or_else(|| Tier::choose(caps)), dtype);
-    match variant.suits(caps) {
-        true => Ok(variant),
-        false => {
-            let known: Vec<_> = KernelVariant::of(caps).iter().map(ToString::to_string).collect();
-            let known = known.join(", ");
-            Err(Error::Option(format!("{name} has no {variant} kernels, but {known}")))
-        }
+    if variant.suits(caps) {
+        Ok(variant)
+    } else {
+        let known: Vec<_> = KernelVariant::of(caps).iter().map(ToString::to_string).collect();
+        Err(Error::Option(format!("{name} has no {variant} kernels, but {}", known.join(", "))))
     }
 }
 

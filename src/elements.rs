@@ -260,7 +260,8 @@ mod tests {
 
     #[test]
     fn unlike_lists_are_joined_as_f32() {
-        let (ones, bytes) = ([1.0f32, 2.0], [0x00, 0x3c]);
+        let ones = [1.0f32, 2.0];
+        let bytes = [0x00, 0x3c];
         let joined = TensorData::concat(&[TensorData::f16(&bytes), TensorData::from(&ones)]);
         assert_eq!(joined.widened()[..], [1.0, 1.0, 2.0]);
         let joined = TensorData::concat(&[TensorData::f16(&bytes), TensorData::f16(&bytes)]);

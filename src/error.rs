@@ -59,7 +59,7 @@ pub enum Error {
     /// The device was lost, hung, or skipped work, and the retries failed.
     #[error("device failure: {0}")]
     Gpu(String),
-    /// The device's compiler refuses a kernel and all simpler versions of it.  Another device or
+    /// The device's compiler refuses a kernel and all simpler variants of it.  Another device or
     /// driver version may work.
     #[error("device failure: the driver's compiler refuses kernel `{kernel}`: {message}")]
     Compile {

@@ -67,8 +67,8 @@
 //!
 //! A [`model`] writes each batch as a [`recording`]: a list of dispatches as plain data.  An engine
 //! runs it: [`gpu`] with the shaders in `shaders/`, [`cpu`] with its own kernels.  The functions in
-//! [`reference`](mod@reference) define the result of each kernel.  [`kernel_check`] runs a single kernel,
-//! for tests, benchmarks and `jinabert doctor`.
+//! [`reference`](mod@reference) define the result of each kernel.  [`kernel_check`] runs a single
+//! kernel, for tests, benchmarks and `jinabert doctor`.
 //!
 //! # Features
 //!
@@ -81,6 +81,7 @@
 //! None is on by default.  The command line, the HTTP server and the C interface are packages of
 //! their own: `jinabert-cli`, `jinabert-server`, `jinabert-capi`.
 
+pub mod activation;
 pub mod batch;
 mod cache;
 pub mod cpu;
@@ -110,12 +111,12 @@ pub use device::Device;
 pub use embedder::{
     Candidate, Embedded, EmbeddedChunk, EmbeddedChunks, Embedder, EncodeJob, EncodeOptions,
     EncoderInput, LengthBucket, Masked, OnLong, Options, Perplexity, PerplexityOptions, Pooling,
-    Power, Progress, Prompt, Role, Score, SequenceInput, Submitted, TokenVectors, TruncationSide,
-    Vector, probabilities,
+    Power, Progress, Prompt, Role, Score, SequenceInput, TokenVectors, TruncationSide, Vector,
+    probabilities,
 };
 pub use error::Error;
 pub use files::Files;
 pub use model::Task;
 pub use precision::Precision;
-pub use scheduler::{Pending, Queue};
+pub use scheduler::{EmbedFuture, Queue};
 pub use tune::{Tune, Workload};

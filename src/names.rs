@@ -23,8 +23,7 @@ fn find<T: Copy>(
         names.push(known);
     }
     let (last, others) = names.split_last().expect("values have names");
-    let others = others.join(", ");
-    Err(Error::Option(format!("{what}: expected {others} or {last}, got `{name}`")))
+    Err(Error::Option(format!("{what}: expected {} or {last}, got `{name}`", others.join(", "))))
 }
 
 /// Implements `Display` and `FromStr` of an enum by names of its values.

@@ -144,7 +144,8 @@ impl Ranges {
             }
             let (starts, ends) = ranges.get_or_insert_with(|| (row.to_vec(), row.to_vec()));
             if row.len() != starts.len() {
-                let (dims, first) = (row.len(), starts.len());
+                let dims = row.len();
+                let first = starts.len();
                 return Err(Error::Option(format!(
                     "row {n}: {dims} components, but the first row has {first}"
                 )));
@@ -166,7 +167,8 @@ impl Ranges {
         match steps.iter().position(|step| !(*step > 0.0 && step.is_finite())) {
             None => Ok(Self { starts, ends, steps }),
             Some(n) => {
-                let (start, end) = (starts[n], ends[n]);
+                let start = starts[n];
+                let end = ends[n];
                 Err(Error::Option(format!(
                     "component {n} ranges from {start} to {end}: no range to cut into 255 steps"
                 )))
@@ -265,11 +267,13 @@ fn halves(row: &[f32]) -> Result<Vec<f16>, Error> {
 
 /// Packs the sign bit of each component, eight per byte.
 fn signs(row: &[f32]) -> impl Iterator<Item = u8> {
-    let byte = |eight: &[f32]| {
-        let bits = eight.iter().enumerate();
-        bits.fold(0, |byte, (n, &x)| byte | u8::from(x > 0.0) << (7 - n))
-    };
-    row.chunks(8).map(byte)
+    row.chunks(8).map(sign_byte)
+}
+
+/// Packs the sign bits of up to eight components, the first in the highest bit.
+fn sign_byte(eight: &[f32]) -> u8 {
+    let bits = eight.iter().enumerate();
+    bits.fold(0, |byte, (n, &x)| byte | u8::from(x > 0.0) << (7 - n))
 }
 
 /// A quantized vector.

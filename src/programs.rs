@@ -1,11 +1,15 @@
 //! All programs of the engines, by name: the kernels' own, and the candidates of a tuning search.
 
 use crate::{
+    activation::Activation,
     kernels::{self, Dtype, KernelVariant, Tier, Tile, attention, linear, linear_geglu},
     recording::{Const, Program},
-    reference::Activation,
 };
-use std::{collections::HashSet, fmt::Write as _};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt::Write as _,
+    sync::Arc,
+};
 
 /// Tiers that are tuned, and the maximum rows of each class in the search.
 const SEARCHED: [Tier; 4] = [Tier::Tiled, Tier::Texture, Tier::Subgroup(4), Tier::Subgroup(8)];
@@ -28,37 +32,35 @@ fn searched() -> impl Iterator<Item = Program> {
         let plain = KernelVariant::from(tier);
         let stored =
             [KernelVariant::new(tier, Dtype::F16), KernelVariant { half_weights: true, ..plain }];
-        let stored = stored.into_iter().filter(move |_| tier == Tier::Tiled);
-        std::iter::once(plain).chain(stored)
+        std::iter::once(plain).chain(stored.into_iter().filter(move |_| tier == Tier::Tiled))
     });
     variants.flat_map(|variant| products(variant).into_iter().chain(attentions(variant)))
 }
 
 fn products(variant: KernelVariant) -> Vec<Program> {
     let tiles = ROWS.iter().flat_map(|&rows| Tile::candidates(variant.tier, rows));
-    let of = |tile| {
-        let linear = |residual| linear::Spec { tile, ..linear::Spec::new(variant, residual) };
-        let geglu = linear_geglu::Spec::new(variant, true, Activation::Gelu);
-        [
-            linear::kernel(linear(false)).program,
-            linear::kernel(linear(true)).program,
-            linear_geglu::kernel(linear_geglu::Spec { tile, ..geglu }).program,
-        ]
-    };
-    tiles.flat_map(of).map(|program| (*program).clone()).collect()
+    tiles.flat_map(|tile| products_with(variant, tile)).map(|program| (*program).clone()).collect()
+}
+
+fn products_with(variant: KernelVariant, tile: Tile) -> [Arc<Program>; 3] {
+    let linear = |residual| linear::Spec { tile, ..linear::Spec::new(variant, residual) };
+    let geglu = linear_geglu::Spec::new(variant, true, Activation::Gelu);
+    [
+        linear::kernel(linear(false)).program,
+        linear::kernel(linear(true)).program,
+        linear_geglu::kernel(linear_geglu::Spec { tile, ..geglu }).program,
+    ]
 }
 
 fn attentions(variant: KernelVariant) -> Vec<Program> {
     let usual = (attention::programs)().into_iter();
-    let widths: HashSet<u32> = usual.filter_map(|program| number(&program, "E")).collect();
-    let of = |e: u32| {
+    let widths: BTreeSet<u32> = usual.filter_map(|program| number(&program, "E")).collect();
+    let programs = widths.into_iter().flat_map(|e| {
         let spec = attention::Spec::new(variant, e);
         let tiles = attention::Spec::candidates(variant.tier, e).into_iter();
         tiles.map(move |tile| attention::kernel(attention::Spec { tile, ..spec }).program)
-    };
-    let mut widths: Vec<_> = widths.into_iter().collect();
-    widths.sort_unstable();
-    widths.into_iter().flat_map(of).map(|program| (*program).clone()).collect()
+    });
+    programs.map(|program| (*program).clone()).collect()
 }
 
 /// Value of a numeric constant, if the program has it.
@@ -67,7 +69,7 @@ pub fn number(program: &Program, name: &str) -> Option<u32> {
     found.and_then(|(_, value)| if let Const::U32(value) = value { Some(*value) } else { None })
 }
 
-/// Tier of the program's kernel.  A tier without its own version of a kernel uses the tiled one.
+/// Tier of the program's kernel.  A tier without its own variant of a kernel uses the tiled one.
 pub fn tier(program: &Program) -> &'static str {
     match program.file.split_once('/').map(|(directory, _)| directory) {
         Some("naive") => "naive",
@@ -87,7 +89,7 @@ pub fn half(program: &Program) -> bool {
 /// Programs with different texts have different names.
 pub fn name(program: &Program) -> String {
     let dtype = if half(program) { "f16" } else { "f32" };
-    let mut name = format!("{}-{}-{dtype}", program.word, tier(program));
+    let mut name = format!("{}-{}-{dtype}", program.name(), tier(program));
     if program.file.starts_with("any_width/") {
         name += "-any_width";
     }

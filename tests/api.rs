@@ -74,7 +74,8 @@ fn is_listed() -> Result<(), Failed> {
     if made == there {
         return Ok(());
     }
-    let (gone, new) = (lacks(&there, &made, "-"), lacks(&made, &there, "+"));
+    let gone = lacks(&there, &made, "-");
+    let new = lacks(&made, &there, "+");
     Err(format!(
         "the public API is not what docs/api.txt lists; if it is meant to change, renew the list and \
          say in CHANGELOG.md what callers have to do:\n    {WRITE}=1 cargo test --test api\n{gone}{new}"
@@ -86,10 +87,11 @@ fn main() {
     let version = Command::new("rustc").arg("--version").output();
     let version = version.map(|it| String::from_utf8_lossy(&it.stdout).trim().to_owned());
     let version = version.unwrap_or_else(|error| format!("no rustc: {error}"));
-    let trial = match version.starts_with(RUSTC) && cfg!(unix) {
-        true => Trial::test("public API", is_listed),
-        false => Trial::test(format!("public API: {version}, not {RUSTC}"), || Ok(()))
-            .with_ignored_flag(true),
+    let trial = if version.starts_with(RUSTC) && cfg!(unix) {
+        Trial::test("public API", is_listed)
+    } else {
+        Trial::test(format!("public API: {version}, not {RUSTC}"), || Ok(()))
+            .with_ignored_flag(true)
     };
     libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit();
 }

@@ -104,7 +104,7 @@ fn prompts_belong_to_the_first_chunk() {
 }
 
 #[test]
-fn windows_of_tokens() {
+fn windows_have_the_given_number_of_tokens() {
     let text = "  a b, c\n";
     let expected = [("  a b", 0..3), (", c\n", 3..6)];
     assert_eq!(parts(&WORD_PIECE, text, tokens(2)), expected);
@@ -136,7 +136,7 @@ fn characters_are_not_cut() {
 }
 
 #[test]
-fn groups_of_sentences() {
+fn groups_have_the_given_number_of_sentences() {
     let text = "A b 3.8 c. D?  \n\n E!\n";
     let three = [("A b 3.8 c. ", 0..8), ("D?  \n\n", 8..10), (" E!\n", 10..13)];
     assert_eq!(parts(&WORD_PIECE, text, sentences(1)), three);
@@ -162,7 +162,7 @@ fn texts_without_tokens_are_one_chunk() {
 
 /// [CLS] a b c . d [SEP]
 #[test]
-fn spans_of_characters() {
+fn spans_count_characters_and_take_whole_tokens() {
     let text = "a b c. d";
     let cut = |given: &[Range<usize>]| parts(&WORD_PIECE, text, spans(given));
     assert_eq!(cut(&[0..8]), [(text, 0..7)]);
@@ -346,7 +346,8 @@ proptest! {
             let own = starts.len();
             let expected = given.iter().map(|span| {
                 let within = |&n: &usize| span.contains(&starts[n]);
-                let (first, last) = ((0..own).find(within)?, (0..own).rfind(within)?);
+                let first = (0..own).find(within)?;
+                let last = (0..own).rfind(within)?;
                 let start = if first == 0 { 0 } else { first + 1 };
                 Some(start..last + if last + 1 == own { 3 } else { 2 })
             });

@@ -79,7 +79,7 @@ fn bad_spans_are_refused() {
 /// 30,000 tokens in windows of 1,000 with an overlap of 100: each chunk is the mean over its
 /// tokens, each taken from the window that owns it.
 #[test]
-fn windows_own_what_is_new_in_them() {
+fn each_token_comes_from_the_window_that_owns_it() {
     const LENGTH: usize = 30_000;
     const WINDOW: usize = 1_000;
     const OVERLAP: usize = 100;
@@ -90,7 +90,8 @@ fn windows_own_what_is_new_in_them() {
         ..Options::default()
     };
     let embedder = open(options);
-    let (d, text) = (embedder.dim(), drawn(LENGTH, 7));
+    let d = embedder.dim();
+    let text = drawn(LENGTH, 7);
     // Expected values: every window, without its overlap.
     let mut hidden = Vec::new();
     let mut start = 0;
@@ -125,14 +126,16 @@ fn windows_own_what_is_new_in_them() {
 }
 
 #[test]
-fn one_window_is_one_forward_of_its_own() {
+fn one_window_equals_a_forward_without_windows() {
     let limit = 100;
     let options =
         |on_long| Options { max_length: Some(limit), on_long, overlap: 20, ..Options::default() };
     let windows = open(options(OnLong::Window));
-    let (fits, long) = (drawn(limit, 1), drawn(limit + 1, 1));
+    let fits = drawn(limit, 1);
+    let long = drawn(limit + 1, 1);
     let plain = open(options(OnLong::Error));
-    let (a, b) = (windows.embed_tokens(&[&fits]), plain.embed_tokens(&[&fits]));
+    let a = windows.embed_tokens(&[&fits]);
+    let b = plain.embed_tokens(&[&fits]);
     assert_eq!(a.expect("one window"), b.expect("fits"));
     assert!(plain.embed_tokens(&[&long]).is_err());
     assert!(windows.embed_tokens(&[&long]).is_ok());
@@ -141,7 +144,7 @@ fn one_window_is_one_forward_of_its_own() {
 /// Chunks of texts have consistent text, tokens and vectors; truncation keeps the chunks that are
 /// left.
 #[test]
-fn chunks_of_texts() {
+fn chunks_have_consistent_text_tokens_and_vectors() {
     let text = "One is short. Two is a bit longer than that! Три — не по-английски? Four.";
     let count = |n| NonZeroUsize::new(n).expect("not zero");
     let tokenizer = Tokenizer::open(&natural().join("tokenizer.json")).expect("a tokenizer");
@@ -230,7 +233,7 @@ fn overlapping_chunks_are_means_of_the_token_outputs() {
 
 /// Text of a licence, with words to look for.
 #[test]
-fn a_long_text_of_real_words() {
+fn the_best_chunk_of_a_licence_answers_the_query() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join("LICENSE-APACHE")).expect("a licence");
     let options = Options {

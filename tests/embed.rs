@@ -90,9 +90,10 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
 }
 
 fn within(what: &str, error: f32, limit: f32) -> Outcome {
-    match error <= limit {
-        true => Ok(()),
-        false => Err(format!("{what}: max |Δ| {error:e}, over {limit:e}").into()),
+    if error <= limit {
+        Ok(())
+    } else {
+        Err(format!("{what}: max |Δ| {error:e}, over {limit:e}").into())
     }
 }
 
@@ -215,7 +216,8 @@ fn memory(device: &Device, tier: Tier) -> Outcome {
     }
     for window in held[1..].windows(3) {
         let slope = |a: usize, b: usize| (window[b].1 - window[a].1) / (window[b].0 - window[a].0);
-        let (first, second) = (slope(0, 1), slope(1, 2));
+        let first = slope(0, 1);
+        let second = slope(1, 2);
         if (first - second).abs() > 0.01 * first {
             return Err(format!("{first} bytes a token, then {second}: {held:?}").into());
         }
@@ -249,7 +251,7 @@ fn bindings_of(device: &Device, variant: KernelVariant) -> Outcome {
         }
         let recorded = PackedBatch::new([&all[19]]);
         let recorded = narrow.record(&recorded, Output::Vectors { dims: 64, normalize: true })?;
-        let count = |word| recorded.commands.iter().filter(|c| c.program.word == word).count();
+        let count = |word| recorded.commands.iter().filter(|c| c.program.name() == word).count();
         // In f16 the embedding table fits, and blocks have more rows.
         let (parts, blocks) = if variant.dtype == Dtype::F16 { (1, 2) } else { (2, 4) };
         // Two products of two layers in blocks; the first is another kernel if it has a gate.
@@ -316,9 +318,10 @@ fn short(device: &Device, tier: Tier) -> Outcome {
     }
     let slices = slices(&recording)?;
     let cut = |word| slices.iter().any(|&(found, slices)| found == word && slices > 1);
-    match ["attention", "linear", "linear_geglu"].into_iter().all(cut) {
-        true => Ok(()),
-        false => Err(format!("uncut: {slices:?}").into()),
+    if ["attention", "linear", "linear_geglu"].into_iter().all(cut) {
+        Ok(())
+    } else {
+        Err(format!("uncut: {slices:?}").into())
     }
 }
 
@@ -335,7 +338,7 @@ fn slices(recording: &Recording) -> Result<Vec<(&'static str, usize)>, String> {
         }
         match operations.last_mut() {
             Some((_, slices)) if first > 0 => *slices += 1,
-            _ => operations.push((command.program.word, 1)),
+            _ => operations.push((command.program.name(), 1)),
         }
         under_way = (end < all).then_some((bindings, end));
     }
@@ -348,7 +351,7 @@ fn slices(recording: &Recording) -> Result<Vec<(&'static str, usize)>, String> {
 /// Start, end and total of the rows or tiles of a dispatch.
 fn range(command: &Command) -> Option<(u32, u32, u32)> {
     let rows = |n: usize| command.bindings[n].shape.rows();
-    match command.program.word {
+    match command.program.name() {
         "attention" => {
             let p: attention::Params = command.params();
             Some((p.first, p.tiles, rows(5)))

@@ -11,8 +11,8 @@ use jinabert::{
     kernels::{KernelVariant, Tier, Tile, linear},
     model::{Model, Output},
     recording::{
-        Binding, Caps, Command, DispatchLimits, Engine, Format, Kernel, Program, Recording, Shape,
-        Span, Tensor, Ticket,
+        Binding, Caps, Command, DispatchLimits, Engine, Format, InFlight, Kernel, Program,
+        Recording, Shape, Span, Tensor,
     },
 };
 use libtest_mimic::{Arguments, Trial};
@@ -27,12 +27,12 @@ fn main() {
     let (devices, mut trials) = common::devices();
     let rules: [(&str, Rule); 7] = [
         ("broken kernels are errors", broken),
-        ("batches under way do not meet", under_way),
-        ("a failure spoils nothing else", failure),
-        ("f16 weights are as good as f32", half_weights),
-        ("f16 weights are read as they are", every_half),
-        ("f16 weights that would be others are f32", others),
-        ("what is beyond f16 is not finite", beyond),
+        ("batches in flight do not interfere", under_way),
+        ("a failure affects no other work", failure),
+        ("f16 weights equal the same weights in f32", half_weights),
+        ("f16 weights are read exactly", every_half),
+        ("f16 weights that the device would change are f32", others),
+        ("values beyond f16 are not finite", beyond),
     ];
     for (name, device) in &devices {
         // The CPU compiles nothing, and cannot fail.
@@ -141,13 +141,15 @@ fn failure(device: &Device, tier: Tier) -> Outcome {
 fn half_weights(device: &Device, _: Tier) -> Outcome {
     let caps = device.caps();
     for name in ["tiny-f16", "hd64-3heads-f16"] {
-        let (dir, wide, mixed) =
-            (common::fixture(name), tempfile::tempdir()?, tempfile::tempdir()?);
+        let dir = common::fixture(name);
+        let wide = tempfile::tempdir()?;
+        let mixed = tempfile::tempdir()?;
         widened(&dir, wide.path(), |_| true)?;
         widened(&dir, mixed.path(), |name| name == "encoder.layer.0.mlp.wo.weight")?;
         for tier in Tier::of(&caps) {
             let open = |dir: &Path| Model::open(dir, device.open(tier), tier);
-            let (mut halves, mut floats) = (open(&dir)?, open(wide.path())?);
+            let mut halves = open(&dir)?;
+            let mut floats = open(wide.path())?;
             let [small, large] = [&halves, &floats].map(Model::allocated_bytes);
             let reads = caps.half && !matches!(tier, Tier::Reference | Tier::Naive);
             let stored = [halves.variant(), floats.variant(), open(mixed.path())?.variant()];
@@ -177,14 +179,14 @@ fn widened(from: &Path, to: &Path, wide: impl Fn(&str) -> bool) -> Outcome {
     let file = SafeTensors::deserialize(&file)?;
     let mut stored = Vec::new();
     for (name, tensor) in file.iter() {
-        let (shape, data) = (tensor.shape().to_vec(), tensor.data());
-        stored.push(match tensor.dtype() == Dtype::F16 && wide(name) {
-            true => {
-                let values = TensorData::f16(data).widened().into_owned();
-                let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-                (name, Dtype::F32, shape, bytes)
-            }
-            false => (name, tensor.dtype(), shape, data.to_vec()),
+        let shape = tensor.shape().to_vec();
+        let data = tensor.data();
+        stored.push(if tensor.dtype() == Dtype::F16 && wide(name) {
+            let values = TensorData::f16(data).widened().into_owned();
+            let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+            (name, Dtype::F32, shape, bytes)
+        } else {
+            (name, tensor.dtype(), shape, data.to_vec())
         });
     }
     let views = stored.iter().map(|(name, dtype, shape, bytes)| {
@@ -254,7 +256,8 @@ fn others(device: &Device, _: Tier) -> Outcome {
     if *device != Device::Cpu || !open().caps().half {
         return Ok(());
     }
-    let (dir, wide) = (common::fixture("tiny-f16"), tempfile::tempdir()?);
+    let dir = common::fixture("tiny-f16");
+    let wide = tempfile::tempdir()?;
     widened(&dir, wide.path(), |_| true)?;
     let batch = PackedBatch::new([&Tokens::new((0..50).collect())]);
     let expected =
@@ -329,11 +332,12 @@ impl Engine for PoorInHalves {
         &mut self,
         recording: &Recording,
         output: &Tensor,
-    ) -> Result<Ticket, jinabert::Error> {
+    ) -> Result<InFlight<'static, Vec<f32>>, jinabert::Error> {
         let halves = |binding: &Binding| binding.format == Format::F16;
         let reads = |command: &&Command| command.program.bindings.iter().any(halves);
         if let Some(command) = recording.commands.iter().find(reads).filter(|_| self.refuses) {
-            let (kernel, message) = (command.program.word, "no f16".to_owned());
+            let kernel = command.program.name();
+            let message = "no f16".to_owned();
             return Err(jinabert::Error::Compile { kernel, message });
         }
         self.engine.submit(recording, output)

@@ -59,8 +59,9 @@ fn assert_same(found: &[Vector], expected: &[Vector]) {
 }
 
 #[test]
-fn a_lost_device_is_opened_anew() {
-    let (texts, small) = (texts(200), 100);
+fn a_lost_device_is_reopened() {
+    let texts = texts(200);
+    let small = 100;
     let expected = expected(&texts);
     each(|options, faults| {
         let embedder = open(&Options { batch_tokens: Some(small), ..options });
@@ -76,7 +77,7 @@ fn a_lost_device_is_opened_anew() {
 }
 
 #[test]
-fn a_device_lost_under_many_threads_loses_no_call_and_doubles_none() {
+fn device_loss_under_many_threads_answers_every_call_once() {
     let texts = texts(60);
     let expected = expected(&texts);
     each(|options, faults| {
@@ -86,7 +87,10 @@ fn a_device_lost_under_many_threads_loses_no_call_and_doubles_none() {
         let answers = AtomicUsize::new(0);
         thread::scope(|scope| {
             for worker in 0..6 {
-                let (queue, texts, expected, answers) = (&queue, &texts, &expected, &answers);
+                let queue = &queue;
+                let texts = &texts;
+                let expected = &expected;
+                let answers = &answers;
                 scope.spawn(move || {
                     for n in (worker..texts.len()).step_by(6) {
                         let vectors = queue.embed(&texts[n..=n]).expect("short");
@@ -168,7 +172,7 @@ fn auto_takes_the_faster_of_gpu_and_cpu() {
 }
 
 #[test]
-fn the_cpu_takes_over_where_that_is_declared() {
+fn with_fallback_the_cpu_replaces_a_lost_device() {
     let texts = texts(30);
     let expected = expected(&texts);
     each(|options, faults| {
@@ -188,7 +192,7 @@ fn the_cpu_takes_over_where_that_is_declared() {
 }
 
 #[test]
-fn without_it_a_device_that_cannot_be_opened_is_an_error() {
+fn without_fallback_a_device_that_cannot_be_reopened_is_an_error() {
     let texts = texts(3);
     each(|options, faults| {
         let embedder = open(&options);
@@ -205,14 +209,15 @@ fn without_it_a_device_that_cannot_be_opened_is_an_error() {
 }
 
 #[test]
-fn a_device_that_hangs_is_left_to_itself() {
+fn a_hanging_device_is_abandoned_after_its_timeout() {
     let texts = texts(5);
     let expected = expected(&texts);
     each(|options, faults| {
         let embedder = open(&options);
         embedder.embed(&texts).expect("no failure"); // compiles the kernels
         drop(embedder);
-        let (device_timeout, hang) = (Duration::from_secs(6), Duration::from_secs(20));
+        let device_timeout = Duration::from_secs(6);
+        let hang = Duration::from_secs(20);
         let embedder = open(&Options { device_timeout, ..options });
         faults.order(0, Fault::Hang(hang));
         let start = Instant::now();
@@ -239,7 +244,7 @@ fn thread_called(name: &str) -> bool {
 }
 
 #[test]
-fn work_that_is_left_out_is_noticed_and_done_again() {
+fn skipped_work_is_detected_and_repeated() {
     let texts = texts(30);
     let expected = expected(&texts);
     each(|options, faults| {
@@ -252,7 +257,7 @@ fn work_that_is_left_out_is_noticed_and_done_again() {
 }
 
 #[test]
-fn what_is_not_finite_is_computed_by_plainer_kernels() {
+fn non_finite_results_are_recomputed_by_plainer_kernels() {
     let texts = texts(30);
     let expected = expected(&texts);
     each(|options, faults| {
@@ -260,7 +265,7 @@ fn what_is_not_finite_is_computed_by_plainer_kernels() {
         faults.order(1, Fault::NotFinite);
         assert_same(&embedder.embed(&texts).expect("a lower tier"), &expected);
 
-        // Here, too, nothing is left, and the embedder is unchanged.
+        // No lower tier is left: the call fails, and the embedder is unchanged.
         let embedder = open(&options);
         let again: Vec<_> = (0..2).collect();
         again.iter().for_each(|&n| faults.order(n, Fault::NotFinite));
@@ -276,7 +281,7 @@ fn what_is_not_finite_is_computed_by_plainer_kernels() {
 }
 
 #[test]
-fn where_room_lacks_batches_are_halved() {
+fn out_of_memory_halves_the_batches() {
     let texts = texts(64);
     let expected = expected(&texts);
     each(|options, faults| {
@@ -301,7 +306,7 @@ fn where_room_lacks_batches_are_halved() {
 }
 
 #[test]
-fn a_model_too_large_for_the_device_goes_to_the_cpu_where_that_is_declared() {
+fn with_fallback_a_model_too_large_for_the_device_goes_to_the_cpu() {
     let texts = texts(8);
     let expected = expected(&texts);
     each(|options, faults| {
@@ -316,7 +321,7 @@ fn a_model_too_large_for_the_device_goes_to_the_cpu_where_that_is_declared() {
 }
 
 #[test]
-fn other_tasks_recover_too() {
+fn fill_mask_recovers_from_a_lost_device() {
     each(|options, faults| {
         let options = Options { task: Task::FillMask, ..options };
         let masked = "a [MASK] is a cat";
@@ -373,7 +378,7 @@ fn an_application_shares_its_device_and_keeps_its_callbacks() {
 }
 
 #[test]
-fn a_device_of_less_than_the_defaults_is_refused() {
+fn a_shared_device_below_the_default_limits_is_refused() {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     for adapter in pollster::block_on(instance.enumerate_adapters(wgpu::Backends::VULKAN)) {
         let request = adapter.request_device(&wgpu::DeviceDescriptor {

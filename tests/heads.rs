@@ -153,18 +153,19 @@ fn main() {
             let all = KernelVariant::of(&device.caps()).into_iter();
             for variant in all.filter(|variant| !matches!(variant.tier, Tier::Matrix { .. })) {
                 for (what, task, check) in CHECKS {
-                    // Late chunks test the pool kernel, and names no kernel: one variant for each
-                    // device is enough.
+                    // Late chunks test only the pool kernel: one variant for each device is enough.
                     let own = variant == device.tier().into();
                     if !fixture.has(what) || (task == Task::Encode && !own) {
                         continue;
                     }
                     if task == Task::FillMask && own {
-                        let (dir, device) = (dir.clone(), device.clone());
+                        let dir = dir.clone();
+                        let device = device.clone();
                         let name = format!("{device_name}/{name} flash/{what}/{variant}");
                         trials.push(Trial::test(name, move || Ok(flash(&dir, &device, variant)?)));
                     }
-                    let (dir, device) = (dir.clone(), device.clone());
+                    let dir = dir.clone();
+                    let device = device.clone();
                     let name = format!("{device_name}/{name}/{what}/{variant}");
                     let run = move || Ok(run(&dir, &device, variant, task, check)?);
                     trials.push(Trial::test(name, run));
@@ -177,7 +178,7 @@ fn main() {
 
 /// Fixtures whose weights are stored.
 fn fixtures() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let root = common::root().join("tests/fixtures");
     let entries = fs::read_dir(root).expect("the fixtures").map(|e| e.expect("an entry").path());
     let weights = ["model.safetensors", "model.safetensors.index.json"];
     let whole = |dir: &PathBuf| weights.iter().any(|file| dir.join(file).exists());
@@ -232,9 +233,10 @@ fn flash(dir: &Path, device: &Device, variant: KernelVariant) -> Result<(), Box<
         assert_eq!(model.architecture().name == "jina-bert-flash", dir == made.path());
         Ok(model.logits(&batch, &rows)?.into_iter().map(f32::to_bits).collect())
     };
-    match logits(dir)? == logits(made.path())? {
-        true => Ok(()),
-        false => Err("other bits than the plain layout".into()),
+    if logits(dir)? == logits(made.path())? {
+        Ok(())
+    } else {
+        Err("other bits than the plain layout".into())
     }
 }
 

@@ -81,12 +81,14 @@ fn main() {
             let flashed = format!("{name} flash");
             let flashes = if name == "tiny-geglu-4h" { variants(device, &flashed) } else { vec![] };
             for variant in flashes {
-                let (dir, device) = (dir.clone(), device.clone());
+                let dir = dir.clone();
+                let device = device.clone();
                 let name = format!("{device_name}/{flashed}/{variant}");
                 trials.push(Trial::test(name, move || Ok(flash(&dir, &device, variant)?)));
             }
             for variant in variants(device, &name) {
-                let (dir, device) = (dir.clone(), device.clone());
+                let dir = dir.clone();
+                let device = device.clone();
                 trials.push(Trial::test(format!("{device_name}/{name}/{variant}"), move || {
                     Ok(encoder(&dir, &device, variant)?)
                 }));
@@ -123,7 +125,7 @@ fn variants(device: &Device, fixture: &str) -> Vec<KernelVariant> {
 }
 
 fn fixtures() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let root = common::root().join("tests/fixtures");
     let entries = fs::read_dir(root).expect("the fixtures").map(|e| e.expect("an entry").path());
     let mut found: Vec<_> = entries.filter(|dir| dir.join("cases.json").exists()).collect();
     found.sort();
@@ -158,14 +160,13 @@ fn tokens(dir: &Path) -> Result<(), Box<dyn Error>> {
 fn encoder(dir: &Path, device: &Device, variant: KernelVariant) -> Result<(), Box<dyn Error>> {
     // One fixture stores a recipe for its weights instead of the weights.
     let made = tempfile::tempdir()?;
-    let weights = match dir.join("model.safetensors").exists()
+    let weights = if dir.join("model.safetensors").exists()
         || dir.join("model.safetensors.index.json").exists()
     {
-        true => dir,
-        false => {
-            Recipe::open(&dir.join("recipe.json")).write(made.path());
-            made.path()
-        }
+        dir
+    } else {
+        Recipe::open(&dir.join("recipe.json")).write(made.path());
+        made.path()
     };
     let mut model = Model::open(weights, device.open(variant.tier), variant)?;
     check(dir, &mut model, variant)
@@ -253,9 +254,10 @@ impl Fixture {
             let hidden = &hidden[range[0] as usize * d..range[1] as usize * d];
             self.check_hidden(case, hidden, d).map_err(|e| format!("{}: {e}", case.name))?;
             let vector = &vectors[n * d..][..d];
-            let (expected, tolerance) = match normalize {
-                true => (&case.expect.normalized, self.tolerance.normalized_max_abs),
-                false => (&case.expect.pooled, self.tolerance.pooled_max_abs),
+            let (expected, tolerance) = if normalize {
+                (&case.expect.normalized, self.tolerance.normalized_max_abs)
+            } else {
+                (&case.expect.pooled, self.tolerance.pooled_max_abs)
             };
             near("vector", vector, expected, tolerance)
                 .map_err(|e| format!("{}: {e}", case.name))?;

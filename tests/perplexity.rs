@@ -24,7 +24,7 @@ fn drawn(length: usize, seed: u32) -> Tokens {
 }
 
 #[test]
-fn batches_give_what_each_list_gives_alone() {
+fn batches_equal_each_list_alone() {
     for name in ["tiny-mlm", "tiny-mlm-decoder-f16"] {
         let embedder = open(name, Options { batch_tokens: Some(700), ..Options::default() });
         let lists = [drawn(3, 1), drawn(600, 2), drawn(1000, 3), drawn(64, 4), drawn(64, 5)];
@@ -118,7 +118,8 @@ fn lengths_score_the_same_tokens_in_windows_of_their_own() {
 
     let whole = embedder.tokenize(&[&text]).expect("short enough").remove(0).tokens.ids;
     let own = &whole[1..whole.len() - 1];
-    let (count, room) = (own.len() / 62, 62);
+    let count = own.len() / 62;
+    let room = 62;
     let free = own.len() - count * room;
     let mut sum = 0.0;
     for k in [count / 4, 3 * count / 4] {

@@ -77,7 +77,7 @@ fn vectors_are_calibrated_stored_and_compared() {
 }
 
 #[test]
-fn rankings_survive() {
+fn rankings_survive_quantization() {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/models/jinabert-mini-en");
     let options = Options { device: Device::Cpu, ..Options::default() };
     let embedder = Embedder::open_with(dir, options).expect("the shipped model");

@@ -46,14 +46,16 @@ fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
 }
 
 #[test]
-fn threads_and_tasks_get_what_a_call_alone_gets() {
+fn concurrent_calls_equal_a_single_call() {
     let queue = queue();
     let texts: Vec<String> = (0..48).map(|n| format!("a {} {n}", "cat ".repeat(n % 5))).collect();
     // Called on the embedder itself, without the queue.
-    let alone = Embedder::embed(&queue, &texts).expect("short texts");
+    let alone = queue.embedder().embed(&texts).expect("short texts");
     thread::scope(|scope| {
         for worker in 0..8 {
-            let (queue, texts, alone) = (queue.clone(), &texts, &alone);
+            let queue = queue.clone();
+            let texts = &texts;
+            let alone = &alone;
             scope.spawn(move || {
                 for n in (worker..texts.len()).step_by(8) {
                     let pending = queue.embed(&texts[n..=n]).expect("a short text");
@@ -84,7 +86,7 @@ fn a_dropped_call_is_cancelled_and_others_go_on() {
 }
 
 #[test]
-fn callers_on_all_of_rayons_threads_do_not_wait_for_each_other() {
+fn calls_on_all_rayon_threads_do_not_deadlock() {
     let (sender, done) = mpsc::channel();
     thread::spawn(move || {
         let queue = queue();
@@ -92,7 +94,7 @@ fn callers_on_all_of_rayons_threads_do_not_wait_for_each_other() {
         let alone: Vec<_> = texts
             .par_iter()
             .with_max_len(1)
-            .map(|text| Embedder::embed(&queue, &[text]).expect("a short text"))
+            .map(|text| queue.embedder().embed(&[text]).expect("a short text"))
             .collect();
         let queued: Vec<_> = texts
             .par_iter()
@@ -106,7 +108,7 @@ fn callers_on_all_of_rayons_threads_do_not_wait_for_each_other() {
 }
 
 #[test]
-fn long_calls_on_all_of_rayons_threads_come_to_an_end() {
+fn long_calls_on_all_rayon_threads_do_not_deadlock() {
     let (sender, done) = mpsc::channel();
     thread::spawn(move || {
         let embedder = Embedder::open_with(fixture("tiny-natural"), options()).expect("a fixture");
@@ -124,7 +126,7 @@ fn long_calls_on_all_of_rayons_threads_come_to_an_end() {
 
 #[test]
 #[should_panic(expected = "has returned its result")]
-fn a_result_is_not_waited_for_twice() {
+fn waiting_twice_for_a_result_panics() {
     let mut pending = queue().embed(&["a cat"]).expect("short");
     assert_eq!(block_on(&mut pending).expect("a healthy device").len(), 1);
     drop(pending.wait());
@@ -133,14 +135,17 @@ fn a_result_is_not_waited_for_twice() {
 #[test]
 fn dimensions_that_the_model_does_not_have_are_refused() {
     let queue = queue();
-    let hidden = queue.config().hidden as usize;
+    let hidden = queue.embedder().config().hidden as usize;
     let by: Chunking = "tokens:2".parse().expect("a rule");
     for dimensions in [0, hidden + 1, usize::MAX] {
-        let wanted = EncodeOptions { dimensions, ..queue.encode_options() };
+        let wanted = EncodeOptions { dimensions, ..queue.embedder().encode_options() };
         let refused = [
-            queue.prepare(&["a cat"], wanted).map(drop),
-            queue.prepare_chunks(&["a cat"], &[&by], wanted).map(drop),
-            queue.embed_watched(&["a cat"], wanted, |_| ControlFlow::Continue(())).map(drop),
+            queue.embedder().prepare(&["a cat"], wanted).map(drop),
+            queue.embedder().prepare_chunks(&["a cat"], &[&by], wanted).map(drop),
+            queue
+                .embedder()
+                .embed_watched(&["a cat"], wanted, |_| ControlFlow::Continue(()))
+                .map(drop),
         ];
         for result in refused {
             let error = result.expect_err("too many, or none");
@@ -158,7 +163,8 @@ fn a_call_may_have_a_lower_limit() {
             let options = Options { on_long, max_length, overlap: 4, ..options() };
             Embedder::open_with(fixture("tiny-natural"), options).expect("a fixture")
         };
-        let (lower, embedder) = (open(Some(16)), open(None));
+        let lower = open(Some(16));
+        let embedder = open(None);
         let wanted = EncodeOptions { max_length: 16, ..embedder.encode_options() };
         let called = embedder.prepare(&[&long], wanted).and_then(|call| embedder.compute(call));
         let by: Chunking = "tokens:9".parse().expect("a rule");
@@ -185,7 +191,7 @@ fn a_call_may_have_a_lower_limit() {
 }
 
 #[test]
-fn what_is_not_there_yet_can_be_waited_for_again() {
+fn waiting_again_after_a_timeout_gives_the_result() {
     let queue = queue();
     let texts: Vec<String> = (0..2000).map(|n| "a cat ".repeat(9 + n % 7)).collect();
     let pending = queue.embed(&texts).expect("short enough");
@@ -195,7 +201,7 @@ fn what_is_not_there_yet_can_be_waited_for_again() {
 }
 
 #[test]
-fn more_than_a_few_texts_are_tokenised_off_the_task() {
+fn many_texts_are_tokenised_on_another_thread() {
     let limited = Options { max_length: Some(40), ..options() };
     let embedder = Embedder::open_with(fixture("tiny-natural"), limited).expect("a fixture");
     let queue = Queue::new(embedder).expect("a thread");
@@ -219,7 +225,7 @@ fn more_than_a_few_texts_are_tokenised_off_the_task() {
 }
 
 #[test]
-fn calls_that_are_read_are_cancelled_and_waited_for() {
+fn calls_being_tokenised_are_cancelled_or_completed() {
     let queue = queue();
     let texts: Vec<String> = (0..20_000).map(|n| format!("a cat {}", n % 10)).collect();
     let calls = |n: usize| format!("{queue:?}").starts_with(&format!("Queue({n} calls"));
@@ -234,7 +240,7 @@ fn calls_that_are_read_are_cancelled_and_waited_for() {
 }
 
 #[test]
-fn calls_of_others_are_waited_for_on_all_of_rayons_threads() {
+fn waiting_on_all_rayon_threads_does_not_deadlock() {
     let (sender, done) = mpsc::channel();
     thread::spawn(move || {
         let queue = queue();
@@ -250,21 +256,22 @@ fn calls_of_others_are_waited_for_on_all_of_rayons_threads() {
 }
 
 #[test]
-fn what_a_program_holds_can_be_printed() {
+fn embedders_jobs_and_submissions_have_debug_output() {
     let queue = queue();
-    let printed = format!("{:?}", &*queue);
+    let printed = format!("{:?}", queue.embedder());
     for part in ["Embedder", "tiny-natural", "Embed", "cpu", "dimensions", "max_length"] {
         assert!(printed.contains(part), "`{part}` is not in {printed}");
     }
-    let prepared = queue.prepare(&["a cat"], queue.encode_options()).expect("short");
+    let prepared =
+        queue.embedder().prepare(&["a cat"], queue.embedder().encode_options()).expect("short");
     assert!(format!("{prepared:?}").starts_with("EncodeJob"), "{prepared:?}");
-    let forwards: Vec<_> = prepared.work.sequences().iter().collect();
-    let submitted = Embedder::submit(&queue, &forwards, prepared.work.output()).expect("a device");
-    assert!(format!("{submitted:?}").contains("1 sequences"), "{submitted:?}");
+    let forwards: Vec<_> = prepared.input.sequences().iter().collect();
+    let submitted = queue.embedder().submit(&forwards, prepared.input.output()).expect("a device");
+    assert_eq!(format!("{submitted:?}"), "InFlight");
 }
 
 #[test]
-fn what_is_wrong_with_a_text_is_said_at_once() {
+fn a_few_texts_over_the_limit_are_refused_immediately() {
     let embedder =
         Embedder::open_with(fixture("tiny-natural"), Options { max_length: Some(20), ..options() });
     let queue = Queue::new(embedder.expect("a fixture")).expect("a thread");
@@ -284,7 +291,7 @@ fn in_memory(name: &str) -> Files {
 }
 
 #[test]
-fn pooling_is_what_the_model_declares() {
+fn auto_pooling_follows_the_declaration() {
     let open = |modules: &str, mode: &str, pooling: Pooling| {
         let config = format!("{{\"pooling_mode_{mode}\": true}}");
         let files = in_memory("tiny-natural").with("modules.json", modules.as_bytes().to_vec());
@@ -316,7 +323,7 @@ fn pooling_is_what_the_model_declares() {
 }
 
 #[test]
-fn a_reranker_makes_no_embeddings() {
+fn rerankers_refuse_to_embed() {
     let options = Options { task: Task::Rerank, ..options() };
     let reranker = Embedder::open_with(fixture("tiny-reranker-bpe"), options).expect("a fixture");
     let error = reranker.embed(&["a cat"]).expect_err("of a reranker");
@@ -325,23 +332,20 @@ fn a_reranker_makes_no_embeddings() {
 }
 
 #[test]
-fn a_model_in_memory_is_the_model_on_disk() {
+fn a_model_in_memory_equals_the_model_on_disk() {
     let texts = ["a cat", "the cat is a cat"];
     for name in ["tiny-natural", "tiny-sharded"] {
         let dir = fixture(name);
         let disk = Embedder::open_with(&dir, options()).expect("a fixture");
         let memory = Embedder::open_with(in_memory(name), options()).expect("the same files");
-        match disk.reads_texts() {
-            true => {
-                let [disk, memory] = [disk, memory].map(|e| e.embed(&texts).expect("short"));
-                assert_eq!(disk, memory);
-            }
-            false => {
-                let tokens = jinabert::batch::Tokens::new(vec![1, 2, 3]);
-                let [disk, memory] =
-                    [disk, memory].map(|e| e.embed_tokens(&[&tokens]).expect("known ids"));
-                assert_eq!(disk, memory);
-            }
+        if disk.reads_texts() {
+            let [disk, memory] = [disk, memory].map(|e| e.embed(&texts).expect("short"));
+            assert_eq!(disk, memory);
+        } else {
+            let tokens = jinabert::batch::Tokens::new(vec![1, 2, 3]);
+            let [disk, memory] =
+                [disk, memory].map(|e| e.embed_tokens(&[&tokens]).expect("known ids"));
+            assert_eq!(disk, memory);
         }
     }
     let error = Embedder::open(Files::memory()).map(|_| ()).expect_err("no files");

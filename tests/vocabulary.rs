@@ -94,7 +94,8 @@ fn holds(device: &Device, table: Table) -> Outcome {
     let mut model = Model::open(dir.path(), engine, tier)?;
     let batch = PackedBatch::new([&Tokens::new(rows.iter().map(|&row| row as u32).collect())]);
     let recorded = model.record(&batch, Output::Tokens)?;
-    let parts = recorded.commands.iter().filter(|command| command.program.word == "embed").count();
+    let parts =
+        recorded.commands.iter().filter(|command| command.program.name() == "embed").count();
     if parts != table.parts {
         return Err(format!("expected {} parts, got {parts}", table.parts).into());
     }
@@ -120,7 +121,9 @@ fn normalised(row: usize, width: usize) -> impl Iterator<Item = f64> {
 
 /// Writes one layer of zeros except LayerNorm scales, and a table of zeros except `rows`.
 fn write(dir: &Path, table: Table, rows: &[usize]) -> Outcome {
-    let (v, d, f) = (table.rows, table.width, 64);
+    let v = table.rows;
+    let d = table.width;
+    let f = 64;
     let config = json!({
         "hidden_size": d, "num_hidden_layers": 1, "num_attention_heads": d.div_ceil(64),
         "intermediate_size": f, "vocab_size": v, "feed_forward_type": "geglu",
@@ -148,7 +151,9 @@ fn write(dir: &Path, table: Table, rows: &[usize]) -> Outcome {
         shapes.push((format!("{name}.bias"), vec![d]));
     }
     let bytes = if table.dtype == "F16" { 2 } else { 4 };
-    let (mut header, mut end, mut ones) = (Map::new(), 0, Vec::new());
+    let mut header = Map::new();
+    let mut end = 0;
+    let mut ones = Vec::new();
     for (name, shape) in shapes {
         let start = end;
         end += bytes * shape.iter().product::<usize>();

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Breaks the shaders in plausible ways, one at a time, and shows which test notices.
+"""Introduces plausible bugs into the shaders, one at a time, and shows which tests fail.
 
-Needs the drivers that ./check sets up (source tools/setup.sh and call need_test_drivers, or run on a real GPU) and
-no package.  Every mutant is a copy of shaders/ with one line changed, read through JINABERT_SHADERS, so nothing is
-rebuilt.  Exit code 1 if a mutant survives.
+Needs the drivers that ./check installs (source tools/setup.sh and call need_test_drivers), or a GPU, and no Python
+package.  Every mutant is a copy of shaders/ with one change, read through JINABERT_SHADERS, so nothing is rebuilt.
+Exit code 1 if a mutant survives.
 """
 
 import argparse
@@ -29,8 +29,8 @@ MUTANTS = [
     ("keys past the end count", "any_width/attention.wgsl", "alibi(slope, i, j), j < tile_end)", "alibi(slope, i, j), true)"),
     ("last key left out", "any_width/attention.wgsl", "j < tile_end);", "j + 1u < tile_end || tile_end - start == 1u);"),
     ("neighbour's keys", "any_width/attention.wgsl", "var j0 = start + tile * TILE;", "var j0 = max(start, 1u) - 1u + tile * TILE;"),
-    ("what is no key is seen", "any_width/attention.wgsl", "let keys_end = tiles[entry].w;", "let keys_end = tiles[entry].y;"),
-    ("tiled: what is no key is seen", "attention.wgsl", "let keys_end = tiles[entry].w;", "let keys_end = tiles[entry].y;"),
+    ("query-only tokens are keys", "any_width/attention.wgsl", "let keys_end = tiles[entry].w;", "let keys_end = tiles[entry].y;"),
+    ("tiled: query-only tokens are keys", "attention.wgsl", "let keys_end = tiles[entry].w;", "let keys_end = tiles[entry].y;"),
     ("queries behind the keys begin there", "lib/skip_bound.wgsl", "min(place, count - 1u)", "place"),
     ("tiled: ALiBi of the next head", "attention.wgsl", "slopes[head];", "slopes[(head + 1u) % params.heads];"),
     ("tiled: no rescale of O", "attention.wgsl", "Row8(o{4*h+x}.l * keep{h}[{x}],", "Row8(o{4*h+x}.l,"),
@@ -40,7 +40,7 @@ MUTANTS = [
      "found.first - 1u) * TILE + 1u;\n        if 0.0 * kappa"),
     ("skipping though switched off", "lib/skip_bound.wgsl", "params.skip > 0.0", "params.skip > 9.0"),
     ("texture: ALiBi sign positive", "texture/attention.wgsl", "-= slope * abs", "+= slope * abs"),
-    ("texture: what is no key is seen", "texture/attention.wgsl", "let keys_end = tiles[entry].w;", "let keys_end = tiles[entry].y;"),
+    ("texture: query-only tokens are keys", "texture/attention.wgsl", "let keys_end = tiles[entry].w;", "let keys_end = tiles[entry].y;"),
     ("texture: keys past the end count", "texture/attention.wgsl", "keys{n} < vec4(tile_end)", "keys{n} < vec4(tile_end + 1u)"),
     ("texture: no rescale of O", "texture/attention.wgsl", "o{m}_{e} *= keep{m};", "o{m}_{e} *= 1.0;"),
     ("texture: no page", "lib/page.wgsl", "row / 8192u * width", "row / 8192u"),
@@ -78,9 +78,10 @@ FIXTURES = ["tiny-12heads", "tiny-geglu-4h"]
 
 
 def binary(test: str) -> str:
-    command = ["cargo", "test", "--test", test, "--no-run", "--message-format", "json"]
+    """Executable of a test of the library, built if it is not up to date."""
+    command = ["cargo", "test", "--all-features", "--test", test, "--no-run", "--message-format", "json"]
     lines = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
-    # The command's own binary is built too, so the target's name decides.
+    # The messages are about every crate, so the target's name decides.
     built = [message for message in map(json.loads, lines) if message.get("target", {}).get("name") == test]
     return [message["executable"] for message in built if message.get("executable")][-1]
 

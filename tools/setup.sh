@@ -1,5 +1,5 @@
-# Installs what building and testing need on Debian or Ubuntu, and nothing that is there already.
-# Sourced by ./demo and ./check.  Set JINABERT_NO_INSTALL=1 to be told instead.
+# Functions that install what building and testing need on Debian or Ubuntu, and nothing that is there already.
+# Sourced by ./demo and ./check.  With JINABERT_NO_INSTALL=1 they only name what is missing.
 
 say() { printf '\n== %s\n' "$*" >&2; }
 
@@ -24,7 +24,7 @@ need_cargo() {
     command -v cc >/dev/null || install "no linker" gcc libc6-dev
 }
 
-# A Vulkan loader, and a driver: the machine's own, or Mesa's software one where there is none.
+# A Vulkan loader and a driver: the machine's own, or Mesa's software driver if there is none.
 need_vulkan() {
     case $(uname -s) in Linux) ;; *) return 0 ;; esac
     local drivers=(/usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json)
@@ -34,11 +34,11 @@ need_vulkan() {
         install "no Vulkan driver, so Mesa's software one (lavapipe) will stand in for a GPU" \
             libvulkan1 mesa-vulkan-drivers
     fi
-    # Mesa's device selection complains on stderr where there is no desktop session.
+    # Mesa's device selection prints warnings without this directory, as outside of desktop sessions.
     [ -n "${XDG_RUNTIME_DIR:-}" ] || export XDG_RUNTIME_DIR=/tmp
 }
 
-# The tests run on two software drivers: lavapipe, and SwiftShader out of Debian's chromium-common package.
+# The software drivers of the tests: lavapipe, and SwiftShader from Debian's chromium-common package.
 need_test_drivers() {
     local lavapipe=/usr/share/vulkan/icd.d/lvp_icd.$(uname -m).json
     [ -e "$lavapipe" ] || install "the tests run on lavapipe" libvulkan1 mesa-vulkan-drivers || return 1
@@ -57,21 +57,21 @@ need_test_drivers() {
     export JINABERT_REQUIRE=vulkan-llvmpipe,vulkan-swiftshader
 }
 
-# The C interface is tried from C and C++, by hand and by tools.
+# Compilers and tools for the tests of the C interface.
 need_c() {
     case $(uname -s) in Linux) ;; *) return 0 ;; esac
     local tool
     for tool in cc c++ nm valgrind cmake pkg-config; do
         command -v "$tool" >/dev/null || {
-            install "the C interface is tried with gcc, valgrind, CMake and pkg-config" \
+            install "the tests of the C interface use gcc, valgrind, CMake and pkg-config" \
                 gcc g++ binutils valgrind cmake make pkg-config
             return
         }
     done
 }
 
-# The server's clients are Python's.
+# Python, for the tests of the server, the wheel, the compilers and the documentation.
 need_python() {
     python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
-        install "clients of the server are tried from Python" python3 python3-venv
+        install "the tests use Python 3.11 or newer" python3 python3-venv
 }

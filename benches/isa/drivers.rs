@@ -177,7 +177,8 @@ pub fn said_until_now(kind: Kind) -> Result<u64, String> {
 
 /// Standard error of the driver from byte `from` on.
 pub fn said(from: u64) -> Result<String, String> {
-    let (mut file, mut text) = (log()?, String::new());
+    let mut file = log()?;
+    let mut text = String::new();
     let read = file.seek(SeekFrom::Start(from)).and_then(|_| file.read_to_string(&mut text));
     read.map(|_| text).map_err(|e| format!("{LOG}: {e}"))
 }

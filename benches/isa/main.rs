@@ -50,7 +50,9 @@ fn main() -> ExitCode {
 }
 
 fn arguments() -> Result<Arguments, String> {
-    let (mut mode, mut filter, mut families) = (Mode::Table, String::new(), Vec::new());
+    let mut mode = Mode::Table;
+    let mut filter = String::new();
+    let mut families = Vec::new();
     let mut words = env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -80,7 +82,8 @@ fn arguments() -> Result<Arguments, String> {
 
 fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     let required = env::var("JINABERT_REQUIRE").unwrap_or_default();
-    let (mut drivers, mut all) = (Vec::new(), Vec::new());
+    let mut drivers = Vec::new();
+    let mut all = Vec::new();
     let asked = |family: &&Family| {
         arguments.families.is_empty() || arguments.families.iter().any(|f| f == family.name)
     };

@@ -91,7 +91,8 @@ impl Row {
     /// Parses a line of [`Row::line`].
     pub fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split('\t');
-        let (family, program) = (fields.next()?.to_owned(), fields.next()?.to_owned());
+        let family = fields.next()?.to_owned();
+        let program = fields.next()?.to_owned();
         let refused = Some(fields.next()?.to_owned()).filter(|why| !why.is_empty());
         let values: Vec<_> = fields.map(number).collect::<Option<_>>()?;
         Some(Self { family, program, figures: Figures::parse(&values)?, refused })
@@ -246,7 +247,8 @@ impl Expected {
             worse.push(format!("{seconds:.1} s to compile, without a reason in the file"));
         }
         for (what, was, is) in [("spills", self.spills, f.spills), ("fills", self.fills, f.fills)] {
-            let (was, is) = (was.unwrap_or_default(), is.unwrap_or_default());
+            let was = was.unwrap_or_default();
+            let is = is.unwrap_or_default();
             if is > was {
                 worse.push(format!("{what} {was} -> {is}"));
             } else if is > 0 && !excused {

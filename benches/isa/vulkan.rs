@@ -300,7 +300,8 @@ fn matrices(
     // SAFETY: the device is of this instance, and has the extension.
     let all = unsafe { matrix.get_physical_device_cooperative_matrix_properties(physical) }
         .map_err(named("matrices"))?;
-    let (f16, f32) = (vk::ComponentTypeKHR::FLOAT16, vk::ComponentTypeKHR::FLOAT32);
+    let f16 = vk::ComponentTypeKHR::FLOAT16;
+    let f32 = vk::ComponentTypeKHR::FLOAT32;
     let usable = all.iter().filter(|p| {
         let square = p.m_size == p.n_size && p.n_size == p.k_size;
         let types = [p.a_type, p.b_type, p.c_type, p.result_type] == [f16, f16, f32, f32];

@@ -4,10 +4,10 @@
 #     find_package(Jinabert REQUIRED)
 #     target_link_libraries(program PRIVATE Jinabert::jinabert)
 #
-# It is looked for where this file was installed, in CMAKE_PREFIX_PATH, Jinabert_ROOT and the system's places.
-# JINABERT_STATIC=ON takes libjinabert.a.  Sets Jinabert_FOUND, Jinabert_VERSION, Jinabert_ABI_VERSION,
-# Jinabert_INCLUDE_DIR, Jinabert_LIBRARY, and makes the target Jinabert::jinabert.
-# lib/cmake/Jinabert/JinabertConfig.cmake is the same without CMAKE_MODULE_PATH.
+# Searched directories: the prefix where this file is installed, CMAKE_PREFIX_PATH, Jinabert_ROOT, the system's.
+# JINABERT_STATIC=ON selects libjinabert.a.  Sets Jinabert_FOUND, Jinabert_VERSION, Jinabert_ABI_VERSION,
+# Jinabert_INCLUDE_DIR, Jinabert_LIBRARY, and defines the target Jinabert::jinabert.
+# lib/cmake/Jinabert/JinabertConfig.cmake does the same without CMAKE_MODULE_PATH.
 
 get_filename_component(_jinabert_prefix "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 
@@ -25,8 +25,8 @@ if(Jinabert_INCLUDE_DIR)
     string(REGEX REPLACE ".* " "" Jinabert_ABI_VERSION "${_jinabert_line}")
 endif()
 
-# The version of the library found, beside which a file says which versions it can stand for.  A function, so that
-# the variables of that file stay here.
+# Version of the library that was found, and whether it satisfies the request, by the version file beside it.  A
+# function, so that the variables of that file are local.
 function(_jinabert_version)
     set(suits TRUE)
     get_filename_component(directory "${Jinabert_LIBRARY}" DIRECTORY)
@@ -71,7 +71,7 @@ if(Jinabert_FOUND AND NOT TARGET Jinabert::jinabert)
         IMPORTED_LOCATION "${Jinabert_LIBRARY}"
         INTERFACE_INCLUDE_DIRECTORIES "${Jinabert_INCLUDE_DIR}")
     if(JINABERT_STATIC)
-        # What Rust's standard library needs of the system.
+        # System libraries that Rust's standard library needs.
         find_package(Threads REQUIRED)
         set_property(TARGET Jinabert::jinabert PROPERTY INTERFACE_LINK_LIBRARIES
             Threads::Threads ${CMAKE_DL_LIBS} $<$<PLATFORM_ID:Linux>:m>)

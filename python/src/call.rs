@@ -48,10 +48,7 @@ impl Watch {
 
     /// Breaks if the work is cancelled.
     pub fn go_on(&self) -> ControlFlow<()> {
-        match self.stop.load(Relaxed) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
+        if self.stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 

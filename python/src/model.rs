@@ -62,7 +62,8 @@ struct Asked {
 
 impl Asked {
     fn encode_options(self, usual: EncodeOptions) -> Result<EncodeOptions, Error> {
-        let (dimensions, hidden) = (self.dimensions.unwrap_or(usual.dimensions), usual.dimensions);
+        let dimensions = self.dimensions.unwrap_or(usual.dimensions);
+        let hidden = usual.dimensions;
         if !(1..=hidden).contains(&dimensions) {
             let what = format!("truncate_dim {dimensions}: the model has 1 to {hidden}");
             return Err(Error::Option(what));
@@ -222,7 +223,8 @@ impl Model {
             bytes <= FEW && heard.is_none() && embedder.kind() == "cpu" && embedder.is_idle();
         let all = Arc::clone(&texts);
         let work = move |watch: &Watch| {
-            let (total, mut cut) = (all.len(), (0, None));
+            let total = all.len();
+            let mut cut = (0, None);
             for (step, texts) in all.chunks(STEP).enumerate() {
                 let before = step * STEP;
                 let heard = |at: jinabert::Progress| {
@@ -237,10 +239,8 @@ impl Model {
             }
             Ok((matrix, cut))
         };
-        let (matrix, cut) = match soon {
-            true => briefly(py, || work(&Watch::default())),
-            false => watched(py, heard, work),
-        }?;
+        let (matrix, cut) =
+            if soon { briefly(py, || work(&Watch::default())) } else { watched(py, heard, work) }?;
         Ok((matrix.into_array(py), cut))
     }
 
@@ -253,7 +253,8 @@ impl Model {
         let embedder = self.embedder(py)?;
         let width = embedder.config().hidden as usize;
         let texts = read(texts)?;
-        let (all, options) = (Arc::clone(&texts), self.usual(&embedder));
+        let all = Arc::clone(&texts);
+        let options = self.usual(&embedder);
         let (states, cut) = watched(py, None, move |watch| {
             let (tokens, cut) = tokens(embedder.tokenize_as(&all, options)?);
             let prepared = embedder.prepare_each_token(tokens, options)?;
@@ -269,7 +270,8 @@ impl Model {
         let embedder = self.embedder(py)?;
         let documents = read(documents)?;
         let all = Arc::clone(&documents);
-        let (query, options) = (query.to_string(), self.usual(&embedder));
+        let query = query.to_string();
+        let options = self.usual(&embedder);
         let mut scores = watched(py, None, move |watch| {
             let prepared = embedder.prepare_scores(&query, &all, options)?;
             embedder.compute_watched(prepared, |_| watch.go_on())
@@ -318,7 +320,8 @@ impl Model {
         let py = texts.py();
         let embedder = self.embedder(py)?;
         let texts = read(texts)?;
-        let (all, options) = (Arc::clone(&texts), self.usual(&embedder));
+        let all = Arc::clone(&texts);
+        let options = self.usual(&embedder);
         let (tokens, cut) =
             tokens(watched(py, None, move |_| embedder.tokenize_as(&all, options))?);
         Ok((tokens.into_iter().map(|tokens| tokens.ids).collect(), cut))

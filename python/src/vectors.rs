@@ -42,7 +42,8 @@ impl Matrix {
     /// # Errors
     /// [`PyMemoryError`] if the allocation fails.
     pub fn new(quantizer: Quantizer, rows: usize) -> PyResult<Self> {
-        let (width, precision) = (quantizer.width(), quantizer.precision());
+        let width = quantizer.width();
+        let precision = quantizer.precision();
         let too_large = || {
             let message = format!("{rows} vectors of {width} components in {precision}");
             PyMemoryError::new_err(message)

@@ -162,7 +162,7 @@ fn attention(
             if i0 + {m}u < end { mass = min(mass, most{m}); }
             #end
             range = skip_bound(here, keys_end - start, head, slope, sqrt(square), mass);
-            range = Reach(least(range.first), most(range.last)); // same range for all lanes
+            range = SkipBound(least(range.first), most(range.last)); // same range for all lanes
         }
     }
 

@@ -54,8 +54,8 @@ pub fn attention(
     let Some(d) = context.len().checked_div(tokens) else { return 1.0 };
     let e = d / heads.count;
 
-    let parts = sequences.iter().flat_map(|s| (0..heads.count).map(move |h| (&s.keys, h)));
-    let parts: Vec<_> = parts.collect();
+    let parts: Vec<_> =
+        sequences.iter().flat_map(|s| (0..heads.count).map(move |h| (&s.keys, h))).collect();
     let bounds: Vec<SkipBound> = parts
         .into_par_iter()
         .map(|(keys, h)| SkipBound::new(k.from(keys.start, h * e), keys.len(), e, skip))
@@ -94,19 +94,16 @@ pub fn attention(
     // Longest first, to balance the threads.
     units.sort_by_cached_key(|item| std::cmp::Reverse(item.estimate()));
     let all: u64 = units.iter().map(|item| (item.context.len() * item.keys) as u64).sum();
-    let units = units.into_par_iter().with_max_len(1);
-    let kept = units.map(|item| {
+    let kept = units.into_par_iter().with_max_len(1).map(|item| {
         simd::scratch([item.e * QUERIES, KEYS * QUERIES, item.e * QUERIES], |[q, p, o]| {
             simd::widest(Tiles { item, q, p, o }) as u64
         })
     });
-    match (kept.sum::<u64>(), all) {
-        (_, 0) => 1.0,
-        (kept, all) => kept as f64 / all as f64,
-    }
+    let kept: u64 = kept.sum();
+    if all == 0 { 1.0 } else { kept as f64 / all as f64 }
 }
 
-/// WorkItem of work: some queries of one head and sequence; scores are in units of ln 2.
+/// Work item: some queries of one head and sequence; scores are in units of ln 2.
 struct WorkItem<'a> {
     /// Queries, from the first of the item.
     q: Rows<'a>,
@@ -129,16 +126,16 @@ struct WorkItem<'a> {
 }
 
 impl WorkItem<'_> {
-    /// Approximate number of scores to compute: those within reach if all keys are about equal.
+    /// Approximate number of scores to compute: those not skipped if all keys are about equal.
     fn estimate(&self) -> usize {
-        let reach = (24.0 / self.slope.max(1e-9)) as usize;
-        let (from, to) =
-            (self.first.saturating_sub(reach), self.first + self.context.len() + reach);
+        let distance = (24.0 / self.slope.max(1e-9)) as usize;
+        let from = self.first.saturating_sub(distance);
+        let to = self.first + self.context.len() + distance;
         self.context.len() * to.min(self.keys).saturating_sub(from).max(1)
     }
 }
 
-/// A item with its scratch memory.
+/// Work item with its scratch memory.
 struct Tiles<'a, 'm> {
     item: WorkItem<'a>,
     q: &'m mut [f32],
@@ -153,7 +150,8 @@ impl WithSimd for Tiles<'_, '_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> usize {
         let Self { mut item, q, p, o } = self;
-        let (mut row, mut pairs) = (0, 0);
+        let mut row = 0;
+        let mut pairs = 0;
         while row < item.context.len() {
             let left = item.context.len() - row;
             let [rows, keys] = match tile::vectors::<S>() {
@@ -220,21 +218,23 @@ impl<S: Simd, const V: usize> State<'_, S, V> {
 
         let blocks = item.keys.div_ceil(KEYS);
         // Queries after the last key begin with its block.
-        let near = (item.first + row) / KEYS..(item.first + row + rows - 1) / KEYS + 1;
-        let near = near.start.min(blocks - 1)..near.end.min(blocks);
+        let near = ((item.first + row) / KEYS).min(blocks - 1)
+            ..((item.first + row + rows - 1) / KEYS + 1).min(blocks);
         let mut keys = 0;
         for block in near.clone() {
             keys += state.visit(simd, item, block);
         }
         for block in (0..near.start).rev() {
-            let (count, norm) = ((block + 1) * KEYS, item.bound.before.get(block));
+            let count = (block + 1) * KEYS;
+            let norm = item.bound.before.get(block);
             if state.may_stop(simd, item, count - 1, count, norm) {
                 break;
             }
             keys += state.visit(simd, item, block);
         }
         for block in near.end..blocks {
-            let (count, norm) = (item.keys - block * KEYS, item.bound.behind.get(block));
+            let count = item.keys - block * KEYS;
+            let norm = item.bound.behind.get(block);
             if state.may_stop(simd, item, block * KEYS, count, norm) {
                 break;
             }
@@ -254,8 +254,8 @@ impl<S: Simd, const V: usize> State<'_, S, V> {
         [rows, keys]
     }
 
-    /// True if the weight of the `count` keys from key `next` outward is negligible; `bound` is the maximum of
-    /// their distances to c.
+    /// True if the weight of the `count` keys from key `next` outward is negligible; `bound` is the
+    /// maximum of their distances to c.
     #[inline(always)]
     fn may_stop(
         &self,
@@ -268,10 +268,12 @@ impl<S: Simd, const V: usize> State<'_, S, V> {
         let (Some(&bound), true) = (bound, item.slope >= 0.0) else { return false };
         // 1e-5 of all terms covers rounding, here and in the scores.
         let bound = simd.splat_f32s(bound + 1e-5 * (bound + item.bound.norm));
-        let (next, slope) = (simd.splat_f32s(next as f32), simd.splat_f32s(-item.slope));
+        let next = simd.splat_f32s(next as f32);
+        let slope = simd.splat_f32s(-item.slope);
         let mut weight = simd.splat_f32s(f32::MIN);
         for v in 0..V {
-            let (center, norm) = (self.bound[0][v], self.bound[1][v]);
+            let center = self.bound[0][v];
+            let norm = self.bound[1][v];
             let far = simd.mul_f32s(simd.abs_f32s(simd.sub_f32s(self.at[v], next)), slope);
             let score = simd.add_f32s(simd.mul_add_e_f32s(norm, bound, center), far);
             let mass = simd.add_f32s(self.most[v], simd::floor_log2(simd, self.sum[v]));
@@ -415,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_skipped_does_not_matter() {
+    fn skipped_keys_do_not_matter() {
         // The steepest heads, the flattest, and no slope; lengths near a block's, and one token.
         let slopes = [0.5, 0.02, 1e-7, 0.0];
         check(&draw(450, 48, |_, x| x), &slopes, &[0, 1, 2, 450]);
@@ -450,22 +452,22 @@ mod tests {
     }
 
     #[test]
-    fn steep_heads_skip() {
+    fn steep_heads_skip_far_keys() {
         // Skipped values may be anything: NaN in the far half of v never shows up.
         let qkv =
             draw(1024, 16, |[i, part, _], x| if part == 2 && i >= 512 { f32::NAN } else { x });
         let (context, _) = run(&qkv, &[0.5], &[0, 1024], SKIP);
-        assert!(context[..256 * 16].iter().all(|c| c.is_finite()), "keys 512.. are out of reach");
+        assert!(context[..256 * 16].iter().all(|c| c.is_finite()), "keys 512.. are skipped");
         let (dense, _) = run(&qkv, &[0.5], &[0, 1024], f32::NEG_INFINITY);
         assert!(dense[..256 * 16].iter().all(|c| c.is_nan()));
     }
 
     #[test]
-    fn what_is_looked_at_is_counted() {
+    fn computed_scores_are_counted() {
         // With equal keys scores fall only with distance, and the bound is the series itself.
         let draw = |d| draw(4096, d, |[_, part, _], x| if part == 1 { 0.5 } else { x });
         let count = |qkv: &[f32], slopes: &[f32], skip| run(qkv, slopes, &[0, 4096], skip).1;
-        let (one, two) = (draw(16), draw(32));
+        let [one, two] = [16, 32].map(draw);
         for slope in [0.5f32, 0.05] {
             let kept = count(&one, &[slope], SKIP);
             let m = f64::from(slope);
@@ -482,7 +484,8 @@ mod tests {
             assert_eq!(count(&two, &[slope, 0.0], SKIP), (kept + 1.0) / 2.0, "and a flat head");
         }
         assert_eq!(run(&one[..128 * 48], &[0.5], &[0, 128], SKIP).1, 1.0, "few keys");
-        let (none, heads) = ([Rows { data: &[], step: 48 }; 3], Heads { count: 1, scale: 1.0 });
+        let none = [Rows { data: &[], step: 48 }; 3];
+        let heads = Heads { count: 1, scale: 1.0 };
         assert_eq!(attention(none, &[0.5], &[], heads, SKIP, &mut []), 1.0, "no queries");
     }
 

@@ -1,28 +1,27 @@
 use super::{attention, layer_norm, linear, panel::Weights, pool, skip_bound::Rows, widen};
-#[cfg(feature = "faults")]
-use crate::recording::{Fault, Faults};
 use crate::{
+    activation::Activation,
     elements::TensorData,
     error::Error,
     kernels::{self, Tier, attention::TILE},
     memory::Zeroed,
     recording::{
-        Caps, Command, Const, DispatchLimits, Format, Recording, Shape, Span, Tensor, Ticket,
+        Caps, Command, Const, DispatchLimits, Faults, Format, InFlight, KernelId, Recording, Shape,
+        Span, Tensor,
     },
-    reference::{self, Activation, Heads, Part, Sequence},
+    reference::{self, Heads, Part, Sequence},
 };
 use std::{borrow::Cow, f32::consts::LOG2_E, mem, ops::Range, time::Instant};
 
 /// CPU engine for recordings.
 ///
-/// [`Tier::Reference`] runs the reference functions unchanged, on one thread.  [`Tier::Blocked`] runs
-/// the fast versions of this module, on all cores and in the widest vectors.
+/// [`Tier::Reference`] runs the reference functions unchanged, on one thread.  [`Tier::Blocked`]
+/// runs the fast versions of this module, on all cores and in the widest vectors.
 pub struct Engine {
     tier: Tier,
     caps: Caps,
     dispatch_limits: DispatchLimits,
     slots: Vec<Zeroed>,
-    #[cfg(feature = "faults")]
     faults: Faults,
 }
 
@@ -51,7 +50,6 @@ impl Engine {
             caps,
             dispatch_limits: DispatchLimits::NONE,
             slots: Vec::new(),
-            #[cfg(feature = "faults")]
             faults: Faults::default(),
         }
     }
@@ -116,16 +114,18 @@ impl Engine {
 
     /// Runs a command; returns [`Span::kept`].
     fn dispatch(&mut self, command: &Command) -> Option<f64> {
-        match command.program.word {
-            "embed" => self.embed(command),
-            "linear" => self.linear(command),
-            "linear_geglu" => self.linear_geglu(command),
-            "key_norm" => self.key_norm(command),
-            "attention" => return Some(self.attention(command)),
-            "layer_norm" => self.layer_norm(command),
-            "pool" => self.pool(command),
-            "gather" => self.gather(command),
-            word => panic!("kernel `{word}` has no CPU implementation"),
+        match command.program.kernel {
+            KernelId::Embed => self.embed(command),
+            KernelId::Linear => self.linear(command),
+            KernelId::LinearGeglu => self.linear_geglu(command),
+            KernelId::KeyNorm => self.key_norm(command),
+            KernelId::Attention => return Some(self.attention(command)),
+            KernelId::LayerNorm => self.layer_norm(command),
+            KernelId::Pool => self.pool(command),
+            KernelId::Gather => self.gather(command),
+            kernel @ (KernelId::MultiplyAdd | KernelId::Copy) => {
+                unreachable!("{kernel} measures GPUs only")
+            }
         }
         None
     }
@@ -328,22 +328,23 @@ impl crate::recording::Engine for Engine {
         Ok(())
     }
 
-    #[cfg(feature = "faults")]
     fn inject(&mut self, faults: &Faults) {
         self.faults = faults.clone();
     }
 
-    fn submit(&mut self, recording: &Recording, output: &Tensor) -> Result<Ticket, Error> {
+    fn submit(
+        &mut self,
+        recording: &Recording,
+        output: &Tensor,
+    ) -> Result<InFlight<'static, Vec<f32>>, Error> {
         for command in &recording.commands {
             self.dispatch(command);
         }
-        #[cfg_attr(not(feature = "faults"), allow(unused_mut))]
         let mut elements = self.f32(output).to_vec();
-        #[cfg(feature = "faults")]
-        if self.faults.next() == Some(Fault::NotFinite) {
+        if self.faults.spoils_next() {
             elements[0] = f32::NAN;
         }
-        Ok(Ticket::new(|| Ok(elements)))
+        Ok(InFlight::new(|| Ok(elements)))
     }
 
     fn profile(&mut self, recording: &Recording) -> Result<Vec<Span>, Error> {
@@ -351,7 +352,7 @@ impl crate::recording::Engine for Engine {
         let spans = commands.map(|command| {
             let start = Instant::now();
             let kept = self.dispatch(command);
-            Span { word: command.program.word, time: start.elapsed(), kept }
+            Span { kernel: command.program.kernel, time: start.elapsed(), kept }
         });
         Ok(spans.collect())
     }
@@ -368,10 +369,8 @@ fn room(elements: usize, format: Format) -> Result<Zeroed, Error> {
 }
 
 fn activation(command: &Command) -> Activation {
-    let all = [Activation::Identity, Activation::Gelu, Activation::Relu];
     let name = command.program.import("activation");
-    let known = all.into_iter().find(|activation| name == Some(kernels::activation(*activation)));
-    known.expect("a product imports its activation")
+    name.and_then(Activation::from_import).expect("a product imports its activation")
 }
 
 /// Element ranges of some rows, in matrices of the given widths.

@@ -78,7 +78,8 @@ impl WithSimd for Norm<'_> {
             let affine = gamma.chunks(lanes).zip(beta.chunks(lanes));
             for (y, (gamma, beta)) in y.chunks_mut(lanes).zip(affine) {
                 let z = simd.mul_f32s(simd.sub_f32s(simd.partial_load_f32s(y), mean), scale);
-                let (gamma, beta) = (simd.partial_load_f32s(gamma), simd.partial_load_f32s(beta));
+                let gamma = simd.partial_load_f32s(gamma);
+                let beta = simd.partial_load_f32s(beta);
                 simd.partial_store_f32s(y, simd.mul_add_e_f32s(z, gamma, beta));
             }
         }

@@ -5,7 +5,7 @@ use super::{
     simd::{self, Simd, WithSimd},
     tile::{self, ROWS},
 };
-use crate::{kernels::PANEL, reference::Activation};
+use crate::{activation::Activation, kernels::PANEL};
 use rayon::prelude::*;
 
 /// Maximum rows of x in one unit of work: they stay in a core's cache with a panel.
@@ -28,7 +28,8 @@ pub fn linear(
     spread(y, n, |[row, column], y| {
         let width = y[0].len();
         y.iter_mut().for_each(|y| y.copy_from_slice(&bias[column..][..width]));
-        let (x, w) = (&x[row * k..], w.slice(column * k..(column + width) * k));
+        let x = &x[row * k..];
+        let w = w.slice(column * k..(column + width) * k);
         simd::scratch([DEPTH.min(k) * PANEL, FEW * PANEL], |[room, sums]| {
             simd::widest(Linear { x, k, w, activation, room, sums, y });
         });
@@ -50,14 +51,17 @@ pub fn linear_geglu(
     h: &mut [f32],
 ) {
     let k = w.len() / (2 * f);
-    let (first, second) = (w.slice(0..f * k), w.slice(f * k..2 * f * k));
+    let first = w.slice(0..f * k);
+    let second = w.slice(f * k..2 * f * k);
     let (gate, up) = if gate_first { (first, second) } else { (second, first) };
     spread(h, f, |[row, column], h| {
         let part = column * k..(column + h[0].len()) * k;
         let halves = [gate, up].map(|half| half.slice(part.clone()));
         let sizes = [k * PANEL, k * PANEL, FEW * PANEL, FEW * PANEL];
         simd::scratch(sizes, |[gates, ups, s, t]| {
-            let (x, room, sums) = (&x[row * k..], [gates, ups], [s, t]);
+            let x = &x[row * k..];
+            let room = [gates, ups];
+            let sums = [s, t];
             simd::widest(LinearGeglu { x, k, halves, activation, room, sums, h });
         });
     });
@@ -66,15 +70,17 @@ pub fn linear_geglu(
 /// Splits the rows of `y`, `n` elements each, into units of work for all cores.  `work` receives
 /// the first row and column of a unit, and its part of each row.
 fn spread(y: &mut [f32], n: usize, work: impl Fn([usize; 2], &mut [&mut [f32]]) + Sync) {
-    let (rows, threads) = (y.len() / n, rayon::current_num_threads());
+    let rows = y.len() / n;
+    let threads = rayon::current_num_threads();
     if rows == 0 {
         return;
     }
     // Split by rows as far as possible, to share the panels; few rows are split by columns.
     let blocks = rows.div_ceil(BLOCK);
-    let (blocks, groups) = match blocks < threads {
-        true => (blocks, threads.div_ceil(blocks)),
-        false => (blocks.next_multiple_of(threads), 1),
+    let (blocks, groups) = if blocks < threads {
+        (blocks, threads.div_ceil(blocks))
+    } else {
+        (blocks.next_multiple_of(threads), 1)
     };
     let height = rows.div_ceil(blocks).next_multiple_of(ROWS);
     let width = n.div_ceil(PANEL).div_ceil(groups) * PANEL;
@@ -200,15 +206,18 @@ impl LinearGeglu<'_, '_> {
     #[inline(always)]
     fn run<S: Simd, const V: usize>(self, simd: S) {
         let Self { x, k, halves: [gate, up], activation, room, sums, h } = self;
-        let ([gate_room, up_room], [gates, ups]) = (room, sums);
+        let [gate_room, up_room] = room;
+        let [gates, ups] = sums;
         for ((column, gate), (_, up)) in gate.panels(k).zip(up.panels(k)) {
             let [gate, up] = [gate, up].map(|w| w.inner(k, 0..k));
             if let (Weights::F16(_), 1..=FEW) = (gate.elements, h.len()) {
                 let room = SHORT.min(k * PANEL);
-                let (gates, ups) = (&mut gates[..h.len() * PANEL], &mut ups[..h.len() * PANEL]);
+                let gates = &mut gates[..h.len() * PANEL];
+                let ups = &mut ups[..h.len() * PANEL];
                 few::<S, V>(simd, x, k, gate, &mut gate_room[..room], gates);
                 few::<S, V>(simd, x, k, up, &mut up_room[..room], ups);
-                let ((gates, _), (ups, _)) = (S::as_simd_f32s(gates), S::as_simd_f32s(ups));
+                let (gates, _) = S::as_simd_f32s(gates);
+                let (ups, _) = S::as_simd_f32s(ups);
                 let row = PANEL / S::F32_LANES;
                 let sums = gates.chunks_exact(row).zip(ups.chunks_exact(row));
                 for (h, (gates, ups)) in h.iter_mut().zip(sums) {
@@ -219,7 +228,8 @@ impl LinearGeglu<'_, '_> {
                 }
                 continue;
             }
-            let (gate, up) = (Panel::new(gate, gate_room), Panel::new(up, up_room));
+            let gate = Panel::new(gate, gate_room);
+            let up = Panel::new(up, up_room);
             for (n, h) in h.chunks_mut(ROWS).enumerate() {
                 let x = &x[n * ROWS * k..];
                 for first in (0..PANEL / S::F32_LANES).step_by(V) {
@@ -281,11 +291,14 @@ mod tests {
     }
 
     #[test]
-    fn products_are_the_twins() {
+    fn products_equal_the_reference() {
         for (t, n, k) in [(1, 1, 1), (5, 70, 12), (7, 64, 600), (300, 130, 8)] {
-            let (x, w, bias) = (wave(t * k, 0.0), wave(n * k, 1.0), wave(n, 2.0));
+            let x = wave(t * k, 0.0);
+            let w = wave(n * k, 1.0);
+            let bias = wave(n, 2.0);
             let mut expected = vec![0.0; t * n];
-            let (r, packed) = (wave(t * n, 3.0), pack(&w, k));
+            let r = wave(t * n, 3.0);
+            let packed = pack(&w, k);
             for activation in [Activation::Identity, Activation::Gelu] {
                 for r in [None, Some(&r[..])] {
                     let mut y = vec![f32::NAN; t * n];
@@ -298,9 +311,10 @@ mod tests {
     }
 
     #[test]
-    fn the_fused_product_is_the_twins_one_after_the_other() {
+    fn the_fused_product_equals_the_references_in_sequence() {
         for (t, f, k) in [(1, 4, 4), (5, 70, 12), (300, 64, 20)] {
-            let (x, w) = (wave(t * k, 0.0), wave(2 * f * k, 1.0));
+            let x = wave(t * k, 0.0);
+            let w = wave(2 * f * k, 1.0);
             let packed = [&w[..f * k], &w[f * k..]].map(|half| pack(half, k)).concat();
             for activation in [Activation::Gelu, Activation::Relu] {
                 for gate_first in [true, false] {
@@ -317,7 +331,8 @@ mod tests {
     #[test]
     fn weights_of_f16_give_the_same_bits() {
         for (t, n, k) in [(1, 1, 1), (6, 70, 12), (13, 64, 600), (16, 130, 33), (17, 130, 33)] {
-            let (x, bias) = (wave(t * k, 0.0), wave(n, 2.0));
+            let x = wave(t * k, 0.0);
+            let bias = wave(n, 2.0);
             let mut halves = vec![f16::ZERO; 2 * n * k];
             TensorData::from(wave(2 * n * k, 1.0)).write_f16(&mut halves);
             halves.iter_mut().step_by(7).for_each(|w| *w = f16::from_bits(w.to_bits() & 0x83ff));
@@ -342,8 +357,11 @@ mod tests {
 
     #[test]
     fn a_row_is_the_same_to_the_bit_wherever_it_is() {
-        let (n, k) = (130, 600);
-        let (x, w, bias) = (wave(300 * k, 0.0), pack(&wave(n * k, 1.0), k), wave(n, 2.0));
+        let n = 130;
+        let k = 600;
+        let x = wave(300 * k, 0.0);
+        let w = pack(&wave(n * k, 1.0), k);
+        let bias = wave(n, 2.0);
         let w = Weights::F32(&w);
         let mut all = vec![0.0; 300 * n];
         linear(&x, w, &bias, Activation::Identity, None, &mut all);

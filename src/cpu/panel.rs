@@ -144,7 +144,8 @@ pub fn few<S: Simd, const V: usize>(
         let part = w.elements.inner(k, from..k.min(from + deep));
         let panel = Panel::new(part, room);
         for (n, sums) in sums.chunks_mut(ROWS * PANEL).enumerate() {
-            let (x, rows) = (&x[n * ROWS * step + from..], sums.len() / PANEL);
+            let x = &x[n * ROWS * step + from..];
+            let rows = sums.len() / PANEL;
             let (sums, _) = S::as_mut_simd_f32s(sums);
             let row = PANEL / S::F32_LANES;
             for first in (0..row).step_by(V) {

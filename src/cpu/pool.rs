@@ -7,14 +7,14 @@ const TOKENS: usize = 256;
 pub fn pool(x: &[f32], spans: &[[u32; 2]], d: usize, dims: usize, normalize: bool, y: &mut [f32]) {
     spans.par_iter().zip(y.par_chunks_exact_mut(dims)).for_each(|(&[start, end], y)| {
         let x = &x[start as usize * d..end as usize * d];
-        let sums = x.par_chunks(TOKENS * d).map(|x| {
+        let partial_sums = x.par_chunks(TOKENS * d).map(|x| {
             let mut sums = vec![0.0; dims];
             for row in x.chunks_exact(d) {
                 sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
             }
             sums
         });
-        let sums: Vec<Vec<f64>> = sums.collect();
+        let sums: Vec<Vec<f64>> = partial_sums.collect();
         let count = (x.len() / d) as f64;
         let mean: Vec<f64> =
             (0..dims).map(|i| sums.iter().map(|sums| sums[i]).sum::<f64>() / count).collect();

@@ -3,7 +3,7 @@
 //! Functions that take a [`Simd`] must be inlined up to [`widest`], as only inlined code is
 //! compiled for those vectors; hence `#[inline(always)]` on all of them.
 
-use crate::reference::Activation;
+use crate::activation::Activation;
 pub use pulp::{Simd, WithSimd};
 use std::{cell::RefCell, f32::consts::LN_2};
 

@@ -28,7 +28,8 @@ pub fn widen(from: &[f16], to: &mut [f32]) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx,f16c")]
 fn f16c(from: &[f16], to: &mut [f32]) {
-    let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<8>(), to.as_chunks_mut::<8>());
+    let (from, from_rest) = from.as_chunks::<8>();
+    let (to, to_rest) = to.as_chunks_mut::<8>();
     for (from, to) in from.iter().zip(to) {
         *to = bytemuck::cast(std::arch::x86_64::_mm256_cvtph_ps(bytemuck::cast(*from)));
     }

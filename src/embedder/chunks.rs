@@ -14,7 +14,7 @@
 
 use super::{
     Embedder, EncodeOptions, OnLong, Output, Pooling, Prompt, Vector,
-    forward::{EncodeJob, SequenceInput},
+    job::{EncodeJob, SequenceInput},
 };
 use crate::{
     batch::Tokens,
@@ -255,7 +255,7 @@ impl Embedder {
         options: EncodeOptions,
     ) -> Result<EncodeJob<Vec<Vec<f32>>>, Error> {
         self.embeds()?;
-        let (d, count) = (self.config.hidden as usize, sequences.len());
+        let (d, count) = (self.config().hidden as usize, sequences.len());
         let whole: Vec<_> = sequences.iter().map(|tokens| vec![0..tokens.len()]).collect();
         let (sequences, owners) = self.all_windows(&sequences, &whole, options)?;
         let owned = sequences.iter().map(|f| f.spans[0].start as usize * d).collect::<Vec<_>>();

@@ -3,6 +3,7 @@
 use super::{
     Options, Pooling,
     choose::{Choice, choose, is_hardware, measure_named},
+    recover::{DeviceInfo, ModelSlot},
 };
 use crate::{
     device::{self, Device, Opened},
@@ -102,6 +103,16 @@ pub(super) struct Loaded {
     pub(super) chosen: Option<Device>,
 }
 
+impl Loaded {
+    /// The model in its slot, its device, and the batch size in tokens under these options.
+    pub(super) fn into_parts(self, options: &Options) -> (ModelSlot, DeviceInfo, usize) {
+        let Self { model, device, after, batch_tokens, software, adapter, .. } = self;
+        let batch_tokens = options.batch_tokens.unwrap_or(batch_tokens).min(model.max_tokens());
+        let info = DeviceInfo { device, after, cpu: model.caps().cpu, software };
+        (ModelSlot::new(model, adapter), info, batch_tokens)
+    }
+}
+
 /// Shorter submission time for a device that was lost: a system timeout may have stopped it.
 pub(super) fn cautious(time: Duration) -> Duration {
     time.min(gpu::SUBMISSION) / 4
@@ -161,8 +172,7 @@ pub(super) fn load_as(
     config: &Config,
     widen: bool,
 ) -> Result<Loaded, Error> {
-    #[cfg(feature = "faults")]
-    if options.faults.is_closed() && options.device != Device::Cpu {
+    if options.injected().is_closed() && options.device != Device::Cpu {
         return Err(Error::NoGpu { needs: "one that can be opened, as ordered".to_owned() });
     }
     let mut opened = match &options.gpu {
@@ -177,8 +187,7 @@ pub(super) fn load_as(
     } else {
         options.max_submission_time
     });
-    #[cfg(feature = "faults")]
-    opened.engine.inject(&options.faults);
+    opened.engine.inject(options.injected());
     let half_weights = adapter.is_some() && Checkpoint::open(files)?.is_half();
     let mut plan = plan(half_weights, &opened, config, options);
     if let Some(plan) = &plan {

@@ -2,13 +2,14 @@
 
 mod choose;
 mod chunks;
-mod forward;
+mod job;
 mod load;
 mod options;
 mod perplexity;
 mod prepare;
 mod prompt;
 mod recover;
+mod runner;
 mod tasks;
 mod texts;
 
@@ -16,30 +17,19 @@ use crate::{
     batch::Tokens,
     error::Error,
     files::Files,
-    model::{
-        Architecture, ColbertConfig, Config, Head, Output, Running, SentenceTransformersConfig,
-        Task,
-    },
-    recording::Span,
+    model::{Architecture, ColbertConfig, Config, Head, Output, SentenceTransformersConfig, Task},
+    recording::{InFlight, Span},
     text::{Tokenized, Tokenizer},
     tune::Speed,
 };
 pub use choose::Power;
 pub use chunks::{EmbeddedChunk, EmbeddedChunks};
-pub use forward::{EncodeJob, EncoderInput, SequenceInput, Submitted};
-use load::Loaded;
+pub use job::{EncodeJob, EncoderInput, SequenceInput};
 use options::checked_dimensions;
 pub use options::{EncodeOptions, OnLong, Options, Pooling, Prompt, TruncationSide};
 pub use perplexity::{LengthBucket, Perplexity, PerplexityOptions};
-use rayon::{ThreadPool, ThreadPoolBuilder};
-use recover::{BatchTokens, DeviceInfo, ModelSlot};
-use std::{
-    fmt, io,
-    ops::Deref,
-    panic::resume_unwind,
-    sync::{Arc, Mutex},
-    thread,
-};
+use runner::Runner;
+use std::{fmt, io, ops::Deref, panic::resume_unwind, sync::Arc, thread};
 pub use tasks::probabilities;
 pub use tasks::{Candidate, Masked, Role, Score, TokenVectors};
 pub use texts::Progress;
@@ -108,11 +98,7 @@ pub struct Embedded {
 /// device; a [`Queue`](crate::Queue) merges them into common batches.
 pub struct Embedder {
     tokenizer: Option<Tokenizer>,
-    slot: Mutex<ModelSlot>,
-    place: Mutex<DeviceInfo>,
-    files: Files,
-    options: Options,
-    config: Config,
+    runner: Runner,
     architecture: &'static Architecture,
     head: Arc<Head>,
     defaults: EncodeOptions,
@@ -122,9 +108,6 @@ pub struct Embedder {
     prompt: String,
     pooling: Pooling,
     overlap: usize,
-    batch_tokens: BatchTokens,
-    /// Threads for work that holds the model lock.
-    pool: ThreadPool,
     queries: ColbertConfig,
     task: Task,
 }
@@ -132,7 +115,10 @@ pub struct Embedder {
 impl fmt::Debug for Embedder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut found = f.debug_struct("Embedder");
-        found.field("files", &self.files).field("task", &self.task).field("device", &self.device());
+        found
+            .field("files", &self.runner.files)
+            .field("task", &self.task)
+            .field("device", &self.device());
         found.field("dimensions", &self.defaults.dimensions).field("max_length", &self.limit);
         found.field("pooling", &self.pooling).finish_non_exhaustive()
     }
@@ -173,7 +159,6 @@ impl Embedder {
         let pooling = load::pooling(&declared, &options)?;
         let prompt = prompt::of_options(&declared, &options)?;
         let (limit, _) = declared.limit(&config);
-        let pool = pool()?;
         // Reading the tokenizer takes as long as a small model's weights or opening the device.
         let (tokenizer, loaded) = thread::scope(|scope| {
             let tokenizer = || load::tokenizer(&files, &options, limit);
@@ -184,14 +169,9 @@ impl Embedder {
             Ok::<_, Error>((tokenizer, loaded))
         })?;
         let (tokenizer, limit) = tokenizer?;
-        let Loaded { model, device, after, batch_tokens, software, adapter, chosen } = loaded?;
-        let fallback = Some(options.falls_back());
-        let options = match chosen {
-            Some(device) => Options { device, fallback, ..options },
-            None => options,
-        };
-        let device_limit = model.max_tokens();
-        let (limit, overlap) = (limit.min(device_limit), options.overlap);
+        let loaded = loaded?;
+        let limit = limit.min(loaded.model.max_tokens());
+        let overlap = options.overlap;
         if options.on_long == OnLong::Window && overlap >= limit {
             return Err(Error::Option(format!(
                 "overlap {overlap} leaves no room in windows of {limit} tokens"
@@ -200,8 +180,8 @@ impl Embedder {
         // Single calls may request windows even if the options do not.
         let overlap = overlap.min(limit - 1);
         Ok(Self {
-            architecture: model.architecture(),
-            head: model.head().clone(),
+            architecture: loaded.model.architecture(),
+            head: loaded.model.head().clone(),
             defaults: EncodeOptions {
                 dimensions,
                 normalize: options.normalize,
@@ -214,18 +194,10 @@ impl Embedder {
             prompt,
             pooling,
             overlap,
-            batch_tokens: BatchTokens::new(
-                options.batch_tokens.unwrap_or(batch_tokens).min(device_limit),
-            ),
-            pool,
             queries,
             task: options.task,
-            place: Mutex::new(DeviceInfo { device, after, cpu: model.caps().cpu, software }),
-            slot: Mutex::new(ModelSlot::new(model, adapter)),
-            files,
-            options,
+            runner: Runner::new(files, options, limit, loaded)?,
             tokenizer,
-            config,
         })
     }
 
@@ -246,18 +218,32 @@ impl Embedder {
 
     /// Tokens per batch; a single longer sequence gets a batch of its own.
     pub fn batch_tokens(&self) -> usize {
-        self.batch_tokens.get()
+        self.runner.batch_tokens.get()
     }
 
     /// Pipeline depth: batches to keep in flight.  The device is then never idle, and new calls
     /// wait no longer than necessary.
     pub fn ahead(&self) -> usize {
-        if self.device_info().software { 1 } else { 2 }
+        self.runner.ahead()
     }
 
     /// True if nothing is being submitted or waited for: a new call would hardly wait.
     pub fn is_idle(&self) -> bool {
-        self.slot.try_lock().is_ok()
+        self.runner.is_idle()
+    }
+
+    /// Submits one batch; waiting yields the rows of each sequence.  The sequences are those of an
+    /// [`EncodeJob`].
+    ///
+    /// # Errors
+    /// [`Error::Gpu`], [`Error::Memory`] or [`Error::NotFinite`] if the device fails and all
+    /// retries fail; most of them when waiting.
+    pub fn submit(
+        &self,
+        sequences: &[&SequenceInput],
+        output: Output,
+    ) -> Result<InFlight<'_, Vec<Vec<f32>>>, Error> {
+        self.runner.submit(sequences, output)
     }
 
     /// Task for which the model was opened.
@@ -267,7 +253,7 @@ impl Embedder {
 
     /// Current device, human-readable.
     pub fn device(&self) -> String {
-        let place = self.device_info();
+        let place = self.runner.device_info();
         match &place.after {
             None => place.device.clone(),
             Some(error) => format!("{}; took over after: {error}", place.device),
@@ -280,17 +266,17 @@ impl Embedder {
     /// # Errors
     /// [`Error::Gpu`] or a related error if the device fails.
     pub fn speed(&self) -> Result<Speed, Error> {
-        self.attempt(choose::speed)
+        self.runner.attempt(choose::speed)
     }
 
     /// `cpu` or `gpu`.
     pub fn kind(&self) -> &'static str {
-        if self.device_info().cpu { "cpu" } else { "gpu" }
+        if self.runner.device_info().cpu { "cpu" } else { "gpu" }
     }
 
     /// Sizes and switches of the model.
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.runner.config
     }
 
     /// Number of the classifier's classes; 0 without a classifier.
@@ -306,7 +292,7 @@ impl Embedder {
     /// Bytes allocated on the device now: weights, activations of the largest batch so far,
     /// readback.
     pub fn allocated_bytes(&self) -> u64 {
-        self.lock_model().allocated_bytes()
+        self.runner.allocated_bytes()
     }
 
     /// Token ids of each text as the model reads them, with special tokens and the prompt of the
@@ -345,12 +331,7 @@ impl Embedder {
         let sequences: Vec<_> = sequences.iter().map(|&tokens| tokens.clone()).collect();
         self.check_all(&sequences)?;
         let sequences: Vec<_> = sequences.into_iter().map(SequenceInput::whole).collect();
-        let mut spans = Vec::new();
-        for batch in self.batches(&sequences) {
-            let some = self.off_pool(|slot| slot.with(|model| model.profile(&batch, output)));
-            spans.extend(some??);
-        }
-        Ok(spans)
+        self.runner.profile(&sequences, output)
     }
 
     fn check(&self, index: usize, tokens: &Tokens) -> Result<(), Error> {
@@ -373,7 +354,7 @@ impl Embedder {
         if tokens.query_only >= ids.len() {
             return bad(format!("{} tokens, {} of them query_only", ids.len(), tokens.query_only));
         }
-        let Config { vocabulary, types: kinds, .. } = self.config;
+        let Config { vocabulary, types: kinds, .. } = *self.config();
         if let Some(id) = ids.iter().find(|&&id| id >= vocabulary) {
             return bad(format!("id {id}; the vocabulary has {vocabulary} rows"));
         }
@@ -384,14 +365,7 @@ impl Embedder {
     }
 }
 
-/// Thread pool as large as the tokenizer's.
-fn pool() -> Result<ThreadPool, Error> {
-    let name = |n| format!("jinabert-{n}");
-    let pool = ThreadPoolBuilder::new().num_threads(rayon::current_num_threads());
-    let pool = pool.thread_name(name).build();
-    pool.map_err(|error| Error::Memory(format!("no threads to compute on: {error}")))
-}
-
+/// Error for a thread that the system does not give.
 fn no_thread(error: io::Error) -> Error {
     Error::Memory(format!("the system gives no thread: {error}"))
 }

@@ -5,6 +5,7 @@ use crate::{
     gpu::{self, Gpu},
     kernels::{Dtype, Tier, attention::SKIP_EPS},
     model::Task,
+    recording::Faults,
     tune::{Tune, Workload},
 };
 use std::time::Duration;
@@ -37,7 +38,7 @@ pub struct Options {
     pub device_timeout: Duration,
     /// Faults to inject.
     #[cfg(feature = "faults")]
-    pub faults: crate::recording::Faults,
+    pub faults: Faults,
     /// Kernel tier; the device's default if `None`.
     pub tier: Option<Tier>,
     /// GPUs that [`Device::Auto`] may choose.
@@ -67,8 +68,8 @@ pub struct Options {
     /// Tokens per batch; the device's default if `None`.
     pub batch_tokens: Option<usize>,
     /// Maximum share of a row's softmax that attention may skip, in whole tiles of distant keys: a
-    /// proven bound, not an estimate (`shaders/lib/skip_bound.wgsl` has the proof).  The default, 2⁻²⁴,
-    /// is below the rounding of f32; 0 reads every key.
+    /// proven bound, not an estimate (`shaders/lib/skip_bound.wgsl` has the proof).  The default,
+    /// 2⁻²⁴, is below the rounding of f32; 0 reads every key.
     pub skip_eps: f32,
     /// Give a text the same bits in every batch.  Otherwise the tiled tier sums batches of up to
     /// 16, of up to 64 and of more tokens in different orders: this uses more of a GPU for a single
@@ -229,6 +230,20 @@ pub struct EncodeOptions {
     pub on_long: OnLong,
     /// Side to truncate, for [`OnLong::Truncate`].
     pub truncation_side: TruncationSide,
+}
+
+impl Options {
+    /// Faults to inject.
+    #[cfg(feature = "faults")]
+    pub(super) fn injected(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// Faults to inject: none without the feature.
+    #[cfg(not(feature = "faults"))]
+    pub(super) fn injected(&self) -> &Faults {
+        &Faults
+    }
 }
 
 impl EncodeOptions {

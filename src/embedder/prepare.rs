@@ -1,6 +1,6 @@
 //! Preparation of encoder work from texts.
 
-use super::forward::{EncodeJob, SequenceInput};
+use super::job::{EncodeJob, SequenceInput};
 use super::{
     Embedded, Embedder, EncodeOptions, Error, OnLong, Output, Pooling, Prompt, TruncationSide,
     Vector, options::checked_dimensions,
@@ -218,18 +218,18 @@ impl Embedder {
             return Ok(prepared.map(|vectors| vectors.into_iter().flatten().collect()));
         }
         self.check_all(&sequences)?;
-        let forward = match self.pooling {
+        let sequence = match self.pooling {
             Pooling::Cls => SequenceInput::first,
             _ => SequenceInput::whole,
         };
         let output = self.vectors(options);
-        let sequences = sequences.into_iter().map(forward).collect();
+        let sequences = sequences.into_iter().map(sequence).collect();
         Ok(EncodeJob::new(sequences, output, |rows| rows.into_iter().map(Vector).collect()))
     }
 
     /// Checks the options of a call against the model.
     pub(super) fn checked(&self, options: EncodeOptions) -> Result<EncodeOptions, Error> {
-        let hidden = self.config.hidden as usize;
+        let hidden = self.config().hidden as usize;
         checked_dimensions(Some(options.dimensions), hidden)?;
         self.limit(options).map(|_| options)
     }

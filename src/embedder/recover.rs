@@ -12,9 +12,9 @@
 //! call finds the embedder as this call did.
 
 use super::{
-    Embedder, Error, Options,
+    Error, Options,
     load::{self, Loaded},
-    no_thread,
+    runner::Runner,
 };
 use crate::{
     device::Device,
@@ -26,9 +26,7 @@ use crate::{
 };
 use std::{
     fmt,
-    panic::resume_unwind,
     sync::{Mutex, MutexGuard, PoisonError},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -151,37 +149,7 @@ impl fmt::Display for Remedy {
     }
 }
 
-impl Embedder {
-    /// Locks the model.  A poisoned lock is ignored: the next batch overwrites all state that a
-    /// panic left incomplete.
-    pub(super) fn lock_model(&self) -> MutexGuard<'_, ModelSlot> {
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn device_info(&self) -> MutexGuard<'_, DeviceInfo> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Runs work that holds the model lock on the embedder's own threads: a rayon thread that holds
-    /// it could deadlock by stealing the next call, which waits for the same lock.
-    pub(super) fn off_pool<R: Send>(
-        &self,
-        work: impl FnOnce(&mut ModelSlot) -> R + Send,
-    ) -> Result<R, Error> {
-        let seated = move || {
-            let mut slot = self.lock_model();
-            let slot = &mut *slot;
-            self.pool.install(move || work(slot))
-        };
-        if rayon::current_thread_index().is_none() {
-            return Ok(seated());
-        }
-        thread::scope(|scope| {
-            let thread = thread::Builder::new().spawn_scoped(scope, seated).map_err(no_thread)?;
-            Ok(thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
-        })
-    }
-
+impl Runner {
     /// Runs `work`, and retries it as described in the module.
     pub(super) fn attempt<T: Send>(
         &self,
@@ -190,7 +158,7 @@ impl Embedder {
         self.off_pool(|slot| self.run_in(slot, work))?
     }
 
-    /// As [`Embedder::attempt`], for work that failed with the model of some generation.
+    /// As [`Runner::attempt`], for work that failed with the model of some generation.
     pub(super) fn retry<T: Send>(
         &self,
         generation: u64,
@@ -272,8 +240,7 @@ impl Embedder {
 
     /// Shortens submissions to the device, here and in later processes.
     fn remember_loss(&self, slot: &ModelSlot) {
-        #[cfg(feature = "faults")]
-        if !self.options.faults.happened().is_empty() {
+        if self.options.injected().any_happened() {
             return;
         }
         slot.adapter.iter().for_each(History::add_loss);
@@ -281,8 +248,7 @@ impl Embedder {
 
     /// Stores a compiler's refusal for later processes, unless it was an injected fault.
     fn remember_refusal(&self, adapter: &AdapterSummary, variant: KernelVariant, error: &Error) {
-        #[cfg(feature = "faults")]
-        if self.options.faults.refuses_any() {
+        if self.options.injected().refuses_any() {
             return;
         }
         History::add_refusal(adapter, variant, &error.to_string());
@@ -367,12 +333,11 @@ impl Embedder {
 
     /// Replaces the model.
     fn replace_model(&self, slot: &mut ModelSlot, loaded: Loaded) {
-        let Loaded { model, device, after, batch_tokens, software, adapter, .. } = loaded;
-        tracing::info!("device: {device}, {} kernels", model.variant());
-        let most = self.options.batch_tokens.unwrap_or(batch_tokens).min(model.max_tokens());
-        self.batch_tokens.limit(most);
-        *self.device_info() = DeviceInfo { device, after, cpu: model.caps().cpu, software };
-        let (generation, rebuilt) = (slot.generation + 1, std::mem::take(&mut slot.rebuilt));
-        *slot = ModelSlot { generation, rebuilt, ..ModelSlot::new(model, adapter) };
+        tracing::info!("device: {}, {} kernels", loaded.device, loaded.model.variant());
+        let (new, device_info, batch_tokens) = loaded.into_parts(&self.options);
+        self.batch_tokens.limit(batch_tokens);
+        *self.device_info() = device_info;
+        let rebuilt = std::mem::take(&mut slot.rebuilt);
+        *slot = ModelSlot { generation: slot.generation + 1, rebuilt, ..new };
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Embedder, EncodeOptions, Output,
-    forward::{EncodeJob, SequenceInput},
+    job::{EncodeJob, SequenceInput},
 };
 use crate::{
     batch::{self, PackedBatch, Tokens},
@@ -179,7 +179,7 @@ impl Embedder {
     ) -> Result<EncodeJob<Vec<Vec<f32>>>, Error> {
         self.opened_for(Task::Rerank)?;
         self.check_all(&sequences)?;
-        let output = Output::Vectors { dims: self.config.hidden, normalize: false };
+        let output = Output::Vectors { dims: self.config().hidden, normalize: false };
         let sequences = sequences.into_iter().map(SequenceInput::first).collect();
         let head = self.head.clone();
         Ok(EncodeJob::new(sequences, output, move |rows| {
@@ -336,7 +336,7 @@ impl Embedder {
                 places.iter().map(move |&place| (start + place as u32, tokens.ids[place] as usize))
             });
             let (rows, ids): (Vec<u32>, Vec<usize>) = places.unzip();
-            let found = self.attempt(|model| {
+            let found = self.runner.attempt(|model| {
                 let mut found = Vec::with_capacity(rows.len());
                 model.each_logits(&batch, &rows, |logits| {
                     let rows = logits.par_chunks_exact(self.vocabulary());
@@ -360,11 +360,11 @@ impl Embedder {
         self.check(0, tokens)?;
         let rows: Vec<u32> = positions.iter().map(|&n| n as u32).collect();
         let batch = PackedBatch::new([tokens]);
-        self.attempt(|model| model.logits(&batch, &rows))
+        self.runner.attempt(|model| model.logits(&batch, &rows))
     }
 
     fn vocabulary(&self) -> usize {
-        self.config.vocabulary as usize
+        self.config().vocabulary as usize
     }
 
     pub(super) fn mask(&self) -> Result<(u32, &'static str), Error> {

@@ -87,7 +87,9 @@ pub struct AdapterSummary {
 
 impl AdapterSummary {
     fn new(adapter: &wgpu::Adapter, dx12: &wgpu::Dx12BackendOptions) -> Option<Self> {
-        let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+        let info = adapter.get_info();
+        let limits = adapter.limits();
+        let features = adapter.features();
         let kind = match info.device_type {
             wgpu::DeviceType::DiscreteGpu => "discrete",
             wgpu::DeviceType::IntegratedGpu => "integrated",
@@ -262,21 +264,24 @@ const MATRIX: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
 
 /// The largest square matrix of f16 with sums of f32, and its subgroup size.
 fn matrix(adapter: &wgpu::Adapter) -> Option<(u32, u32)> {
-    let usable = |p: &wgpu::CooperativeMatrixProperties| {
-        let square = p.m_size == p.n_size && p.n_size == p.k_size;
-        let types = (p.ab_type, p.cr_type);
-        square && types == (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32)
-    };
+    if !adapter.features().contains(MATRIX) {
+        return None;
+    }
     let all = adapter.cooperative_matrix_properties();
-    let sizes = all.iter().filter(|p| usable(p)).map(|p| p.m_size);
+    let size = all.iter().filter(|p| is_usable_matrix(p)).map(|p| p.m_size).max()?;
     let info = adapter.get_info();
     // AMD's open driver uses the larger of its two sizes; Metal reports a range, and uses 32.
     let lanes = match info.backend {
         wgpu::Backend::Metal => 32,
         _ => info.subgroup_max_size,
     };
-    let sizes = sizes.filter(|_| adapter.features().contains(MATRIX));
-    sizes.max().map(|size| (size, lanes))
+    Some((size, lanes))
+}
+
+fn is_usable_matrix(p: &wgpu::CooperativeMatrixProperties) -> bool {
+    let square = p.m_size == p.n_size && p.n_size == p.k_size;
+    let types = (p.ab_type, p.cr_type);
+    square && types == (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32)
 }
 
 /// Maximum number of textures that a kernel of the texture tier writes.
@@ -313,8 +318,8 @@ impl Gpu {
     ///
     /// Nothing about it is changed: limits and features stay as they are, its callbacks for errors
     /// and loss stay the application's, and submissions go into its queue, each of a tenth of a
-    /// second at most ([`Options::max_submission_time`](crate::Options::max_submission_time) for less).  Waiting for a result
-    /// polls the device, which may run the application's callbacks on a thread of this crate: they
+    /// second at most ([`Options::max_submission_time`](crate::Options::max_submission_time) for
+    /// less).  Waiting for a result polls the device, which may run the application's callbacks on a thread of this crate: they
     /// must not call the embedder, nor wait for a lock that is held around its calls.  A
     /// lost device is not opened again.
     ///
@@ -328,10 +333,10 @@ impl Gpu {
         device: &wgpu::Device,
         queue: &wgpu::Queue,
     ) -> Result<Self, Error> {
-        let no_gpu = |needs: String| Error::NoGpu { needs };
         let summary = AdapterSummary::new(adapter, &Default::default())
             .ok_or_else(|| no_gpu("an adapter of Vulkan, Metal, DX12 or OpenGL".to_owned()))?;
-        let (have, features) = (device.limits(), device.features());
+        let have = device.limits();
+        let features = device.features();
         limits(&have).map_err(|e| no_gpu(format!("the application's {summary}: {e}")))?;
         let has = |feature| features.contains(feature);
         let summary = AdapterSummary {
@@ -381,12 +386,15 @@ pub fn open_experimental(index: usize) -> Result<Gpu, Error> {
     open_with(index, MATRIX, unsafe { wgpu::ExperimentalFeatures::enabled() })
 }
 
+fn no_gpu(needs: String) -> Error {
+    Error::NoGpu { needs }
+}
+
 fn open_with(
     index: usize,
     more: wgpu::Features,
     experimental_features: wgpu::ExperimentalFeatures,
 ) -> Result<Gpu, Error> {
-    let no_gpu = |needs: String| Error::NoGpu { needs };
     let mut count = 0;
     let found = GROUPS.into_iter().find_map(|group| {
         let Scan { instance, mut adapters } = scan(group);
@@ -398,10 +406,7 @@ fn open_with(
         return Err(no_gpu(format!("there is no adapter {index}; this machine has {count}")));
     };
     let limits = limits(&adapter.limits()).map_err(|e| no_gpu(format!("{summary}: {e}")))?;
-    let caps = match more.is_empty() {
-        true => summary.caps(),
-        false => summary.experimental_caps(),
-    };
+    let caps = if more.is_empty() { summary.caps() } else { summary.experimental_caps() };
     let more = if caps.matrix.is_some() { more } else { wgpu::Features::empty() };
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("jinabert"),

@@ -166,22 +166,24 @@ impl Assembly<'_> {
 
 /// Appends a suffix to every name declared in the text.
 fn suffixed(text: &str, suffix: &str) -> String {
-    let declared = |line: &str| -> Option<String> {
-        let rest = ["fn ", "alias ", "const "].iter().find_map(|word| line.strip_prefix(word))?;
-        Some(rest.split(|c| !word_char(c)).next()?.to_owned())
-    };
     let names: Vec<_> = text.lines().filter_map(declared).collect();
     let mut out = String::new();
     for word in text.split_inclusive(|c| !word_char(c)) {
         let name = word.trim_end_matches(|c| !word_char(c));
         out.push_str(name);
-        if names.iter().any(|known| known == name) {
+        if names.contains(&name) {
             out.push('_');
             out.push_str(suffix);
         }
         out.push_str(&word[name.len()..]);
     }
     out
+}
+
+/// Name that a line declares.
+fn declared(line: &str) -> Option<&str> {
+    let rest = ["fn ", "alias ", "const "].iter().find_map(|word| line.strip_prefix(word))?;
+    rest.split(|c| !word_char(c)).next()
 }
 
 fn word_char(c: char) -> bool {
@@ -203,10 +205,11 @@ fn read(file: &str, built_in: &'static str) -> Result<Cow<'static, str>, String>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recording::KernelId;
 
     fn program(text: &'static str, constants: Vec<(&'static str, Const)>) -> Program {
         Program {
-            word: "k",
+            kernel: KernelId::Copy,
             file: "k.wgsl",
             text,
             imports: vec![("elem", "elem_f32")],
@@ -243,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_exist_is_named() {
+    fn missing_imports_and_constants_are_named() {
         let error = |text, constants| assemble(&program(text, constants)).expect_err("refused");
         assert!(error("#import nowhere\n", vec![]).contains("unknown import `nowhere`"));
         assert!(error("fn k() {}\n", vec![("WG", Const::U32(1))]).contains("no `const WG`"));

@@ -45,7 +45,8 @@ impl SubmissionNonce {
 
     /// Ends submission `n` of the run.
     pub(super) fn link(&self, encoder: &mut wgpu::CommandEncoder, n: usize) {
-        let ((from, at), (to, next)) = (self.cell(n), self.cell(n + 1));
+        let (from, at) = self.cell(n);
+        let (to, next) = self.cell(n + 1);
         encoder.copy_buffer_to_buffer(from, at, to, next, CELL);
     }
 
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_noticed() {
+    fn missing_submissions_are_noticed() {
         for index in 0..adapter::native_adapters().len() {
             let gpu = adapter::open(index).expect("listed");
             let mut chain = SubmissionNonce::new(&gpu.device);

@@ -1,26 +1,23 @@
 //! wgpu engine: buffers, bind groups, one pass per submission, one readback per run.
 
-#[cfg(feature = "faults")]
-use super::fault;
 use super::{
     adapter::{AdapterSummary, Gpu},
     chain::SubmissionNonce,
+    fault::RunFault,
     pace::{SubmissionBudget, Work},
     pipeline::params_size,
     pipeline_cache::PipelineCache,
     pipelines::{Pipelines, address},
     profile::Timestamps,
-    readback::{self, Mapping, Pending, Readbacks},
+    readback::{self, Mapping, Readback, Readbacks},
     scope::scoped,
     slot::{Slot, UNIFORM, buffer, offset},
 };
-#[cfg(feature = "faults")]
-use crate::recording::{Fault, Faults};
 use crate::{
     elements::TensorData,
     error::Error,
     recording::{
-        Caps, Command, DispatchLimits, Format, Program, Recording, Shape, Span, Tensor, Ticket,
+        Caps, Command, DispatchLimits, Faults, Format, InFlight, Program, Recording, Shape, Span, Tensor,
         slices,
     },
 };
@@ -42,7 +39,6 @@ pub struct Engine {
     pace: Arc<Mutex<SubmissionBudget>>,
     /// Submissions in flight, oldest first.
     queued: VecDeque<Queued>,
-    #[cfg(feature = "faults")]
     faults: Faults,
 }
 
@@ -85,7 +81,6 @@ impl Engine {
             chain,
             pace: Arc::new(Mutex::new(SubmissionBudget::new(gpu.caps.software))),
             queued: VecDeque::new(),
-            #[cfg(feature = "faults")]
             faults: Faults::default(),
             pipelines: Pipelines::new(&gpu, cache),
             gpu,
@@ -128,10 +123,10 @@ impl Engine {
         }
         self.gpu.queue.write_buffer(&self.params, 0, &bytes);
 
-        #[cfg(feature = "faults")]
         for command in &recording.commands {
             if self.faults.refuses(command.program.file) {
-                let (kernel, message) = (command.program.word, "as ordered".to_owned());
+                let kernel = command.program.name();
+                let message = "as ordered".to_owned();
                 return Err(Error::Compile { kernel, message });
             }
         }
@@ -169,7 +164,7 @@ impl Engine {
         }
         let pipeline = self.pipelines.get(&command.program);
         self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(command.program.word),
+            label: Some(command.program.name()),
             layout: &pipeline.layout,
             entries: &entries,
         })
@@ -184,7 +179,7 @@ impl Engine {
     }
 
     /// Submits a recording, split into short submissions.
-    fn begin(&mut self, recording: &Recording, output: &Tensor) -> Result<Pending, Error> {
+    fn begin(&mut self, recording: &Recording, output: &Tensor) -> Result<Readback, Error> {
         let offsets = self.arrange(recording)?;
         let pace = self.pace();
         let shares = recording.commands.iter().map(|command| pace.share(command));
@@ -200,8 +195,7 @@ impl Engine {
         let readback = self.readbacks.take(&device, size);
         let number = self.chain.begin(&device, &self.gpu.queue, parts.len());
         let last = parts.len() - 1;
-        #[cfg(feature = "faults")]
-        let fault = self.faults.next();
+        let fault = RunFault::next(&self.faults);
         for (n, (range, _)) in parts.into_iter().enumerate() {
             let range = range.start as usize..range.end as usize;
             let mut encoder = device.create_command_encoder(&Default::default());
@@ -211,38 +205,26 @@ impl Engine {
                 self.encode(&mut pass, command, *params);
             }
             drop(pass);
-            #[cfg(feature = "faults")]
-            if (n, fault) == (0, Some(Fault::Stale)) {
+            if fault.skips(n) {
                 encoder = device.create_command_encoder(&Default::default());
             } else {
                 self.chain.link(&mut encoder, n);
             }
-            #[cfg(not(feature = "faults"))]
-            self.chain.link(&mut encoder, n);
             if n == last {
-                #[cfg(feature = "faults")]
-                if let Some(Fault::Hang(time)) = fault {
-                    fault::spin(&device, &self.gpu.queue, &mut encoder, time);
-                }
+                fault.before_copy(&device, &self.gpu.queue, &mut encoder);
                 self.slots[output.slot as usize].copy_out(&mut encoder, output, &readback);
                 self.chain.copy_out(&mut encoder, n + 1, &readback, bytes);
-                #[cfg(feature = "faults")]
-                if fault == Some(Fault::NotFinite) {
-                    fault::spoil(&device, &self.gpu.queue, &mut encoder, &readback);
-                }
+                fault.after_copy(&device, &self.gpu.queue, &mut encoder, &readback);
             }
             self.enqueue(encoder, Work::of(commands))?;
         }
-        #[cfg(feature = "faults")]
-        if fault == Some(Fault::Lost) {
-            device.destroy();
-        }
+        fault.after_submission(&device);
         // Submissions of this run that were not waited for.
         let mut rest = self.queued.iter().rev().take(last + 1);
         let work = Work::sum(rest.clone().map(|queued| queued.work));
         let start = rest.next_back().expect("one at least").at;
         let submission = self.queued.back().expect("one at least").submission.clone();
-        Ok(Pending {
+        Ok(Readback {
             mapping: Mapping::new(readback, size, submission),
             output: *output,
             number,
@@ -309,11 +291,11 @@ impl Engine {
 
     /// Allocates a slot that fits each of the views; `data`, if any, is of the first.
     fn storage(&mut self, views: &[Tensor], data: Option<&TensorData>) -> Result<Slot, Error> {
-        let (summary, most) = (self.gpu.summary.to_string(), self.gpu.caps.max_binding_bytes);
+        let summary = self.gpu.summary.to_string();
+        let most = self.gpu.caps.max_binding_bytes;
         self.checked(|this| {
             let new = Slot::new(&this.gpu.device, views, most)
                 .map_err(|what| Error::Memory(format!("{what} of {summary}")))?;
-            #[cfg(feature = "faults")]
             if !this.faults.has_room(crate::recording::Engine::allocated_bytes(this) + new.bytes())
             {
                 return Err(Error::Memory(format!(
@@ -404,7 +386,6 @@ impl crate::recording::Engine for Engine {
         self.gpu.progress.limit(patience);
     }
 
-    #[cfg(feature = "faults")]
     fn inject(&mut self, faults: &Faults) {
         self.faults = faults.clone();
     }
@@ -413,9 +394,13 @@ impl crate::recording::Engine for Engine {
         self.pipelines.begin(programs);
     }
 
-    fn submit(&mut self, recording: &Recording, output: &Tensor) -> Result<Ticket, Error> {
+    fn submit(
+        &mut self,
+        recording: &Recording,
+        output: &Tensor,
+    ) -> Result<InFlight<'static, Vec<f32>>, Error> {
         match self.checked(|this| this.begin(recording, output)) {
-            Ok(pending) => Ok(Ticket::new(|| pending.finish())),
+            Ok(pending) => Ok(InFlight::new(|| pending.finish())),
             Err(error) => {
                 self.renew();
                 Err(error)
@@ -448,7 +433,7 @@ impl crate::recording::Engine for Engine {
             let period = f64::from(self.gpu.queue.get_timestamp_period());
             spans.extend(commands.iter().zip(ticks.chunks_exact(2)).map(|(command, ticks)| {
                 let time = elapsed(ticks[0], ticks[1], period);
-                Span { word: command.program.word, time, kept: None }
+                Span { kernel: command.program.kernel, time, kept: None }
             }));
         }
         Ok(spans)

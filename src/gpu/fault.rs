@@ -1,7 +1,55 @@
 //! Implementation of the injected faults.
 
 use super::slot::buffer;
+use crate::recording::{Fault, Faults};
 use std::time::{Duration, Instant};
+
+/// Fault of a run, if it has one.
+pub(super) struct RunFault(Option<Fault>);
+
+impl RunFault {
+    /// Counts a run, and takes its fault.
+    pub(super) fn next(faults: &Faults) -> Self {
+        Self(faults.next())
+    }
+
+    /// True if submission `n` is to be skipped.
+    pub(super) fn skips(&self, n: usize) -> bool {
+        n == 0 && self.0 == Some(Fault::Stale)
+    }
+
+    /// Adds to the run's last submission, before the result is copied out.
+    pub(super) fn before_copy(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        encoder: &mut wgpu::CommandEncoder,
+    ) {
+        if let Some(Fault::Hang(time)) = self.0 {
+            spin(device, queue, encoder, time);
+        }
+    }
+
+    /// Adds to the run's last submission, after the result is copied out.
+    pub(super) fn after_copy(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        encoder: &mut wgpu::CommandEncoder,
+        readback: &wgpu::Buffer,
+    ) {
+        if self.0 == Some(Fault::NotFinite) {
+            spoil(device, queue, encoder, readback);
+        }
+    }
+
+    /// Acts once the run is submitted.
+    pub(super) fn after_submission(&self, device: &wgpu::Device) {
+        if self.0 == Some(Fault::Lost) {
+            device.destroy();
+        }
+    }
+}
 
 /// Random numbers (xorshift; Marsaglia 2003): no compiler can skip the preceding ones.  Mesa's
 /// software driver ends loops after 65,535 iterations, so each iteration does more work.
@@ -27,7 +75,7 @@ const FEW: usize = 8;
 /// Makes a submission take about `time`: one thread, and each dispatch waits for the one before it,
 /// so that neither a large device nor a busy processor ends it early.  It is not a submission of
 /// its own, as Mesa's software driver accepts no second one while another runs.
-pub(super) fn spin(
+fn spin(
     device: &wgpu::Device,
     queue: &wgpu::Queue,
     encoder: &mut wgpu::CommandEncoder,
@@ -70,7 +118,7 @@ pub(super) fn spin(
 }
 
 /// Writes a NaN to the start of the result.
-pub(super) fn spoil(
+fn spoil(
     device: &wgpu::Device,
     queue: &wgpu::Queue,
     encoder: &mut wgpu::CommandEncoder,

@@ -112,7 +112,7 @@ pub fn write(program: &Program, language: Language) -> Result<Written, NotWritte
     if let Some(missing) = language.lacks(&text) {
         return Err(NotWritten::CacheMiss(missing));
     }
-    let entry = program.word.to_owned();
+    let entry = program.name().to_owned();
     if language == Language::Wgsl {
         return Ok(Written { bytes: text.into_bytes(), entry });
     }
@@ -125,11 +125,11 @@ fn parsed(program: &Program, text: &str, language: Language) -> Result<Written, 
     validator.subgroup_stages(ShaderStages::COMPUTE);
     validator.subgroup_operations(SubgroupOperationSet::all());
     let info = validator.validate(&module).map_err(|e| e.emit_to_string(text))?;
-    let entry = Some((ShaderStage::Compute, program.word));
+    let entry = Some((ShaderStage::Compute, program.name()));
     let constants = Default::default();
     let processed = process_overrides(&module, &info, entry, &constants);
     let (module, info) = processed.map_err(|e| e.to_string())?;
-    let named = |bytes: Vec<u8>| Written { bytes, entry: program.word.to_owned() };
+    let named = |bytes: Vec<u8>| Written { bytes, entry: program.name().to_owned() };
     match language {
         Language::Wgsl => Ok(named(text.as_bytes().to_vec())),
         Language::Spirv(major, minor) => spirv(program, &module, &info, (major, minor)).map(named),
@@ -150,14 +150,17 @@ fn spirv(
     info: &ModuleInfo,
     lang_version: (u8, u8),
 ) -> Result<Vec<u8>, String> {
-    let checked = match lang_version >= (1, 6) {
-        true => BoundsCheckPolicy::Unchecked,
-        false => BoundsCheckPolicy::Restrict,
+    let checked = if lang_version >= (1, 6) {
+        BoundsCheckPolicy::Unchecked
+    } else {
+        BoundsCheckPolicy::Restrict
     };
-    let zeroed = match ZERO_INITIALIZE_WORKGROUP_MEMORY {
-        true if lang_version >= (1, 6) => spv::ZeroInitializeWorkgroupMemoryMode::Native,
-        true => spv::ZeroInitializeWorkgroupMemoryMode::Polyfill,
-        false => spv::ZeroInitializeWorkgroupMemoryMode::None,
+    let zeroed = if !ZERO_INITIALIZE_WORKGROUP_MEMORY {
+        spv::ZeroInitializeWorkgroupMemoryMode::None
+    } else if lang_version >= (1, 6) {
+        spv::ZeroInitializeWorkgroupMemoryMode::Native
+    } else {
+        spv::ZeroInitializeWorkgroupMemoryMode::Polyfill
     };
     let options = spv::Options {
         lang_version,
@@ -175,7 +178,7 @@ fn spirv(
     };
     let entry = spv::PipelineOptions {
         shader_stage: ShaderStage::Compute,
-        entry_point: program.word.to_owned(),
+        entry_point: program.name().to_owned(),
     };
     let words = spv::write_vec(module, info, &options, Some(&entry)).map_err(|e| e.to_string())?;
     Ok(words.iter().flat_map(|word| word.to_le_bytes()).collect())
@@ -188,7 +191,8 @@ fn hlsl(
     info: &ModuleInfo,
     shader_model: hlsl::ShaderModel,
 ) -> Result<Written, String> {
-    let (mut read, mut written) = (0, 0);
+    let mut read = 0;
+    let mut written = 0;
     let mut binding_map = BTreeMap::new();
     for (place, binding) in places(program) {
         let register = match binding {
@@ -211,7 +215,7 @@ fn hlsl(
         force_loop_bounding: true,
         ..Default::default()
     };
-    let entry_point = Some((ShaderStage::Compute, program.word.to_owned()));
+    let entry_point = Some((ShaderStage::Compute, program.name().to_owned()));
     let pipeline = hlsl::PipelineOptions { entry_point };
     let mut text = String::new();
     let made = hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None);
@@ -226,13 +230,15 @@ fn msl(
     info: &ModuleInfo,
     lang_version: (u8, u8),
 ) -> Result<Written, String> {
-    let (mut buffers, mut textures) = (0, 0);
+    let mut buffers = 0;
+    let mut textures = 0;
     let mut resources = msl::BindingMap::default();
     for (place, binding) in places(program) {
         let mut target = msl::BindTarget::default();
-        match binding.is_some_and(|binding| binding.format.texture()) {
-            true => target.texture = Some(next(&mut textures) as u8),
-            false => target.buffer = Some(next(&mut buffers) as u8),
+        if binding.is_some_and(|binding| binding.format.texture()) {
+            target.texture = Some(next(&mut textures) as u8);
+        } else {
+            target.buffer = Some(next(&mut buffers) as u8);
         }
         target.mutable = binding.is_some_and(|binding| binding.access == Access::Write);
         resources.insert(place, target);
@@ -242,7 +248,7 @@ fn msl(
     let checked = BoundsCheckPolicy::Restrict;
     let options = msl::Options {
         lang_version,
-        per_entry_point_map: [(program.word.to_owned(), here)].into(),
+        per_entry_point_map: [(program.name().to_owned(), here)].into(),
         spirv_cross_compatibility: false,
         fake_missing_bindings: false,
         bounds_check_policies: BoundsCheckPolicies {
@@ -257,7 +263,7 @@ fn msl(
         ..Default::default()
     };
     let pipeline = msl::PipelineOptions {
-        entry_point: Some((ShaderStage::Compute, program.word.to_owned())),
+        entry_point: Some((ShaderStage::Compute, program.name().to_owned())),
         vertex_pulling_transform: true,
         ..Default::default()
     };
@@ -288,7 +294,7 @@ fn glsl(program: &Program, module: &Module, info: &ModuleInfo) -> Result<Vec<u8>
     };
     let pipeline = glsl::PipelineOptions {
         shader_stage: ShaderStage::Compute,
-        entry_point: program.word.to_owned(),
+        entry_point: program.name().to_owned(),
         multiview: None,
     };
     let unchecked = BoundsCheckPolicy::Unchecked;

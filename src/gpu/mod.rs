@@ -6,7 +6,7 @@ mod assemble;
 mod chain;
 mod dx12;
 mod engine;
-#[cfg(feature = "faults")]
+#[cfg_attr(not(feature = "faults"), path = "no_fault.rs")]
 mod fault;
 #[cfg(feature = "shaders")]
 mod languages;

@@ -7,7 +7,7 @@
 //! which no watchdog resets, has dispatches four times as long: at the end of each one, cores wait
 //! for the last.
 
-use crate::recording::{Command, DispatchLimits};
+use crate::recording::{Command, DispatchLimits, KernelId};
 use std::time::{Duration, Instant};
 
 /// Maximum predicted time of a submission, unless the caller sets a shorter one.
@@ -39,9 +39,9 @@ const ATTENTION: usize = 1;
 const MEMORY: usize = 2;
 
 fn class(command: &Command) -> usize {
-    match command.program.word {
-        "linear" | "linear_geglu" => PRODUCT,
-        "attention" => ATTENTION,
+    match command.program.kernel {
+        KernelId::Linear | KernelId::LinearGeglu => PRODUCT,
+        KernelId::Attention => ATTENTION,
         _ => MEMORY,
     }
 }

@@ -59,8 +59,8 @@ impl Pipeline {
         program: &Program,
         cache: Option<&wgpu::PipelineCache>,
     ) -> Result<Self, Failed> {
-        let refused = |message| Failed::Refused { kernel: program.word, message };
-        let label = format!("jinabert/{}", program.word);
+        let refused = |message| Failed::Refused { kernel: program.name(), message };
+        let label = format!("jinabert/{}", program.name());
         let source = assemble(program).map_err(refused)?;
         let ((module, made), error) = scoped(device, || {
             let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -78,11 +78,11 @@ impl Pipeline {
             Some(error) => error,
         };
         let messages = pollster::block_on(module.get_compilation_info()).messages;
-        let place = messages.iter().find_map(|message| {
+        let origin = messages.iter().find_map(|message| {
             let line = message.location?.line_number as usize;
             source.origin(line).map(|(file, line)| format!("shaders/{file}:{line}: "))
         });
-        let place = place.unwrap_or_else(|| format!("shaders/{}: ", program.file));
+        let place = origin.unwrap_or_else(|| format!("shaders/{}: ", program.file));
         Err(refused(format!("{place}{error}")))
     }
 
@@ -106,7 +106,7 @@ impl Pipeline {
             label,
             layout: Some(&pipeline_layout),
             module,
-            entry_point: Some(program.word),
+            entry_point: Some(program.name()),
             compilation_options: wgpu::PipelineCompilationOptions {
                 zero_initialize_workgroup_memory: ZERO_INITIALIZE_WORKGROUP_MEMORY,
                 ..Default::default()

@@ -61,7 +61,8 @@ pub(super) struct Pipelines {
 
 impl Pipelines {
     pub(super) fn new(gpu: &Gpu, cache: Option<PipelineCache>) -> Self {
-        let (device, alone) = (gpu.device.clone(), gpu.caps.gl);
+        let device = gpu.device.clone();
+        let alone = gpu.caps.gl;
         let compiled = Arc::clone(&gpu.compiled);
         let compiler = Compiler { device, compiled, cache: cache.map(Arc::new), alone };
         Self { compiler, ready: HashMap::new(), ahead: None }
@@ -124,9 +125,10 @@ impl Compiler {
     fn all(&self, programs: &[Arc<Program>]) -> Vec<Result<Pipeline, Error>> {
         let known = self.compiled.lock().done.len();
         let _urgent = Urgent::new(&self.compiled);
-        match self.alone {
-            true => programs.iter().for_each(|program| self.one(program)),
-            false => on_all_cores(programs, |program| self.one(program)),
+        if self.alone {
+            programs.iter().for_each(|program| self.one(program))
+        } else {
+            on_all_cores(programs, |program| self.one(program))
         }
         let results = programs.iter().map(|program| self.result(program)).collect();
         if self.compiled.lock().done.len() > known {
@@ -176,7 +178,7 @@ impl Compiler {
         });
         let made = std::panic::catch_unwind(work).unwrap_or_else(|_| {
             let message = format!("shaders/{}: the compiler panicked", program.file);
-            Err(Failed::Refused { kernel: program.word, message })
+            Err(Failed::Refused { kernel: program.name(), message })
         });
         let mut state = self.compiled.lock();
         state.busy.remove(&key);
@@ -239,7 +241,8 @@ struct Ahead {
 impl Ahead {
     /// Starts the thread; none if the system refuses: then programs compile on first use.
     fn start(compiler: Compiler, programs: Vec<Arc<Program>>) -> Option<Self> {
-        let (stop, compiled) = (Arc::new(AtomicBool::new(false)), Arc::clone(&compiler.compiled));
+        let stop = Arc::new(AtomicBool::new(false));
+        let compiled = Arc::clone(&compiler.compiled);
         let stopped = Arc::clone(&stop);
         let work = move || {
             on_all_cores(&programs, |program| {

@@ -71,9 +71,10 @@ impl Progress {
     pub(super) fn wait(&self, submission: &wgpu::SubmissionIndex) -> Result<bool, Error> {
         let start = Instant::now();
         loop {
-            let left = match self.hung.load(Ordering::Relaxed) {
-                true => Duration::ZERO,
-                false => self.patience.saturating_sub(start.elapsed()),
+            let left = if self.hung.load(Ordering::Relaxed) {
+                Duration::ZERO
+            } else {
+                self.patience.saturating_sub(start.elapsed())
             };
             let look = if self.shared { GLANCE } else { LOOK };
             let polled = self.poll(wgpu::PollType::Wait {
@@ -83,18 +84,15 @@ impl Progress {
             if let Some(reason) = self.lost() {
                 return Err(Error::Gpu(reason));
             }
-            match polled? {
-                true => {
-                    self.recovered();
-                    return Ok(start.elapsed() > AT_ONCE);
-                }
-                false if left.is_zero() => {
-                    // An application's work on its own device may take any time.
-                    self.hung.store(!self.shared, Ordering::Relaxed);
-                    let limit = self.patience.as_secs_f32();
-                    return Err(Error::Gpu(format!("no answer for over {limit} s; it may hang")));
-                }
-                false => {}
+            if polled? {
+                self.recovered();
+                return Ok(start.elapsed() > AT_ONCE);
+            }
+            if left.is_zero() {
+                // An application's work on its own device may take any time.
+                self.hung.store(!self.shared, Ordering::Relaxed);
+                let limit = self.patience.as_secs_f32();
+                return Err(Error::Gpu(format!("no answer for over {limit} s; it may hang")));
             }
         }
     }
@@ -132,7 +130,8 @@ impl Progress {
             return;
         }
         tracing::warn!("a device does not answer; it is left to itself");
-        let (progress, held) = (self.clone(), queue.clone());
+        let progress = self.clone();
+        let held = queue.clone();
         let wait = move || {
             let look = || wgpu::PollType::Wait { submission_index: None, timeout: Some(LOOK) };
             while matches!(progress.poll(look()), Ok(false)) && progress.lost().is_none() {}

@@ -63,11 +63,15 @@ impl Mapping {
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<(R, wgpu::Buffer, bool), Error> {
         let waited = progress.wait(&self.submission)?;
-        let mapped = self.mapped.recv();
-        let mapped = mapped.map_err(|_| Error::Gpu("readback was dropped".to_owned()))?;
-        mapped.map_err(|error| Error::Gpu(format!("readback: {error}")))?;
-        let view = self.buffer.slice(..self.size).get_mapped_range();
-        let view = view.map_err(|error| Error::Gpu(error.to_string()))?;
+        self.mapped
+            .recv()
+            .map_err(|_| Error::Gpu("readback was dropped".to_owned()))?
+            .map_err(|error| Error::Gpu(format!("readback: {error}")))?;
+        let view = self
+            .buffer
+            .slice(..self.size)
+            .get_mapped_range()
+            .map_err(|error| Error::Gpu(error.to_string()))?;
         let result = read(&view);
         drop(view);
         self.buffer.unmap();
@@ -76,7 +80,7 @@ impl Mapping {
 }
 
 /// A run in flight.  If it is dropped, the device still finishes it.
-pub(super) struct Pending {
+pub(super) struct Readback {
     pub(super) mapping: Mapping,
     /// Tensor in the bytes, before the number of the run.
     pub(super) output: Tensor,
@@ -89,7 +93,7 @@ pub(super) struct Pending {
     pub(super) home: Readbacks,
 }
 
-impl Pending {
+impl Readback {
     /// Waits for the elements of the output.
     pub(super) fn finish(self) -> Result<Vec<f32>, Error> {
         let (result, buffer, waited) = self.mapping.read(&self.progress, |raw| {

@@ -36,40 +36,37 @@ impl Slot {
         max_binding_bytes: u64,
     ) -> Result<Self, String> {
         let format = views[0].format;
-        match format.texture() {
-            false => {
-                // At least one vec4, so that every binding is valid.
-                let bytes = views.iter().map(bytes).max().unwrap_or(0).max(16);
-                if bytes > max_binding_bytes {
-                    return Err(format!(
-                        "a tensor of {bytes} bytes is over the limit of {max_binding_bytes} bytes"
-                    ));
-                }
-                Ok(Self::Buffer(buffer(device, "tensor", bytes, STORAGE)))
+        if format.texture() {
+            let extents = || views.iter().map(|view| TexturePages::extent(view.shape));
+            let width = extents().map(|[width, _]| width).max().unwrap_or(1);
+            let height = extents().map(|[_, height]| height).max().unwrap_or(1);
+            let most = device.limits().max_texture_dimension_2d;
+            if width.max(height) > most {
+                return Err(format!(
+                    "a texture of {width} x {height} is over the limit of {most} texels a side"
+                ));
             }
-            true => {
-                let extents = || views.iter().map(|view| TexturePages::extent(view.shape));
-                let width = extents().map(|[width, _]| width).max().unwrap_or(1);
-                let height = extents().map(|[_, height]| height).max().unwrap_or(1);
-                let most = device.limits().max_texture_dimension_2d;
-                if width.max(height) > most {
-                    return Err(format!(
-                        "a texture of {width} x {height} is over the limit of {most} texels a side"
-                    ));
-                }
-                let texture = device.create_texture(&wgpu::TextureDescriptor {
-                    label: Some("tensor"),
-                    size: wgpu::Extent3d { width, height, depth_or_array_layers: 1 },
-                    mip_level_count: 1,
-                    sample_count: 1,
-                    dimension: wgpu::TextureDimension::D2,
-                    format: texture_format(format),
-                    usage: TEXTURE,
-                    view_formats: &[],
-                });
-                let view = texture.create_view(&Default::default());
-                Ok(Self::Texture { texture, view, format })
+            let texture = device.create_texture(&wgpu::TextureDescriptor {
+                label: Some("tensor"),
+                size: wgpu::Extent3d { width, height, depth_or_array_layers: 1 },
+                mip_level_count: 1,
+                sample_count: 1,
+                dimension: wgpu::TextureDimension::D2,
+                format: texture_format(format),
+                usage: TEXTURE,
+                view_formats: &[],
+            });
+            let view = texture.create_view(&Default::default());
+            Ok(Self::Texture { texture, view, format })
+        } else {
+            // At least one vec4, so that every binding is valid.
+            let bytes = views.iter().map(bytes).max().unwrap_or(0).max(16);
+            if bytes > max_binding_bytes {
+                return Err(format!(
+                    "a tensor of {bytes} bytes is over the limit of {max_binding_bytes} bytes"
+                ));
             }
+            Ok(Self::Buffer(buffer(device, "tensor", bytes, STORAGE)))
         }
     }
 
@@ -113,7 +110,8 @@ impl Slot {
 
     /// Uploads a whole tensor.
     pub(super) fn write(&self, queue: &wgpu::Queue, tensor: &Tensor, data: &TensorData) {
-        let (shape, format) = (tensor.shape, tensor.format);
+        let shape = tensor.shape;
+        let format = tensor.format;
         match self {
             Self::Buffer(buffer) => queue.write_buffer(buffer, 0, &encoded(format, data)),
             Self::Texture { texture, .. } => {
@@ -126,7 +124,8 @@ impl Slot {
                         bytes_per_row: Some(texel(format) * size.width),
                         rows_per_image: None,
                     };
-                    let (data, to) = (encoded(format, &data), at_page(texture, shape, page));
+                    let data = encoded(format, &data);
+                    let to = at_page(texture, shape, page);
                     queue.write_texture(to, &data, layout, size);
                 }
             }
@@ -179,17 +178,16 @@ impl Slot {
 
 /// Decodes the elements of a tensor from the output of [`Slot::copy_out`].
 pub(super) fn decode(tensor: &Tensor, raw: &[u8]) -> Vec<f32> {
-    match tensor.format.texture() {
-        false => decoded(tensor.format, raw),
-        true => {
-            let shape = tensor.shape;
-            let row = tensor.format.bytes() as usize * shape.row_len();
-            let rows = raw.chunks_exact(padded(tensor) as usize);
-            let bytes: Vec<u8> = rows.flat_map(|padded| &padded[..row]).copied().collect();
-            let mut elements = decoded(tensor.format, &bytes);
-            elements.truncate(shape.len());
-            elements
-        }
+    if tensor.format.texture() {
+        let shape = tensor.shape;
+        let row = tensor.format.bytes() as usize * shape.row_len();
+        let rows = raw.chunks_exact(padded(tensor) as usize);
+        let bytes: Vec<u8> = rows.flat_map(|padded| &padded[..row]).copied().collect();
+        let mut elements = decoded(tensor.format, &bytes);
+        elements.truncate(shape.len());
+        elements
+    } else {
+        decoded(tensor.format, raw)
     }
 }
 
@@ -209,10 +207,7 @@ fn texel(format: Format) -> u32 {
 }
 
 pub(super) fn texture_format(format: Format) -> wgpu::TextureFormat {
-    match format.half() {
-        true => wgpu::TextureFormat::Rgba16Float,
-        false => wgpu::TextureFormat::Rgba32Float,
-    }
+    if format.half() { wgpu::TextureFormat::Rgba16Float } else { wgpu::TextureFormat::Rgba32Float }
 }
 
 fn encoded<'a>(format: Format, data: &'a TensorData) -> Cow<'a, [u8]> {

@@ -73,7 +73,8 @@ fn end<O>(lines: &[Line<O>]) -> Option<usize> {
 /// Replaces each `{expression}`.  Other braces, followed by nothing or a space, stay.
 fn substitute(line: &str, scope: &[(&str, u32)]) -> Result<String, String> {
     let (code, comment) = line.split_once("//").unwrap_or((line, ""));
-    let (mut out, mut rest) = (String::new(), code);
+    let mut out = String::new();
+    let mut rest = code;
     while let Some(open) = rest.find('{') {
         let inner = &rest[open + 1..];
         out.push_str(&rest[..open]);
@@ -105,7 +106,9 @@ fn value(expression: &str, scope: &[(&str, u32)]) -> Option<u32> {
 }
 
 fn product(term: &str, scope: &[(&str, u32)]) -> Option<u32> {
-    let (mut value, mut operator, mut rest) = (1, '*', term);
+    let mut value = 1;
+    let mut operator = '*';
+    let mut rest = term;
     loop {
         let at = rest.find(['*', '/', '%']).unwrap_or(rest.len());
         let factor = atom(rest[..at].trim(), scope)?;
@@ -115,7 +118,8 @@ fn product(term: &str, scope: &[(&str, u32)]) -> Option<u32> {
             _ => value.checked_rem(factor)?,
         };
         let Some(next) = rest[at..].chars().next() else { return Some(value) };
-        (operator, rest) = (next, &rest[at + 1..]);
+        operator = next;
+        rest = &rest[at + 1..];
     }
 }
 
@@ -153,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named() {
+    fn invalid_counts_and_names_are_named() {
         assert!(expanded("#unroll n XY\n#end").expect_err("count").contains("`XY`"));
         assert!(expanded("a{z}").expect_err("name").contains("`z`"));
         assert!(expanded("#end").is_err() && expanded("#unroll n 2").is_err());

@@ -82,23 +82,20 @@ impl Cache {
 
     /// Snapshot directory of a revision with all files that a model needs.
     pub(super) fn snapshot(&self, revision: &Revision) -> Result<PathBuf, CacheMiss> {
-        let commit = match is_commit(revision.as_str()) {
-            true => revision.as_str().to_owned(),
-            false => {
-                let path = self.root.join("refs").join(revision.as_str());
-                let text = fs::read_to_string(path).map_err(|_| CacheMiss::Revision)?;
-                text.trim().to_owned()
-            }
+        let commit = if is_commit(revision.as_str()) {
+            revision.as_str().to_owned()
+        } else {
+            let path = self.root.join("refs").join(revision.as_str());
+            let text = fs::read_to_string(path).map_err(|_| CacheMiss::Revision)?;
+            text.trim().to_owned()
         };
         let directory = self.repo.pointer_path(&commit);
         if !is_commit(&commit) || !directory.is_dir() {
             return Err(CacheMiss::Revision);
         }
         let there = |name: &str| directory.join(name).is_file();
-        let needs = |name: &str| match there(name) {
-            true => Ok(()),
-            false => Err(CacheMiss::File(name.to_owned())),
-        };
+        let needs =
+            |name: &str| if there(name) { Ok(()) } else { Err(CacheMiss::File(name.to_owned())) };
         needs(repo::CONFIG)?;
         if !there(repo::WEIGHTS) {
             let index = fs::read(directory.join(repo::INDEX));
@@ -107,10 +104,8 @@ impl Cache {
                 repo::shards(&index).map_err(|_| CacheMiss::File(repo::INDEX.to_owned()))?;
             shards.iter().try_for_each(|shard| needs(shard))?;
         }
-        let known = |name: &str| match self.absent(&commit, name).exists() {
-            true => Ok(()),
-            false => needs(name),
-        };
+        let known =
+            |name: &str| if self.absent(&commit, name).exists() { Ok(()) } else { needs(name) };
         known(repo::TOKENIZER)?;
         if let Ok(modules) = fs::read(directory.join(repo::MODULES)) {
             repo::poolings(&modules).iter().try_for_each(|name| known(name))?;
@@ -299,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_declared_must_be_there_or_known_to_be_absent() {
+    fn declared_files_must_exist_or_be_known_to_be_absent() {
         const POOLING: &str = "2_Pooling/config.json";
         let (_place, cache) = cache(&[repo::CONFIG, repo::TOKENIZER, repo::WEIGHTS]);
         let revision = COMMIT.parse().expect("a revision");

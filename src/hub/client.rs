@@ -84,7 +84,8 @@ impl<'a> Client<'a> {
 
     /// URL of the list of files.
     pub(super) fn listing(&self) -> String {
-        let (endpoint, revision) = (self.endpoint(), self.revision.escaped());
+        let endpoint = self.endpoint();
+        let revision = self.revision.escaped();
         format!("{endpoint}/api/models/{}/revision/{revision}?blobs=true", self.id)
     }
 
@@ -110,12 +111,11 @@ impl<'a> Client<'a> {
                 None => request,
             }
         })?;
-        match response.status().is_redirection() {
-            true => {
-                let what = format!("{} redirects from https to http", self.endpoint());
-                Err(RequestError::Final(Error::Network(what)))
-            }
-            false => Ok(response),
+        if response.status().is_redirection() {
+            let what = format!("{} redirects from https to http", self.endpoint());
+            Err(RequestError::Final(Error::Network(what)))
+        } else {
+            Ok(response)
         }
     }
 
@@ -140,13 +140,14 @@ impl<'a> Client<'a> {
             let response = request.call().map_err(|error| self.trouble(&error))?;
             let status = response.status();
             if !status.is_redirection() {
-                return match status.is_success() {
-                    true => Ok((response, url)),
-                    false => Err(self.refused(&response)),
+                return if status.is_success() {
+                    Ok((response, url))
+                } else {
+                    Err(self.refused(&response))
                 };
             }
-            let target = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
-            let target = target.and_then(|to| absolute(&url, to));
+            let location = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
+            let target = location.and_then(|to| absolute(&url, to));
             let (Some(target), Some(from)) = (target, Origin::of(&url)) else {
                 let what = format!("{} redirects to nowhere", self.endpoint());
                 return Err(RequestError::Final(Error::Network(what)));
@@ -162,9 +163,11 @@ impl<'a> Client<'a> {
 
     /// Converts an error response.
     fn refused(&self, response: &Response<Body>) -> RequestError {
-        let (status, endpoint) = (response.status(), self.endpoint());
+        let status = response.status();
+        let endpoint = self.endpoint();
         let code = response.headers().get("x-error-code").and_then(|code| code.to_str().ok());
-        let (id, about) = (self.id, self.about());
+        let id = self.id;
+        let about = self.about();
         let hub = |what| RequestError::Final(Error::Hub(what));
         match status {
             StatusCode::NOT_FOUND if code == Some("RevisionNotFound") => {
@@ -194,9 +197,15 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// Error message about a file in a response.
+    pub(super) fn wrong_file(&self, name: &str, what: &str) -> Error {
+        Error::Network(format!("{}: `{name}` of {}: {what}", self.endpoint(), self.about()))
+    }
+
     fn busy(&self, response: &Response<Body>) -> RequestError {
-        let after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
-        let after = after.and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
+        let seconds = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
+        let after =
+            seconds.and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
         let status = response.status().as_u16();
         RequestError::Passing(format!("{} answers {status}", self.endpoint()), after)
     }
@@ -285,7 +294,8 @@ impl Patience {
             RequestError::Passing(what, after) => (what, FAILURES, after),
         };
         if let Some(after) = after.filter(|after| *after > LONGEST) {
-            let (after, longest) = (after.as_secs(), LONGEST.as_secs());
+            let after = after.as_secs();
+            let longest = LONGEST.as_secs();
             return Err(Error::Network(format!(
                 "{what} and asks to wait {after} s, over {longest}; try again then"
             )));
@@ -318,7 +328,8 @@ fn absolute(from: &str, to: &str) -> Option<String> {
         return Some(to.to_owned());
     }
     let uri: Uri = from.parse().ok()?;
-    let (scheme, host) = (uri.scheme_str()?, uri.authority()?);
+    let scheme = uri.scheme_str()?;
+    let host = uri.authority()?;
     if to.starts_with("//") {
         return Some(format!("{scheme}:{to}"));
     }

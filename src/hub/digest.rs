@@ -41,8 +41,8 @@ impl Digest {
 
     /// Actual hash of the bytes, if it differs from the expected one.
     pub(super) fn differs(&self, sum: &Sum) -> Option<String> {
-        let found = sum.0.clone()?.finish();
-        let found = found.as_ref().iter().fold(String::new(), |mut hex, byte| {
+        let hash = sum.0.clone()?.finish();
+        let found = hash.as_ref().iter().fold(String::new(), |mut hex, byte| {
             write!(hex, "{byte:02x}").expect("a string grows");
             hex
         });

@@ -37,26 +37,24 @@ pub(super) fn describe(
     listing: &Listing,
     names: Vec<String>,
 ) -> Result<Vec<File>, Error> {
-    let describe = |name: String| {
-        let header = repo::header(client, &listing.commit, &name)?;
-        let stated = listing.stated(&name);
-        let digest = match (Digest::of_etag(&header.etag), stated.sha256) {
-            (Digest::None, Some(sha256)) => Digest::Sha256(sha256),
-            (digest, _) => digest,
-        };
-        let wrong = |what: String| {
-            let (endpoint, about) = (client.endpoint(), client.about());
-            Error::Network(format!("{endpoint}: `{name}` of {about}: {what}"))
-        };
-        let size = match (header.size, stated.size) {
-            (Some(size), Some(listed)) if size != listed => {
-                return Err(wrong(format!("{size} bytes, in the list {listed}")));
-            }
-            (size, listed) => size.or(listed).ok_or_else(|| wrong("no size is stated".into()))?,
-        };
-        Ok(File { etag: header.etag, size, digest, url: header.url, name })
+    names.into_iter().map(|name| describe_one(client, listing, name)).collect()
+}
+
+fn describe_one(client: &Client, listing: &Listing, name: String) -> Result<File, Error> {
+    let header = repo::header(client, &listing.commit, &name)?;
+    let stated = listing.stated(&name);
+    let digest = match (Digest::of_etag(&header.etag), stated.sha256) {
+        (Digest::None, Some(sha256)) => Digest::Sha256(sha256),
+        (digest, _) => digest,
     };
-    names.into_iter().map(describe).collect()
+    let wrong = |what: &str| client.wrong_file(&name, what);
+    let size = match (header.size, stated.size) {
+        (Some(size), Some(listed)) if size != listed => {
+            return Err(wrong(&format!("{size} bytes, in the list {listed}")));
+        }
+        (size, listed) => size.or(listed).ok_or_else(|| wrong("no size is stated"))?,
+    };
+    Ok(File { etag: header.etag, size, digest, url: header.url, name })
 }
 
 /// Downloads the files that are not in the cache; returns the paths of all, in order.
@@ -112,7 +110,8 @@ impl File {
                 Some(_) if old => partial.restart().map_err(cannot(&partial.path))?,
                 Some(what) => {
                     partial.remove()?;
-                    let (endpoint, name) = (client.endpoint(), &self.name);
+                    let endpoint = client.endpoint();
+                    let name = &self.name;
                     let about = client.about();
                     return Err(Error::Network(format!(
                         "{endpoint}: `{name}` of {about} did not arrive as it was sent: {what}"
@@ -127,15 +126,14 @@ impl File {
 
     /// True if a path holds this file.
     fn is_at(&self, path: &Path) -> bool {
-        let read = || -> io::Result<bool> {
-            let mut file = fs::File::open(path)?;
-            let mut sum = self.digest.start(self.size);
-            let whole = file.metadata()?.len() == self.size;
-            Ok(whole
-                && hash(&mut file, &mut sum)? == self.size
-                && self.digest.differs(&sum).is_none())
-        };
-        read().unwrap_or(false)
+        self.matches(path).unwrap_or(false)
+    }
+
+    fn matches(&self, path: &Path) -> io::Result<bool> {
+        let mut file = fs::File::open(path)?;
+        let mut sum = self.digest.start(self.size);
+        let whole = file.metadata()?.len() == self.size;
+        Ok(whole && hash(&mut file, &mut sum)? == self.size && self.digest.differs(&sum).is_none())
     }
 }
 
@@ -204,7 +202,9 @@ impl<'a> Partial<'a> {
     }
 
     fn tell(&self, watch: Watch<'_>) -> Result<(), Error> {
-        let (file, size, at) = (&self.wanted.name, self.wanted.size, self.at);
+        let file = &self.wanted.name;
+        let size = self.wanted.size;
+        let at = self.at;
         match watch(Progress { file, size, at }) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => {
@@ -218,12 +218,9 @@ impl<'a> Partial<'a> {
     fn stream(&mut self, client: &Client, watch: Watch<'_>) -> Result<(), RequestError> {
         let asked = Some(self.at).filter(|at| *at > 0);
         let response = client.get(&self.wanted.url, asked)?;
-        let wrong = |what: String| {
-            let (endpoint, name, about) = (client.endpoint(), &self.wanted.name, client.about());
-            RequestError::Final(Error::Network(format!("{endpoint}: `{name}` of {about}: {what}")))
-        };
         let size = self.wanted.size;
-        let start = start(&response, asked.unwrap_or(0), size).map_err(wrong)?;
+        let start = start(&response, asked.unwrap_or(0), size)
+            .map_err(|what| RequestError::Final(client.wrong_file(&self.wanted.name, &what)))?;
         // Some servers cannot send a range of a file.
         let kept = if start == 0 && self.at > 0 { self.restart() } else { Ok(()) };
         kept.map_err(|error| self.full(error))?;
@@ -234,7 +231,8 @@ impl<'a> Partial<'a> {
             let most = usize::try_from(size - self.at).unwrap_or(PIECE).min(PIECE);
             match body.read(&mut piece[..most]) {
                 Ok(0) => {
-                    let (endpoint, at) = (client.endpoint(), self.at);
+                    let endpoint = client.endpoint();
+                    let at = self.at;
                     let what = format!("{endpoint}: the connection ended at {at} of {size} bytes");
                     return Err(RequestError::Passing(what, None));
                 }
@@ -333,9 +331,10 @@ mod tests {
     }
 
     #[test]
-    fn two_that_no_lock_keeps_apart_leave_one_file() {
+    fn two_downloads_without_a_lock_leave_one_file() {
         let place = tempfile::tempdir().expect("a directory");
-        let (path, blob) = (place.path().join("x.incomplete"), place.path().join("x"));
+        let path = place.path().join("x.incomplete");
+        let blob = place.path().join("x");
         let bytes = b"hello\n";
         let file = file(bytes);
         let mut partials = [(); 2].map(|()| Partial::open(&file, path.clone()).expect("writable"));
@@ -358,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_run_left_counts() {
+    fn partial_files_of_earlier_runs_are_resumed() {
         let place = tempfile::tempdir().expect("a directory");
         let path = place.path().join("x.incomplete");
         let file = file(b"hello\n");
@@ -373,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_do_not_fit_are_refused() {
+    fn wrong_ranges_and_lengths_are_refused() {
         let start = |status: u16, fields: &[(&str, &str)]| {
             let mut answer = Response::builder().status(status);
             for (name, value) in fields {

@@ -103,14 +103,16 @@ impl Reference {
         }
         let scheme = ["https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme));
         let (host, page) = scheme.unwrap_or(text).split_once('/').unwrap_or_default();
-        match HOSTS.contains(&&*host.to_ascii_lowercase()) {
-            true => Self::of_page(text, page),
-            false if Self::is_address(text) => Err(Error::Option(format!(
+        if HOSTS.contains(&&*host.to_ascii_lowercase()) {
+            return Self::of_page(text, page);
+        }
+        if Self::is_address(text) {
+            return Err(Error::Option(format!(
                 "`{text}` is no model of the hub: expected an address of {} or of HF_ENDPOINT",
                 HOSTS[0]
-            ))),
-            false => Self::of_name(text),
+            )));
         }
+        Self::of_name(text)
     }
 
     /// `owner/name` or `owner/name@revision`
@@ -154,7 +156,8 @@ impl Reference {
 
 /// Unescapes a part of a URL; `None` for an invalid escape.
 fn unescaped(text: &str) -> Option<String> {
-    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
         rest = after;
         bytes.push(match byte {
@@ -301,7 +304,8 @@ mod tests {
                 assert_eq!(error.exit_code(), 2, "{text}");
             }
         }
-        let (v1, v2) = ("v1".parse().expect("one"), "v2".parse::<Revision>().expect("one"));
+        let v1 = "v1".parse().expect("one");
+        let v2 = "v2".parse::<Revision>().expect("one");
         let named = || "a/b@v1".parse::<Reference>().expect("a model");
         assert_eq!(named().with(Some(&v1)).expect("the same").1, v1);
         assert_eq!(named().with(None).expect("its own").1, v1);

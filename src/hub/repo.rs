@@ -116,9 +116,11 @@ impl Listing {
         }
         let Some(weights) = [WEIGHTS, INDEX].into_iter().find(|name| self.has(name)) else {
             let others = ["pytorch_model.bin", "tf_model.h5", "onnx/model.onnx", "model.onnx"];
-            let only = others.into_iter().find(|name| self.has(name));
-            let only = only.map(|name| format!(", only `{name}` and the like"));
-            let only = only.unwrap_or_default();
+            let only = others
+                .into_iter()
+                .find(|name| self.has(name))
+                .map(|name| format!(", only `{name}` and the like"))
+                .unwrap_or_default();
             return Err(Error::Hub(format!("{about} has no safetensors: no `{WEIGHTS}`{only}")));
         };
         // Weights come last, so that errors in small files are found early.
@@ -144,16 +146,17 @@ impl Listing {
 /// folder of the repository is left out: opening the model refuses it.
 pub(super) fn poolings(modules: &[u8]) -> Vec<String> {
     let modules: Vec<Module> = serde_json::from_slice(unmarked(modules)).unwrap_or_default();
-    let config = |module: &Module| {
-        let plain = |part: &&str| {
-            !part.starts_with('.') && !part.contains(['\\', ':', '?', '#', '%', '\0'])
-        };
-        let parts: Vec<&str> = module.path.split('/').filter(|part| !part.is_empty()).collect();
-        let kind = module.kind.rsplit('.').next();
-        let own = kind == Some("Pooling") && !parts.is_empty() && parts.iter().all(plain);
-        own.then(|| format!("{}/{CONFIG}", parts.join("/")))
-    };
-    modules.iter().filter_map(config).collect()
+    modules.iter().filter_map(pooling).collect()
+}
+
+/// Path of a module's configuration, if it is pooling in a plain folder.
+fn pooling(module: &Module) -> Option<String> {
+    let plain =
+        |part: &&str| !part.starts_with('.') && !part.contains(['\\', ':', '?', '#', '%', '\0']);
+    let parts: Vec<&str> = module.path.split('/').filter(|part| !part.is_empty()).collect();
+    let kind = module.kind.rsplit('.').next();
+    let own = kind == Some("Pooling") && !parts.is_empty() && parts.iter().all(plain);
+    own.then(|| format!("{}/{CONFIG}", parts.join("/")))
 }
 
 /// Module in `modules.json`.
@@ -190,10 +193,7 @@ pub(super) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
             return Err(format!("`{}` is not the name of a shard", file.escape_debug()));
         }
     }
-    match files.is_empty() {
-        true => Err("no shards".to_owned()),
-        false => Ok(files),
-    }
+    if files.is_empty() { Err("no shards".to_owned()) } else { Ok(files) }
 }
 
 /// Metadata of a file in the headers of the hub's response.
@@ -212,20 +212,18 @@ pub(super) fn header(client: &Client, commit: &str, name: &str) -> Result<Header
     client.patiently(|| {
         let (response, url) = client.head(&first)?;
         let field = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.trim());
-        let wrong = |what: String| {
-            let endpoint = client.endpoint();
-            let about = client.about();
-            RequestError::Final(Error::Network(format!("{endpoint}: `{name}` of {about}: {what}")))
-        };
+        let wrong = |what: &str| RequestError::Final(client.wrong_file(name, what));
         if let Some(other) = field("x-repo-commit").filter(|other| *other != commit) {
-            return Err(wrong(format!("commit {} instead of {commit}", other.escape_debug())));
+            return Err(wrong(&format!("commit {} instead of {commit}", other.escape_debug())));
         }
-        let etag = field("x-linked-etag").or_else(|| field("etag"));
-        let etag = etag.ok_or_else(|| wrong("the answer has no ETag".to_owned()))?;
-        let etag = etag.trim_start_matches("W/").trim_matches('"');
+        let etag = field("x-linked-etag")
+            .or_else(|| field("etag"))
+            .ok_or_else(|| wrong("the answer has no ETag"))?
+            .trim_start_matches("W/")
+            .trim_matches('"');
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if etag.is_empty() || etag.len() > 128 || !etag.chars().all(plain) {
-            return Err(wrong(format!("ETag `{}`", etag.escape_debug())));
+            return Err(wrong(&format!("ETag `{}`", etag.escape_debug())));
         }
         // The length of a redirect response is not that of the file.
         let length = field("content-length").filter(|_| response.status().is_success());
@@ -286,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_listing_is_refused() {
+    fn invalid_listings_are_refused() {
         let bad = ["", "<html>", "{}", "[]", r#"{"sha": "../x", "siblings": []}"#];
         assert!(bad.iter().all(|text| parse(text, String::new()).is_err()));
         let text = format!(

@@ -78,7 +78,8 @@ mod tests {
     #[test]
     fn files_and_directories_of_certificates_are_added() {
         let place = tempfile::tempdir().expect("a directory");
-        let (file, dir) = (place.path().join("ca.pem"), place.path().join("certs"));
+        let file = place.path().join("ca.pem");
+        let dir = place.path().join("certs");
         fs::create_dir(&dir).expect("writable");
         fs::write(&file, [PEM, PEM].concat()).expect("writable");
         let RootCerts::Specific(found) = roots(&[("SSL_CERT_FILE", file.clone())]).expect("two")

@@ -50,10 +50,11 @@ impl Settings {
             cached.or_else(|| home_dir(&variable).map(|home| home.join(".cache/huggingface")))
         };
         let home = path("HF_HOME").or_else(user);
-        let cache = cache.map(Path::to_owned);
-        let cache =
-            cache.or_else(|| path("HF_HUB_CACHE")).or_else(|| path("HUGGINGFACE_HUB_CACHE"));
-        let cache = cache.or_else(|| home.as_ref().map(|home| home.join("hub")));
+        let cache = cache
+            .map(Path::to_owned)
+            .or_else(|| path("HF_HUB_CACHE"))
+            .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
+            .or_else(|| home.as_ref().map(|home| home.join("hub")));
         let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
         if !endpoint.starts_with("https://") && !endpoint.starts_with("http://") {
             let expected = "expected an address that starts with https:// or http://";
@@ -71,9 +72,10 @@ impl Settings {
                 }
             },
         };
-        let token = match flag("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
-            true => None,
-            false => ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]
+        let token = if flag("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
+            None
+        } else {
+            ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]
                 .iter()
                 .find_map(|name| Some((text(name)?, (*name).to_owned())))
                 .or_else(|| {
@@ -81,9 +83,9 @@ impl Settings {
                     let from = format!("the token in `{}`", file.display());
                     Some((fs::read_to_string(file).ok()?.trim().to_owned(), from))
                 })
-                .filter(|(secret, _)| !secret.is_empty()),
+                .filter(|(secret, _)| !secret.is_empty())
+                .map(|(secret, from)| Token { secret, from })
         };
-        let token = token.map(|(secret, from)| Token { secret, from });
         let mut authorities = Vec::new();
         for name in roots::VARIABLES {
             match path(name) {
@@ -130,7 +132,8 @@ fn expanded(path: PathBuf, variable: impl Fn(&str) -> Option<PathBuf>) -> PathBu
         }
         _ => text.to_owned(),
     };
-    let (mut out, mut rest) = (String::new(), text.as_str());
+    let mut out = String::new();
+    let mut rest = text.as_str();
     while let Some(at) = rest.find('$') {
         out.push_str(&rest[..at]);
         rest = &rest[at + 1..];
@@ -249,7 +252,8 @@ mod tests {
         fs::write(home.path().join("token"), "hf_home\n").expect("writable");
         fs::write(home.path().join("other"), "hf_other").expect("writable");
         let other = home.path().join("other");
-        let (dir, other) = (home.path().to_str().expect("UTF-8"), other.to_str().expect("UTF-8"));
+        let dir = home.path().to_str().expect("UTF-8");
+        let other = other.to_str().expect("UTF-8");
         let found = |more: &[(&str, &str)]| {
             let variables = [&[("HF_HOME", dir)], more].concat();
             settings(None, &variables).expect("settings").token.map(|token| token.secret)

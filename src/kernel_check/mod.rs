@@ -10,15 +10,14 @@ mod seeded;
 mod tolerance;
 
 use crate::{
+    activation::Activation,
     error::Error,
     kernels::{
         KernelVariant, Tier, Tile,
         attention::{self, SKIP_EPS},
-        gather, layer_norm, linear,
-        linear_geglu::{self, Activation},
-        pool,
+        gather, layer_norm, linear, linear_geglu, pool,
     },
-    recording::{Caps, Engine, Format, Recording, Tensor},
+    recording::{Caps, Engine, Format, KernelId, Recording, Tensor},
 };
 pub use clock::Clock;
 pub use compare::{Comparison, Tolerance, compare};
@@ -157,25 +156,26 @@ impl KernelCase {
 
     /// Unit vectors of sequences of the given lengths.
     pub fn pool(lengths: &[u32], d: u32) -> Self {
-        let (t, spans) = (lengths.iter().sum(), sequences(lengths));
+        let t = lengths.iter().sum();
+        let spans = sequences(lengths);
         Self::Pool { t, spans, d, dims: d, normalize: true }
     }
 
-    /// Name of the kernel.
-    pub fn word(&self) -> &'static str {
+    /// The kernel.
+    pub fn kernel(&self) -> KernelId {
         match self {
-            Self::Embed { .. } => "embed",
-            Self::Linear { .. } => "linear",
-            Self::LinearGeglu { .. } => "linear_geglu",
-            Self::KeyNorm { .. } => "key_norm",
-            Self::Attention { .. } => "attention",
-            Self::LayerNorm { .. } => "layer_norm",
-            Self::Pool { .. } => "pool",
-            Self::Gather { .. } => "gather",
+            Self::Embed { .. } => KernelId::Embed,
+            Self::Linear { .. } => KernelId::Linear,
+            Self::LinearGeglu { .. } => KernelId::LinearGeglu,
+            Self::KeyNorm { .. } => KernelId::KeyNorm,
+            Self::Attention { .. } => KernelId::Attention,
+            Self::LayerNorm { .. } => KernelId::LayerNorm,
+            Self::Pool { .. } => KernelId::Pool,
+            Self::Gather { .. } => KernelId::Gather,
         }
     }
 
-    /// Versions of a device with different kernels for this case: for products and attention
+    /// Variants of a device with different kernels for this case: for products and attention
     /// every tier, for the others one per storage format of their tensors.
     pub fn variants(&self, caps: &Caps) -> Vec<KernelVariant> {
         let own = |variant: KernelVariant| {
@@ -188,7 +188,8 @@ impl KernelCase {
                 (Self::Attention { .. }, Some(Tier::Matrix { .. })) => Some(Tier::Tiled),
                 (_, tier) => tier,
             };
-            let (stream, wide) = (variant.stream(), variant.wide());
+            let stream = variant.stream();
+            let wide = variant.wide();
             let formats = match self {
                 Self::Embed { .. } => [stream, variant.table()],
                 Self::Linear { .. } | Self::LinearGeglu { .. } => [variant.weights(), wide],
@@ -252,11 +253,12 @@ impl KernelCase {
             Self::Linear { t, n, k, activation, residual } => {
                 let usual = linear::Spec::new(variant, residual);
                 let spec = linear::Spec { tile, activation, ..usual };
-                let x = if residual { Role::Wide } else { Role::Stream };
-                let y = if residual { Role::Stream } else { Role::Wide };
-                let x = data.normal([t, k], 1.0, x)?;
+                let x_role = if residual { Role::Wide } else { Role::Stream };
+                let y_role = if residual { Role::Stream } else { Role::Wide };
+                let x = data.normal([t, k], 1.0, x_role)?;
                 let w = data.weights([n, k], |w, shape| tile.layout().arrange(w, shape))?;
-                let (bias, y) = (data.vector(n, 1.0, 0.0)?, data.undefined([t, n], y)?);
+                let bias = data.vector(n, 1.0, 0.0)?;
+                let y = data.undefined([t, n], y_role)?;
                 let r = if residual { data.normal([t, n], 1.0, Role::Stream)? } else { x };
                 let kernel = linear::kernel(spec);
                 let args = linear::Args { x: &x, w: &w, bias: &bias, r: &r, y: &y };
@@ -282,13 +284,15 @@ impl KernelCase {
                 data.key_norm(&mut recording, (lengths, query_only), &k, e)?.norms
             }
             Self::Attention { ref lengths, query_only, heads, e, sharpness, skip_eps } => {
-                let (sequences, skip) = ((&lengths[..], query_only), attention::skip(skip_eps));
+                let sequences = (&lengths[..], query_only);
+                let skip = attention::skip(skip_eps);
                 data.attention(&mut recording, sequences, [heads, e], sharpness, skip)?
             }
             Self::LayerNorm { t, d, residual, shift } => {
                 let x = data.shifted([t, d], 1.0, shift, Role::Stream)?;
                 let r = data.normal([t, d], 1.0, Role::Stream)?;
-                let (gamma, beta) = (data.vector(d, 0.2, 1.0)?, data.vector(d, 0.5, 0.0)?);
+                let gamma = data.vector(d, 0.2, 1.0)?;
+                let beta = data.vector(d, 0.5, 0.0)?;
                 let y = data.undefined([t, d], Role::Wide)?;
                 let spec = layer_norm::Spec::wide(variant, d);
                 let kernel = layer_norm::kernel(layer_norm::Spec { residual, ..spec });
@@ -307,8 +311,10 @@ impl KernelCase {
                 y
             }
             Self::Gather { t, d, ref rows } => {
-                let (x, n) = (data.normal([t, d], 1.0, Role::Stream)?, rows.len() as u32);
-                let (rows, y) = (data.integers([n], rows)?, data.undefined([n, d], Role::Stream)?);
+                let x = data.normal([t, d], 1.0, Role::Stream)?;
+                let n = rows.len() as u32;
+                let rows = data.integers([n], rows)?;
+                let y = data.undefined([n, d], Role::Stream)?;
                 let kernel = gather::kernel(gather::Spec::new(variant, d));
                 let args = gather::Args { x: &x, rows: &rows, y: &y };
                 gather::record(&mut recording, &kernel, args);
@@ -333,10 +339,12 @@ impl KernelCase {
                 Work { flops: 8.0 * td as f64, bytes }
             }
             Self::Linear { t, n, k, residual, .. } => {
-                let (inputs, outputs) = (product(&[t, k]), product(&[t, n]));
-                let activations = match residual {
-                    true => wide(inputs) + stream(2 * outputs),
-                    false => stream(inputs) + wide(outputs),
+                let inputs = product(&[t, k]);
+                let outputs = product(&[t, n]);
+                let activations = if residual {
+                    wide(inputs) + stream(2 * outputs)
+                } else {
+                    stream(inputs) + wide(outputs)
                 };
                 Work {
                     flops: 2.0 * product(&[t, n, k]) as f64,
@@ -421,7 +429,8 @@ impl KernelCase {
 /// A small case for each kernel, for a quick device check.
 pub fn samples() -> Vec<KernelCase> {
     let lengths = vec![1, 64, 65, 130];
-    let (gate_first, activation) = (true, Activation::Gelu);
+    let gate_first = true;
+    let activation = Activation::Gelu;
     vec![
         KernelCase::Embed { t: 37, d: 768, vocab: 300, parts: 2 },
         KernelCase::linear(130, 384, 768, true),
@@ -447,8 +456,9 @@ mod tests {
 
     #[test]
     fn every_kernel_has_a_sample() {
-        let words: Vec<_> = samples().iter().map(KernelCase::word).collect();
-        let kernels: Vec<_> = crate::kernels::ALL.iter().map(|kernel| kernel.word).collect();
+        let words: Vec<_> = samples().iter().map(KernelCase::kernel).collect();
+        let kernels: Vec<_> =
+            crate::kernels::ALL.iter().map(|interface| interface.kernel).collect();
         assert_eq!(words, kernels);
     }
 }

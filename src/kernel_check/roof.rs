@@ -3,7 +3,9 @@
 
 use crate::{
     kernels::Interface,
-    recording::{Access, Binding, Const, Format, Kernel, Program, Recording, Tensor, grid},
+    recording::{
+        Access, Binding, Const, Format, Kernel, KernelId, Program, Recording, Tensor, grid,
+    },
 };
 use bytemuck::{Pod, Zeroable};
 use std::{mem::offset_of, sync::Arc};
@@ -41,7 +43,7 @@ struct CopyParams {
 /// Interfaces of the shaders, for the checks in `tests/abi`.
 pub const INTERFACES: &[Interface] = &[
     Interface {
-        word: "multiply_add",
+        kernel: KernelId::MultiplyAdd,
         params: &[
             ("rounds", offset_of!(FmaParams, rounds)),
             ("m", offset_of!(FmaParams, m)),
@@ -54,7 +56,7 @@ pub const INTERFACES: &[Interface] = &[
         },
     },
     Interface {
-        word: "copy",
+        kernel: KernelId::Copy,
         params: &[("n", offset_of!(CopyParams, n))],
         params_bytes: size_of::<CopyParams>(),
         bindings: &[("x", Access::Read), ("y", Access::Write)],
@@ -68,7 +70,7 @@ fn bindings(access: &[Access]) -> Vec<Binding> {
 
 fn multiply_add_kernel(fused: bool) -> Kernel<()> {
     let program = Program {
-        word: "multiply_add",
+        kernel: KernelId::MultiplyAdd,
         file: "roof/multiply_add.wgsl",
         text: include_str!("../../shaders/roof/multiply_add.wgsl"),
         imports: Vec::new(),
@@ -81,7 +83,7 @@ fn multiply_add_kernel(fused: bool) -> Kernel<()> {
 
 fn copy_kernel() -> Kernel<()> {
     let program = Program {
-        word: "copy",
+        kernel: KernelId::Copy,
         file: "roof/copy.wgsl",
         text: include_str!("../../shaders/roof/copy.wgsl"),
         imports: Vec::new(),

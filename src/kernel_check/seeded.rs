@@ -1,11 +1,9 @@
 //! Inputs from a counter: the same seed gives the same data on every engine and in every tier.
 
 use crate::{
-    batch,
     elements::TensorData,
     error::Error,
-    kernels::{Dtype, KernelVariant, attention, embed, key_norm},
-    model::alibi,
+    kernels::{Dtype, KernelVariant, alibi, attention, embed, key_norm, work_list},
     recording::{Engine, Format, Recording, Shape, Tensor},
 };
 
@@ -148,10 +146,12 @@ impl Seeded<'_> {
         let [t, d, vocab, parts] = sizes;
         let ids: Vec<u32> = (0..t).map(|_| (self.next() % u64::from(vocab)) as u32).collect();
         let type_ids: Vec<u32> = (0..t).map(|_| (self.next() % 2) as u32).collect();
-        let (ids, type_ids) = (self.integers([t], &ids)?, self.integers([t], &type_ids)?);
-        let kind = self.drawn(2 * d as usize, 0.04, 0.0);
-        let kind = self.plain([2, d], &kind)?;
-        let (gamma, beta) = (self.vector(d, 0.2, 1.0)?, self.vector(d, 0.5, 0.0)?);
+        let ids = self.integers([t], &ids)?;
+        let type_ids = self.integers([t], &type_ids)?;
+        let kinds = self.drawn(2 * d as usize, 0.04, 0.0);
+        let kind = self.plain([2, d], &kinds)?;
+        let gamma = self.vector(d, 0.2, 1.0)?;
+        let beta = self.vector(d, 0.5, 0.0)?;
         let x = self.undefined([t, d], Role::Stream)?;
         let kernel = embed::kernel(embed::Spec::new(self.variant, d));
         let step = vocab.div_ceil(parts);
@@ -180,7 +180,8 @@ impl Seeded<'_> {
         [heads, e]: [u32; 2],
         sharpness: f32,
     ) -> Result<Tensor, Error> {
-        let (t, d) = (lengths.iter().sum::<u32>(), heads * e);
+        let t = lengths.iter().sum::<u32>();
+        let d = heads * e;
         let mut qkv = self.drawn(3 * (t * d) as usize, 1.0, 0.0);
         for row in qkv.chunks_exact_mut(3 * d as usize) {
             row[..d as usize].iter_mut().for_each(|q| *q *= sharpness);
@@ -196,8 +197,9 @@ impl Seeded<'_> {
         e: u32,
     ) -> Result<Keys, Error> {
         let heads = k.shape2()[1] / e;
-        let list = batch::tiles(&offsets(lengths), &keys(lengths, query_only), attention::TILE);
-        let (count, keys) = (list.len() as u32, batch::tile_keys(&list));
+        let list = work_list::tiles(&offsets(lengths), &keys(lengths, query_only), attention::TILE);
+        let count = list.len() as u32;
+        let keys = work_list::tile_keys(&list);
         let tiles = self.integers([count, 4], list.as_flattened())?;
         let norms = self.plain([count, heads], &vec![UNWRITTEN; (count * heads) as usize])?;
         let kernel = key_norm::kernel(key_norm::Spec::new(self.variant, e));

@@ -2,16 +2,16 @@
 
 use super::{KernelCase, Tolerance};
 use crate::{
+    activation::Activation,
     kernels::{KernelVariant, Tier},
     recording::Format,
-    reference::Activation,
 };
 use std::fmt;
 
 impl fmt::Display for KernelCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sum = |lengths: &[u32]| lengths.iter().map(|&n| u64::from(n)).sum::<u64>();
-        write!(f, "{} ", self.word())?;
+        write!(f, "{} ", self.kernel())?;
         match self {
             Self::Embed { t, d, vocab, parts } => write!(f, "T{t} D{d} V{vocab} parts{parts}"),
             Self::Linear { t, n, k, activation, residual } => {
@@ -92,7 +92,8 @@ impl KernelCase {
             (Self::LinearGeglu { .. }, Tier::Matrix { .. }) => (16.0, 2.0),
             _ => (0.0, 0.0),
         };
-        let (atol, rtol) = (atol + more / 1024.0, rtol + part / 1024.0);
+        let atol = atol + more / 1024.0;
+        let rtol = rtol + part / 1024.0;
         let output = match self {
             Self::Embed { .. } | Self::KeyNorm { .. } | Self::Pool { .. } => Format::F32,
             Self::Gather { .. } => Format::F32,

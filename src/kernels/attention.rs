@@ -1,8 +1,8 @@
 //! Attention, `softmax(q·kᵀ/√E - m_h·|i - j|)·v`.  Shaders: `shaders/attention.wgsl` and its
 //! variants in `shaders/any_width/`, `shaders/naive/`, `shaders/texture/`.
 
-use super::{HEAD_WIDTHS, Tier, KernelVariant, elem, gpu_versions, lanes, share, specialise};
-use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid, slices};
+use super::{HEAD_WIDTHS, KernelVariant, Tier, elem, gpu_versions, lanes, share, specialise};
+use crate::recording::{Const, Format, Kernel, KernelId, Program, Recording, Tensor, grid, slices};
 use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -149,7 +149,17 @@ pub struct Params {
     pub v_step: u32,
 }
 abi!(Params {
-    first, tiles, heads, scale, skip, q_column, k_column, v_column, q_step, k_step, v_step
+    first,
+    tiles,
+    heads,
+    scale,
+    skip,
+    q_column,
+    k_column,
+    v_column,
+    q_step,
+    k_step,
+    v_step
 });
 
 /// Buffers, in binding order.
@@ -194,7 +204,7 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
     };
     let formats = ["q", "k", "v", "context"].map(|name| (name, spec.format));
     let (bindings, constants) = ((BINDINGS, &formats[..]), spec.constants());
-    specialise::<_, Params>("attention", file, bindings, spec, imports, constants)
+    specialise::<_, Params>(KernelId::Attention, file, bindings, spec, imports, constants)
 }
 
 /// Programs of every tier and head width, with all tiles of a tuning search.

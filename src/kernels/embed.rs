@@ -1,7 +1,7 @@
 //! Sum of word row and token-type row, then LayerNorm.  Shader: `shaders/embed.wgsl`.
 
-use super::{MOVE, Dtype, Tier, KernelVariant, WIDTHS, row_workgroup, specialise};
-use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
+use super::{Dtype, KernelVariant, MOVE, Tier, WIDTHS, row_workgroup, specialise};
+use crate::recording::{Const, Format, Kernel, KernelId, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
 /// Constants fixed when the pipeline is built.
@@ -79,7 +79,7 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
     };
     let formats = [("word", spec.word), ("x", spec.x)];
     let (bindings, constants) = ((BINDINGS, &formats[..]), spec.constants());
-    specialise::<_, Params>("embed", file, bindings, spec, vec![], constants)
+    specialise::<_, Params>(KernelId::Embed, file, bindings, spec, vec![], constants)
 }
 
 /// Programs of every width, buffers and textures, f32 and f16.

@@ -1,7 +1,7 @@
 //! Gathers rows of a matrix.  Shader: `shaders/gather.wgsl`.
 
-use super::{MOVE, Tier, KernelVariant, WIDTHS, specialise};
-use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
+use super::{KernelVariant, MOVE, Tier, WIDTHS, specialise};
+use crate::recording::{Const, Format, Kernel, KernelId, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
 /// Constants fixed when the pipeline is built.
@@ -53,7 +53,7 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
         true => source!("texture/gather.wgsl"),
     };
     let bindings = (BINDINGS, &[("x", spec.x), ("y", spec.x)][..]);
-    specialise::<_, Params>("gather", file, bindings, spec, vec![], spec.constants())
+    specialise::<_, Params>(KernelId::Gather, file, bindings, spec, vec![], spec.constants())
 }
 
 /// Programs of every width, buffers and textures.

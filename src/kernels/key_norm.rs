@@ -1,8 +1,8 @@
 //! Maximum norm of the keys of each tile and head, with which `attention` decides which keys to
 //! skip.  Shaders: `shaders/key_norm.wgsl`, `shaders/texture/key_norm.wgsl`.
 
-use super::{MOVE, Dtype, HEAD_WIDTHS, Tier, KernelVariant, attention::TILE, elem, specialise};
-use crate::recording::{Format, Kernel, Program, Recording, Tensor, grid};
+use super::{Dtype, HEAD_WIDTHS, KernelVariant, MOVE, Tier, attention::TILE, elem, specialise};
+use crate::recording::{Format, Kernel, KernelId, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
 /// Constants fixed when the pipeline is built.
@@ -56,7 +56,7 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
     let imports = vec![("elem", elem(spec.k))];
     let constants = vec![("WG", WG.into()), ("TILE", TILE.into()), ("E", spec.e.into())];
     let bindings = (BINDINGS, &[("k", spec.k)][..]);
-    specialise::<_, Params>("key_norm", file, bindings, spec, imports, constants)
+    specialise::<_, Params>(KernelId::KeyNorm, file, bindings, spec, imports, constants)
 }
 
 /// Invocations per workgroup.

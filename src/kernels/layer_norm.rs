@@ -1,7 +1,7 @@
 //! Residual add and LayerNorm: `y = LN(x + r)`.  Shader: `shaders/layer_norm.wgsl`.
 
-use super::{MOVE, Dtype, Tier, KernelVariant, WIDTHS, row_workgroup, specialise};
-use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
+use super::{Dtype, KernelVariant, MOVE, Tier, WIDTHS, row_workgroup, specialise};
+use crate::recording::{Const, Format, Kernel, KernelId, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
 /// Constants fixed when the pipeline is built.
@@ -73,7 +73,7 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
     };
     let formats = [("x", spec.x), ("r", spec.x), ("y", spec.y)];
     let (bindings, constants) = ((BINDINGS, &formats[..]), spec.constants());
-    specialise::<_, Params>("layer_norm", file, bindings, spec, vec![], constants)
+    specialise::<_, Params>(KernelId::LayerNorm, file, bindings, spec, vec![], constants)
 }
 
 /// Programs of every width, buffers and textures.

@@ -1,10 +1,10 @@
 //! Matrix product `y = activation(x·Wᵀ + bias)`, or with a residual `y = activation(x·Wᵀ + bias) +
 //! r`.  Shaders: `shaders/linear.wgsl`; variants in `shaders/{naive,texture,matrix}/`.
 
-use super::{row_slices, Tile, KernelVariant, specialise};
+use super::{KernelVariant, Tile, row_slices, specialise};
 use crate::{
-    recording::{Format, Kernel, Program, Recording, Tensor, grid},
-    reference::Activation,
+    activation::Activation,
+    recording::{Format, Kernel, KernelId, Program, Recording, Tensor, grid},
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -86,9 +86,9 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
     constants.push(("RESIDUAL", spec.residual.into()));
     let formats = [("x", spec.x), ("w", spec.w), ("y", spec.y), ("r", spec.r())];
     let mut imports = spec.tile.imports();
-    imports.push(("activation", super::activation(spec.activation)));
+    imports.push(("activation", spec.activation.import()));
     let bindings = (BINDINGS, &formats[..]);
-    specialise::<_, Params>("linear", file, bindings, spec, imports, constants)
+    specialise::<_, Params>(KernelId::Linear, file, bindings, spec, imports, constants)
 }
 
 /// Programs of every variant and tile: with and without residual, and with an activation.

@@ -2,12 +2,12 @@
 //! `shaders/linear_geglu.wgsl` and its variants in `shaders/naive/`, `shaders/texture/`,
 //! `shaders/matrix/`.
 
-use super::{PANEL, row_slices, Tier, Tile, KernelVariant, specialise};
+use super::{KernelVariant, PANEL, Tier, Tile, row_slices, specialise};
 use crate::{
+    activation::Activation,
     elements::{TensorData, reordered},
-    recording::{Format, Kernel, Program, Recording, Shape, Tensor, grid},
+    recording::{Format, Kernel, KernelId, Program, Recording, Shape, Tensor, grid},
 };
-pub use crate::reference::Activation;
 use bytemuck::{Pod, Zeroable};
 
 /// Constants fixed when the pipeline is built.
@@ -30,7 +30,11 @@ pub struct Spec {
 
 impl Spec {
     /// Default constants of a variant.
-    pub fn new(variant: impl Into<KernelVariant>, gate_first: bool, activation: Activation) -> Self {
+    pub fn new(
+        variant: impl Into<KernelVariant>,
+        gate_first: bool,
+        activation: Activation,
+    ) -> Self {
         let variant = variant.into();
         let (x, w, h) = (variant.stream(), variant.weights(), variant.wide());
         Self { tile: Tile::new(variant.tier), x, w, h, gate_first, activation }
@@ -103,11 +107,11 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
         Tile::Matrix { .. } => source!("matrix/linear_geglu.wgsl"),
     };
     let mut imports = spec.tile.imports();
-    imports.push(("activation", super::activation(spec.activation)));
+    imports.push(("activation", spec.activation.import()));
     let formats = [("x", spec.x), ("w", spec.w), ("h", spec.h)];
     let bindings = (BINDINGS, &formats[..]);
     let constants = spec.tile.constants();
-    specialise::<_, Params>("linear_geglu", file, bindings, spec, imports, constants)
+    specialise::<_, Params>(KernelId::LinearGeglu, file, bindings, spec, imports, constants)
 }
 
 /// Programs of every variant, tile and activation.

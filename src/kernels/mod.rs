@@ -5,14 +5,13 @@
 //! a kernel from a `Spec`) and [`record`](layer_norm::record) (records one dispatch, with shape
 //! checks). `tests/abi/main.rs` compares every file with its shader.
 
+pub mod alibi;
 mod config;
 mod tier;
 mod tile;
+pub mod work_list;
 
-use crate::{
-    recording::{Access, Binding, Const, Format, Kernel, Program, slices},
-    reference::Activation,
-};
+use crate::recording::{Access, Binding, Const, Format, Kernel, KernelId, Program, slices};
 pub use config::{KernelConfig, Tiles};
 use std::{
     collections::HashSet,
@@ -25,8 +24,8 @@ pub use tile::{Layout, PANEL, Tile};
 /// Interface of a kernel, as declared by its host file; `tests/abi/main.rs` compares it with the
 /// shader's reflection.
 pub struct Interface {
-    /// Name of the kernel.
-    pub word: &'static str,
+    /// The kernel.
+    pub kernel: KernelId,
     /// Names and byte offsets of the fields of `Params`.
     pub params: &'static [(&'static str, usize)],
     /// Size of `Params` in bytes.
@@ -37,19 +36,23 @@ pub struct Interface {
     pub programs: fn() -> Vec<Program>,
 }
 
-/// Declares the modules of all kernels, and the list of their interfaces.
-macro_rules! kernels {
-    ($($word:ident),+ $(,)?) => {
-        $(pub mod $word;)+
+impl Interface {
+    /// Name of the kernel.
+    pub fn name(&self) -> &'static str {
+        self.kernel.name()
+    }
+}
 
-        /// Interfaces of all kernels.
-        pub const ALL: &[Interface] = &[$(Interface {
-            word: stringify!($word),
-            params: $word::FIELDS,
-            params_bytes: size_of::<$word::Params>(),
-            bindings: $word::BINDINGS,
-            programs: $word::programs,
-        }),+];
+/// Interface of a kernel, from its host file.
+macro_rules! interface {
+    ($kernel:ident, $module:ident) => {
+        Interface {
+            kernel: KernelId::$kernel,
+            params: $module::FIELDS,
+            params_bytes: size_of::<$module::Params>(),
+            bindings: $module::BINDINGS,
+            programs: $module::programs,
+        }
     };
 }
 
@@ -92,7 +95,26 @@ macro_rules! source {
     };
 }
 
-kernels! { embed, linear, linear_geglu, key_norm, attention, layer_norm, pool, gather }
+pub mod attention;
+pub mod embed;
+pub mod gather;
+pub mod key_norm;
+pub mod layer_norm;
+pub mod linear;
+pub mod linear_geglu;
+pub mod pool;
+
+/// Interfaces of all kernels.
+pub const ALL: &[Interface] = &[
+    interface!(Embed, embed),
+    interface!(Linear, linear),
+    interface!(LinearGeglu, linear_geglu),
+    interface!(KeyNorm, key_norm),
+    interface!(Attention, attention),
+    interface!(LayerNorm, layer_norm),
+    interface!(Pool, pool),
+    interface!(Gather, gather),
+];
 
 type Source = (&'static str, &'static str);
 type Formats<'a> = &'a [(&'static str, Format)];
@@ -101,7 +123,7 @@ type Formats<'a> = &'a [(&'static str, Format)];
 /// bindings other than plain buffers of f32 or integers.  The storage of a buffer's elements is
 /// imported under the buffer's name.
 fn specialise<S, P>(
-    word: &'static str,
+    kernel: KernelId,
     (file, text): Source,
     (bindings, formats): (&[(&str, Access)], Formats),
     spec: S,
@@ -119,7 +141,7 @@ fn specialise<S, P>(
     let buffers = formats.iter().filter(|(_, format)| !format.texture());
     imports.extend(buffers.map(|&(name, format)| (name, elem(format))));
     let params_bytes = size_of::<P>() as u32;
-    let program = Program { word, file, text, imports, constants, bindings, params_bytes };
+    let program = Program { kernel, file, text, imports, constants, bindings, params_bytes };
     Kernel { spec, program: shared(program) }
 }
 
@@ -157,15 +179,6 @@ fn row_workgroup(d: u32) -> u32 {
 /// Import for reading and writing the elements of a buffer.
 fn elem(format: Format) -> &'static str {
     if format.half() { "elem_f16" } else { "elem_f32" }
-}
-
-/// Import for an activation.
-pub fn activation(activation: Activation) -> &'static str {
-    match activation {
-        Activation::Identity => "identity",
-        Activation::Gelu => "gelu",
-        Activation::Relu => "relu",
-    }
 }
 
 /// Import for sharing loads between lanes.

@@ -1,7 +1,7 @@
 //! One vector per span of tokens: mean, truncation, L2 norm.  Shader: `shaders/pool.wgsl`.
 
-use super::{MOVE, Tier, KernelVariant, WIDTHS, row_workgroup, specialise};
-use crate::recording::{Const, Format, Kernel, Program, Recording, Tensor, grid};
+use super::{KernelVariant, MOVE, Tier, WIDTHS, row_workgroup, specialise};
+use crate::recording::{Const, Format, Kernel, KernelId, Program, Recording, Tensor, grid};
 use bytemuck::{Pod, Zeroable};
 
 /// Constants fixed when the pipeline is built.
@@ -57,7 +57,7 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
         true => source!("texture/pool.wgsl"),
     };
     let bindings = (BINDINGS, &[("x", spec.x)][..]);
-    specialise::<_, Params>("pool", file, bindings, spec, vec![], spec.constants())
+    specialise::<_, Params>(KernelId::Pool, file, bindings, spec, vec![], spec.constants())
 }
 
 /// Programs of every width, buffers and textures.

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_is_described() {
+    fn unsupported_architectures_are_described() {
         let refused = |names: &[&'static str]| detect(names.iter().copied()).expect_err("foreign");
         let bert =
             ["embeddings.position_embeddings.weight", "encoder.layer.0.intermediate.dense.weight"];

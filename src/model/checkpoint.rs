@@ -196,7 +196,8 @@ impl Checkpoint {
 
 impl Shard {
     fn open(files: &Files, name: &str) -> Result<Self, Error> {
-        let (path, map) = (files.path(name), files.open(name)?);
+        let path = files.path(name);
+        let map = files.open(name)?;
         match SafeTensors::read_metadata(&map) {
             // The parser has checked the header: offsets are inside the file, do not overlap, and
             // match shapes and types.

@@ -1,7 +1,7 @@
 //! Reader of `config.json`, validated once.
 
 use crate::{
-    error::Error, files::Files, kernels::attention::MAX_HEAD_WIDTH, reference::Activation,
+    activation::Activation, error::Error, files::Files, kernels::attention::MAX_HEAD_WIDTH,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn invalid_fields_are_named() {
         for (from, to, says) in [
             ("\"alibi\"", "\"absolute\"", "position_embedding_type is `absolute`"),
             ("\"geglu\"", "\"swiglu\"", "feed_forward_type is `swiglu`"),

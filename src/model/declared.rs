@@ -135,9 +135,10 @@ impl SentenceTransformersConfig {
     /// Names of the prompts, for messages.
     pub fn known_prompts(&self) -> String {
         let names: Vec<String> = self.prompts.keys().map(|name| format!("`{name}`")).collect();
-        match names.is_empty() {
-            true => "this model has no prompts".to_owned(),
-            false => format!("this model's prompts are {}", names.join(", ")),
+        if names.is_empty() {
+            "this model has no prompts".to_owned()
+        } else {
+            format!("this model's prompts are {}", names.join(", "))
         }
     }
 
@@ -165,10 +166,7 @@ impl fmt::Display for SentenceTransformersConfig {
             Some(true) => f.write_str(", then normalised")?,
             Some(false) => f.write_str(", not normalised")?,
         }
-        match self.others.is_empty() {
-            true => Ok(()),
-            false => write!(f, ", and {}", self.others.join(", ")),
-        }
+        if self.others.is_empty() { Ok(()) } else { write!(f, ", and {}", self.others.join(", ")) }
     }
 }
 

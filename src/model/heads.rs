@@ -7,11 +7,12 @@ use super::{
     task::{DECODER, HeadKind},
 };
 use crate::{
+    activation::Activation,
     elements::TensorData,
     error::Error,
     kernels::{gather, layer_norm, linear},
     recording::{Engine, Format, Recording, Tensor, TexturePages},
-    reference::{self, Activation},
+    reference,
 };
 use rayon::prelude::*;
 
@@ -26,7 +27,8 @@ pub struct Dense {
 impl Dense {
     /// Computes `y = W·x + b` for rows of x.
     fn of(&self, x: &[f32]) -> Vec<f32> {
-        let (n, k) = (self.bias.len(), self.w.len() / self.bias.len());
+        let n = self.bias.len();
+        let k = self.w.len() / self.bias.len();
         let mut y = vec![0.0; x.len() / k * n];
         let rows = y.par_chunks_exact_mut(n).zip(x.par_chunks_exact(k));
         rows.for_each(|(y, x)| {
@@ -129,7 +131,8 @@ impl Loader<'_> {
     }
 
     fn projection(&mut self) -> Result<Linear, Error> {
-        let (name, d) = ("linear.weight", self.config.hidden);
+        let name = "linear.weight";
+        let d = self.config.hidden;
         let n = self.rows_of(name)?;
         if !n.is_multiple_of(4) {
             let message = format!("`{name}` has {n} rows; a multiple of 4 is supported");
@@ -139,7 +142,8 @@ impl Loader<'_> {
     }
 
     fn masked_lm(&mut self, architecture: &Architecture) -> Result<Head, Error> {
-        let (d, v) = (self.config.hidden, self.config.vocabulary);
+        let d = self.config.hidden;
+        let v = self.config.vocabulary;
         let transform = self.linear(&["cls.predictions.transform.dense".to_owned()], [d, d])?;
         let norm = self.norm(architecture.transform_norm)?;
         let own = self.checkpoint.has(DECODER);
@@ -244,7 +248,8 @@ impl HeadScratch {
             for tensor in [&mut self.gathered, &mut self.transformed] {
                 engine.resize(tensor, [n, d].into())?;
             }
-            let (g, t) = (&self.gathered, &self.transformed);
+            let g = &self.gathered;
+            let t = &self.transformed;
             gather::record(&mut rec, &k.gather, gather::Args { x, rows: &self.rows, y: g });
             let products = k.products(n);
             let args = linear::Args { x: g, w: &transform.w, bias: &transform.bias, r: g, y: t };
@@ -255,7 +260,8 @@ impl HeadScratch {
             for part in decoder {
                 let width = part.linear.bias.shape.rows();
                 engine.resize(&mut self.out, [n, width].into())?;
-                let (w, bias) = (&part.linear.w, &part.linear.bias);
+                let w = &part.linear.w;
+                let bias = &part.linear.bias;
                 let args = linear::Args { x: g, w, bias, r: g, y: &self.out };
                 linear::record(&mut rec, &products.linear_stream, args);
                 let values = engine.run(&rec, &self.out)?;

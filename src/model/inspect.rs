@@ -2,11 +2,11 @@
 
 use super::{Architecture, Config, HeadKind, Opened, Task, architecture, loader, task};
 use crate::{
+    activation::Activation,
     error::Error,
     files::Files,
     kernels::{KernelVariant, Tier},
     recording::{Caps, Format},
-    reference::Activation,
 };
 use std::path::PathBuf;
 
@@ -62,7 +62,8 @@ impl ModelInfo {
             elements,
             matrix: rank == 2,
         });
-        let (tensors, half) = (tensors.collect(), checkpoint.is_half());
+        let tensors = tensors.collect();
+        let half = checkpoint.is_half();
         Ok(Self { config, architecture, prefix, head, files: checkpoint.files(), tensors, half })
     }
 
@@ -130,7 +131,8 @@ impl ModelInfo {
     /// Bytes of the encoder's activations for a batch of `tokens` tokens on the CPU.
     pub fn batch_bytes(&self, tokens: u64) -> u64 {
         let Config { hidden, intermediate, .. } = self.config;
-        let (d, f) = (u64::from(hidden), u64::from(intermediate));
+        let d = u64::from(hidden);
+        let f = u64::from(intermediate);
         // The residual stream and one buffer of its size; two more, and narrower slabs, if queries
         // and keys are normalised: see `scratch.rs`.
         let (streams, wide) = if self.architecture.qk_norm { (4, d) } else { (2, 3 * d) };

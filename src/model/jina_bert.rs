@@ -55,7 +55,8 @@ fn projections(rec: &mut Recording, k: &Kernels, p: &Projections, s: &Scratch) {
             for (n, y) in (0..).zip([&s.q, &s.k, &s.v]) {
                 y.expect([t, d]);
                 let part = n * d..(n + 1) * d;
-                let (w, bias) = (qkv.w.rows(part.clone()), qkv.bias.rows(part));
+                let w = qkv.w.rows(part.clone());
+                let bias = qkv.bias.rows(part);
                 product(rec, k, &Linear { w, bias }, &s.x, y);
             }
         }
@@ -94,7 +95,8 @@ pub(super) fn attend(
     s: &Scratch,
     [q, key, v]: [&Tensor; 3],
 ) {
-    let (tiles, norms) = (&s.tiles, &s.norms);
+    let tiles = &s.tiles;
+    let norms = &s.norms;
     // A sequence of a single tile has no tile to skip.
     let far = s.keys.iter().any(|&keys| keys > attention::TILE);
     if let Some(kernel) = k.key_norm.as_ref().filter(|_| far) {
@@ -119,7 +121,8 @@ pub(super) fn mlp(rec: &mut Recording, k: &Kernels, s: &Scratch, layer: &Layer, 
     let [block, _] = s.h.shape2();
     for first in (0..t).step_by(block as usize) {
         let rows = first..t.min(first + block);
-        let (x, n) = (x.rows(rows.clone()), s.n.rows(rows.clone()));
+        let x = x.rows(rows.clone());
+        let n = s.n.rows(rows.clone());
         let h = s.h.first(rows.len() as u32);
         let products = k.products(rows.len() as u32);
         match &layer.up {

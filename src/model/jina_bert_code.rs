@@ -48,7 +48,8 @@ fn product_norm(
     s: &Scratch,
     y: &Tensor,
 ) {
-    let (x, n) = (&s.x, &s.n);
+    let x = &s.x;
+    let n = &s.n;
     let kernel = &k.products(x.shape2()[0]).linear_stream;
     linear::record(rec, kernel, linear::Args { x, w: &p.w, bias: &p.bias, r: x, y: n });
     let args = layer_norm::Args { x: n, r: n, gamma: &norm.gamma, beta: &norm.beta, y };

@@ -5,12 +5,12 @@ use super::{
     task::HeadKind,
 };
 use crate::{
+    activation::Activation,
     kernels::{
         KernelConfig, KernelVariant, Tier, Tiles, attention, embed, gather, key_norm, layer_norm,
         linear, linear_geglu, pool,
     },
     recording::{Format, Kernel, Program},
-    reference::Activation,
 };
 use std::sync::Arc;
 

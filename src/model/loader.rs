@@ -101,7 +101,8 @@ impl<'a> Loader<'a> {
 
     /// Products with the same input, stacked vertically.
     pub(super) fn linear(&mut self, names: &[String], [n, k]: [u32; 2]) -> Result<Linear, Error> {
-        let (mut w, mut bias) = (Vec::new(), Vec::new());
+        let mut w = Vec::new();
+        let mut bias = Vec::new();
         for name in names {
             w.push(self.read_half(&format!("{name}.weight"), &[n, k])?);
             bias.push(self.read(&format!("{name}.bias"), &[n])?);

@@ -1,6 +1,5 @@
 //! The model: network, checkpoint, and the recording of a batch.
 
-pub mod alibi;
 mod architecture;
 mod checkpoint;
 mod config;
@@ -22,7 +21,7 @@ use crate::{
     error::Error,
     files::Files,
     kernels::{Dtype, KernelConfig, KernelVariant, attention::SKIP_EPS, pool},
-    recording::{Caps, Engine, Format, ROW_STEP, Recording, Span, TexturePages, Ticket},
+    recording::{Caps, Engine, Format, InFlight, ROW_STEP, Recording, Span, TexturePages},
 };
 pub use architecture::{ARCHITECTURES, Architecture, Mlp, kinds};
 pub use checkpoint::Checkpoint;
@@ -241,7 +240,11 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Gpu`] if the device fails, [`Error::Memory`] if it is out of memory.
-    pub fn submit(&mut self, batch: &PackedBatch, output: Output) -> Result<Running, Error> {
+    pub fn submit(
+        &mut self,
+        batch: &PackedBatch,
+        output: Output,
+    ) -> Result<InFlight<'static, Vec<f32>>, Error> {
         let submitted = self.try_submit(batch, output);
         submitted.inspect_err(|error| self.release_after(error))
     }
@@ -257,14 +260,20 @@ impl Model {
         }
     }
 
-    fn try_submit(&mut self, batch: &PackedBatch, output: Output) -> Result<Running, Error> {
+    fn try_submit(
+        &mut self,
+        batch: &PackedBatch,
+        output: Output,
+    ) -> Result<InFlight<'static, Vec<f32>>, Error> {
         let recording = self.record(batch, output)?;
         let result = match output {
             Output::Tokens => self.scratch.x,
             Output::Vectors { .. } => self.scratch.y,
             Output::Projected => self.head_scratch.out,
         };
-        Ok(Running { ticket: self.engine.submit(&recording, &result)?, dtype: self.variant.dtype })
+        let dtype = self.variant.dtype;
+        let in_flight = self.engine.submit(&recording, &result)?;
+        Ok(in_flight.and_then(move |values| finite(values, dtype)))
     }
 
     /// Runs a batch one dispatch at a time and returns the time of each.
@@ -363,22 +372,7 @@ impl Model {
     }
 }
 
-/// A batch in flight.
-pub struct Running {
-    ticket: Ticket,
-    dtype: Dtype,
-}
-
-impl Running {
-    /// Waits for the result of [`Model::forward`].
-    ///
-    /// # Errors
-    /// [`Error::Gpu`] if the device fails, [`Error::NotFinite`] if a result is not finite.
-    pub fn wait(self) -> Result<Vec<f32>, Error> {
-        finite(self.ticket.wait()?, self.dtype)
-    }
-}
-
+/// Checks that all values are finite.
 fn finite(values: Vec<f32>, dtype: Dtype) -> Result<Vec<f32>, Error> {
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(values),

@@ -1,8 +1,8 @@
 use super::config::Config;
 use crate::{
-    batch::{self, PackedBatch},
+    batch::PackedBatch,
     error::Error,
-    kernels::{KernelVariant, attention::TILE},
+    kernels::{KernelVariant, attention::TILE, work_list},
     recording::{Engine, Format, ROW_STEP, Shape, Tensor, TexturePages},
 };
 
@@ -63,10 +63,14 @@ impl Scratch {
         variant: KernelVariant,
         extra: bool,
     ) -> Result<Self, Error> {
-        let (stream, other) = (variant.stream(), variant.wide());
+        let stream = variant.stream();
+        let other = variant.wide();
         let mut empty = |format| engine.alloc([0, 0].into(), format);
-        let (x, n, wide) = (empty(stream)?, empty(stream)?, empty(other)?);
-        let [k, v] = [empty(other)?, empty(other)?];
+        let x = empty(stream)?;
+        let n = empty(stream)?;
+        let wide = empty(other)?;
+        let k = empty(other)?;
+        let v = empty(other)?;
         let extra = if extra { Some([empty(stream)?, empty(stream)?]) } else { None };
         Ok(Self {
             tiles: empty(Format::F32)?,
@@ -101,8 +105,9 @@ impl Scratch {
         batch: &PackedBatch,
         dims: u32,
     ) -> Result<(), Error> {
-        let (t, d) = (batch.tokens(), config.hidden);
-        let tiles = batch::tiles(&batch.cu_seqlens, &batch.keys, TILE);
+        let t = batch.tokens();
+        let d = config.hidden;
+        let tiles = work_list::tiles(&batch.cu_seqlens, &batch.keys, TILE);
         for (tensor, data) in [(&mut self.ids, &batch.ids), (&mut self.type_ids, &batch.type_ids)] {
             engine.resize(tensor, [data.len() as u32].into())?;
             engine.write(tensor, data)?;
@@ -111,7 +116,7 @@ impl Scratch {
         engine.write(&self.tiles, tiles.as_flattened())?;
         engine.resize(&mut self.spans, [batch.spans.len() as u32, 2].into())?;
         engine.write(&self.spans, batch.spans.as_flattened())?;
-        self.keys = batch::tile_keys(&tiles);
+        self.keys = work_list::tile_keys(&tiles);
         engine.resize(&mut self.norms, [tiles.len() as u32, config.heads].into())?;
 
         let extra = self.extra.iter_mut().flatten();
@@ -142,12 +147,11 @@ impl Scratch {
         // The code model normalises queries and keys into separate tensors.
         let fused = self.extra.is_none() && fits(format, most, [t, 3 * d]);
         let columns = if fused { 3 * d } else { d };
-        let rows = match format.texture() {
-            true => t,
-            false => {
-                let slab = u64::from(t) * u64::from(columns);
-                t.min(mlp_rows(most / u64::from(format.bytes()), slab, f))
-            }
+        let rows = if format.texture() {
+            t
+        } else {
+            let slab = u64::from(t) * u64::from(columns);
+            t.min(mlp_rows(most / u64::from(format.bytes()), slab, f))
         };
         let qkv = self.wide.shaped([t, columns]);
         self.sum = self.wide.viewed([t, d], self.variant.stream());
@@ -155,7 +159,9 @@ impl Scratch {
         engine.reserve(&[qkv, self.sum, self.h])?;
         if fused {
             let columns = |n| qkv.columns(n * d..(n + 1) * d);
-            (self.q, self.k, self.v) = (columns(0), columns(1), columns(2));
+            self.q = columns(0);
+            self.k = columns(1);
+            self.v = columns(2);
             self.qkv = Some(qkv);
             return Ok(());
         }
@@ -175,12 +181,11 @@ impl Scratch {
 
 /// True if a device can hold a matrix for a kernel: in a binding, or in a texture.
 fn fits(format: Format, max_binding_bytes: u64, shape: [u32; 2]) -> bool {
-    match format.texture() {
-        true => TexturePages::extent(shape.into())[0] <= TexturePages::HEIGHT,
-        false => {
-            let bytes = u64::from(format.bytes()) * Shape::from(shape).len() as u64;
-            bytes <= max_binding_bytes
-        }
+    if format.texture() {
+        TexturePages::extent(shape.into())[0] <= TexturePages::HEIGHT
+    } else {
+        let bytes = u64::from(format.bytes()) * Shape::from(shape).len() as u64;
+        bytes <= max_binding_bytes
     }
 }
 

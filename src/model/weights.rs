@@ -1,7 +1,6 @@
 //! Upload of a checkpoint to a device, with every name, shape and value checked.
 
 use super::{
-    alibi,
     architecture::{Architecture, Mlp},
     checkpoint::Checkpoint,
     config::Config,
@@ -11,7 +10,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    kernels::{KernelVariant, linear_geglu},
+    kernels::{KernelVariant, alibi, linear_geglu},
     recording::{Engine, Format, Tensor},
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -164,13 +163,14 @@ impl Loader<'_> {
     fn layer(&mut self, n: u32, architecture: &Architecture) -> Result<Layer, Error> {
         let Config { hidden: d, intermediate: f, .. } = *self.config;
         let name = |part: &str| format!("{}.{n}.{part}", architecture.layers);
-        let qk = match architecture.qk_norm {
-            false => None,
-            true => Some(QkNorms {
+        let qk = if architecture.qk_norm {
+            Some(QkNorms {
                 q: self.norm(&name("attention.self.layer_norm_q"))?,
                 k: self.norm(&name("attention.self.layer_norm_k"))?,
                 residual: self.norm(&name("layer_norm_1"))?,
-            }),
+            })
+        } else {
+            None
         };
         Ok(Layer {
             qkv: self.projections(n, architecture)?,

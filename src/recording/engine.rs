@@ -1,6 +1,6 @@
-use super::{DispatchLimits, Format, Program, Recording, Shape, Tensor};
+use super::{DispatchLimits, Faults, Format, KernelId, Program, Recording, Shape, Tensor};
 use crate::{elements::TensorData, error::Error};
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// Capabilities and preferences of a device; they decide tiers, workgroup sizes and batch limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,30 +28,45 @@ pub struct Caps {
     pub workgroup_bytes: u32,
 }
 
-/// Result in flight, to wait for from any thread and in any order.  If it is dropped, the work is
+/// Work in flight, to wait for from any thread and in any order.  If it is dropped, the work is
 /// still done, but its outcome is lost.
-pub struct Ticket(Box<dyn FnOnce() -> Result<Vec<f32>, Error> + Send>);
+#[must_use = "work in flight that is dropped is done for nothing"]
+pub struct InFlight<'a, T>(Box<dyn FnOnce() -> Result<T, Error> + Send + 'a>);
 
-impl Ticket {
-    /// Creates a ticket from a function that waits for the result.
-    pub fn new(wait: impl FnOnce() -> Result<Vec<f32>, Error> + Send + 'static) -> Self {
+impl<'a, T: 'a> InFlight<'a, T> {
+    /// Creates it from a function that waits for the result.
+    pub fn new(wait: impl FnOnce() -> Result<T, Error> + Send + 'a) -> Self {
         Self(Box::new(wait))
     }
 
-    /// Waits for the elements.
+    /// Waits for the result.
     ///
     /// # Errors
-    /// [`Error::Gpu`] if the device failed.
-    pub fn wait(self) -> Result<Vec<f32>, Error> {
+    /// [`Error::Gpu`] or a related error if the device failed.
+    pub fn wait(self) -> Result<T, Error> {
         (self.0)()
+    }
+
+    /// Applies a function to the result.
+    pub fn and_then<U: 'a>(
+        self,
+        map: impl FnOnce(T) -> Result<U, Error> + Send + 'a,
+    ) -> InFlight<'a, U> {
+        InFlight::new(|| map(self.wait()?))
+    }
+}
+
+impl<T> fmt::Debug for InFlight<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InFlight")
     }
 }
 
 /// Run time of one dispatch.
 #[derive(Clone, Debug)]
 pub struct Span {
-    /// Name of the kernel.
-    pub word: &'static str,
+    /// The kernel.
+    pub kernel: KernelId,
     /// On a GPU, the time between the timestamps at the beginning and the end of its pass.
     pub time: Duration,
     /// Share of the query-key pairs that attention did not skip; none for other kernels and on
@@ -115,8 +130,7 @@ pub trait Engine: Send {
     }
 
     /// Enables fault injection.
-    #[cfg(feature = "faults")]
-    fn inject(&mut self, faults: &super::Faults) {
+    fn inject(&mut self, faults: &Faults) {
         let _ = faults; // ignored by engines without fault injection
     }
 
@@ -126,9 +140,13 @@ pub trait Engine: Send {
         let _ = programs; // ignored by engines that compile nothing
     }
 
-    /// Submits the dispatches, to run in order after all earlier submissions; the ticket yields the
+    /// Submits the dispatches, to run in order after all earlier submissions; waiting yields the
     /// elements that `output` has then.
-    fn submit(&mut self, recording: &Recording, output: &Tensor) -> Result<Ticket, Error>;
+    fn submit(
+        &mut self,
+        recording: &Recording,
+        output: &Tensor,
+    ) -> Result<InFlight<'static, Vec<f32>>, Error>;
 
     /// Runs the dispatches in order and returns the elements of `output`.
     fn run(&mut self, recording: &Recording, output: &Tensor) -> Result<Vec<f32>, Error> {

@@ -85,6 +85,16 @@ impl Faults {
         self.orders().happened.clone()
     }
 
+    /// True if a fault has occurred.
+    pub(crate) fn any_happened(&self) -> bool {
+        !self.orders().happened.is_empty()
+    }
+
+    /// Counts a run; true if its result is to be spoiled with a NaN.
+    pub(crate) fn spoils_next(&self) -> bool {
+        self.next() == Some(Fault::NotFinite)
+    }
+
     /// Number of allocations that were refused.
     pub fn refused(&self) -> usize {
         self.orders().refused

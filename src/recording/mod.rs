@@ -6,10 +6,16 @@
 mod engine;
 #[cfg(feature = "faults")]
 mod fault;
+mod kernel_id;
+#[cfg(not(feature = "faults"))]
+mod no_faults;
 
-pub use engine::{Caps, Engine, Span, Ticket};
+pub use engine::{Caps, Engine, InFlight, Span};
 #[cfg(feature = "faults")]
 pub use fault::{Fault, Faults};
+pub use kernel_id::KernelId;
+#[cfg(not(feature = "faults"))]
+pub use no_faults::Faults;
 use std::{fmt, ops::Range, sync::Arc};
 
 /// Shape of a tensor, slowest dimension first; rank 1 or 2.
@@ -259,8 +265,8 @@ pub struct Binding {
 /// A kernel with its constants: everything that determines the shader text and its interface.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Program {
-    /// Name of the kernel: entry point, label, and name of its CPU reference.
-    pub word: &'static str,
+    /// The kernel.
+    pub kernel: KernelId,
     /// Path of the text below `shaders/`.
     pub file: &'static str,
     /// The built-in text.
@@ -276,10 +282,15 @@ pub struct Program {
 }
 
 impl Program {
+    /// Name of the kernel: entry point and label.
+    pub fn name(&self) -> &'static str {
+        self.kernel.name()
+    }
+
     /// Constant of the Spec section.
     pub fn constant(&self, name: &str) -> Const {
         let found = self.constants.iter().find(|(known, _)| *known == name);
-        found.unwrap_or_else(|| panic!("`{}` has no constant `{name}`", self.word)).1
+        found.unwrap_or_else(|| panic!("`{}` has no constant `{name}`", self.kernel)).1
     }
 
     /// File for a generic import.
@@ -322,7 +333,7 @@ impl Command {
 
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<12} grid {:?}", self.program.word, self.grid)?;
+        write!(f, "{:<12} grid {:?}", self.program.kernel, self.grid)?;
         self.bindings.iter().try_for_each(|t| write!(f, "  #{}{}", t.slot, t.shape))
     }
 }
@@ -383,12 +394,12 @@ impl Recording {
         flops: f64,
     ) {
         let program = Arc::clone(&kernel.program);
-        assert_eq!(bindings.len(), program.bindings.len(), "bindings of `{}`", program.word);
+        assert_eq!(bindings.len(), program.bindings.len(), "bindings of `{}`", program.name());
         for (tensor, binding) in bindings.iter().zip(&program.bindings) {
             assert_eq!(tensor.format, binding.format, "{} of `{}`", tensor.shape, program.file);
         }
         let params = bytemuck::bytes_of(&params).to_vec();
-        assert_eq!(params.len(), program.params_bytes as usize, "params of `{}`", program.word);
+        assert_eq!(params.len(), program.params_bytes as usize, "params of `{}`", program.name());
         self.commands.push(Command { program, params, bindings: bindings.to_vec(), grid, flops });
     }
 }

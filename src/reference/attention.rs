@@ -80,7 +80,9 @@ mod tests {
     fn by_hand() {
         // One head of width 1.  Sequence 0: two tokens whose scores differ only by the bias ln 3,
         // so weights 3:1. Sequence 1: a single token, whose context is its own value.
-        let (q, k, v) = ([0.0; 3], [1.0; 3], [4.0, 8.0, 5.0]);
+        let q = [0.0; 3];
+        let k = [1.0; 3];
+        let v = [4.0, 8.0, 5.0];
         let mut context = [0.0; 3];
         let heads = Heads { count: 1, scale: 1.0 };
         attention(&q, &k, &v, &[3f32.ln()], &[whole(0..2), whole(2..3)], heads, &mut context);
@@ -89,9 +91,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_not_seen_but_sees() {
+    fn query_only_tokens_attend_but_are_not_attended_to() {
         // Token 2 is ln 3 further from token 0 than from token 1, and is query-only.
-        let (q, k, v) = ([0.0; 3], [1.0; 3], [4.0, 8.0, f32::NAN]);
+        let q = [0.0; 3];
+        let k = [1.0; 3];
+        let v = [4.0, 8.0, f32::NAN];
         let mut context = [0.0; 3];
         let heads = Heads { count: 1, scale: 1.0 };
         let sequence = Sequence { queries: 0..3, keys: 0..2 };

@@ -1,4 +1,4 @@
-use super::Activation;
+use crate::activation::Activation;
 
 /// `y = activation(x·Wᵀ + bias)`, plus `r` if there is one; the definition that
 /// `shaders/linear.wgsl` must match.
@@ -30,7 +30,8 @@ mod tests {
     #[test]
     fn by_hand() {
         let mut y = [0.0; 4];
-        let (x, w) = ([1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]);
+        let x = [1.0, 2.0, 3.0, 4.0];
+        let w = [5.0, 6.0, 7.0, 8.0];
         linear(&x, &w, &[0.5, -1.0], Activation::Identity, None, &mut y);
         assert_eq!(y, [17.5, 22.0, 39.5, 52.0]);
         linear(&x, &w, &[0.5, -25.0], Activation::Relu, Some(&[1.0; 4]), &mut y);

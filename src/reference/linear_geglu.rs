@@ -1,4 +1,5 @@
-use super::{Activation, geglu, linear};
+use super::{geglu, linear};
+use crate::activation::Activation;
 
 /// `h = activation(x·W_gᵀ) ⊙ (x·W_uᵀ)`, the halves of W in either order; the definition that
 /// `shaders/linear_geglu.wgsl` must match.  It is [`linear`] without bias, then [`geglu`].
@@ -25,7 +26,8 @@ mod tests {
     #[test]
     fn by_hand() {
         // K = 1, F = 2: gate (1, -1)·x, up (10, 20)·x
-        let (w, mut h) = ([1.0, -1.0, 10.0, 20.0], [0.0; 4]);
+        let w = [1.0, -1.0, 10.0, 20.0];
+        let mut h = [0.0; 4];
         linear_geglu(&[2.0, -3.0], &w, Activation::Relu, true, &mut h, 2);
         assert_eq!(h, [40.0, 0.0, 0.0, -180.0]);
         linear_geglu(&[2.0, -3.0], &w, Activation::Relu, false, &mut h, 2);

@@ -16,7 +16,7 @@ mod pool;
 pub use attention::{Heads, Sequence, attention};
 pub use embed::{Part, embed};
 pub use gather::gather;
-pub use geglu::{Activation, geglu};
+pub use geglu::geglu;
 pub use key_norm::key_norm;
 pub use layer_norm::layer_norm;
 pub use linear::linear;

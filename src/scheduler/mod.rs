@@ -12,11 +12,11 @@
 //!   far (start-time fair queueing; Goyal, Vin, Cheng 1996), so that neither earlier nor later
 //!   calls can block it forever.
 //!
-//! A call whose [`Ticket`] is dropped leaves the queue.  If a batch fails, each call in it is
+//! A call whose [`CancelGuard`] is dropped leaves the queue.  If a batch fails, each call in it is
 //! retried alone, so that it fails only for its own faults; but not if the device failed and all of
 //! the embedder's remedies did, as nothing is left to run on.
 
-mod pending;
+mod embed_future;
 mod queue;
 #[cfg(test)]
 mod tests;
@@ -25,7 +25,7 @@ use crate::{
     embedder::{Embedder, EncoderInput, SequenceInput},
     error::Error,
 };
-pub use pending::Pending;
+pub use embed_future::EmbedFuture;
 pub use queue::Queue;
 use std::{
     cmp::Reverse,
@@ -152,7 +152,7 @@ impl Failures {
 }
 
 struct Call {
-    work: Arc<EncoderInput>,
+    input: Arc<EncoderInput>,
     /// Indices of its sequences, longest first.
     order: Vec<usize>,
     /// Number of sequences already in a batch.
@@ -171,16 +171,16 @@ struct Call {
 }
 
 impl Call {
-    fn new(work: EncoderInput, short: bool, reply: Reply) -> Self {
-        let forwards = work.sequences();
-        let mut order: Vec<usize> = (0..forwards.len()).collect();
-        order.sort_by_key(|&n| Reverse(forwards[n].tokens()));
+    fn new(input: EncoderInput, short: bool, reply: Reply) -> Self {
+        let sequences = input.sequences();
+        let mut order: Vec<usize> = (0..sequences.len()).collect();
+        order.sort_by_key(|&n| Reverse(sequences[n].tokens()));
         Self {
             rows: vec![Vec::new(); order.len()],
             missing: order.len(),
-            left: work.tokens(),
+            left: input.tokens(),
             order,
-            work: Arc::new(work),
+            input: Arc::new(input),
             begun: 0,
             served: 0,
             short,
@@ -194,30 +194,30 @@ impl Call {
 /// One sequence in a batch.
 struct Member {
     call: u64,
-    work: Arc<EncoderInput>,
+    input: Arc<EncoderInput>,
     index: usize,
 }
 
 impl Member {
-    fn forward(&self) -> &SequenceInput {
-        &self.work.sequences()[self.index]
+    fn sequence(&self) -> &SequenceInput {
+        &self.input.sequences()[self.index]
     }
 }
 
 /// A call in the queue.  Dropping it cancels the call; the device finishes what it has begun.
-#[must_use = "a call whose ticket is dropped is cancelled"]
-pub struct Ticket {
+#[must_use = "a call whose guard is dropped is cancelled"]
+pub struct CancelGuard {
     shared: Arc<Shared>,
     call: u64,
 }
 
-impl fmt::Debug for Ticket {
+impl fmt::Debug for CancelGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Ticket({})", self.call)
+        write!(f, "CancelGuard({})", self.call)
     }
 }
 
-impl Drop for Ticket {
+impl Drop for CancelGuard {
     fn drop(&mut self) {
         // The reply's captures are dropped after the queue is unlocked.
         let call = self.shared.queue().calls.remove(&self.call);
@@ -248,16 +248,16 @@ impl Scheduler {
     /// nothing to do, and should only pass the result on and return.
     pub fn submit(
         &self,
-        work: EncoderInput,
+        input: EncoderInput,
         reply: impl FnOnce(Result<Done, Error>) + Send + 'static,
-    ) -> Ticket {
-        if work.sequences().is_empty() {
+    ) -> CancelGuard {
+        if input.sequences().is_empty() {
             let zero = Duration::ZERO;
             reply(Ok(Done { rows: Vec::new(), queued: zero, computed: zero }));
-            return Ticket { shared: self.shared.clone(), call: u64::MAX };
+            return CancelGuard { shared: self.shared.clone(), call: u64::MAX };
         }
-        let short = work.tokens() <= self.embedder().batch_tokens() / 4;
-        let mut call = Call::new(work, short, Box::new(reply));
+        let short = input.tokens() <= self.embedder().batch_tokens() / 4;
+        let mut call = Call::new(input, short, Box::new(reply));
         let mut queue = self.shared.queue();
         // It gets no credit for the time before.
         call.served = queue.clock;
@@ -268,7 +268,7 @@ impl Scheduler {
         queue.next += 1;
         queue.calls.insert(number, call);
         self.shared.wake.notify_one();
-        Ticket { shared: self.shared.clone(), call: number }
+        CancelGuard { shared: self.shared.clone(), call: number }
     }
 
     /// Predicted time for all queued work, at the speed of the last batches.
@@ -324,28 +324,28 @@ impl Waiting {
         self.short_last = long.is_empty() || !short.is_empty() && !self.short_last;
         let sharing = long.len().max(1);
         let calls = if self.short_last { &mut short } else { &mut long };
-        let output = calls.first().map(|(_, call)| call.work.output());
+        let output = calls.first().map(|(_, call)| call.input.output());
         let lately = self.short_at.is_some_and(|at| at.elapsed() < LATELY);
         let halved = lately && !self.short_last;
         let (mut batch, mut room) = (Vec::new(), if halved { budget / 2 } else { budget });
         for (number, call) in calls {
-            if Some(call.work.output()) != output {
+            if Some(call.input.output()) != output {
                 continue;
             }
             while let Some(&index) = call.order.get(call.begun) {
-                let tokens = call.work.sequences()[index].tokens();
+                let tokens = call.input.sequences()[index].tokens();
                 if tokens > room && !batch.is_empty() {
                     break;
                 }
                 room = room.saturating_sub(tokens);
-                batch.push(Member { call: **number, work: call.work.clone(), index });
+                batch.push(Member { call: **number, input: call.input.clone(), index });
                 call.begun += 1;
                 call.served += tokens;
                 call.started.get_or_insert_with(Instant::now);
             }
         }
         if !self.short_last {
-            let tokens: usize = batch.iter().map(|member| member.forward().tokens()).sum();
+            let tokens: usize = batch.iter().map(|member| member.sequence().tokens()).sum();
             self.clock += tokens / sharing;
         }
         batch
@@ -358,7 +358,7 @@ impl Waiting {
             let Some(call) = self.calls.get_mut(&member.call) else { continue };
             call.rows[member.index] = rows;
             call.missing -= 1;
-            call.left -= member.forward().tokens();
+            call.left -= member.sequence().tokens();
             if call.missing == 0
                 && let Some(call) = self.calls.remove(&member.call)
             {
@@ -378,22 +378,23 @@ impl Shared {
 
     /// Main loop of the thread.
     fn serve(&self, observe: impl Fn(Batch)) {
-        let mut under_way = VecDeque::new();
+        let mut in_flight = VecDeque::new();
         let mut free = Instant::now();
         loop {
-            while under_way.len() < self.embedder.ahead() {
-                let Some(batch) = self.next(under_way.is_empty()) else { break };
+            while in_flight.len() < self.embedder.ahead() {
+                let Some(batch) = self.next(in_flight.is_empty()) else { break };
                 let sequences = batch.len();
-                let tokens = batch.iter().map(|member| member.forward().tokens()).sum();
+                let tokens = batch.iter().map(|member| member.sequence().tokens()).sum();
                 quietly(|| observe(Batch { sequences, tokens }));
                 let begun = Instant::now();
                 let submitted = self.guarded(|| {
-                    let forwards: Vec<&SequenceInput> = batch.iter().map(Member::forward).collect();
-                    self.embedder.submit(&forwards, batch[0].work.output())
+                    let sequences: Vec<&SequenceInput> =
+                        batch.iter().map(Member::sequence).collect();
+                    self.embedder.submit(&sequences, batch[0].input.output())
                 });
-                under_way.push_back((batch, submitted, tokens, begun));
+                in_flight.push_back((batch, submitted, tokens, begun));
             }
-            let Some((batch, submitted, tokens, begun)) = under_way.pop_front() else { return };
+            let Some((batch, submitted, tokens, begun)) = in_flight.pop_front() else { return };
             match submitted.and_then(|submitted| self.guarded(|| submitted.wait())) {
                 Ok(rows) => {
                     // It began when it was submitted, or when the one before it was done.
@@ -473,9 +474,9 @@ impl Shared {
             if !self.queue().calls.contains_key(&number) {
                 continue; // cancelled
             }
-            let forwards: Vec<&SequenceInput> = members.iter().map(Member::forward).collect();
-            let output = members[0].work.output();
-            match self.guarded(|| self.embedder.submit(&forwards, output)?.wait()) {
+            let sequences: Vec<&SequenceInput> = members.iter().map(Member::sequence).collect();
+            let output = members[0].input.output();
+            match self.guarded(|| self.embedder.submit(&sequences, output)?.wait()) {
                 Ok(rows) => self.answer(&members, rows),
                 Err(failed) => self.fail(number, failed.error),
             }

@@ -1,8 +1,8 @@
 //! Shared model for many callers, threads or tasks.
 
 use super::{
-    Pending, Scheduler,
-    pending::{Call, Reading},
+    EmbedFuture, Scheduler,
+    embed_future::{Call, Reading},
 };
 use crate::{
     embedder::{Embedded, Embedder, EncodeJob, EncodeOptions, Vector},
@@ -11,7 +11,6 @@ use crate::{
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::{
     fmt,
-    ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, OnceLock, Weak},
 };
@@ -25,8 +24,9 @@ const WINDOW: usize = 4096;
 /// A model for many callers: simultaneous calls of threads and tasks share batches, and short calls
 /// need not wait for long ones.
 ///
-/// A handle: cheap to clone, `Send` and `Sync`.  All methods of [`Embedder`] are available by
-/// dereferencing.  Dropping the last clone waits for the accepted calls.
+/// A handle: cheap to clone, `Send` and `Sync`.  Everything it computes is batched: texts with
+/// [`Queue::embed`], any other job that the [`Queue::embedder`] prepares with [`Queue::submit`].
+/// Dropping the last clone waits for the accepted calls.
 ///
 /// ```no_run
 /// use jinabert::{Embedder, Queue};
@@ -41,7 +41,7 @@ const WINDOW: usize = 4096;
 /// # Ok::<(), jinabert::Error>(())
 /// ```
 ///
-/// In `async` code a [`Pending`] is a future that works with any runtime:
+/// In `async` code a [`EmbedFuture`] is a future that works with any runtime:
 ///
 /// ```no_run
 /// # async fn run(queue: jinabert::Queue) -> Result<(), jinabert::Error> {
@@ -65,15 +65,7 @@ struct Inner {
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let calls = self.0.reading.plus(|| self.0.scheduler.calls());
-        write!(f, "Queue({calls} calls on {})", self.device())
-    }
-}
-
-impl Deref for Queue {
-    type Target = Embedder;
-
-    fn deref(&self) -> &Embedder {
-        self.0.scheduler.embedder()
+        write!(f, "Queue({calls} calls on {})", self.embedder().device())
     }
 }
 
@@ -107,32 +99,41 @@ impl Queue {
         Ok(Self(Arc::new(Inner { scheduler, reading, readers })))
     }
 
+    /// The model: prepares jobs for [`Queue::submit`].  What it computes itself is not batched with
+    /// the queue's calls.
+    pub fn embedder(&self) -> &Arc<Embedder> {
+        self.0.scheduler.embedder()
+    }
+
     /// Embeds texts.  Up to 8 KiB of them are tokenised here, within half a millisecond; more are
     /// copied and tokenised on threads of the queue.
     ///
     /// # Errors
     /// As [`Embedder::embed`].  Errors of the device are returned when waiting for the result, and
     /// so are those of texts that are not tokenised here.
-    pub fn embed<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Pending<Vec<Vector>>, Error> {
-        let wanted = self.encode_options();
+    pub fn embed<S: AsRef<str> + Sync>(
+        &self,
+        texts: &[S],
+    ) -> Result<EmbedFuture<Vec<Vector>>, Error> {
+        let options = self.embedder().encode_options();
         let bytes: usize = texts.iter().map(|text| text.as_ref().len()).sum();
         let Some(readers) = (bytes > SMALL).then(|| self.0.readers()).flatten() else {
-            return Ok(self.submit(self.prepare(texts, wanted)?.map(vectors)));
+            return Ok(self.submit(self.embedder().prepare(texts, options)?.map(vectors)));
         };
-        self.prepare::<&str>(&[], wanted)?; // checks that do not depend on the texts
+        self.embedder().prepare::<&str>(&[], options)?; // checks that do not depend on the texts
         let texts: Vec<String> = texts.iter().map(|text| text.as_ref().to_owned()).collect();
         let call = Call::new(Some(&self.0.reading));
-        let pending = Pending::new(call.clone());
-        let (embedder, scheduler) = (self.0.scheduler.embedder().clone(), self.scheduler());
-        readers.spawn(move || read(&call, &embedder, &scheduler, &texts, wanted));
+        let pending = EmbedFuture::new(call.clone());
+        let (embedder, scheduler) = (self.embedder().clone(), self.scheduler());
+        readers.spawn(move || read(&call, &embedder, &scheduler, &texts, options));
         Ok(pending)
     }
 
     /// Queues prepared work: from [`Embedder::prepare`] or its variants for chunks, tokens, scores
     /// and classes.
-    pub fn submit<T: Send + 'static>(&self, prepared: EncodeJob<T>) -> Pending<T> {
+    pub fn submit<T: Send + 'static>(&self, prepared: EncodeJob<T>) -> EmbedFuture<T> {
         let call = Call::new(None);
-        let pending = Pending::new(call.clone());
+        let pending = EmbedFuture::new(call.clone());
         call.submit(&self.scheduler(), prepared);
         pending
     }
@@ -152,7 +153,7 @@ fn read(
     embedder: &Embedder,
     scheduler: &Weak<Scheduler>,
     texts: &[String],
-    wanted: EncodeOptions,
+    options: EncodeOptions,
 ) {
     let prepare = || {
         let mut tokenized = Vec::with_capacity(texts.len());
@@ -161,10 +162,10 @@ fn read(
                 return Ok(None);
             }
             let before = tokenized.len();
-            let some = embedder.tokenize_as(some, wanted);
+            let some = embedder.tokenize_as(some, options);
             tokenized.extend(some.map_err(|error| error.moved(|n| before + n))?);
         }
-        Ok(Some(embedder.prepare_tokenized(tokenized, wanted)?.map(vectors)))
+        Ok(Some(embedder.prepare_tokenized(tokenized, options)?.map(vectors)))
     };
     match catch_unwind(AssertUnwindSafe(prepare)) {
         Ok(Ok(Some(prepared))) => call.submit(scheduler, prepared),

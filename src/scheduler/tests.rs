@@ -15,7 +15,7 @@ fn embedder() -> Arc<Embedder> {
 
 fn work(embedder: &Embedder, lengths: &[usize]) -> EncoderInput {
     let tokens = lengths.iter().map(|&n| Tokens::new(vec![7; n])).collect();
-    embedder.prepare_tokens(tokens, embedder.encode_options()).expect("good tokens").work
+    embedder.prepare_tokens(tokens, embedder.encode_options()).expect("good tokens").input
 }
 
 /// Creates a queue from the sequence lengths of each call, with a flag for short calls.
@@ -91,9 +91,9 @@ fn batches_are_full_and_of_one_kind() {
     let expected = [vec![(0, 1)], vec![(1, 2)], vec![(0, 2), (0, 0), (1, 0), (1, 1)]];
     assert_eq!(batches(&mut queue, 64), expected);
 
-    let wanted = EncodeOptions { normalize: false, ..embedder.encode_options() };
+    let options = EncodeOptions { normalize: false, ..embedder.encode_options() };
     let tokens = vec![Tokens::new(vec![7; 5])];
-    let other = embedder.prepare_tokens(tokens, wanted).expect("good tokens").work;
+    let other = embedder.prepare_tokens(tokens, options).expect("good tokens").input;
     let mut queue = self::queue(&embedder, &[(&[5], true), (&[5], true)]);
     queue.calls.insert(2, Call::new(other, true, Box::new(|_| ())));
     queue.calls.insert(3, Call::new(work(&embedder, &[5]), true, Box::new(|_| ())));
@@ -108,14 +108,14 @@ fn many_callers_get_their_own_rows() {
     let texts: Vec<Vec<String>> =
         (0..20).map(|n| (0..=n * 3 % 7).map(|m| format!("a {n} b {m}")).collect()).collect();
     let (sender, receiver) = std::sync::mpsc::channel();
-    let tickets: Vec<Ticket> = texts
+    let tickets: Vec<CancelGuard> = texts
         .iter()
         .enumerate()
         .map(|(n, texts)| {
             let prepared = embedder.prepare(texts, embedder.encode_options()).expect("good texts");
-            let (work, finish) = prepared.split();
+            let (input, finish) = prepared.split();
             let sender = sender.clone();
-            scheduler.submit(work, move |done| {
+            scheduler.submit(input, move |done| {
                 let rows = done.expect("rows").rows;
                 sender.send((n, finish(rows))).expect("somebody listens");
             })
@@ -185,8 +185,8 @@ fn nothing_asked_is_answered_at_once() {
     let scheduler = Scheduler::new(embedder.clone(), |_| ()).expect("a thread");
     let (sender, receiver) = std::sync::mpsc::channel();
     let none: [&str; 0] = [];
-    let work = embedder.prepare(&none, embedder.encode_options()).expect("no texts").work;
-    let _ticket = scheduler.submit(work, move |done| sender.send(done).expect("a listener"));
+    let input = embedder.prepare(&none, embedder.encode_options()).expect("no texts").input;
+    let _ticket = scheduler.submit(input, move |done| sender.send(done).expect("a listener"));
     assert!(receiver.recv().expect("an answer").expect("no rows").rows.is_empty());
 }
 

@@ -182,10 +182,11 @@ impl Places {
     fn tokens(&self, text: &str) -> impl Iterator<Item = (usize, usize)> {
         let first = move |token: usize| {
             let start = self.starts[token];
-            match token.checked_sub(1).is_some_and(|before| self.starts[before] == start) {
+            if token.checked_sub(1).is_some_and(|before| self.starts[before] == start) {
                 // The character at this position is in the chunk before.
-                true => start + text[start..].chars().next().map_or(0, char::len_utf8),
-                false => start,
+                start + text[start..].chars().next().map_or(0, char::len_utf8)
+            } else {
+                start
             }
         };
         (1..self.starts.len()).map(move |token| (token, first(token)))
@@ -194,7 +195,8 @@ impl Places {
     /// First token and byte offset of each sentence but the first.
     fn sentences(&self, text: &str) -> Vec<(usize, usize)> {
         let token = |at: usize| self.starts.partition_point(|&start| start < at);
-        let (mut cuts, mut begun) = (Vec::new(), false);
+        let mut cuts = Vec::new();
+        let mut begun = false;
         for sentence in sentences(text) {
             let first = token(sentence.start);
             let blank = text[sentence.clone()].trim().is_empty();
@@ -215,7 +217,8 @@ impl Places {
         let places: Vec<usize> =
             text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
         let length = places.len() - 1;
-        let (mut found, mut last) = (Vec::new(), 0);
+        let mut found = Vec::new();
+        let mut last = 0;
         for (n, Range { start, end }) in spans.iter().cloned().enumerate() {
             let bad = |what: String| Err(format!("span {n}, {start}..{end}: {what}"));
             if start > end {
@@ -245,11 +248,13 @@ impl Places {
     /// Adds the special tokens, and converts bytes to characters.
     fn chunks(&self, text: &str, spans: Vec<(Range<usize>, Range<usize>)>) -> Vec<Chunk> {
         let own = self.starts.len();
-        let (mut byte, mut char) = (0, 0);
+        let mut byte = 0;
+        let mut char = 0;
         let mut chars = |to: usize| {
-            match to < byte {
-                true => char -= text[to..byte].chars().count(), // back into an overlap
-                false => char += text[byte..to].chars().count(),
+            if to < byte {
+                char -= text[to..byte].chars().count(); // back into an overlap
+            } else {
+                char += text[byte..to].chars().count();
             }
             byte = to;
             char
@@ -271,10 +276,13 @@ fn windows(
     size: usize,
     overlap: usize,
 ) -> Vec<(Range<usize>, Range<usize>)> {
-    let (mut windows, mut start, last) = (Vec::new(), 0_usize, bounds.len() - 1);
+    let mut windows = Vec::new();
+    let mut start = 0_usize;
+    let last = bounds.len() - 1;
     loop {
         let end = last.min(start.saturating_add(size));
-        let (from, to) = (bounds[start], bounds[end]);
+        let from = bounds[start];
+        let to = bounds[end];
         windows.push((from.0..to.0, from.1..to.1));
         if end == last {
             return windows;
@@ -287,7 +295,9 @@ fn windows(
 fn sentences(text: &str) -> Vec<Range<usize>> {
     // The rules depend on the presence of white space, not its length; but from every white space
     // character the crate scans all that follow.  So a run of equal ones is passed as one.
-    let (mut short, mut runs, mut last) = (String::with_capacity(text.len()), Vec::new(), None);
+    let mut short = String::with_capacity(text.len());
+    let mut runs = Vec::new();
+    let mut last = None;
     let mut left_out = 0;
     for c in text.chars() {
         let breaks = matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');

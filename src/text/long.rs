@@ -61,6 +61,14 @@ pub(super) struct Added {
     pub normalized: bool,
 }
 
+impl Added {
+    /// True if neither end is a letter or a digit.
+    fn is_marked(&self) -> bool {
+        let ends = [self.content.chars().next(), self.content.chars().next_back()];
+        !ends.into_iter().flatten().any(char::is_alphanumeric)
+    }
+}
+
 /// Seam finder of a tokenizer.
 pub(super) struct Seams {
     kind: Kind,
@@ -117,23 +125,19 @@ impl Seams {
             }
             Kind::Bytes => !token.content.contains(char::is_whitespace),
         };
-        let strips = [|token: &Added| token.lstrip, |token: &Added| token.rstrip];
-        let strips = strips.map(|strips| added.iter().any(strips));
+        let strips =
+            [added.iter().any(|token| token.lstrip), added.iter().any(|token| token.rstrip)];
         let spaces_only = added.iter().any(|token| token.normalized);
         if !added.iter().all(whole) || spaces_only && strips == [true; 2] {
             return None;
         }
         let pairs = added
             .iter()
-            .flat_map(|token| iter::zip(token.content.chars(), token.content.chars().skip(1)));
-        let pairs = pairs.collect();
-        let marked = |token: &Added| {
-            let ends = [token.content.chars().next(), token.content.chars().next_back()];
-            !ends.into_iter().flatten().any(char::is_alphanumeric)
-        };
+            .flat_map(|token| iter::zip(token.content.chars(), token.content.chars().skip(1)))
+            .collect();
         let longest = added.iter().map(|token| token.content.chars().count()).max().unwrap_or(0);
         let kept = match kind {
-            Kind::Words { most, .. } if added.iter().all(marked) => most.max(longest) + 1,
+            Kind::Words { most, .. } if added.iter().all(Added::is_marked) => most.max(longest) + 1,
             _ => usize::MAX,
         };
         Some(Self { pairs, kind, spaces_only, strips, kept, added, piece: PIECE, counted: COUNTED })
@@ -229,7 +233,8 @@ impl Seams {
         let mut own = Own::default();
         let mut count = 0;
         if keep.last {
-            let (mut parts, mut to) = (Vec::new(), text.len());
+            let mut parts = Vec::new();
+            let mut to = text.len();
             while to > 0 && !self.enough(keep, count, text.len() - to) {
                 let from = self.before(text, to);
                 let mut part = self.segment(&text[from..to], Keep::ALL, pieces)?.ids;
@@ -288,8 +293,10 @@ impl Seams {
         if self.kept == usize::MAX {
             return (text.into(), Vec::new());
         }
-        let (mut short, mut left_out) = (String::new(), Vec::new());
-        let (mut run, mut bytes) = (0, 0);
+        let mut short = String::new();
+        let mut left_out = Vec::new();
+        let mut run = 0;
+        let mut bytes = 0;
         for c in text.chars() {
             run = if is_letter(c) { run + 1 } else { 0 };
             if run <= self.kept {
@@ -311,7 +318,9 @@ impl Seams {
         let blank = self.blank(text);
         let tokens =
             |from: usize| pieces.tokens(&text[from..boundary(text, from + self.piece)], true);
-        let (mut own, mut from, mut piece) = (Own::default(), 0, tokens(0)?);
+        let mut own = Own::default();
+        let mut from = 0;
+        let mut piece = tokens(0)?;
         while from + self.piece < text.len() {
             if self.enough(keep, own.ids.len(), from) {
                 return Ok(Some(own));
@@ -333,7 +342,8 @@ impl Seams {
             }
             let Some((n, end, next)) = found else { return Ok(None) };
             own.extend(piece, n, from, keep.spans);
-            (from, piece) = (end, next);
+            from = end;
+            piece = next;
         }
         let rest = piece.ids.len();
         own.extend(piece, rest, from, keep.spans);
@@ -412,7 +422,8 @@ fn is_letter(c: char) -> bool {
 pub(super) fn starts(text: &str, spans: impl Iterator<Item = (usize, usize, usize)>) -> Vec<usize> {
     let mut last = 0;
     let start = |(start, end, taken): (usize, usize, usize)| {
-        let (start, end) = (boundary(text, start), boundary(text, end));
+        let start = boundary(text, start);
+        let end = boundary(text, end);
         let part = &text[start..end];
         let start = match part.find(|c: char| !c.is_whitespace()) {
             Some(at) => start + at,

@@ -12,9 +12,14 @@ thread_local! {
     /// Tokenizers of both kinds: as published, and without seams.
     static BOTH: RefCell<Vec<[Tokenizer; 2]>> = {
         let plain = ["tiny-natural", "tiny-code-qknorm", "tiny-reranker-bpe"].map(read);
-        let more = [("tiny-natural", ADDED), ("tiny-natural", PLAIN), ("tiny-code-qknorm", ADDED)];
-        let more = more.map(|(name, added)| {
-            let (from, to) = ("\"added_tokens\":[", format!("\"added_tokens\":[{added},"));
+        let more = [
+            ("tiny-natural", ADDED),
+            ("tiny-natural", PLAIN),
+            ("tiny-code-qknorm", ADDED),
+        ]
+        .map(|(name, added)| {
+            let from = "\"added_tokens\":[";
+            let to = format!("\"added_tokens\":[{added},");
             let json = read(name).replace("\"added_tokens\": [", from);
             assert!(json.contains(from), "{name} has added tokens");
             json.replace(from, &to)
@@ -41,7 +46,8 @@ fn read(fixture: &str) -> String {
 
 fn pair(json: &str) -> [Tokenizer; 2] {
     let open = || Tokenizer::parse(json.as_bytes(), Path::new("a.json")).expect("a tokenizer");
-    let (parted, mut whole) = (open(), open());
+    let parted = open();
+    let mut whole = open();
     assert!(parted.seams.is_some(), "this kind has seams");
     whole.seams = None;
     [parted, whole]
@@ -50,7 +56,8 @@ fn pair(json: &str) -> [Tokenizer; 2] {
 /// Sets the piece size, and the bytes counted beyond the kept tokens.
 fn small(tokenizer: &mut Tokenizer, piece: usize, counted: usize) {
     let seams = tokenizer.seams.as_mut().expect("seams");
-    (seams.piece, seams.counted) = (piece, counted);
+    seams.piece = piece;
+    seams.counted = counted;
 }
 
 /// Asserts that both tokenizers give the same result.
@@ -228,7 +235,8 @@ fn work_follows_the_limit_not_the_text() {
                 let keep = Keep { limit: 64, last, spans: false };
                 let (own, count) = seams.read(text, keep, &asked).expect("seams");
                 let asked = asked.0.into_inner();
-                let (most, all) = (asked.iter().max().copied(), asked.iter().sum::<usize>());
+                let most = asked.iter().max().copied();
+                let all = asked.iter().sum::<usize>();
                 assert_eq!(own.ids.len(), 64, "text {n}");
                 assert!(count > 64 && most <= Some(2 * seams.piece), "text {n}: {most:?}");
                 // The end of a text that is one match of bytes is found only from its beginning.
@@ -243,7 +251,7 @@ fn work_follows_the_limit_not_the_text() {
 }
 
 #[test]
-fn what_cannot_be_parted_is_refused_beyond_a_megabyte() {
+fn texts_without_seams_are_refused_beyond_a_megabyte() {
     let [parted, _] = pair(&read("tiny-natural"));
     let cut = Some(Cut { limit: 64, first: false });
     let read = |text: String| parted.encode(&[text], cut).map(|mut all| all.remove(0).full_length);

@@ -56,9 +56,9 @@ impl Tokenizer {
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
         // The library panics in some places if this is not JSON, or JSON of another kind.
         serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|e| bad(&e))?;
-        let parsed = catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes));
-        let parsed = parsed.map_err(|_| bad(&"not a tokenizer, though JSON"))?;
-        let mut inner = parsed.map_err(|e| bad(&e))?;
+        let mut inner = catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes))
+            .map_err(|_| bad(&"not a tokenizer, though JSON"))?
+            .map_err(|e| bad(&e))?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| bad(&e))?;
         // It also panics on any text if a post-processor names a token that does not exist.
@@ -88,11 +88,8 @@ impl Tokenizer {
         texts: &[S],
         cut: Option<Cut>,
     ) -> Result<Vec<Tokenized>, Error> {
-        let encode = |(n, text): (usize, &S)| {
-            let encoded = self.encode_one(text.as_ref(), cut);
-            encoded
-                .map_err(|e| Error::Input { index: n, what: format!("cannot be tokenised: {e}") })
-        };
+        let encode =
+            |(n, text): (usize, &S)| self.encode_one(text.as_ref(), cut).map_err(|e| refused(n, e));
         each(texts, 0, encode)
     }
 
@@ -101,9 +98,7 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Input`] if the tokenizer rejects them.
     pub fn encode_pair(&self, first: &str, second: &str) -> Result<Tokens, Error> {
-        let encoded = self.inner.encode_fast((first, second), true);
-        let encoding = encoded
-            .map_err(|e| Error::Input { index: 0, what: format!("cannot be tokenised: {e}") })?;
+        let encoding = self.inner.encode_fast((first, second), true).map_err(|e| refused(0, e))?;
         Ok(tokens(&encoding))
     }
 
@@ -120,7 +115,6 @@ impl Tokenizer {
         others: &[S],
         cut: Option<Cut>,
     ) -> Result<Vec<Tokenized>, Error> {
-        let refused = |index, e| Error::Input { index, what: format!("cannot be tokenised: {e}") };
         let special = self.inner.get_post_processor().map_or(0, |post| post.added_tokens(true));
         if special <= self.special {
             let what = "tokenizer.json joins no pairs: nothing would part the two texts";
@@ -136,14 +130,15 @@ impl Tokenizer {
         let (first, length) = self.own(first, cut).map_err(|e| refused(0, e))?;
         let encode = |(n, other): (usize, &S)| {
             let (mut other, others) = self.own(other.as_ref(), cut).map_err(|e| refused(n, e))?;
-            let (mut first, full_length) = (first.clone(), length + others + special);
+            let mut first = first.clone();
+            let full_length = length + others + special;
             if let Some(cut) = cut.filter(|_| length + others > room) {
                 let (some, rest) = longest_first(length, others, room);
                 first.truncate(some, 0, direction(cut));
                 other.truncate(rest, 0, direction(cut));
             }
-            let pair = self.inner.post_process(first, Some(other), true);
-            let pair = pair.map_err(|e| refused(n, e))?;
+            let pair =
+                self.inner.post_process(first, Some(other), true).map_err(|e| refused(n, e))?;
             Ok(Tokenized { tokens: tokens(&pair), full_length })
         };
         each(others, bytes, encode)
@@ -156,8 +151,7 @@ impl Tokenizer {
     pub fn length_in_pairs(&self, text: &str, limit: usize) -> Result<usize, Error> {
         let special = self.inner.get_post_processor().map_or(0, |post| post.added_tokens(true));
         let own = self.own(text, Some(Cut { limit, first: false }));
-        let refused = |e| Error::Input { index: 0, what: format!("cannot be tokenised: {e}") };
-        own.map(|(_, length)| length + special).map_err(refused)
+        own.map(|(_, length)| length + special).map_err(|e| refused(0, e))
     }
 
     /// Tokenises a text, with its own tokens separate from the special tokens.
@@ -165,11 +159,12 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Input`] if the tokenizer rejects it.
     pub fn encode_parts(&self, text: &str) -> Result<Parts, Error> {
-        let refused = |e| Error::Input { index: 0, what: format!("cannot be tokenised: {e}") };
-        let Around { before, after, .. } = self.around().map_err(refused)?;
+        let Around { before, after, .. } = self.around().map_err(|e| refused(0, e))?;
         let own = match self.long(text) {
-            Some(seams) => seams.read(text, Keep::ALL, self).map_err(|e| refused(e.into()))?.0.ids,
-            None => self.inner.encode_fast(text, false).map_err(refused)?.get_ids().to_vec(),
+            Some(seams) => seams.read(text, Keep::ALL, self).map_err(|e| refused(0, e))?.0.ids,
+            None => {
+                self.inner.encode_fast(text, false).map_err(|e| refused(0, e))?.get_ids().to_vec()
+            }
         };
         Ok(Parts { before: before.ids, own, after: after.ids })
     }
@@ -216,15 +211,14 @@ impl Tokenizer {
         special: bool,
         most: usize,
     ) -> Result<Option<Vec<Piece>>, Error> {
-        let refused = |e| Error::Input { index: 0, what: format!("cannot be tokenised: {e}") };
         if let Some(seams) = self.long(text) {
             let keep = Keep { limit: most, last: false, spans: true };
-            let read = seams.read(text, keep, self).map_err(|e| refused(e.into()))?;
-            let around = self.around().map_err(refused)?;
+            let read = seams.read(text, keep, self).map_err(|e| refused(0, e))?;
+            let around = self.around().map_err(|e| refused(0, e))?;
             let own = read.0;
             return Ok((read.1 <= most).then(|| self.long_pieces(text, own, special, &around)));
         }
-        let encoding = self.inner.encode_char_offsets(text, special).map_err(refused)?;
+        let encoding = self.inner.encode_char_offsets(text, special).map_err(|e| refused(0, e))?;
         let own = encoding.get_sequence_ids();
         let pieces = (0..encoding.len()).map(|n| Piece {
             id: encoding.get_ids()[n],
@@ -246,25 +240,29 @@ impl Tokenizer {
             Some(PostProcessorWrapper::ByteLevel(post)) => post.trim_offsets,
             _ => false,
         };
-        let (mut byte, mut char) = (0, 0);
+        let mut byte = 0;
+        let mut char = 0;
         let mut chars = |to: usize| {
             let to = boundary(text, to);
-            char = match to >= byte {
-                true => char + text[byte..to].chars().count(),
-                false => char - text[to..byte].chars().count(),
+            char = if to >= byte {
+                char + text[byte..to].chars().count()
+            } else {
+                char - text[to..byte].chars().count()
             };
             byte = to;
             char
         };
         let pieces = own.ids.iter().zip(own.spans).map(|(&id, mut span)| {
             let part = text.get(span.clone()).unwrap_or_default();
-            let (token, end) = (spelled(id), span.end);
+            let token = spelled(id);
+            let end = span.end;
             // An added token may include white space of the text.
             let added = part.trim() == token;
             let token = if added { part.to_owned() } else { token };
             if trims {
                 let mark = |c: char| if added { c.is_whitespace() } else { c == ' ' };
-                let (left, right) = (part.trim_start_matches(mark), part.trim_end_matches(mark));
+                let left = part.trim_start_matches(mark);
+                let right = part.trim_end_matches(mark);
                 span.end = (end - (part.len() - right.len())).max(span.start);
                 span.start = (span.start + part.len() - left.len()).min(end);
             }
@@ -313,10 +311,10 @@ impl Tokenizer {
         chunking: &Chunking,
     ) -> Result<Chunked, Error> {
         let bad = |what: String| Error::Input { index: 0, what };
-        let refused = |e: tokenizers::Error| bad(format!("cannot be tokenised: {e}"));
-        let whole = match prompt.is_empty() {
-            true => Cow::Borrowed(text),
-            false => Cow::Owned([prompt, text].concat()),
+        let whole = if prompt.is_empty() {
+            Cow::Borrowed(text)
+        } else {
+            Cow::Owned([prompt, text].concat())
         };
         let of_prompt = |end: &usize| !prompt.is_empty() && *end <= prompt.len();
         let after_prompt = |starts: &[usize]| {
@@ -324,23 +322,24 @@ impl Tokenizer {
         };
         if let Some(seams) = self.long(&whole) {
             let keep = Keep { spans: true, ..Keep::ALL };
-            let (own, _) = seams.read(&whole, keep, self).map_err(|e| refused(e.into()))?;
-            let around = self.around().map_err(refused)?;
+            let (own, _) = seams.read(&whole, keep, self).map_err(|e| refused(0, e))?;
+            let around = self.around().map_err(|e| refused(0, e))?;
             let prompted = own.spans.iter().map(|span| span.end).take_while(of_prompt).count();
             let starts = starts(&whole, own.spans.iter().map(|span| (span.start, span.end, 0)));
-            let (before, after) = (around.before.len() + prompted, around.after.len());
+            let before = around.before.len() + prompted;
+            let after = around.after.len();
             let places = Places { starts: after_prompt(&starts[prompted..]), before, after };
             let chunks = places.cut(text, chunking).map_err(bad)?;
             return Ok(Chunked { chunks, after, tokens: around.with(&own.ids) });
         }
-        let own = self.inner.encode(&*whole, false).map_err(refused)?;
+        let own = self.inner.encode(&*whole, false).map_err(|e| refused(0, e))?;
         let ends = own.get_offsets().iter().map(|(_, end)| *end);
         let prompted = ends.take_while(of_prompt).count();
         // A byte-level post-processor strips spaces, `Ġ`, from the offsets of every token.
         let taken = |token: &String| token.chars().take_while(|&c| c == 'Ġ').count();
         let spans = own.get_offsets().iter().zip(own.get_tokens());
         let starts = starts(&whole, spans.map(|(&(start, end), token)| (start, end, taken(token))));
-        let encoding = self.inner.post_process(own, None, true).map_err(refused)?;
+        let encoding = self.inner.post_process(own, None, true).map_err(|e| refused(0, e))?;
         let sequences = encoding.get_sequence_ids();
         let before = sequences.iter().position(Option::is_some).unwrap_or(0);
         if sequences.iter().flatten().count() != starts.len() {
@@ -473,7 +472,13 @@ fn seams(inner: &tokenizers::Tokenizer) -> Option<Seams> {
     Seams::new(kind, added.collect())
 }
 
+/// Error for a text that the tokenizer rejects.
+fn refused(index: usize, why: impl std::fmt::Display) -> Error {
+    Error::Input { index, what: format!("cannot be tokenised: {why}") }
+}
+
 fn tokens(encoding: &Encoding) -> Tokens {
-    let (ids, type_ids) = (encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec());
+    let ids = encoding.get_ids().to_vec();
+    let type_ids = encoding.get_type_ids().to_vec();
     Tokens { ids, type_ids, query_only: 0 }
 }

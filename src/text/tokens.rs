@@ -14,9 +14,10 @@ pub fn each<S: AsRef<str> + Sync, T: Send>(
     more: usize,
     run: impl Fn((usize, &S)) -> Result<T, Error> + Send + Sync,
 ) -> Result<Vec<T>, Error> {
-    match texts.iter().map(|text| text.as_ref().len() + more).sum::<usize>() <= FEW {
-        true => texts.iter().enumerate().map(run).collect(),
-        false => texts.par_iter().enumerate().map(run).collect(),
+    if texts.iter().map(|text| text.as_ref().len() + more).sum::<usize>() <= FEW {
+        texts.iter().enumerate().map(run).collect()
+    } else {
+        texts.par_iter().enumerate().map(run).collect()
     }
 }
 
@@ -32,7 +33,8 @@ pub struct Tokenized {
 impl Tokenized {
     /// Token count, and that of the whole text if it was truncated.
     pub fn lengths(&self) -> (usize, Option<usize>) {
-        let (tokens, full) = (self.tokens.len(), self.full_length);
+        let tokens = self.tokens.len();
+        let full = self.full_length;
         (tokens, (full > tokens).then_some(full))
     }
 }
@@ -80,7 +82,8 @@ impl Parts {
     /// Adds these special tokens around a text's ids, unless they are there already, and truncates
     /// as for texts.
     pub fn around(&self, ids: &[u32], cut: Option<Cut>) -> Tokenized {
-        let (own, Self { before, after, .. }) = (self.within(ids), self);
+        let own = self.within(ids);
+        let Self { before, after, .. } = self;
         let special = before.len() + after.len();
         let room = cut.map_or(own.len(), |cut| cut.limit.saturating_sub(special).min(own.len()));
         let kept = match cut {

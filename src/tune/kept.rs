@@ -35,7 +35,8 @@ impl<T: PartialEq + Serialize + DeserializeOwned> Key<T> {
 
     /// Creates the key of an adapter given by its name, driver and driver's version.
     pub fn of(adapter: &str, beside: T) -> Self {
-        let (version, adapter) = (env!("CARGO_PKG_VERSION").to_owned(), adapter.to_owned());
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let adapter = adapter.to_owned();
         Self { version, shaders: kernel_texts(), adapter, beside }
     }
 

@@ -12,8 +12,9 @@ mod store;
 mod tuned_kernel;
 
 use crate::{
+    activation::Activation,
     error::Error,
-    kernels::{Dtype, KernelConfig, linear_geglu::Activation},
+    kernels::{Dtype, KernelConfig},
     model::Config,
 };
 pub use refused::History;
@@ -83,8 +84,8 @@ pub struct Stored {
     pub half_weights: bool,
 }
 
-/// KernelConfig for adapter number `index` of [`gpu::adapters`](crate::gpu::adapters), known or found by a
-/// search if that is allowed.  After a failed search the default plan is used.
+/// Configuration for adapter number `index` of [`gpu::adapters`](crate::gpu::adapters), known or
+/// found by a search if that is allowed.  After a failed search the default plan is used.
 pub fn plan(index: usize, key: &Key, how: Tune) -> Option<KernelConfig> {
     if how == Tune::Off {
         return None;
@@ -106,7 +107,7 @@ pub fn plan(index: usize, key: &Key, how: Tune) -> Option<KernelConfig> {
     found.inspect_err(failed).ok().map(|found| found.plan)
 }
 
-/// KernelConfig from an earlier search of an adapter, if any.
+/// Configuration from an earlier search of an adapter, if any.
 pub fn known(key: &Key) -> Option<KernelConfig> {
     store::load(key).map(|known| known.plan)
 }

@@ -79,7 +79,7 @@ mod tests {
     use crate::kernels::{Dtype, Tier};
 
     #[test]
-    fn refused_versions_are_passed_over_to_the_last() {
+    fn refused_variants_are_passed_over_to_the_last() {
         let caps = Caps { cpu: false, half: true, ..crate::cpu::Engine::CAPS };
         let [plain, naive] = [Tier::Tiled, Tier::Naive].map(KernelVariant::from);
         for first in [KernelVariant::new(Tier::Tiled, Dtype::F16), plain.for_weights(true, &caps)] {

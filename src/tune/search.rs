@@ -103,9 +103,12 @@ pub fn search(
     let gpu = gpu::open(index)?;
     let clock = if gpu.summary.timestamps { Clock::Timestamps } else { Clock::Wall };
     let deadline = Instant::now() + budget;
-    let (engine, compiling) = (gpu::Engine::cached(gpu), budget * COMPILING);
-    let (stored, sizes) = (key.stored(), key.sizes());
-    let (many, searches) = (256, 1 + from.as_ref().map_or(0, |from| from.searches));
+    let engine = gpu::Engine::cached(gpu);
+    let compiling = budget * COMPILING;
+    let stored = key.stored();
+    let sizes = key.sizes();
+    let many = 256;
+    let searches = 1 + from.as_ref().map_or(0, |from| from.searches);
     let mut search =
         Search { engine, clock, stored, sizes, deadline, compiling, many, searches, keep, report };
     search.run(from)
@@ -134,7 +137,8 @@ impl<K: FnMut(&Progress), R: FnMut(&Trial)> Search<K, R> {
         let e = self.sizes.head_width();
         if usual == Tier::Naive {
             // A device with a single tier leaves no choice.
-            let (plan, clock) = (KernelConfig::usual_on(&caps, usual, e), self.clock);
+            let plan = KernelConfig::usual_on(&caps, usual, e);
+            let clock = self.clock;
             return Ok(Found { plan, complete: true, clock, totals: [Duration::ZERO; 2] });
         }
         let bench = self.bench(TunedKernel::Linear, usual, 256)?;
@@ -177,7 +181,8 @@ impl<K: FnMut(&Progress), R: FnMut(&Trial)> Search<K, R> {
         let last = plan.products.len() - 1;
         let rows = std::iter::once(last).chain(0..last);
         let all: Vec<_> = rows.flat_map(|n| TUNED_KERNELS.map(|kernel| (n, kernel))).collect();
-        let (mut saved, searches) = (Duration::ZERO, self.searches);
+        let mut saved = Duration::ZERO;
+        let searches = self.searches;
         for (step, &(n, kernel)) in all.iter().enumerate().skip(steps) {
             if self.late() {
                 break;
@@ -254,13 +259,14 @@ impl<K: FnMut(&Progress), R: FnMut(&Trial)> Search<K, R> {
     /// seconds, for many.
     fn total(&mut self, tier: Tier, most: f64) -> Result<Total, Error> {
         let usual = KernelConfig::usual_on(self.engine.caps(), tier, self.sizes.head_width());
-        let few = self.timed_rows(usual.products[0].rows);
-        let few = self.sum(&usual, 0, few)?;
+        let few_rows = self.timed_rows(usual.products[0].rows);
+        let few = self.sum(&usual, 0, few_rows)?;
         let hopeless = few.as_secs_f64() > most;
         let last = usual.products.len() - 1;
-        let many = match hopeless {
-            true => None,
-            false => Some(self.sum(&usual, last, self.timed_rows(u32::MAX))?),
+        let many = if hopeless {
+            None
+        } else {
+            Some(self.sum(&usual, last, self.timed_rows(u32::MAX))?)
         };
         Ok(Total { few, many })
     }
@@ -318,8 +324,8 @@ impl<K: FnMut(&Progress), R: FnMut(&Trial)> Search<K, R> {
         let sample = kernel.sample(self.sizes);
         let mut reference = crate::cpu::Engine::new(Tier::Reference);
         let reference_variant = KernelVariant { tier: Tier::Reference, ..variant };
-        let answer = sample.record(&mut reference, reference_variant, 2)?;
-        let answer = reference.run(&answer.recording, &answer.output)?;
+        let expected = sample.record(&mut reference, reference_variant, 2)?;
+        let answer = reference.run(&expected.recording, &expected.output)?;
         let small = sample.record(&mut self.engine, variant, 2)?;
         let sink = self.engine.alloc([4].into(), Format::F32)?;
         Ok(Bench { kernel, rows, variant, case, large, sample, small, answer, sink })

@@ -73,7 +73,7 @@ mod tests {
     use crate::kernels::{Dtype, KernelConfig, Tier};
 
     #[test]
-    fn what_no_search_finds_is_not_served() {
+    fn impossible_configs_are_not_read() {
         let caps = Caps { cpu: false, ..crate::cpu::Engine::CAPS };
         let sizes = Sizes { hidden: 512, intermediate: 2048, heads: 8, relu: false };
         let subject = Subject { stored: Stored { dtype: Dtype::F32, half_weights: false }, sizes };

@@ -38,8 +38,10 @@ impl TunedKernel {
 
     pub(super) fn case(self, sizes: Sizes, t: u32) -> KernelCase {
         let Sizes { hidden: d, intermediate: f, heads, .. } = sizes;
-        let (gate_first, activation) = (true, sizes.activation());
-        let (e, skip_eps) = (sizes.head_width(), attention::SKIP_EPS);
+        let gate_first = true;
+        let activation = sizes.activation();
+        let e = sizes.head_width();
+        let skip_eps = attention::SKIP_EPS;
         match self {
             Self::Linear => KernelCase::linear(t, 3 * d, d, false),
             Self::LinearAdd => KernelCase::linear(t, d, f, true),
@@ -57,8 +59,10 @@ impl TunedKernel {
 
     /// A small case that covers the edges of every tile.
     pub(super) fn sample(self, sizes: Sizes) -> KernelCase {
-        let (gate_first, activation) = (true, sizes.activation());
-        let (e, skip_eps) = (sizes.head_width(), attention::SKIP_EPS);
+        let gate_first = true;
+        let activation = sizes.activation();
+        let e = sizes.head_width();
+        let skip_eps = attention::SKIP_EPS;
         match self {
             Self::Linear => KernelCase::linear(67, 132, 76, false),
             Self::LinearAdd => KernelCase::linear(67, 132, 76, true),

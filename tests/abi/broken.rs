@@ -4,13 +4,13 @@ use super::{assert_refused, check, programs, spec_constants};
 use jinabert::{
     gpu,
     kernels::Interface,
-    recording::{Access, Const, Format, Program},
+    recording::{Access, Const, Format, KernelId, Program},
 };
 
 /// Interface of `layer_norm`, its first program, and the assembled WGSL of that.
 fn sample() -> (&'static Interface, Program, String) {
     let (interface, program) =
-        programs().find(|(interface, _)| interface.word == "layer_norm").expect("a kernel");
+        programs().find(|(interface, _)| interface.name() == "layer_norm").expect("a kernel");
     let text = gpu::assemble(&program).expect("an assembled program").text;
     (interface, program, text)
 }
@@ -73,7 +73,7 @@ fn broken_programs_are_refused() {
     broken(|p| p.bindings[0].format = Format::Texture, "Some((Read, true))");
     broken(|p| p.params_bytes = 12, "12 in the program");
     broken(|p| p.file = "naive/norm.wgsl", "`norm`");
-    broken(|p| p.word = "norm", "`norm`");
+    broken(|p| p.kernel = KernelId::Gather, "`gather`");
 }
 
 #[test]

@@ -22,7 +22,8 @@ fn good() -> Figures {
 }
 
 fn row(figures: Figures, refused: Option<&str>) -> Row {
-    let (family, program) = ("dg2".to_owned(), "k".to_owned());
+    let family = "dg2".to_owned();
+    let program = "k".to_owned();
     Row { family, program, figures, refused: refused.map(str::to_owned) }
 }
 
@@ -39,7 +40,7 @@ fn assert_fails(expected: &str, row: Row, says: &str) {
 }
 
 #[test]
-fn what_is_as_expected_passes() {
+fn expected_figures_pass() {
     assert_eq!(check(&file(GOOD), DRIVER, row(good(), None)), Vec::<String>::new());
 }
 
@@ -101,7 +102,7 @@ fn renewed_rows_keep_their_reasons() {
 /// Checks that every line of the file parses, and that each spill or refusal has a reason.  The
 /// file is not part of the package.
 #[test]
-fn the_file_has_a_reason_for_whatever_needs_one() {
+fn every_spill_and_refusal_in_the_file_has_a_reason() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/isa/expected.tsv");
     let Ok(text) = fs::read_to_string(path) else { return };
     Expectations::parse(&text).expect("a file");

@@ -17,7 +17,8 @@ fn root() -> &'static Path {
 
 /// Paths of all `.wgsl` files below `shaders/`.
 fn shader_files() -> Vec<String> {
-    let (mut files, mut dirs) = (Vec::new(), vec![root().join("shaders")]);
+    let mut files = Vec::new();
+    let mut dirs = vec![root().join("shaders")];
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(&dir).expect("a readable directory") {
             let path = entry.expect("a readable entry").path();

@@ -97,14 +97,14 @@ fn check_writers(program: &Program) -> Check {
 /// Checks that there is one compute entry point, with the name of the file and the kernel.
 fn check_entry(interface: &Interface, program: &Program, module: &Module) -> Check {
     let names: Vec<_> = module.entry_points.iter().map(|entry| entry.name.as_str()).collect();
-    ensure(names == [interface.word], || {
-        format!("entry points {names:?}, not [{:?}]", interface.word)
+    ensure(names == [interface.name()], || {
+        format!("entry points {names:?}, not [{:?}]", interface.name())
     })?;
     let stage = module.entry_points[0].stage;
     ensure(stage == ShaderStage::Compute, || format!("entry point of stage {stage:?}"))?;
-    ensure(program.word == interface.word, || format!("program of word `{}`", program.word))?;
+    ensure(program.name() == interface.name(), || format!("program of word `{}`", program.name()))?;
     let stem = stem(program.file);
-    ensure(stem == interface.word, || format!("file stem `{stem}`, not `{}`", interface.word))
+    ensure(stem == interface.name(), || format!("file stem `{stem}`, not `{}`", interface.name()))
 }
 
 /// Checks that `struct Params` equals the host's, field by field.
@@ -196,7 +196,8 @@ fn check_bindings(interface: &Interface, program: &Program, module: &Module) -> 
     let host = interface.bindings.iter().zip(&program.bindings);
     for (n, ((found, _), ((name, _), kind))) in rest.iter().zip(host).enumerate() {
         let kind = Some((kind.access, kind.format.texture()));
-        let (name, index) = ((*name).to_owned(), n as u32 + 1);
+        let name = (*name).to_owned();
+        let index = n as u32 + 1;
         let meant = Bound { group: 0, index, name, kind };
         ensure(*found == meant, || format!("binding {found:?}, where the host has {meant:?}"))?;
     }
@@ -205,7 +206,8 @@ fn check_bindings(interface: &Interface, program: &Program, module: &Module) -> 
             |b: &&Binding| b.format.texture() == texture && (!write || b.access == Access::Write);
         program.bindings.iter().filter(is).count()
     };
-    let (buffers, written) = (count(false, false), count(true, true));
+    let buffers = count(false, false);
+    let written = count(true, true);
     ensure(buffers <= MAX_STORAGE_BUFFERS, || {
         format!("{buffers} storage buffers, over the limit of {MAX_STORAGE_BUFFERS}")
     })?;
@@ -292,7 +294,7 @@ fn stem(file: &str) -> &str {
 fn programs() -> impl Iterator<Item = (&'static Interface, Program)> {
     kernels::ALL.iter().chain(roof::INTERFACES).flat_map(|interface| {
         let programs = (interface.programs)();
-        assert!(!programs.is_empty(), "`{}` has no program", interface.word);
+        assert!(!programs.is_empty(), "`{}` has no program", interface.name());
         programs.into_iter().map(move |program| (interface, program))
     })
 }
@@ -302,7 +304,7 @@ fn report(offenders: &[String]) {
 }
 
 #[test]
-fn every_program_is_written_in_every_language_that_has_it() {
+fn every_program_translates_to_every_language_that_supports_it() {
     let roof = roof::INTERFACES.iter().flat_map(|interface| (interface.programs)());
     let mut offenders = Vec::new();
     for program in jinabert::programs::all().into_iter().chain(roof) {
@@ -314,7 +316,7 @@ fn every_program_is_written_in_every_language_that_has_it() {
 }
 
 #[test]
-fn every_program_is_what_its_host_file_says() {
+fn every_program_matches_its_host_file() {
     let mut offenders = Vec::new();
     for (interface, program) in programs() {
         let held = gpu::assemble(&program).and_then(|out| check(interface, &program, &out.text));

@@ -17,11 +17,11 @@ const LEFT_OUT: &[&str] =
 const GENERATED: &[&str] = &[".cargo_vcs_info.json", "Cargo.toml.orig"];
 
 #[test]
-fn the_package_is_small_and_whole() {
+fn the_package_is_small_and_complete() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let cargo = std::env::var_os("CARGO").expect("cargo runs the tests");
     let list = Command::new(cargo)
-        .args(["package", "--list", "--allow-dirty", "--offline", "--quiet"])
+        .args(["package", "-p", "jinabert", "--list", "--allow-dirty", "--offline", "--quiet"])
         .current_dir(root)
         .output()
         .expect("cargo");

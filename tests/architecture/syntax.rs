@@ -116,8 +116,12 @@ pub type Named<'a> = (Vec<&'a str>, usize);
 
 /// All imports, and all other paths of two or more segments.
 pub fn paths<'a>(tokens: &[(&'a str, usize)]) -> Vec<Named<'a>> {
-    let (mut found, mut path, mut prefixes) = (Vec::new(), Vec::new(), Vec::<Vec<&str>>::new());
-    let (mut import, mut before, mut at) = (false, "", 0);
+    let mut found = Vec::new();
+    let mut path = Vec::new();
+    let mut prefixes = Vec::<Vec<&str>>::new();
+    let mut import = false;
+    let mut before = "";
+    let mut at = 0;
     for &(text, line) in tokens {
         let word = text == "*" || text.starts_with(is_word);
         match text {

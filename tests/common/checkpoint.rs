@@ -61,9 +61,10 @@ impl Recipe {
     }
 
     fn bytes(&self, values: &[f64]) -> Vec<u8> {
-        match self.f16 {
-            true => values.iter().flat_map(|v| f16::from_f64(*v).to_le_bytes()).collect(),
-            false => values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect(),
+        if self.f16 {
+            values.iter().flat_map(|v| f16::from_f64(*v).to_le_bytes()).collect()
+        } else {
+            values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect()
         }
     }
 
@@ -72,8 +73,10 @@ impl Recipe {
     }
 
     fn tensors(&self) -> BTreeMap<String, (Vec<usize>, Vec<f64>)> {
-        let (d, f) = (self.size("hidden_size"), self.size("intermediate_size"));
-        let (v, types) = (self.size("vocab_size"), self.size("type_vocab_size"));
+        let d = self.size("hidden_size");
+        let f = self.size("intermediate_size");
+        let v = self.size("vocab_size");
+        let types = self.size("type_vocab_size");
         let mut all = BTreeMap::new();
         let mut put = |name: String, shape: &[usize], deviation: f64, mean: f64| {
             let count = shape.iter().product();

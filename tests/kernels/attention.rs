@@ -1,11 +1,10 @@
 use super::{Suite, run};
 use jinabert::{
-    batch,
     kernel_check::{KernelCase, compare},
     kernels::{
         KernelVariant, Tier,
         attention::{self, SKIP_EPS},
-        key_norm,
+        key_norm, work_list,
     },
     recording::{Engine, Format, Recording, Shape, Tensor},
 };
@@ -53,10 +52,10 @@ pub fn suite() -> Suite {
             })
             .boxed(),
         invariants: vec![
-            ("every tile gives the same", tiles),
+            ("every tile agrees with the reference", tiles),
             ("weights sum to 1", weights),
             ("skipping stays within its bound", skipping),
-            ("tokens that are no keys are not seen", query_only),
+            ("query-only tokens do not change other tokens", query_only),
         ],
     }
 }
@@ -66,7 +65,9 @@ fn tiles(engine: &mut dyn Engine, variant: KernelVariant) -> Result<(), Failed> 
     for (lengths, query_only, e) in
         [(vec![70, 9, 1], 0, 64), (vec![200, 130], 20, 64), (vec![65], 0, 32)]
     {
-        let (skip_eps, sharpness, heads) = (SKIP_EPS, 2.0, 2);
+        let skip_eps = SKIP_EPS;
+        let sharpness = 2.0;
+        let heads = 2;
         let case = KernelCase::Attention { lengths, query_only, heads, e, sharpness, skip_eps };
         let mut reference = jinabert::cpu::Engine::new(Tier::Reference);
         let expected =
@@ -79,7 +80,8 @@ fn tiles(engine: &mut dyn Engine, variant: KernelVariant) -> Result<(), Failed> 
             let params: attention::Params = command.params();
             let keys = vec![attention::TILE; params.tiles as usize]; // nothing is split here
             let spec = attention::Spec { tile, ..attention::Spec::new(variant, e) };
-            let (kernel, args) = (attention::kernel(spec), attention::Args::from(&command));
+            let kernel = attention::kernel(spec);
+            let args = attention::Args::from(&command);
             attention::record(&mut recording, &kernel, args, params.skip, &keys);
             let found = run(engine, &recording, &recorded.output)?;
             let checked = compare(&found, &expected, case.tolerance(variant));
@@ -109,11 +111,12 @@ impl Own {
         variant: KernelVariant,
         skip_eps: f32,
     ) -> Result<Vec<f32>, Failed> {
-        let (t, d) = (self.tokens, self.heads * self.e);
+        let t = self.tokens;
+        let d = self.heads * self.e;
         let qkv = engine.upload([t, 3 * d].into(), variant.wide(), self.qkv[..].into())?;
         let [q, k, v] = [0, d, 2 * d].map(|first| qkv.columns(first..first + d));
         let slopes = engine.upload([self.heads].into(), Format::F32, self.slopes[..].into())?;
-        let list = batch::tiles(&[0, t], &[self.keys], attention::TILE);
+        let list = work_list::tiles(&[0, t], &[self.keys], attention::TILE);
         let n = list.len() as u32;
         let mut integers = |shape: Shape, data: &[u32]| -> Result<Tensor, Failed> {
             let tensor = engine.alloc(shape, Format::F32)?;
@@ -125,7 +128,8 @@ impl Own {
         let context = engine.alloc([t, d].into(), variant.wide())?;
         let mut rec = Recording::new();
         let kernel = key_norm::kernel(key_norm::Spec::new(variant, self.e));
-        let (tiles, norms) = (&tiles, &norms);
+        let tiles = &tiles;
+        let norms = &norms;
         key_norm::record(&mut rec, &kernel, key_norm::Args { k: &k, tiles, norms });
         let kernel = attention::kernel(attention::Spec::new(variant, self.e));
         let args = attention::Args {
@@ -137,7 +141,7 @@ impl Own {
             norms,
             context: &context,
         };
-        let keys = batch::tile_keys(&list);
+        let keys = work_list::tile_keys(&list);
         attention::record(&mut rec, &kernel, args, attention::skip(skip_eps), &keys);
         run(engine, &rec, &context)
     }
@@ -151,7 +155,8 @@ fn skipping(engine: &mut dyn Engine, variant: KernelVariant) -> Result<(), Faile
 }
 
 fn skipping_at(engine: &mut dyn Engine, variant: KernelVariant, e: u32) -> Result<(), Failed> {
-    let (tokens, heads) = (700u32, 3u32);
+    let tokens = 700u32;
+    let heads = 3u32;
     let d = (heads * e) as usize;
     let wave = |n: usize| ((n * 7919 % 1000) as f32 / 500.0 - 1.0) * 1.7;
     let mild: Vec<f32> = (0..tokens as usize * 3 * d).map(wave).collect();
@@ -194,18 +199,20 @@ fn query_only(engine: &mut dyn Engine, variant: KernelVariant) -> Result<(), Fai
         (8, [63, 300], 0.0),
         (64, [1, 140], SKIP_EPS),
     ] {
-        let (heads, d) = (3u32, 3 * e as usize);
+        let heads = 3u32;
+        let d = 3 * e as usize;
         let wave = |n: usize| half((n * 7919 % 1000) as f32 / 500.0 - 1.0);
         let mut qkv: Vec<f32> = (0..tokens as usize * 3 * d).map(wave).collect();
         // If the query-only tokens were used as keys, they would dominate the result.
         let rows = qkv.chunks_exact_mut(3 * d).skip(keys as usize);
         rows.for_each(|row| row[d..].iter_mut().for_each(|x| *x *= 1024.0));
-        let (seen, slopes) = (qkv[..keys as usize * 3 * d].to_vec(), vec![0.5, 0.06, 0.004]);
+        let seen = qkv[..keys as usize * 3 * d].to_vec();
+        let slopes = vec![0.5, 0.06, 0.004];
         let all = Own { tokens, keys, heads, e, qkv, slopes: slopes.clone() };
         let alone = Own { tokens: keys, keys, heads, e, qkv: seen, slopes };
         let what = format!("{keys} of {tokens} tokens, E{e}");
-        let (context, alone) =
-            (all.context(engine, variant, skip_eps)?, alone.context(engine, variant, skip_eps)?);
+        let context = all.context(engine, variant, skip_eps)?;
+        let alone = alone.context(engine, variant, skip_eps)?;
         if context[..alone.len()] != alone {
             return Err(
                 format!("{what}: the keys' own rows are not those of the keys alone").into()
@@ -236,7 +243,8 @@ fn half(x: f32) -> f32 {
 impl Own {
     /// Computes `Σ_j exp(q·k_j/√E - m·|i - j|)·v_j`, divided by the same sum without `v_j`, in f64.
     fn brute(&self, i: usize, h: usize) -> Vec<f64> {
-        let (d, e) = ((self.heads * self.e) as usize, self.e as usize);
+        let d = (self.heads * self.e) as usize;
+        let e = self.e as usize;
         let at = |row: usize, part: usize| {
             self.qkv[(3 * row + part) * d + h * e..][..e].iter().map(|&x| f64::from(x))
         };
@@ -256,7 +264,8 @@ impl Own {
 
 /// If every value is 1, every output is 1.
 fn weights(engine: &mut dyn Engine, variant: KernelVariant) -> Result<(), Failed> {
-    let (lengths, skip_eps) = (vec![150, 3], SKIP_EPS);
+    let lengths = vec![150, 3];
+    let skip_eps = SKIP_EPS;
     let case =
         KernelCase::Attention { lengths, query_only: 0, heads: 3, e: 16, sharpness: 5.0, skip_eps };
     let recorded = case.record(engine, variant, 3)?;

@@ -39,8 +39,9 @@ fn constant_row(engine: &mut dyn Engine, variant: KernelVariant) -> Result<(), F
     let kernel = layer_norm::kernel(spec);
     let args = layer_norm::Args { x: &x, r: &x, gamma: &gamma, beta: &shift, y: &y };
     layer_norm::record(&mut recording, &kernel, args, 1e-12);
-    match run(engine, &recording, &y)? == [&beta[..], &beta].concat() {
-        true => Ok(()),
-        false => Err("gamma shows in a row without variance".into()),
+    if run(engine, &recording, &y)? == [&beta[..], &beta].concat() {
+        Ok(())
+    } else {
+        Err("gamma shows in a row without variance".into())
     }
 }

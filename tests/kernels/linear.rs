@@ -1,7 +1,8 @@
 use super::{Suite, run};
 use jinabert::{
+    activation::Activation,
     kernel_check::{KernelCase, compare},
-    kernels::{linear, linear_geglu::Activation},
+    kernels::linear,
     recording::Recording,
 };
 use proptest::prelude::*;
@@ -41,7 +42,8 @@ pub fn suite() -> Suite {
             let y = run(engine, &whole.recording, &whole.output)?;
 
             let args = linear::Args::from(&whole.recording.commands[0]);
-            let (x, first) = (args.x.first(1), args.y.first(1));
+            let x = args.x.first(1);
+            let first = args.y.first(1);
             let mut alone = Recording::new();
             let kernel = linear::kernel(linear::Spec::new(variant, false));
             linear::record(&mut alone, &kernel, linear::Args { x: &x, r: &x, y: &first, ..args });

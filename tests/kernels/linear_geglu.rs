@@ -1,9 +1,9 @@
 use super::{Suite, run};
 use jinabert::{
+    activation::Activation,
     kernel_check::KernelCase,
     kernels::{KernelVariant, Tier, linear_geglu},
     recording::{Engine, Recording},
-    reference::Activation,
 };
 use libtest_mimic::Failed;
 use proptest::prelude::*;

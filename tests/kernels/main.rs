@@ -58,7 +58,7 @@ fn main() {
         ("gather", gather::suite),
     ];
     let words: Vec<_> = suites.iter().map(|(word, _)| *word).collect();
-    let kernels: Vec<_> = jinabert::kernels::ALL.iter().map(|kernel| kernel.word).collect();
+    let kernels: Vec<_> = jinabert::kernels::ALL.iter().map(|kernel| kernel.name()).collect();
     assert_eq!(words, kernels, "every kernel has a suite");
 
     for (name, device) in &devices {

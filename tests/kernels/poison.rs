@@ -33,7 +33,8 @@ fn filled(program: &Arc<Program>) -> Option<Arc<Program>> {
     let entry = known.entry((**program).clone()).or_insert_with(|| {
         let text = gpu::assemble(program).expect("a good program").text;
         let text = with_prologue(&text)?.leak();
-        let (imports, constants) = (Vec::new(), Vec::new());
+        let imports = Vec::new();
+        let constants = Vec::new();
         Some(Arc::new(Program { text, imports, constants, ..(**program).clone() }))
     });
     entry.clone()

@@ -4,7 +4,8 @@ use proptest::{collection::vec, prelude::*};
 
 pub fn suite() -> Suite {
     let case = |(lengths, d, dims, normalize): (Vec<u32>, u32, u32, bool)| {
-        let (t, spans) = (lengths.iter().sum(), sequences(&lengths));
+        let t = lengths.iter().sum();
+        let spans = sequences(&lengths);
         KernelCase::Pool { t, spans, d, dims, normalize }
     };
     // Spans that overlap, repeat, or leave tokens out; of one token; of all tokens.
@@ -30,7 +31,8 @@ pub fn suite() -> Suite {
         invariants: vec![("vectors have unit length", |engine, variant| {
             let dims = 129;
             let lengths = [3, 900, 1];
-            let (t, spans) = (904, sequences(&lengths));
+            let t = 904;
+            let spans = sequences(&lengths);
             let case = KernelCase::Pool { t, spans, d: 384, dims, normalize: true };
             let y = solve(&case, engine, variant)?;
             for vector in y.chunks_exact(dims as usize) {

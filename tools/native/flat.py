@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """Many short texts through Python in one process: memory, handles, throughput.
 
-    export CARGO_TARGET_DIR=$PWD/target
-    cargo build --release --manifest-path python/Cargo.toml --example short_texts
+    cargo build --release --locked -p jinabert-python --example short_texts
     python/check --release
     python3 -m venv /tmp/flat && /tmp/flat/bin/pip install target/wheels/*.whl
     /tmp/flat/bin/python tools/native/flat.py --out flat

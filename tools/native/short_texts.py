@@ -40,7 +40,8 @@ def build(prefix: Path, profile: str) -> tuple[Path, Path]:
     flags = ["-O2", "-std=c11", "-D_POSIX_C_SOURCE=200809L", f"-I{prefix / 'include'}"]
     link = [f"-L{library}", "-ljinabert", f"-Wl,-rpath,{library}"]
     subprocess.run(["cc", *flags, source, *link, "-o", in_c], check=True)
-    command = ["cargo", "bench", "--locked", "--all-features", "--profile", profile]
+    # The library without features, as in the C library.
+    command = ["cargo", "bench", "-p", "jinabert", "--locked", "--profile", profile]
     command += ["--bench", "short_texts", "--no-run"]
     command += ["--message-format", "json-render-diagnostics"]
     told = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout

@@ -119,34 +119,38 @@ pub unsafe extern "C" fn jinabert_embed_chunks(
             each => each.iter().collect(),
         };
         let chunked = embedder.chunk(&texts, &by, embedder.encode_options())?;
-        let found: Vec<Chunk> = (0..).zip(&chunked).flat_map(places).collect();
+        let found: Vec<Chunk> = (0..).zip(&chunked).flat_map(positions).collect();
         let dim = embedder.dim();
         let needed = raw::product("vectors", found.len(), dim)?;
         // SAFETY: as above.
-        let counted = || unsafe { raw::give("chunk_count", chunk_count, found.len()) };
+        let give_count = || unsafe { raw::give("chunk_count", chunk_count, found.len()) };
         // SAFETY: as above.
-        let rooms = || unsafe {
-            let what = format_args!("{} chunks", found.len());
-            let to_chunks = match chunks.is_null() && chunk_capacity == 0 {
-                true => None,
-                false => Some(Room::new("chunks", chunks, chunk_capacity, found.len(), what)?),
+        let outputs = || unsafe {
+            let to_chunks = if chunks.is_null() && chunk_capacity == 0 {
+                None
+            } else {
+                let what = format_args!("{} chunks", found.len());
+                Some(Room::new("chunks", chunks, chunk_capacity, found.len(), what)?)
             };
-            let what = format_args!("{} chunks of {dim} components", found.len());
-            let to_vectors = match vectors.is_null() && vector_capacity == 0 {
-                true => None,
-                false => Some(Room::new("vectors", vectors, vector_capacity, needed, what)?),
+            let to_vectors = if vectors.is_null() && vector_capacity == 0 {
+                None
+            } else {
+                let what = format_args!("{} chunks of {dim} components", found.len());
+                Some(Room::new("vectors", vectors, vector_capacity, needed, what)?)
             };
             Ok((to_chunks, to_vectors))
         };
-        let (to_chunks, to_vectors) = rooms().or_else(|failure: CallError| {
+        let (to_chunks, to_vectors) = outputs().or_else(|failure: CallError| {
             if failure.status() == Status::Capacity {
-                counted()?;
+                give_count()?;
             }
             Err(failure)
         })?;
         if let Some(mut vectors) = to_vectors {
-            let spans = chunked.iter().map(|text| text.chunks.iter().map(|c| c.tokens.clone()));
-            let spans: Vec<Vec<Range<usize>>> = spans.map(Iterator::collect).collect();
+            let spans: Vec<Vec<Range<usize>>> = chunked
+                .iter()
+                .map(|text| text.chunks.iter().map(|chunk| chunk.tokens.clone()).collect())
+                .collect();
             let tokens: Vec<_> = chunked.iter().map(|text| &text.tokens).collect();
             let embedded = embedder.embed_spans(&tokens, &spans)?;
             embedded.iter().flatten().for_each(|vector| vectors.write(vector));
@@ -154,14 +158,14 @@ pub unsafe extern "C" fn jinabert_embed_chunks(
         if let Some(mut chunks) = to_chunks {
             chunks.write(&found);
         }
-        counted()
+        give_count()
     };
     // SAFETY: as above.
     unsafe { guard(error, call) }
 }
 
 /// Positions of the chunks of a text.
-fn places((text, chunked): (usize, &text::Chunked)) -> impl Iterator<Item = Chunk> {
+fn positions((text, chunked): (usize, &text::Chunked)) -> impl Iterator<Item = Chunk> {
     chunked.chunks.iter().map(move |chunk| Chunk {
         text,
         start: chunk.bytes.start,
@@ -208,13 +212,13 @@ unsafe fn chunkings(
             // SAFETY: the caller's promise is the same.
             let lists = unsafe {
                 let spans = raw::elements("chunking.spans", chunking.spans, chunking.span_count)?;
-                let (name, offsets) = ("chunking.span_offsets", chunking.span_offsets);
-                raw::lists(name, offsets, texts.len(), spans)?
+                let offsets = chunking.span_offsets;
+                raw::lists("chunking.span_offsets", offsets, texts.len(), spans)?
             };
             let each = texts.iter().zip(lists).enumerate().map(|(index, (text, spans))| {
-                let chars = chars(text, spans);
-                let bad = |what| CallError::new(Status::Input, format!("input {index}: {what}"));
-                chars.map(text::Chunking::Spans).map_err(|what| bad(what).at(index))
+                chars(text, spans).map(text::Chunking::Spans).map_err(|what| {
+                    CallError::new(Status::Input, format!("input {index}: {what}")).at(index)
+                })
             });
             each.collect()
         }
@@ -224,7 +228,8 @@ unsafe fn chunkings(
 
 /// Converts byte spans to character spans; a message for an invalid span.
 fn chars(text: &str, spans: &[Span]) -> Result<Vec<Range<usize>>, String> {
-    let (mut byte, mut char) = (0, 0);
+    let mut byte = 0;
+    let mut char = 0;
     let each = spans.iter().enumerate().map(|(n, &Span { start, end })| {
         let bad = |what: String| Err(format!("span {n}, bytes {start}..{end}: {what}"));
         if end > text.len() {
@@ -252,14 +257,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_become_characters() {
+    fn byte_spans_become_character_spans() {
         let text = "aé日🐈b";
-        let spans = |spans: &[(usize, usize)]| {
-            let spans: Vec<_> = spans.iter().map(|&(start, end)| Span { start, end }).collect();
+        let converted = |ranges: &[(usize, usize)]| {
+            let spans: Vec<_> = ranges.iter().map(|&(start, end)| Span { start, end }).collect();
             chars(text, &spans)
         };
-        assert_eq!(spans(&[(0, 1), (3, 10)]), Ok(vec![0..1, 2..4]));
-        assert_eq!(spans(&[(1, 11)]), Ok(vec![1..5]));
+        assert_eq!(converted(&[(0, 1), (3, 10)]), Ok(vec![0..1, 2..4]));
+        assert_eq!(converted(&[(1, 11)]), Ok(vec![1..5]));
         for (refused, says) in [
             (&[(0, 12)][..], "span 0, bytes 0..12: passes the end of the text, 11 bytes"),
             (&[(0, 1), (2, 6)], "span 1, bytes 2..6: byte 2 is inside a character"),
@@ -267,7 +272,7 @@ mod tests {
             (&[(3, 1)], "span 0, bytes 3..1: is empty or runs backwards"),
             (&[(0, 3), (1, 6)], "span 1, bytes 1..6: begins before the span before it ends, at 3"),
         ] {
-            assert_eq!(spans(refused), Err(says.to_owned()));
+            assert_eq!(converted(refused), Err(says.to_owned()));
         }
     }
 }

@@ -79,9 +79,9 @@ pub unsafe extern "C" fn jinabert_embed(
             (vectors, call, tokens, truncated, raw::texts("texts", texts, lengths, count)?)
         };
         let embedded = embedder.embed_watched(&texts, embedder.encode_options(), |progress| {
-            let Some(heard) = call.progress else { return ControlFlow::Continue(()) };
+            let Some(callback) = call.progress else { return ControlFlow::Continue(()) };
             // SAFETY: the caller gave both for this.
-            match unsafe { heard(progress.done, progress.total, call.user) } {
+            match unsafe { callback(progress.done, progress.total, call.user) } {
                 0 => ControlFlow::Continue(()),
                 _ => ControlFlow::Break(()),
             }

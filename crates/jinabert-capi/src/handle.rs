@@ -28,52 +28,52 @@ pub struct EmbedderHandle {
 /// Lowest bits of every handle.  Odd, so that no handle is an aligned address.
 const MARK: usize = 0xb5;
 const MARK_BITS: u32 = 8;
-const PLACE_BITS: u32 = if usize::BITS == 64 { 24 } else { 12 };
-const LAST_PLACE: usize = (1 << PLACE_BITS) - 1;
-const LAST_TURN: usize = usize::MAX >> (MARK_BITS + PLACE_BITS);
+const SLOT_BITS: u32 = if usize::BITS == 64 { 24 } else { 12 };
+const LAST_SLOT: usize = (1 << SLOT_BITS) - 1;
+const LAST_USE: usize = usize::MAX >> (MARK_BITS + SLOT_BITS);
 
-static TABLE: RwLock<Table<Embedder>> = RwLock::new(Table { places: Vec::new(), free: Vec::new() });
+static TABLE: RwLock<Table<Embedder>> = RwLock::new(Table { slots: Vec::new(), free: Vec::new() });
 
 /// Table of handles.
 struct Table<T> {
-    places: Vec<Slot<T>>,
+    slots: Vec<Slot<T>>,
     /// Slots that are empty and may be reused.
     free: Vec<usize>,
 }
 
 struct Slot<T> {
     /// Number of uses of this slot.
-    turn: usize,
-    held: Option<Arc<T>>,
+    uses: usize,
+    value: Option<Arc<T>>,
 }
 
 impl<T> Table<T> {
-    fn insert(&mut self, held: Arc<T>) -> Option<usize> {
-        let place = match self.free.pop() {
-            Some(place) => place,
-            None if self.places.len() > LAST_PLACE => return None,
+    fn insert(&mut self, value: Arc<T>) -> Option<usize> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None if self.slots.len() > LAST_SLOT => return None,
             None => {
-                self.places.push(Slot { turn: 0, held: None });
-                self.places.len() - 1
+                self.slots.push(Slot { uses: 0, value: None });
+                self.slots.len() - 1
             }
         };
-        let Slot { turn, held: empty } = &mut self.places[place];
-        *turn += 1;
-        *empty = Some(held);
-        Some((*turn << PLACE_BITS | place) << MARK_BITS | MARK)
+        let slot = &mut self.slots[index];
+        slot.uses += 1;
+        slot.value = Some(value);
+        Some((slot.uses << SLOT_BITS | index) << MARK_BITS | MARK)
     }
 
     /// Slot of an open handle.
     fn find(&self, handle: usize) -> Result<usize, &'static str> {
-        let turn = handle >> (MARK_BITS + PLACE_BITS);
-        let place = handle >> MARK_BITS & LAST_PLACE;
         if handle == 0 {
             return Err("is null");
         }
-        match self.places.get(place) {
-            Some(found) if handle & !(usize::MAX << MARK_BITS) == MARK => match &found.held {
-                Some(_) if found.turn == turn => Ok(place),
-                _ if (1..=found.turn).contains(&turn) => Err("was freed"),
+        let uses = handle >> (MARK_BITS + SLOT_BITS);
+        let index = handle >> MARK_BITS & LAST_SLOT;
+        match self.slots.get(index) {
+            Some(slot) if handle & !(usize::MAX << MARK_BITS) == MARK => match &slot.value {
+                Some(_) if slot.uses == uses => Ok(index),
+                _ if (1..=slot.uses).contains(&uses) => Err("was freed"),
                 _ => Err("is no handle"),
             },
             _ => Err("is no handle"),
@@ -81,20 +81,20 @@ impl<T> Table<T> {
     }
 
     fn get(&self, handle: usize) -> Result<Arc<T>, &'static str> {
-        let place = self.find(handle)?;
-        Ok(self.places[place].held.clone().expect("found there"))
+        let index = self.find(handle)?;
+        Ok(self.slots[index].value.clone().expect("found there"))
     }
 
     fn remove(&mut self, handle: usize) -> Result<Arc<T>, &'static str> {
-        let place = self.find(handle)?;
-        if self.places[place].turn < LAST_TURN {
-            self.free.push(place);
+        let index = self.find(handle)?;
+        if self.slots[index].uses < LAST_USE {
+            self.free.push(index);
         }
-        Ok(self.places[place].held.take().expect("found there"))
+        Ok(self.slots[index].value.take().expect("found there"))
     }
 
     fn open(&self) -> usize {
-        self.places.iter().filter(|place| place.held.is_some()).count()
+        self.slots.iter().filter(|slot| slot.value.is_some()).count()
     }
 }
 
@@ -102,12 +102,13 @@ impl<T> Table<T> {
 pub fn insert(embedder: Embedder) -> Result<*mut EmbedderHandle, CallError> {
     let embedder = Arc::new(embedder);
     // If the table is full, the embedder is dropped when the lock is free again: it may call back.
-    let place = {
+    let handle = {
         let mut table = TABLE.write().unwrap_or_else(PoisonError::into_inner);
         table.insert(Arc::clone(&embedder))
     };
-    let full = || CallError::argument(format!("{} models are open already", LAST_PLACE + 1));
-    place.map(ptr::without_provenance_mut).ok_or_else(full)
+    handle
+        .map(ptr::without_provenance_mut)
+        .ok_or_else(|| CallError::argument(format!("{} models are open already", LAST_SLOT + 1)))
 }
 
 /// Embedder of a handle; it lives as long as the returned reference.
@@ -136,8 +137,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn handles_are_told_apart() {
-        let mut table = Table { places: Vec::new(), free: Vec::new() };
+    fn open_freed_and_invented_handles_differ() {
+        let mut table = Table { slots: Vec::new(), free: Vec::new() };
         let first = table.insert(Arc::new("a")).expect("room");
         let second = table.insert(Arc::new("b")).expect("room");
         assert_eq!((table.get(first), table.get(second)), (Ok(Arc::new("a")), Ok(Arc::new("b"))));
@@ -145,33 +146,33 @@ mod tests {
         assert_eq!(table.remove(first), Ok(Arc::new("a")));
         assert_eq!((table.get(first), table.remove(first)), (Err("was freed"), Err("was freed")));
         let third = table.insert(Arc::new("c")).expect("room");
-        assert_eq!(table.places.len(), 2, "the place is used again");
+        assert_eq!(table.slots.len(), 2, "the slot is used again");
         assert_eq!((table.get(first), table.get(third)), (Err("was freed"), Ok(Arc::new("c"))));
         assert_eq!(table.open(), 2);
         assert_eq!(table.get(0), Err("is null"));
-        let next_turn = 1 << (MARK_BITS + PLACE_BITS);
-        let made_up = [1, MARK, third + 1, third + next_turn, third + (7 << MARK_BITS), usize::MAX];
+        let next_use = 1 << (MARK_BITS + SLOT_BITS);
+        let made_up = [1, MARK, third + 1, third + next_use, third + (7 << MARK_BITS), usize::MAX];
         assert!(made_up.into_iter().all(|handle| table.get(handle) == Err("is no handle")));
     }
 
     #[test]
-    fn places_wear_out() {
-        let mut table = Table { places: Vec::new(), free: Vec::new() };
+    fn a_slot_with_an_exhausted_count_is_not_reused() {
+        let mut table = Table { slots: Vec::new(), free: Vec::new() };
         let first = table.insert(Arc::new(1)).expect("room");
         table.remove(first).expect("open");
-        table.places[0].turn = LAST_TURN - 1;
+        table.slots[0].uses = LAST_USE - 1;
         let last = table.insert(Arc::new(2)).expect("room");
-        assert_eq!((table.places.len(), table.get(last)), (1, Ok(Arc::new(2))));
+        assert_eq!((table.slots.len(), table.get(last)), (1, Ok(Arc::new(2))));
         table.remove(last).expect("open");
         let next = table.insert(Arc::new(3)).expect("room");
-        assert_eq!((table.places.len(), table.get(next)), (2, Ok(Arc::new(3))));
+        assert_eq!((table.slots.len(), table.get(next)), (2, Ok(Arc::new(3))));
         assert_eq!(table.get(last), Err("was freed"));
     }
 
     /// A call in progress keeps its embedder.
     #[test]
-    fn what_is_in_use_outlives_its_handle() {
-        let mut table = Table { places: Vec::new(), free: Vec::new() };
+    fn an_embedder_in_use_outlives_its_handle() {
+        let mut table = Table { slots: Vec::new(), free: Vec::new() };
         let handle = table.insert(Arc::new("a")).expect("room");
         let used = table.get(handle).expect("open");
         drop(table.remove(handle));

@@ -55,10 +55,10 @@ fn to_path(bytes: &[u8]) -> Result<PathBuf, CallError> {
 
 #[cfg(not(unix))]
 fn to_path(bytes: &[u8]) -> Result<PathBuf, CallError> {
-    let at = |error: std::str::Utf8Error| error.valid_up_to();
     let path = std::str::from_utf8(bytes).map_err(|error| {
-        let what = format!("`path` is not UTF-8 from byte {} on", at(error));
-        CallError::new(Status::BadUtf8, what).sizes(0, at(error))
+        let at = error.valid_up_to();
+        CallError::new(Status::BadUtf8, format!("`path` is not UTF-8 from byte {at} on"))
+            .sizes(0, at)
     })?;
     Ok(path.into())
 }
@@ -138,14 +138,14 @@ pub unsafe extern "C" fn jinabert_open_memory(
     let call = || {
         // The files are released on any error, also in a fork.
         // SAFETY: what the header asks of a caller.
-        let lent = unsafe { lend(files, count) };
+        let borrowed = unsafe { borrow(files, count) };
         not_forked()?;
         // SAFETY: as above.
         let options = unsafe {
             raw::give("embedder", embedder, ptr::null_mut())?;
             options::read(options)
         };
-        let opened = Embedder::open_with(lent??, options?)?;
+        let opened = Embedder::open_with(borrowed??, options?)?;
         // SAFETY: as above.
         unsafe { raw::give("embedder", embedder, handle::insert(opened)?) }
     };
@@ -157,18 +157,20 @@ pub unsafe extern "C" fn jinabert_open_memory(
 ///
 /// # Safety
 /// `files` is null or points to `count` files with valid names and bytes.
-unsafe fn lend(files: *const File, count: usize) -> Result<Result<Files, CallError>, CallError> {
+unsafe fn borrow(files: *const File, count: usize) -> Result<Result<Files, CallError>, CallError> {
     // SAFETY: the caller's promise is the same.
     let files = unsafe { raw::elements("files", files, count) }?;
     let release = |file: &File| file.release.map(|release| OnDrop { release, user: file.user });
     let releases: Vec<_> = files.iter().map(release).collect();
     let mut all = Files::memory();
     for (index, (file, release)) in files.iter().zip(releases).enumerate() {
-        let of = |field: &str| format!("files[{index}].{field}");
+        let name_of = |field: &str| format!("files[{index}].{field}");
         // SAFETY: the caller's promise is the same.
         let read = unsafe {
-            let name = raw::string(&of("name"), file.name);
-            name.and_then(|name| Ok((name, raw::elements(&of("bytes"), file.bytes, file.length)?)))
+            let name = raw::string(&name_of("name"), file.name);
+            name.and_then(|name| {
+                Ok((name, raw::elements(&name_of("bytes"), file.bytes, file.length)?))
+            })
         };
         let (name, bytes) = match read {
             Ok(read) => read,
@@ -177,8 +179,9 @@ unsafe fn lend(files: *const File, count: usize) -> Result<Result<Files, CallErr
         all = match release {
             None => all.with(name, bytes.to_vec()),
             Some(release) => {
-                let (bytes, length) = (bytes.as_ptr(), bytes.len());
-                all.with(name, BorrowedBytes { bytes, length, _release: release })
+                let length = bytes.len();
+                let borrowed = BorrowedBytes { bytes: bytes.as_ptr(), length, _release: release };
+                all.with(name, borrowed)
             }
         };
     }
@@ -251,7 +254,7 @@ pub unsafe extern "C" fn jinabert_describe(
 ) -> Status {
     let call = || {
         let embedder = handle::get(embedder)?;
-        let told = Description {
+        let described = Description {
             size: size_of::<Description>(),
             dimensions: embedder.dim(),
             max_length: embedder.max_length(),
@@ -262,7 +265,7 @@ pub unsafe extern "C" fn jinabert_describe(
             device: chars(&embedder.device()),
         };
         // SAFETY: what the header asks of a caller.
-        unsafe { raw::give_versioned(description, told) }
+        unsafe { raw::give_versioned(description, described) }
     };
     // SAFETY: as above.
     unsafe { guard(error, call) }

@@ -154,16 +154,12 @@ pub unsafe fn read(options: *const CallerOptions) -> Result<Options, CallError> 
             CallError::argument(format!("`options.device` is `{name}`: expected {known}"))
         })?;
     }
-    let string = |field, pointer: *const c_char| -> Result<Option<String>, CallError> {
-        if pointer.is_null() {
-            return Ok(None);
-        }
-        // SAFETY: the caller's promise is the same.
-        let text = unsafe { raw::string(field, pointer) }?;
-        Ok(Some(text.to_owned()))
+    // SAFETY: the caller's promise is the same.
+    let prompts = unsafe {
+        let name = optional_string("options.prompt_name", given.prompt_name)?;
+        (name, optional_string("options.prompt", given.prompt)?)
     };
-    let name = string("options.prompt_name", given.prompt_name)?;
-    options.prompt = match (name, string("options.prompt", given.prompt)?) {
+    options.prompt = match prompts {
         (None, None) => Prompt::Auto,
         (Some(name), None) => Prompt::Named(name),
         (None, Some(text)) => Prompt::Text(text),
@@ -173,37 +169,53 @@ pub unsafe fn read(options: *const CallerOptions) -> Result<Options, CallError> 
             return Err(CallError::argument(what));
         }
     };
-    options.max_length = some(given.max_length);
+    options.max_length = nonzero(given.max_length);
     options.overlap = match given.overlap {
         0 => options.overlap,
         usize::MAX => 0,
         overlap => overlap,
     };
-    options.dimensions = some(given.dimensions);
-    options.batch_tokens = some(given.batch_tokens);
-    let (task, long) = (jinabert::Task::Embed, jinabert::OnLong::Error);
-    let tasks = [task, jinabert::Task::Rerank, jinabert::Task::Encode];
+    options.dimensions = nonzero(given.dimensions);
+    options.batch_tokens = nonzero(given.batch_tokens);
+    let tasks = [jinabert::Task::Embed, jinabert::Task::Rerank, jinabert::Task::Encode];
     options.task = choose("task", given.task, &tasks)?;
     options.dtype = choose("dtype", given.dtype, &[kernels::Dtype::F32, kernels::Dtype::F16])?;
-    let longs = [long, jinabert::OnLong::Truncate, jinabert::OnLong::Window];
-    options.on_long = choose("on_long", given.on_long, &longs)?;
+    let on_long = [jinabert::OnLong::Error, jinabert::OnLong::Truncate, jinabert::OnLong::Window];
+    options.on_long = choose("on_long", given.on_long, &on_long)?;
     let poolings = [jinabert::Pooling::Auto, jinabert::Pooling::Mean, jinabert::Pooling::Cls];
     options.pooling = choose("pooling", given.pooling, &poolings)?;
     let tunes = [jinabert::Tune::Known, jinabert::Tune::Off, jinabert::Tune::Search];
     options.tune = choose("tune", given.tune, &tunes)?;
     options.fallback = choose("fallback", given.fallback, &[None, Some(true), Some(false)])?;
-    if let Some(milliseconds) = some(given.patience_ms) {
+    if let Some(milliseconds) = nonzero(given.patience_ms) {
         options.device_timeout = Duration::from_millis(milliseconds as u64);
     }
     options.normalize = given.raw == 0;
     options.deterministic = given.deterministic != 0;
-    if let Some(milliseconds) = some(given.slice_ms) {
+    if let Some(milliseconds) = nonzero(given.slice_ms) {
         options.max_submission_time = Duration::from_millis(milliseconds as u64);
     }
     Ok(options)
 }
 
-fn some(number: usize) -> Option<usize> {
+/// String of the caller; `None` if the pointer is null.
+///
+/// # Safety
+/// `pointer` is null or points to a string that ends with NUL.
+unsafe fn optional_string(
+    field: &str,
+    pointer: *const c_char,
+) -> Result<Option<String>, CallError> {
+    if pointer.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the caller's promise is the same.
+    let text = unsafe { raw::string(field, pointer) }?;
+    Ok(Some(text.to_owned()))
+}
+
+/// Number of an option; `None` if it is 0.
+fn nonzero(number: usize) -> Option<usize> {
     (number != 0).then_some(number)
 }
 

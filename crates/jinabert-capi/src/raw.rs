@@ -36,10 +36,10 @@ fn check<T>(name: &str, pointer: *const T, count: usize) -> Result<(), CallError
     if !pointer.is_aligned() {
         return bad(format!("is not a multiple of {} bytes", align_of::<T>()));
     }
-    match count.checked_mul(size_of::<T>()).is_some_and(|bytes| bytes <= isize::MAX as usize) {
-        true => Ok(()),
-        false => bad(format!("has {count} elements: more than there are addresses")),
+    if count.checked_mul(size_of::<T>()).is_none_or(|bytes| bytes > isize::MAX as usize) {
+        return bad(format!("has {count} elements: more than there are addresses"));
     }
+    Ok(())
 }
 
 /// String of any bytes that ends with NUL.
@@ -95,13 +95,14 @@ pub unsafe fn texts<'a>(
 ) -> Result<Vec<&'a str>, CallError> {
     // SAFETY: the caller's promise.
     let pointers = unsafe { elements(name, texts, count) }?;
-    let lengths = match lengths.is_null() {
-        true => None,
+    let known_lengths = if lengths.is_null() {
+        None
+    } else {
         // SAFETY: the caller's promise.
-        false => Some(unsafe { elements("lengths", lengths, count) }?),
+        Some(unsafe { elements("lengths", lengths, count) }?)
     };
     let each = pointers.iter().enumerate().map(|(index, &pointer)| {
-        let length = lengths.map_or(usize::MAX, |lengths| lengths[index]);
+        let length = known_lengths.map_or(usize::MAX, |lengths| lengths[index]);
         let read = |name: &str| {
             // SAFETY: the caller's promise.
             unsafe { text(name, pointer, length) }
@@ -131,7 +132,8 @@ pub unsafe fn lists<'a, T>(
     // SAFETY: the caller's promise is the same.
     let offsets = unsafe { self::elements(name, offsets, offset_count) }?;
     let list = |(index, ends): (usize, &[usize])| {
-        let (start, end) = (ends[0], ends[1]);
+        let start = ends[0];
+        let end = ends[1];
         elements.get(start..end).ok_or_else(|| {
             let there = elements.len();
             let what = format!("`{name}[{index}]`: {start}..{end} is no part of {there} elements");
@@ -244,7 +246,8 @@ fn size_of_version<T: Versioned>(pointer: *const T) -> Result<usize, CallError> 
     // SAFETY: `size` exists in every version.
     let size = unsafe { pointer.cast::<usize>().read() };
     if !(T::FIRST..=LARGEST).contains(&size) {
-        let (name, first) = (T::NAME, T::FIRST);
+        let name = T::NAME;
+        let first = T::FIRST;
         return Err(CallError::argument(format!(
             "`{name}.size`: expected sizeof(jinabert_{name}), at least {first}, got {size}"
         )));
@@ -266,8 +269,9 @@ pub unsafe fn versioned<T: Versioned>(pointer: *const T) -> Result<T, CallError>
             ptr::copy_nonoverlapping(pointer.cast::<u8>(), value.as_mut_ptr().cast(), known);
             slice::from_raw_parts(pointer.cast::<u8>().add(known), size - known)
         };
-        if let Some(byte) = beyond.iter().position(|&byte| byte != 0) {
-            let (name, byte) = (T::NAME, known + byte);
+        if let Some(index) = beyond.iter().position(|&byte| byte != 0) {
+            let name = T::NAME;
+            let byte = known + index;
             let what = "set, but this version of the library does not know it";
             return Err(CallError::argument(format!("byte {byte} of `{name}` is {what}")));
         }
@@ -298,8 +302,8 @@ pub unsafe fn give_versioned<T: Versioned>(pointer: *mut T, value: T) -> Result<
 pub fn chars<const N: usize>(text: &str) -> [c_char; N] {
     let mut chars = [0; N];
     let mut at = 0;
-    for c in text.chars() {
-        let c = if c == '\0' { char::REPLACEMENT_CHARACTER } else { c };
+    for given in text.chars() {
+        let c = if given == '\0' { char::REPLACEMENT_CHARACTER } else { given };
         if at + c.len_utf8() >= N {
             break;
         }

@@ -37,14 +37,15 @@ pub unsafe extern "C" fn jinabert_rerank(
         if scores.is_null() && logits.is_null() && count.max(capacity) > 0 {
             return Err(CallError::argument("`scores` and `logits` are null"));
         }
-        let room = |name: &str, pointer: *mut f32| {
+        let output = |name: &str, pointer: *mut f32| {
             let what = format_args!("{count} documents");
             // SAFETY: what the header asks of a caller.
             (!pointer.is_null())
                 .then(|| unsafe { Room::new(name, pointer, capacity, count, what) })
                 .transpose()
         };
-        let (mut to_scores, mut to_logits) = (room("scores", scores)?, room("logits", logits)?);
+        let mut to_scores = output("scores", scores)?;
+        let mut to_logits = output("logits", logits)?;
         // SAFETY: as above.
         let (query, documents) = unsafe {
             let query = raw::text("query", query, query_length)?;

@@ -150,10 +150,12 @@ impl CallError {
     }
 
     fn panic(panic: &(dyn Any + Send)) -> Self {
-        let said = panic.downcast_ref::<String>().map(String::as_str);
-        let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
-        let said = said.unwrap_or("something without words");
-        Self::new(Status::Internal, format!("a fault of the library: {said}"))
+        let message = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("something without words");
+        Self::new(Status::Internal, format!("a fault of the library: {message}"))
     }
 }
 
@@ -247,10 +249,9 @@ pub unsafe fn guard_anywhere(
     };
     let CallError { status, index, needed, given, message } = failure;
     if !error.is_null() {
-        let message = raw::chars(&message);
-        let told = CallerError { status, index, needed, given, message };
+        let details = CallerError { status, index, needed, given, message: raw::chars(&message) };
         // SAFETY: it is not null, so the caller promises the room; it may lie anywhere.
-        unsafe { ptr::write_unaligned(error, told) };
+        unsafe { ptr::write_unaligned(error, details) };
     }
     status
 }
@@ -340,8 +341,8 @@ mod tests {
         for ahead in 0..4 {
             let long = format!("{}{}", "x".repeat(ahead), "\u{1f408}".repeat(MESSAGE_BYTES));
             let error = guarded(|| Err(CallError::argument(long.clone())));
-            let told = message(&error);
-            assert!(long.starts_with(&told) && told.len() + 4 >= MESSAGE_BYTES, "{told}");
+            let cut = message(&error);
+            assert!(long.starts_with(&cut) && cut.len() + 4 >= MESSAGE_BYTES, "{cut}");
         }
         let error = guarded(|| Err(CallError::argument("before\0after")));
         assert_eq!(message(&error), "before\u{fffd}after");

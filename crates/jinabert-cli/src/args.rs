@@ -1,30 +1,28 @@
-//! Command-line arguments.
+//! The command line: options of the program, and the list of its commands.
 
 #[cfg(feature = "server")]
-use crate::serve_args::ServeArgs;
-use crate::shaders::Shaders;
+use crate::serve::ServeArgs;
 use crate::{
-    bench::{Bench, seconds},
+    bench::Bench,
     completions::Completions,
-    device_args::{Dtype, Power},
-    input_args::InputArgs,
+    doctor::Doctor,
+    embed::Embed,
+    info::Info,
     man::Man,
-    prompt_args::PromptArgs,
-    task_args::{FillMask, MultiVector, PerplexityArgs, Rerank, Similarity},
+    perplexity::PerplexityArgs,
+    pull::Pull,
+    shaders::Shaders,
+    similarity::Similarity,
+    tasks::{FillMask, MultiVector, Rerank},
+    tune::Tune,
 };
-use clap::{Parser, Subcommand, ValueEnum};
-use jinabert::{
-    Device, Error, OnLong, Options,
-    hub::{Reference, Revision},
-    precision,
-    text::Chunking,
-    tune,
-};
-use std::{num::NonZeroUsize, path::PathBuf};
+use clap::{Parser, Subcommand};
+use std::num::NonZeroUsize;
 
 /// JinaBERT text embeddings on any GPU.
 #[derive(Parser)]
 #[command(
+    name = "jinabert",
     version,
     max_term_width = 100,
     after_help = "\
@@ -114,355 +112,64 @@ impl Command {
     }
 }
 
-/// Location of a model.
-#[derive(clap::Args)]
-pub struct Source {
-    /// Model directory, or owner/name of a model on the Hugging Face hub [default: the shipped
-    /// jinabert-mini-en].
-    ///
-    /// A directory contains config.json, model.safetensors (or shards and their index) and
-    /// tokenizer.json.  If no such directory exists, owner/name, owner/name@revision or the URL of
-    /// a model page is opened from the hub cache without a network request; a model that is not
-    /// cached is downloaded first: `jinabert pull --help`.
-    ///
-    /// The shipped model is searched as models/jinabert-mini-en and
-    /// share/jinabert/models/jinabert-mini-en in every parent directory of this program, then as
-    /// models/jinabert-mini-en in the working directory.
-    #[arg(long, value_name = "MODEL", env = "JINABERT_MODEL")]
-    pub model: Option<PathBuf>,
-    /// Revision and cache of a hub model.
-    #[command(flatten)]
-    pub hub: HubArgs,
-}
-
-/// Revision and cache of a hub model.
-#[derive(clap::Args)]
-pub struct HubArgs {
-    /// Branch, tag or commit of a hub model [default: main].
-    #[arg(long, value_name = "REVISION")]
-    pub revision: Option<Revision>,
-    /// Cache directory for hub models [default: $HF_HUB_CACHE, $HF_HOME/hub, or
-    /// huggingface/hub in the user's cache directory].
-    #[arg(long, value_name = "DIR")]
-    pub cache_dir: Option<PathBuf>,
-}
-
-/// `jinabert pull`
-#[derive(clap::Args)]
-#[command(after_help = "\
-Examples:
-  jinabert pull jinaai/jina-embeddings-v2-base-en
-  jinabert embed --model jinaai/jina-embeddings-v2-base-en \"A blue cat\"
-  HF_ENDPOINT=https://mirror.example jinabert pull owner/name --revision v1.0
-
-The cache layout is that of Python's huggingface_hub, and both programs can share one cache.  Only
-config, tokenizer, safetensors and the small files beside them are downloaded; length and hash are
-verified, and a file appears only when complete.  An interrupted download is resumed.  `pull` checks
-for updates and verifies cached files; other commands make no request if the model is cached.
-
-Environment: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT; HF_TOKEN, HF_TOKEN_PATH or the token in HF_HOME,
-none with HF_HUB_DISABLE_IMPLICIT_TOKEN=1; HF_HUB_OFFLINE=1 disables all requests;
-HF_HUB_DOWNLOAD_TIMEOUT is the read timeout in seconds [default: 30]; HTTPS_PROXY.  `~` and $NAME in
-paths are expanded.  SSL_CERT_FILE, SSL_CERT_DIR, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE add
-certificate authorities to Mozilla's and the system's.")]
-pub struct Pull {
-    /// The model: owner/name, owner/name@revision, or the URL of its page.
-    #[arg(value_name = "OWNER/NAME")]
-    pub model: Reference,
-    /// Revision and cache of the model.
-    #[command(flatten)]
-    pub hub: HubArgs,
-}
-
-/// `jinabert info`
-#[derive(clap::Args)]
-#[command(after_help = "\
-Examples:
-  jinabert info
-  jinabert info --model jinaai/jina-embeddings-v2-base-en --json
-
-Only config.json, the headers of the weights and the small files are read.")]
-pub struct Info {
-    /// Location of the model.
-    #[command(flatten)]
-    pub source: Source,
-    /// Print one line of JSON instead of a table.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Model, device and batching.
-#[derive(clap::Args)]
-pub struct ModelArgs {
-    /// Location of the model.
-    #[command(flatten)]
-    pub source: Source,
-    /// Device: auto (the faster of a hardware GPU and the CPU), cpu, vulkan, metal, dx12, gl, or an
-    /// index from `jinabert devices`.
-    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "JINABERT_DEVICE")]
-    pub device: Device,
-    /// Preference of `auto`: `low` excludes discrete GPUs, `high` maximises throughput.
-    #[arg(long, value_enum, value_name = "LEVEL")]
-    pub power: Option<Power>,
-    /// Storage type of weights and activations on the device; arithmetic is always f32.
-    #[arg(long, value_enum, default_value_t = Dtype::F32)]
-    pub dtype: Dtype,
-    /// Maximum text length in tokens, including special tokens and prompt [default: the model's own
-    /// limit, see `jinabert info`].
-    #[arg(long, value_name = "N")]
-    pub max_length: Option<usize>,
-    /// Handling of texts over the maximum length.
-    #[arg(long, value_enum, default_value_t = Long::Error)]
-    pub on_long: Long,
-    /// Overlap of consecutive windows in tokens, with --on-long window.
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    pub overlap: usize,
-    /// Maximum tokens per batch [default: up to 16384 on a GPU, depending on its speed; 2048 on the
-    /// CPU].
-    #[arg(long, value_name = "N")]
-    pub batch_tokens: Option<usize>,
-    /// Compute attention over all keys, even those that certainly weigh less than 2^-24 of a row.
-    #[arg(long)]
-    pub dense_attention: bool,
-    /// Return bit-identical vectors for a text in every batch, instead of equal up to rounding.
-    /// Slower for batches of up to 64 tokens on a hardware GPU, no cost elsewhere.
-    #[arg(long)]
-    pub deterministic: bool,
-    /// Use a GPU's default kernels: no search for faster ones (once, for up to 3 s), and no saved
-    /// result of an earlier search.
-    #[arg(long)]
-    pub no_tune: bool,
-    /// Kernel tier: naive, tiled, texture, subgroup or matrix (experimental, rounds to f16), if the
-    /// device supports it; on the CPU, blocked or twin [default: the device's fastest].
-    #[arg(long, value_name = "TIER")]
-    pub tier: Option<String>,
-}
-
-impl ModelArgs {
-    /// Options of the library.
-    ///
-    /// # Errors
-    /// As [`Device::tier`].
-    pub fn options(&self) -> Result<Options, Error> {
-        let tier = self.tier.as_deref().map(|name| self.device.tier(name)).transpose()?;
-        Ok(Options {
-            tier,
-            device: self.device,
-            power: self.power.map_or_else(Default::default, Into::into),
-            max_length: self.max_length,
-            on_long: match self.on_long {
-                Long::Error => OnLong::Error,
-                Long::Truncate => OnLong::Truncate,
-                Long::Window => OnLong::Window,
-            },
-            overlap: self.overlap,
-            batch_tokens: self.batch_tokens,
-            dtype: self.dtype.into(),
-            deterministic: self.deterministic,
-            tune: if self.no_tune { tune::Tune::Off } else { tune::Tune::Search },
-            skip_eps: if self.dense_attention { 0.0 } else { Options::default().skip_eps },
-            ..Options::default()
-        })
-    }
-}
-
-/// Number format of a vector's components.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Precision {
-    /// 32-bit float, as computed.
-    Float32,
-    /// 16-bit float.
-    Float16,
-    /// 8-bit integer, -128 to 127.
-    Int8,
-    /// 8-bit integer, 0 to 255.
-    Uint8,
-    /// Sign bit, 1 if positive; 8 per byte, most significant bit first, padded with zeros; bytes
-    /// minus 128, -128 to 127.
-    Binary,
-    /// As binary, bytes from 0 to 255.
-    Ubinary,
-}
-
-impl From<Precision> for precision::Precision {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::Float32 => Self::Float32,
-            Precision::Float16 => Self::Float16,
-            Precision::Int8 => Self::Int8,
-            Precision::Uint8 => Self::Uint8,
-            Precision::Binary => Self::Binary,
-            Precision::Ubinary => Self::Ubinary,
-        }
-    }
-}
-
-/// Encoding of vectors in JSON.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Encoding {
-    /// List of numbers.
-    Float,
-    /// Base64 string of the little-endian bytes.
-    Base64,
-}
-
-/// Handling of texts over the maximum length.
-#[derive(Clone, Copy, ValueEnum)]
-pub enum Long {
-    /// Stop with an error that names the text.
-    Error,
-    /// Truncate at the end, and report the number of truncated texts on stderr.
-    Truncate,
-    /// Process the text in overlapping windows; its vector is the mean over all of them.
-    Window,
-}
-
-/// `jinabert embed`
-#[derive(clap::Args)]
-#[command(after_help = "\
-Examples:
-  jinabert embed \"A blue cat\" \"A cat that is blue\"
-  jinabert embed --input texts.txt --output vectors.npy
-  cat docs.jsonl | jinabert embed --input-format jsonl --on-long truncate > vectors.jsonl
-  jinabert embed --input texts.txt --precision binary --output bits.npy
-  echo '{\"ids\": [2, 51, 3], \"id\": \"doc-7\"}' | jinabert embed --input-format jsonl
-  jinabert embed --input docs.jsonl --keep-fields --skip-bad-lines --output vectors.jsonl
-
-A line of jsonl input is an object: {\"text\": \"…\"}, or {\"ids\": […], \"type_ids\": […]} with
-token ids that are used unchanged, special tokens and prompt included.  An \"id\" is copied to the
-output; blank lines are skipped.  A json file is a list of such objects or of texts, or has one
-object per line.  In `lines` input every line is a text, even an empty one.  Output is written as it
-is computed; an output file appears under its name only when complete.")]
-pub struct Embed {
-    /// Texts to embed; a single -, or neither texts nor --input, reads standard input.
-    pub text: Vec<String>,
-    /// Input file and format.
-    #[command(flatten)]
-    pub input: InputArgs,
-    /// Output file, or - for standard output.
-    #[arg(short, long, value_name = "FILE", default_value = "-")]
-    pub output: PathBuf,
-    /// Output format [default: by the output's file name extension, otherwise jsonl].
-    #[arg(short, long, value_enum)]
-    pub format: Option<Format>,
-    /// Keep only the first N components, before normalisation.
-    #[arg(long, value_name = "N")]
-    pub dimensions: Option<usize>,
-    /// Late chunking (arXiv:2409.04701): encode each text as a whole and output one vector per
-    /// chunk.
-    #[arg(long)]
-    pub late_chunking: bool,
-    /// Chunk size: tokens:N or sentences:N, or tokens:N:OVERLAP for overlapping chunks.  A line of
-    /// jsonl may set its own chunks as character ranges: "spans": [[start, end], …], end exclusive.
-    #[arg(long, value_name = "UNIT:N[:OVERLAP]")]
-    pub chunk: Option<Chunking>,
-    /// Pooling: mean of all tokens, or cls for the first token [default: as the model declares].
-    /// none outputs one vector per token, neither truncated nor normalised, as lines of JSON or a
-    /// directory of npy files, one per text.
-    #[arg(long, value_enum)]
-    pub pooling: Option<Pooling>,
-    /// Do not scale vectors to unit length.
-    #[arg(long)]
-    pub no_normalize: bool,
-    /// Quantisation and encoding.
-    #[command(flatten)]
-    pub precision: PrecisionArgs,
-    /// Prompt before each text.
-    #[command(flatten)]
-    pub prompt: PromptArgs,
-    /// Model and device.
-    #[command(flatten)]
-    pub model: ModelArgs,
-}
-
-/// Pooling of token vectors into a text vector.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Pooling {
-    /// Mean of all tokens, as in training.
-    Mean,
-    /// First token.
-    Cls,
-    /// No pooling: one vector per token.
-    None,
-}
-
-/// Quantisation and encoding of vectors.
-#[derive(clap::Args)]
-pub struct PrecisionArgs {
-    /// Number format of components.
-    #[arg(long, value_enum, default_value_t = Precision::Float32)]
-    pub precision: Precision,
-    /// Range of int8 and uint8: components from -R to R map to 256 levels, others are clamped
-    /// [default: 6 / √dimensions, at most 1; for unit vectors].
-    #[arg(long, value_name = "R", conflicts_with = "calibration")]
-    pub int8_range: Option<f32>,
-    /// Calibration vectors of the same model (float32, float16 or float64): int8 and uint8 use each
-    /// component's minimum and maximum in them as its range, like sentence-transformers'
-    /// calibration_embeddings.
-    #[arg(long, value_name = "FILE.npy")]
-    pub calibration: Option<PathBuf>,
-    /// Encoding of vectors in json and jsonl.
-    #[arg(long, value_enum, default_value_t = Encoding::Float)]
-    pub encoding: Encoding,
-}
-
-/// `jinabert tune`
-#[derive(clap::Args)]
-#[command(after_help = "\
-Examples:
-  jinabert tune
-  jinabert tune --model path/to/model --device 1 --dtype f16 --seconds 30
-
-A candidate is used only if its results match the CPU's.  The result is saved in the user's cache
-directory (or $JINABERT_CACHE) and applies to later runs with the same adapter, driver and model
-size.  Without this command, the first run searches for up to 3 s.")]
-pub struct Tune {
-    /// Model for whose sizes kernels are tuned.
-    #[command(flatten)]
-    pub source: Source,
-    /// Device: auto, vulkan, metal, dx12, gl, or an index from `jinabert devices`.
-    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "JINABERT_DEVICE")]
-    pub device: Device,
-    /// Storage type of weights and activations on the device.
-    #[arg(long, value_enum, default_value_t = Dtype::F32)]
-    pub dtype: Dtype,
-    /// Maximum search time in seconds.
-    #[arg(long, value_name = "S", default_value = "60", value_parser = seconds)]
-    pub seconds: f64,
-}
-
-/// `jinabert doctor`
-#[derive(clap::Args)]
-#[command(after_help = "\
-Examples:
-  jinabert doctor
-  jinabert doctor --device cpu")]
-pub struct Doctor {
-    /// Check only this device [default: all devices].
-    #[arg(long, value_name = "DEVICE")]
-    pub device: Option<Device>,
-}
-
-/// Output format of vectors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Array of objects.
-    Json,
-    /// One object per line.
-    Jsonl,
-    /// NumPy array of shape [texts, dimensions]: float32, float16, int8 or uint8.
-    Npy,
-    /// Header line, then index, id, tokens and components.
-    Csv,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
+    use crate::man;
+    use clap::{Command as Clap, CommandFactory};
 
     #[test]
     fn the_arguments_are_consistent() {
         Args::command().debug_assert();
+    }
+
+    /// Names of other programs for the same options, and former values.
+    #[test]
+    fn other_names_of_options_are_accepted() {
+        for words in [
+            &["embed", "--model-id", "m", "--truncate-dim", "8", "--max-seq-length", "9", "a"][..],
+            &["embed", "--dtype", "f16", "a"],
+            &["embed", "--dtype", "float16", "a"],
+            &["tune", "--model-id", "m", "--dtype", "f32"],
+        ] {
+            let words = ["jinabert"].iter().chain(words);
+            assert!(Args::try_parse_from(words.clone()).is_ok(), "{words:?}");
+        }
+        #[cfg(feature = "server")]
+        for words in [["--model-id", "m"], ["--max-seq-length", "9"], ["--dtype", "f16"]] {
+            let words = [["jinabert", "serve"], words].concat();
+            assert!(Args::try_parse_from(&words).is_ok(), "{words:?}");
+        }
+    }
+
+    fn all(command: &Clap) -> Vec<&Clap> {
+        let below = command.get_subcommands().flat_map(all);
+        [command].into_iter().chain(below).collect()
+    }
+
+    #[test]
+    fn pages_name_every_option_and_its_environment_variable() {
+        let program = man::program(Args::command());
+        let mut variables = 0;
+        for command in all(&program) {
+            let page = man::page(command);
+            let name = man::full_name(command);
+            for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+                let Some(long) = arg.get_long() else { continue };
+                // The option begins an entry, which ends at the next entry or section.
+                let head = format!("\\fB\\-\\-{}\\fR", long.replace('-', "\\-"));
+                let mut entries = page.split("\n.TP\n").skip(1);
+                let entry =
+                    entries.find(|entry| entry.lines().next().expect("a line").contains(&head));
+                let entry = entry.unwrap_or_else(|| panic!("{name}: no {head}"));
+                if let Some(variable) = arg.get_env() {
+                    let variable = format!("\\fB{}\\fR", variable.to_str().expect("UTF-8"));
+                    let entry = entry.split("\n.SH ").next().expect("a part");
+                    assert!(entry.contains(&variable), "{name}: {entry}");
+                    variables += 1;
+                }
+            }
+        }
+        assert!(variables > 10, "{variables}");
     }
 }

@@ -1,7 +1,7 @@
 //! `jinabert completions`
 
-use crate::{CliError, args::Args, output::AtomicFile};
-use clap::CommandFactory;
+use crate::{atomic_file::AtomicFile, error::CliError};
+use clap::Command;
 use clap_complete::Shell;
 use std::path::Path;
 
@@ -19,10 +19,11 @@ pub struct Completions {
     pub shell: Shell,
 }
 
-pub fn run(args: &Completions) -> Result<(), CliError> {
+/// Prints the script for the program's commands.
+pub fn run(args: &Completions, mut program: Command) -> Result<(), CliError> {
     // The generator panics if a write fails; writing to memory does not.
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Args::command(), "jinabert", &mut script);
+    clap_complete::generate(args.shell, &mut program, "jinabert", &mut script);
     let script = String::from_utf8(script).expect("made of text");
     AtomicFile::open(Path::new("-"))?.write(&script)
 }

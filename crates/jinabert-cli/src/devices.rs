@@ -1,6 +1,6 @@
 //! `jinabert devices`
 
-use crate::CliError;
+use crate::error::CliError;
 use jinabert::{
     gpu::{self, AdapterSummary, Backend},
     kernels::Tier,
@@ -8,6 +8,7 @@ use jinabert::{
 };
 use std::io::{self, Write};
 
+/// Lists the devices.
 pub fn run() -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     let adapters = gpu::adapters();
@@ -30,14 +31,16 @@ pub fn run() -> Result<(), CliError> {
     Ok(out.flush()?)
 }
 
+/// Description of an adapter.
 fn describe(index: usize, adapter: &AdapterSummary) -> String {
-    let mib = |bytes: u64| bytes >> 20;
     let subgroup = match adapter.subgroup {
         None => "none".to_owned(),
         Some((least, most)) if least == most => least.to_string(),
         Some((least, most)) => format!("{least} to {most}"),
     };
-    let yes = |flag| if flag { "yes" } else { "no" };
+    fn yes_or_no(flag: bool) -> &'static str {
+        if flag { "yes" } else { "no" }
+    }
     format!(
         "{index:<4} {}\n     {}, {}, driver: {}{}\n     binding {} MiB, workgroup {} KiB and {} invocations, \
          subgroup {subgroup}, f16 {}, timestamps {}\n     tier: {}\n",
@@ -46,11 +49,11 @@ fn describe(index: usize, adapter: &AdapterSummary) -> String {
         adapter.kind,
         if adapter.driver.is_empty() { "unknown" } else { &adapter.driver },
         adapter.compiler.as_ref().map_or_else(String::new, |name| format!(", compiler: {name}")),
-        mib(adapter.max_binding_bytes),
+        adapter.max_binding_bytes >> 20,
         adapter.max_workgroup_bytes >> 10,
         adapter.max_invocations,
-        yes(adapter.f16),
-        yes(adapter.timestamps),
+        yes_or_no(adapter.f16),
+        yes_or_no(adapter.timestamps),
         Tier::choose(&adapter.caps()),
     )
 }

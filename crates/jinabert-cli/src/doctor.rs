@@ -1,6 +1,6 @@
 //! `jinabert doctor`
 
-use crate::{CliError, args::Doctor, item::FromObject, shipped};
+use crate::{error::CliError, item::FromObject, shipped};
 use jinabert::{
     Device, Embedder, Error, Options,
     device::Opened,
@@ -14,6 +14,18 @@ use std::{
     io::{self, Write},
     path::Path,
 };
+
+/// `jinabert doctor`
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  jinabert doctor
+  jinabert doctor --device cpu")]
+pub struct Doctor {
+    /// Check only this device [default: all devices].
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<Device>,
+}
 
 /// Maximum error of a component of a golden vector: f32 arithmetic is good to 1e-6 on this model,
 /// and the stored digits to 5e-7.
@@ -32,31 +44,34 @@ struct Golden {
     embedding: Vec<f32>,
 }
 
+/// Checks the devices and prints a line for each check.
 pub fn run(args: &Doctor) -> Result<(), CliError> {
     let dir = shipped::directory()?;
     let path = dir.join("golden.json");
     let text = fs::read_to_string(&path).map_err(|source| CliError::Input { path, source })?;
-    let golden: Vec<FromObject<Golden>> =
+    let objects: Vec<FromObject<Golden>> =
         serde_json::from_str(&text).map_err(|e| Error::Model(format!("golden.json: {e}")))?;
-    let golden: Vec<Golden> = golden.into_iter().map(|FromObject(golden)| golden).collect();
+    let golden: Vec<Golden> = objects.into_iter().map(|FromObject(golden)| golden).collect();
     let devices = match args.device {
         Some(device) => vec![device],
         None => (0..gpu::adapters().len()).map(Device::Index).chain([Device::Cpu]).collect(),
     };
-    let mut report = Report { out: io::stdout().lock(), passed: 0, failed: 0 };
+    let mut report = DoctorReport { out: io::stdout().lock(), passed: 0, failed: 0 };
     for device in devices {
         report.device(device, &dir, &golden)?;
     }
     report.finish()
 }
 
-struct Report {
+/// Printed report: a line for each check.
+struct DoctorReport {
     out: io::StdoutLock<'static>,
     passed: usize,
     failed: usize,
 }
 
-impl Report {
+impl DoctorReport {
+    /// Makes all checks of a device.
     fn device(&mut self, device: Device, dir: &Path, golden: &[Golden]) -> Result<(), CliError> {
         let opened = match device.open(None, Dtype::F32) {
             Ok(opened) => opened,
@@ -88,6 +103,7 @@ impl Report {
         Ok(())
     }
 
+    /// Compares vectors of the shipped model with the golden ones.
     fn golden(
         &mut self,
         device: Device,
@@ -108,20 +124,24 @@ impl Report {
         }
     }
 
+    /// Compares a kernel with its reference.
     fn kernel(&mut self, case: &KernelCase, opened: &mut Opened) -> Result<(), CliError> {
-        let name = format!("{} {}", opened.variant, case.word());
+        let name = format!("{} {}", opened.variant, case.kernel());
         match case.check(&mut *opened.engine, opened.variant, 1) {
             Err(error) => self.line(false, &name, &error.to_string()),
             Ok(checked) => self.line(checked.wrong == 0, &name, &checked.to_string()),
         }
     }
 
+    /// Prints and counts the result of a check.
     fn line(&mut self, right: bool, name: &str, detail: &str) -> Result<(), CliError> {
-        match right {
-            true => self.passed += 1,
-            false => self.failed += 1,
-        }
-        let verdict = if right { "pass" } else { "FAIL" };
+        let verdict = if right {
+            self.passed += 1;
+            "pass"
+        } else {
+            self.failed += 1;
+            "FAIL"
+        };
         Ok(writeln!(self.out, "  {verdict}  {name:<27} {detail}")?)
     }
 
@@ -151,8 +171,10 @@ fn golden_error(
         }
     }
     let vectors = embedder.embed(&texts)?;
-    let pairs = golden.iter().zip(&vectors);
-    let errors =
-        pairs.flat_map(|(g, v)| g.embedding.iter().zip(v.iter()).map(|(a, b)| (a - b).abs()));
-    Ok(errors.fold(0.0, f32::max))
+    let mut largest = 0.0_f32;
+    for (golden, vector) in golden.iter().zip(&vectors) {
+        let errors = golden.embedding.iter().zip(vector.iter()).map(|(a, b)| (a - b).abs());
+        largest = errors.fold(largest, f32::max);
+    }
+    Ok(largest)
 }

@@ -1,9 +1,9 @@
 //! Items of a file or pipe, one a line or from a JSON list.
 
 use crate::{
-    CliError,
-    input_args::{InputArgs, InputFormat},
-    item::{self, InputPosition, Item, Others},
+    error::{CliError, InputPosition},
+    item::{self, Item, Others},
+    options::{InputArgs, InputFormat},
 };
 use serde_json::value::RawValue;
 use std::{
@@ -81,31 +81,41 @@ impl InputArgs {
 
 impl Items {
     fn open(path: &Path, format: InputFormat) -> Result<Self, CliError> {
-        let (reader, size): (Box<dyn BufRead + Send>, _) = match path == Path::new("-") {
-            true => (Box::new(BufReader::new(io::stdin())), None),
-            false => {
-                let failed = |source| CliError::Input { path: path.to_owned(), source };
-                let file = File::open(path).map_err(failed)?;
-                let metadata = file.metadata().map_err(failed)?;
-                if metadata.is_dir() {
-                    return Err(failed(io::ErrorKind::IsADirectory.into()));
-                }
-                (Box::new(BufReader::new(file)), metadata.is_file().then_some(metadata.len()))
-            }
-        };
+        if path == Path::new("-") {
+            let stdin = Box::new(BufReader::new(io::stdin()));
+            return Ok(Self::new(path.to_owned(), stdin, format));
+        }
+        let failed = |source| CliError::Input { path: path.to_owned(), source };
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if metadata.is_dir() {
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        }
+        let size = metadata.is_file().then_some(metadata.len());
+        let reader = Box::new(BufReader::new(file));
         Ok(Self { size, ..Self::new(path.to_owned(), reader, format) })
     }
 
     fn new(path: PathBuf, reader: Box<dyn BufRead + Send>, format: InputFormat) -> Self {
-        let (others, skipped, list, size) = (Others::Refuse, None, None, None);
-        let (line, index, position) = (0, 0, 0);
-        Self { path, reader, format, others, skipped, line, index, list, size, position }
+        Self {
+            path,
+            reader,
+            format,
+            others: Others::Refuse,
+            skipped: None,
+            line: 0,
+            index: 0,
+            list: None,
+            size: None,
+            position: 0,
+        }
     }
 
     /// Items of texts on the command line.
     pub fn of_texts(texts: &[String]) -> Vec<Item> {
-        let texts = (0..).zip(texts);
-        texts.map(|(n, text)| Item::of_text(InputPosition::Text(n + 1), n, text.clone())).collect()
+        let item =
+            |(n, text): (u64, &String)| Item::of_text(InputPosition::Text(n + 1), n, text.clone());
+        (0..).zip(texts).map(item).collect()
     }
 
     /// Record of bad items, if they are to be skipped.
@@ -167,7 +177,8 @@ impl Items {
     }
 
     fn of_line(&mut self, mut bytes: Vec<u8>) -> Result<Item, CliError> {
-        let (place, index) = (InputPosition::Line(self.line), self.index);
+        let place = InputPosition::Line(self.line);
+        let index = self.index;
         self.index += 1;
         if bytes.last() == Some(&b'\n') {
             bytes.pop();
@@ -249,7 +260,7 @@ mod tests {
         /// Every line gives an item or an error that names it, except blank lines of jsonl;
         /// `PROPTEST_CASES` sets the number of cases.
         #[test]
-        fn any_line(
+        fn every_line_gives_an_item_or_an_error_that_names_it(
             bytes in prop::collection::vec(any::<u8>(), 0..200),
             text in r#"\{("(text|ids|id|spans|type_ids|x)": ?(null|-?[0-9]{1,20}|"[^"]{0,9}"|\[[0-9, \[\]]{0,9}\]),? ?){0,4}\}?"#,
             json: bool,
@@ -264,7 +275,8 @@ mod tests {
                     |line: &&[u8]| format == InputFormat::Jsonl && line.trim_ascii().is_empty();
                 let expected: Vec<u64> =
                     (1..).zip(&lines).filter(|(_, line)| !blank(line)).map(|(n, _)| n).collect();
-                let (mut items, mut found) = (items(&bytes, format), Vec::new());
+                let mut items = items(&bytes, format);
+                let mut found = Vec::new();
                 loop {
                     match items.next() {
                         Ok(None) => break,
@@ -283,9 +295,10 @@ mod tests {
 
         /// Reading ends for any text as a JSON file.
         #[test]
-        fn any_list(text in r#"[ \n]{0,2}\[?("[^"]{0,5}"|\{"text": "a"\}|[0-9]{1,3}|\[|\]|,|\n){0,9}\]?"#) {
+        fn reading_of_a_list_ends(text in r#"[ \n]{0,2}\[?("[^"]{0,5}"|\{"text": "a"\}|[0-9]{1,3}|\[|\]|,|\n){0,9}\]?"#) {
             let mut items = items(text.as_bytes(), InputFormat::Json);
-            let (mut read, most) = (0, text.len());
+            let most = text.len();
+            let mut read = 0;
             while !matches!(items.next(), Ok(None) | Err(CliError::Text { .. })) {
                 read += 1;
                 prop_assert!(read <= most);

@@ -1,34 +1,13 @@
 //! Items of input, and their parsing from JSON.
 
-use crate::CliError;
-use jinabert::batch::Tokens;
+use crate::error::{CliError, InputPosition};
+use jinabert::{Error, batch::Tokens};
 use serde::{
     Deserialize, Serialize, Serializer,
     de::{self, DeserializeSeed, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::value::RawValue;
 use std::{fmt, marker::PhantomData, ops::Range};
-
-/// Position of an input, for messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InputPosition {
-    /// A line of a file or pipe, from 1.
-    Line(u64),
-    /// An element of a JSON list, from 1.
-    Element(u64),
-    /// An argument, from 1.
-    Text(u64),
-}
-
-impl fmt::Display for InputPosition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Line(n) => write!(f, "line {n}"),
-            Self::Element(n) => write!(f, "element {n}"),
-            Self::Text(n) => write!(f, "text {n}"),
-        }
-    }
-}
 
 /// Text or token list to embed.
 #[derive(Clone, Debug)]
@@ -40,7 +19,7 @@ pub struct Item {
     /// Id that the caller gave the item, as it was written.
     pub id: Option<Box<RawValue>>,
     /// Text or tokens.
-    pub source: Source,
+    pub content: Content,
     /// Character ranges of the chunks, if the item lists them.
     pub spans: Option<Vec<Range<usize>>>,
     /// Fields to copy to the output.
@@ -50,22 +29,22 @@ pub struct Item {
 impl Item {
     /// Item that is only a text.
     pub fn of_text(place: InputPosition, index: u64, text: String) -> Self {
-        let (id, spans, fields) = (None, None, Fields::default());
-        Self { place, index, id, source: Source::Text(text), spans, fields }
+        let content = Content::Text(text);
+        Self { place, index, id: None, content, spans: None, fields: Fields::default() }
     }
 
     /// Text of the item, if it is one.
     pub fn text(&self) -> Option<&str> {
-        match &self.source {
-            Source::Text(text) => Some(text),
-            Source::Tokens(_) => None,
+        match &self.content {
+            Content::Text(text) => Some(text),
+            Content::Tokens(_) => None,
         }
     }
 }
 
 /// Content of an item.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Source {
+pub enum Content {
     /// Text, to be tokenised.
     Text(String),
     /// Token ids, used as given.
@@ -97,7 +76,9 @@ const DEPTH: usize = 128;
 
 /// Position, from 1, of the bracket that exceeds the maximum depth.
 fn too_deep(json: &str) -> Option<usize> {
-    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    let mut depth = 0_usize;
+    let mut in_text = false;
+    let mut escaped = false;
     (1..).zip(json.bytes()).find_map(|(column, byte)| {
         match byte {
             _ if escaped => escaped = false,
@@ -124,8 +105,8 @@ pub fn line(
     }
     read(place, index, json, others).map_err(|error| {
         // serde_json counts lines within this line: only the column is useful.
-        let (what, column) = (message(&error), error.column());
-        CliError::Item { place, what: format!("{what} at column {column}") }
+        let what = format!("{} at column {}", message(&error), error.column());
+        CliError::Item { place, what }
     })?
 }
 
@@ -139,11 +120,12 @@ pub fn element(
     if too_deep(json).is_some() {
         return Err(CliError::Item { place, what: "recursion limit exceeded".to_owned() });
     }
-    let read = match json.starts_with('"') {
-        true => serde_json::from_str(json).map(|text| Ok(Item::of_text(place, index, text))),
-        false => read(place, index, json, others),
+    let item = if json.starts_with('"') {
+        serde_json::from_str(json).map(|text| Ok(Item::of_text(place, index, text)))
+    } else {
+        read(place, index, json, others)
     };
-    read.map_err(|error| CliError::Item { place, what: message(&error) })?
+    item.map_err(|error| CliError::Item { place, what: message(&error) })?
 }
 
 /// Message of an error without its position.
@@ -164,27 +146,27 @@ fn read(
     Ok(item(place, index, object))
 }
 
-fn item(place: InputPosition, index: u64, object: Object) -> Result<Item, CliError> {
+fn item(place: InputPosition, index: u64, object: ItemObject) -> Result<Item, CliError> {
     let bad = |what: &str| Err(CliError::Item { place, what: what.to_owned() });
-    let Object { text, ids, type_ids, id, spans, fields } = object;
-    let source = match (text, ids, type_ids) {
-        (Some(text), None, None) => Source::Text(text),
-        (None, Some(ids), None) => Source::Tokens(Tokens::new(ids)),
+    let ItemObject { text, ids, type_ids, id, spans, fields } = object;
+    let content = match (text, ids, type_ids) {
+        (Some(text), None, None) => Content::Text(text),
+        (None, Some(ids), None) => Content::Tokens(Tokens::new(ids)),
         (None, Some(ids), Some(type_ids)) => {
-            Source::Tokens(Tokens { ids, type_ids, query_only: 0 })
+            Content::Tokens(Tokens { ids, type_ids, query_only: 0 })
         }
         _ => return bad("an object has \"text\", or \"ids\" with or without \"type_ids\""),
     };
     let spans = spans.map(|spans| spans.into_iter().map(|[a, b]| a..b).collect());
-    if spans.is_some() && !matches!(source, Source::Text(_)) {
-        return bad("\"spans\" are of characters: they need \"text\"");
+    if spans.is_some() && !matches!(content, Content::Text(_)) {
+        return bad("\"spans\" are ranges of characters: expected \"text\", got \"ids\"");
     }
-    Ok(Item { place, index, id, source, spans, fields })
+    Ok(Item { place, index, id, content, spans, fields })
 }
 
 /// Fields of an input object.
 #[derive(Default)]
-struct Object {
+struct ItemObject {
     text: Option<String>,
     ids: Option<Vec<u32>>,
     type_ids: Option<Vec<u32>>,
@@ -193,28 +175,29 @@ struct Object {
     fields: Fields,
 }
 
-/// Parser of an [`Object`]; written by hand, since a derived one also accepts a list of the fields
-/// in order.
+/// Parser of an [`ItemObject`]; written by hand, since a derived one also accepts a list of the
+/// fields in order.
 struct ObjectSeed(Others);
 
 impl<'de> DeserializeSeed<'de> for ObjectSeed {
-    type Value = Object;
+    type Value = ItemObject;
 
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Object, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<ItemObject, D::Error> {
         json.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for ObjectSeed {
-    type Value = Object;
+    type Value = ItemObject;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object with \"text\" or \"ids\"")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ItemObject, A::Error> {
         const KNOWN: &[&str] = &["text", "ids", "type_ids", "id", "spans"];
-        let (mut object, mut seen) = (Object::default(), Vec::new());
+        let mut object = ItemObject::default();
+        let mut seen = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
             if let Some(name) = KNOWN.iter().find(|known| **known == name) {
                 if seen.contains(name) {
@@ -230,7 +213,8 @@ impl<'de> Visitor<'de> for ObjectSeed {
                 ("spans", _) => object.spans = map.next_value()?,
                 (_, Others::Refuse) => return Err(de::Error::unknown_field(&name, KNOWN)),
                 (_, Others::Keep(own)) if own.contains(&name.as_str()) => {
-                    let what = format!("field `{name}` is one of the output's own: rename it");
+                    let what =
+                        format!("field `{name}` is one of the output's own fields: rename it");
                     return Err(de::Error::custom(what));
                 }
                 (_, Others::Keep(_)) => {
@@ -242,6 +226,23 @@ impl<'de> Visitor<'de> for ObjectSeed {
             }
         }
         Ok(object)
+    }
+}
+
+/// Replaces the index in an error of the library by the position in the input.
+pub fn with_position(error: Error, items: &[Item]) -> CliError {
+    match error {
+        Error::Input { index, what } => CliError::Item { place: items[index].place, what },
+        Error::TooLong { index, tokens, limit } => {
+            let Item { place, content, .. } = &items[index];
+            let help = match content {
+                Content::Text(_) => " (--on-long truncate cuts, window reads all)",
+                Content::Tokens(_) => "; token ids are never truncated",
+            };
+            let what = format!("{tokens} tokens, over the limit of {limit}{help}");
+            CliError::Item { place: *place, what }
+        }
+        other => other.into(),
     }
 }
 
@@ -278,9 +279,12 @@ mod tests {
         let text = parse(3, r#"{"id": "a", "text": "x\ny"}"#).expect("good");
         let id = text.id.as_ref().map(|id| id.get());
         assert_eq!((text.place, text.index, id), (InputPosition::Line(3), 2, Some("\"a\"")));
-        assert_eq!(text.source, Source::Text("x\ny".into()));
-        let ids = parse(1, r#"{"ids": [2, 3], "type_ids": [0, 1]}"#).expect("good").source;
-        assert_eq!(ids, Source::Tokens(Tokens { type_ids: vec![0, 1], ..Tokens::new(vec![2, 3]) }));
+        assert_eq!(text.content, Content::Text("x\ny".into()));
+        let ids = parse(1, r#"{"ids": [2, 3], "type_ids": [0, 1]}"#).expect("good").content;
+        assert_eq!(
+            ids,
+            Content::Tokens(Tokens { type_ids: vec![0, 1], ..Tokens::new(vec![2, 3]) })
+        );
         for (json, says) in [
             ("{\"text\": \"a\"", "EOF"),
             (

@@ -3,48 +3,39 @@
 //! `completions`, `man`.
 
 mod args;
+mod atomic_file;
 mod bench;
 mod completions;
-mod curve;
-mod describe;
-mod device_args;
 mod devices;
 mod doctor;
 mod embed;
-mod failure;
+mod error;
 mod info;
 mod input;
-mod input_args;
 mod item;
+mod json_lines;
 mod man;
-mod npy;
+mod options;
 #[cfg(feature = "otlp")]
 mod otlp;
-mod output;
 mod perplexity;
-mod precision;
 mod progress;
-mod prompt_args;
 mod pull;
 #[cfg(feature = "server")]
 mod serve;
-#[cfg(feature = "server")]
-mod serve_args;
 mod shaders;
 mod shipped;
 mod similarity;
 mod source;
-mod task_args;
+mod svg;
 mod tasks;
 mod temporary;
-mod token_level;
 mod tune;
 mod variables;
-mod window;
 
 use args::{Args, Command};
 use clap::{CommandFactory, FromArgMatches};
-use failure::CliError;
+use error::CliError;
 use std::process::ExitCode;
 use tracing_subscriber::{
     Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt,
@@ -74,17 +65,15 @@ fn main() -> ExitCode {
 /// Parses arguments and environment variables; returns also the variables used, with their values.
 fn parse() -> (Args, Vec<(String, String)>) {
     let matches = variables::parse(Args::command()).unwrap_or_else(|error| error.exit());
-    let args = Args::from_arg_matches(&matches);
+    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     #[cfg(feature = "server")]
-    let args = args.map(|mut args| {
-        if let (Command::Serve(serve), Some((_, matches))) =
-            (&mut args.command, matches.subcommand())
-        {
-            serve.part_lists(matches);
-        }
-        args
-    });
-    let args = args.unwrap_or_else(|error| error.exit());
+    let mut args = args;
+    #[cfg(feature = "server")]
+    if let Command::Serve(serve) = &mut args.command
+        && let Some((_, matches)) = matches.subcommand()
+    {
+        serve.split_lists(matches);
+    }
     (args, variables::used(&Args::command(), &matches))
 }
 
@@ -97,9 +86,10 @@ type Exporter = ();
 /// Sets up logging: on stderr, as text or JSON lines, and to a collector if there is one.
 fn log(args: &Args, level: tracing::Level) -> Result<Option<Exporter>, CliError> {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines = match args.command.json_log() {
-        true => lines.json().boxed(),
-        false => lines.without_time().with_target(false).with_level(false).boxed(),
+    let lines = if args.command.json_log() {
+        lines.json().boxed()
+    } else {
+        lines.without_time().with_target(false).with_level(false).boxed()
     };
     let log = tracing_subscriber::registry().with(lines.with_filter(LevelFilter::from(level)));
     #[cfg(feature = "otlp")]
@@ -122,9 +112,9 @@ fn run(args: Args) -> Result<(), CliError> {
     match args.command {
         Command::Embed(embed) => embed::run(&embed, args.quiet),
         Command::Similarity(similarity) => similarity::run(&similarity, args.quiet),
-        Command::Rerank(rerank) => tasks::rerank(&rerank, args.quiet),
-        Command::MultiVector(texts) => tasks::multi_vector(&texts, args.quiet),
-        Command::FillMask(texts) => tasks::fill_mask(&texts, args.quiet),
+        Command::Rerank(rerank) => tasks::rerank::run(&rerank, args.quiet),
+        Command::MultiVector(texts) => tasks::multi_vector::run(&texts, args.quiet),
+        Command::FillMask(texts) => tasks::fill_mask::run(&texts, args.quiet),
         Command::Perplexity(texts) => perplexity::run(&texts, args.quiet),
         Command::Devices => devices::run(),
         Command::Doctor(doctor) => doctor::run(&doctor),
@@ -135,15 +125,14 @@ fn run(args: Args) -> Result<(), CliError> {
         Command::Bench(bench) => bench::run(&bench, args.quiet),
         Command::Shaders(shaders) => shaders::run(&shaders),
         Command::Tune(tune) => tune::run(&tune, args.quiet),
-        Command::Completions(completions) => completions::run(&completions),
-        Command::Man(man) => man::run(&man),
+        Command::Completions(completions) => completions::run(&completions, Args::command()),
+        Command::Man(man) => man::run(&man, Args::command()),
     }
 }
 
-/// Gives libwayland a directory where there is none: it writes two lines to stderr otherwise,
-/// whoever asks.  Mesa's layer that puts Vulkan devices in order does, at every start, for the
-/// device that draws the desktop.  Nothing can be below /dev/null, so no desktop is found, as
-/// before.
+/// Sets a directory for libwayland if there is none: without one, the library writes two lines to
+/// stderr.  Mesa's layer that orders Vulkan devices calls it at every start, to find the device of
+/// the desktop.  No file can be below /dev/null, so no desktop is found, as without a directory.
 #[cfg(all(unix, not(target_vendor = "apple")))]
 #[allow(unsafe_code)]
 fn silence_wayland() {

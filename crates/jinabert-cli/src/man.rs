@@ -1,11 +1,10 @@
 //! `jinabert man`: manual pages, generated from the command-line arguments.
 
 use crate::{
-    CliError,
-    args::Args,
-    output::{AtomicFile, write_file},
+    atomic_file::{AtomicFile, write_file},
+    error::CliError,
 };
-use clap::{Command, CommandFactory, builder::Resettable};
+use clap::{Command, builder::Resettable};
 use clap_mangen::roff::{Roff, roman};
 use std::{
     fs,
@@ -30,24 +29,28 @@ pub struct Man {
     pub dir: Option<PathBuf>,
 }
 
-pub fn run(args: &Man) -> Result<(), CliError> {
-    let program = program();
+/// Prints or writes pages of the program's commands.
+pub fn run(args: &Man, command: Command) -> Result<(), CliError> {
+    let program = program(command);
     if let Some(dir) = &args.dir {
         fs::create_dir_all(dir).map_err(|source| CliError::Create { path: dir.clone(), source })?;
         return write_all(&program, dir);
     }
-    let mut command = &program;
+    let mut selected = &program;
     for name in &args.command {
-        command = command.find_subcommand(name).ok_or_else(|| {
-            CliError::Usage(format!("no command `{}`: see --help", args.command.join(" ")))
+        selected = selected.find_subcommand(name).ok_or_else(|| {
+            CliError::Usage(format!(
+                "expected a command of --help, got `{}`",
+                args.command.join(" ")
+            ))
         })?;
     }
-    AtomicFile::open(Path::new("-"))?.write(&page(command))
+    AtomicFile::open(Path::new("-"))?.write(&page(selected))
 }
 
 /// The program with all its commands, including their common options.
-fn program() -> Command {
-    let mut program = Args::command().disable_help_subcommand(true);
+pub fn program(command: Command) -> Command {
+    let mut program = command.disable_help_subcommand(true);
     program.build();
     program
 }
@@ -59,12 +62,13 @@ fn write_all(command: &Command, dir: &Path) -> Result<(), CliError> {
     command.get_subcommands().try_for_each(|below| write_all(below, dir))
 }
 
-fn full_name(command: &Command) -> &str {
+/// Name of a command with those above it.
+pub fn full_name(command: &Command) -> &str {
     command.get_display_name().unwrap_or_else(|| command.get_name())
 }
 
-/// AtomicFile in roff, the input of `man`.
-fn page(command: &Command) -> String {
+/// Manual page in roff, the input of `man`.
+pub fn page(command: &Command) -> String {
     let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     let mut page = Vec::new();
     clap_mangen::Man::new(command.clone().after_help(Resettable::Reset))
@@ -114,35 +118,6 @@ fn see_also(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn all(command: &Command) -> Vec<&Command> {
-        let below = command.get_subcommands().flat_map(all);
-        [command].into_iter().chain(below).collect()
-    }
-
-    #[test]
-    fn pages_name_every_option_and_its_environment_variable() {
-        let (program, mut variables) = (program(), 0);
-        for command in all(&program) {
-            let page = page(command);
-            for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
-                let Some(long) = arg.get_long() else { continue };
-                // The option begins an entry, which ends at the next entry or section.
-                let head = format!("\\fB\\-\\-{}\\fR", long.replace('-', "\\-"));
-                let mut entries = page.split("\n.TP\n").skip(1);
-                let entry =
-                    entries.find(|entry| entry.lines().next().expect("a line").contains(&head));
-                let entry = entry.unwrap_or_else(|| panic!("{}: no {head}", full_name(command)));
-                if let Some(variable) = arg.get_env() {
-                    let variable = format!("\\fB{}\\fR", variable.to_str().expect("UTF-8"));
-                    let entry = entry.split("\n.SH ").next().expect("a part");
-                    assert!(entry.contains(&variable), "{}: {entry}", full_name(command));
-                    variables += 1;
-                }
-            }
-        }
-        assert!(variables > 10, "{variables}");
-    }
 
     #[test]
     fn ends_of_help_become_sections() {

@@ -1,8 +1,11 @@
-//! Progress of a run: a bar on a terminal, periodic lines elsewhere.
+//! Progress of a run or a download: a bar on a terminal, periodic lines elsewhere.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jinabert::hub;
 use std::{
+    cell::RefCell,
     io::{self, IsTerminal},
+    ops::ControlFlow,
     time::{Duration, Instant},
 };
 
@@ -69,7 +72,7 @@ impl Progress {
 }
 
 /// Formats a line of progress.
-pub fn line(position: u64, total: Option<u64>, message: &str) -> String {
+fn line(position: u64, total: Option<u64>, message: &str) -> String {
     match total.filter(|total| *total > 0) {
         Some(total) => {
             let percent = 100.0 * position.min(total) as f64 / total as f64;
@@ -80,7 +83,7 @@ pub fn line(position: u64, total: Option<u64>, message: &str) -> String {
 }
 
 /// Timer for lines of progress.
-pub struct Lines {
+struct Lines {
     start: Instant,
     next: Duration,
 }
@@ -93,7 +96,7 @@ impl Default for Lines {
 
 impl Lines {
     /// True if a line is due now.
-    pub fn is_due(&mut self) -> bool {
+    fn is_due(&mut self) -> bool {
         self.is_due_after(self.start.elapsed())
     }
 
@@ -103,6 +106,59 @@ impl Lines {
             self.next = elapsed + INTERVAL;
         }
         due
+    }
+}
+
+/// Line of a download on a terminal.
+const DOWNLOAD: &str = "{msg}  {bar:24} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+
+/// Minimum file size in bytes for a bar: smaller files arrive too fast.
+const SMALL: u64 = 1 << 20;
+
+/// Progress of downloads, one file at a time: a bar on a terminal, lines elsewhere.
+pub struct DownloadBar {
+    /// Set if stderr is a terminal.
+    seen: bool,
+    lines: RefCell<Option<Lines>>,
+    bar: RefCell<ProgressBar>,
+}
+
+impl DownloadBar {
+    /// Creates progress that shows nothing before the first file; `quiet` hides it.
+    pub fn new(quiet: bool) -> Self {
+        let seen = !quiet && io::stderr().is_terminal();
+        let lines = RefCell::new((!quiet && !seen).then(Lines::default));
+        Self { seen, lines, bar: RefCell::new(ProgressBar::hidden()) }
+    }
+
+    /// Shows the progress of a file.
+    pub fn show(&self, hub::Progress { file, size, at }: hub::Progress<'_>) -> ControlFlow<()> {
+        if self.lines.borrow_mut().as_mut().is_some_and(Lines::is_due) {
+            let [done, total] = [at, size].map(|bytes| bytes as f64 / 1e6);
+            let message = format!("{file}: {done:.1} of {total:.1} MB");
+            tracing::info!("{}", line(at, Some(size), &message));
+        }
+        let mut bar = self.bar.borrow_mut();
+        if self.seen && size >= SMALL && bar.message() != file {
+            bar.finish_and_clear();
+            *bar = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::hidden())
+                .with_message(file.to_owned())
+                .with_position(at)
+                .with_style(ProgressStyle::with_template(DOWNLOAD).expect("a valid template"));
+            // Bytes that were there before must not count for the speed.
+            bar.reset_eta();
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        if bar.message() == file {
+            bar.set_position(at);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Removes the bar.
+    pub fn finish(&self) {
+        self.bar.borrow().finish_and_clear();
     }
 }
 

@@ -1,75 +1,44 @@
-//! `jinabert pull`, and the progress bar of downloads.
+//! `jinabert pull`
 
-use crate::{
-    CliError,
-    args::Pull,
-    progress::{self, Lines},
-};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use jinabert::hub::{Hub, Progress};
-use std::{
-    cell::RefCell,
-    io::{self, IsTerminal, Write},
-    ops::ControlFlow,
-    time::Duration,
-};
+use crate::{error::CliError, options::HubArgs, progress::DownloadBar};
+use jinabert::hub::{Hub, Reference};
+use std::io::{self, Write};
 
+/// `jinabert pull`
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  jinabert pull jinaai/jina-embeddings-v2-base-en
+  jinabert embed --model jinaai/jina-embeddings-v2-base-en \"A blue cat\"
+  HF_ENDPOINT=https://mirror.example jinabert pull owner/name --revision v1.0
+
+The cache layout is that of Python's huggingface_hub, and both programs can share one cache.  Only
+config, tokenizer, safetensors and the small files beside them are downloaded; length and hash are
+verified, and a file appears only when complete.  An interrupted download is resumed.  `pull` checks
+for updates and verifies cached files; other commands make no request if the model is cached.
+
+Environment: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT; HF_TOKEN, HF_TOKEN_PATH or the token in HF_HOME,
+none with HF_HUB_DISABLE_IMPLICIT_TOKEN=1; HF_HUB_OFFLINE=1 disables all requests;
+HF_HUB_DOWNLOAD_TIMEOUT is the read timeout in seconds [default: 30]; HTTPS_PROXY.  `~` and $NAME in
+paths are expanded.  SSL_CERT_FILE, SSL_CERT_DIR, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE add
+certificate authorities to Mozilla's and the system's.")]
+pub struct Pull {
+    /// The model: owner/name, owner/name@revision, or the URL of its page.
+    #[arg(value_name = "OWNER/NAME")]
+    pub model: Reference,
+    /// Revision and cache of the model.
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
+/// Downloads a model and prints its directory.
 pub fn run(args: &Pull, quiet: bool) -> Result<(), CliError> {
     let (id, revision) = args.model.clone().with(args.hub.revision.as_ref())?;
-    let bar = Bar::new(quiet);
+    let bar = DownloadBar::new(quiet);
     let pulled = Hub::from_env(args.hub.cache_dir.as_deref())
         .and_then(|hub| hub.pull(&id, &revision, &|progress| bar.show(progress)));
     bar.finish();
     let mut out = io::stdout().lock();
     writeln!(out, "{}", pulled?.display())?;
     Ok(out.flush()?)
-}
-
-const TEMPLATE: &str = "{msg}  {bar:24} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
-
-/// Minimum file size in bytes for a bar: smaller files arrive too fast.
-const SMALL: u64 = 1 << 20;
-
-/// Progress for one file at a time: a bar on a terminal, lines elsewhere.
-pub struct Bar {
-    seen: bool,
-    lines: RefCell<Option<Lines>>,
-    bar: RefCell<ProgressBar>,
-}
-
-impl Bar {
-    pub fn new(quiet: bool) -> Self {
-        let seen = !quiet && io::stderr().is_terminal();
-        let lines = RefCell::new((!quiet && !seen).then(Lines::default));
-        Self { seen, lines, bar: RefCell::new(ProgressBar::hidden()) }
-    }
-
-    /// Shows the progress of a file.
-    pub fn show(&self, Progress { file, size, at }: Progress<'_>) -> ControlFlow<()> {
-        if self.lines.borrow_mut().as_mut().is_some_and(Lines::is_due) {
-            let mb = |bytes| bytes as f64 / 1e6;
-            let message = format!("{file}: {:.1} of {:.1} MB", mb(at), mb(size));
-            tracing::info!("{}", progress::line(at, Some(size), &message));
-        }
-        let mut bar = self.bar.borrow_mut();
-        if self.seen && size >= SMALL && bar.message() != file {
-            bar.finish_and_clear();
-            *bar = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::hidden())
-                .with_message(file.to_owned())
-                .with_position(at)
-                .with_style(ProgressStyle::with_template(TEMPLATE).expect("a valid template"));
-            // Bytes that were there before must not count for the speed.
-            bar.reset_eta();
-            bar.set_draw_target(ProgressDrawTarget::stderr());
-            bar.enable_steady_tick(Duration::from_millis(200));
-        }
-        if bar.message() == file {
-            bar.set_position(at);
-        }
-        ControlFlow::Continue(())
-    }
-
-    pub fn finish(&self) {
-        self.bar.borrow().finish_and_clear();
-    }
 }

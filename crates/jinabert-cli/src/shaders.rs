@@ -1,11 +1,11 @@
 //! `jinabert shaders`: shaders in the languages of the compilers.
 
-use crate::{CliError, output::write_file};
-use clap::{ValueEnum, builder::PossibleValuesParser};
+use crate::{atomic_file::write_file, error::CliError, options::kernel_names};
+use clap::ValueEnum;
 use jinabert::{
     Error,
     gpu::{self, Language, NotWritten},
-    kernels, programs,
+    programs,
     recording::{Const, Program},
 };
 use serde_json::{Map, Value, json};
@@ -33,12 +33,12 @@ pub struct Shaders {
     pub dir: Option<PathBuf>,
     /// Shading language of the files.
     #[arg(long = "as", value_name = "LANGUAGE", default_value = "wgsl")]
-    pub language: As,
+    pub language: ShadingLanguage,
     /// Only kernels of this tier.
     #[arg(long, value_name = "TIER")]
-    pub tier: Option<Of>,
+    pub tier: Option<ShaderTier>,
     /// Only this kernel; may be repeated.
-    #[arg(long, value_name = "WORD", value_parser = words())]
+    #[arg(long, value_name = "WORD", value_parser = kernel_names())]
     pub kernel: Vec<String>,
     /// Only this row width in elements, for kernels that are compiled for a width.
     #[arg(long, value_name = "N")]
@@ -51,13 +51,9 @@ pub struct Shaders {
     pub list: bool,
 }
 
-fn words() -> PossibleValuesParser {
-    PossibleValuesParser::new(kernels::ALL.iter().map(|interface| interface.word))
-}
-
 /// Shading language.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum As {
+pub enum ShadingLanguage {
     /// WGSL, for Tint and for human readers.
     Wgsl,
     /// SPIR-V 1.6, for Vulkan 1.3 drivers.
@@ -72,22 +68,22 @@ pub enum As {
     Glsl,
 }
 
-impl From<As> for Language {
-    fn from(language: As) -> Self {
+impl From<ShadingLanguage> for Language {
+    fn from(language: ShadingLanguage) -> Self {
         match language {
-            As::Wgsl => Self::Wgsl,
-            As::Spirv => Self::Spirv(1, 6),
-            As::Hlsl => Self::Hlsl51,
-            As::Hlsl6 => Self::Hlsl66,
-            As::Msl => Self::Msl(3, 1),
-            As::Glsl => Self::Glsl,
+            ShadingLanguage::Wgsl => Self::Wgsl,
+            ShadingLanguage::Spirv => Self::Spirv(1, 6),
+            ShadingLanguage::Hlsl => Self::Hlsl51,
+            ShadingLanguage::Hlsl6 => Self::Hlsl66,
+            ShadingLanguage::Msl => Self::Msl(3, 1),
+            ShadingLanguage::Glsl => Self::Glsl,
         }
     }
 }
 
 /// Kernel tier.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Of {
+pub enum ShaderTier {
     /// The shortest correct versions.
     Naive,
     /// Tiles in workgroup memory and registers.
@@ -100,6 +96,7 @@ pub enum Of {
     Matrix,
 }
 
+/// Writes or lists the programs.
 pub fn run(args: &Shaders) -> Result<(), CliError> {
     let programs: Vec<_> = programs::all().into_iter().filter(|p| chosen(args, p)).collect();
     if programs.is_empty() {
@@ -142,12 +139,13 @@ fn none(args: &Shaders) -> String {
 /// True if the options select the program.
 fn chosen(args: &Shaders, program: &Program) -> bool {
     let tier = args.tier.and_then(|tier| tier.to_possible_value());
-    let tier = tier.is_none_or(|tier| tier.get_name() == programs::tier(program));
-    let kernel = args.kernel.is_empty() || args.kernel.iter().any(|word| word == program.word);
+    let tier_fits = tier.is_none_or(|tier| tier.get_name() == programs::tier(program));
+    let kernel_fits =
+        args.kernel.is_empty() || args.kernel.iter().any(|word| word == program.name());
     let sized = |asked: Option<u32>, constant| {
         asked.is_none_or(|n| programs::number(program, constant).is_none_or(|found| found == n))
     };
-    tier && kernel && sized(args.width, "D") && sized(args.head_width, "E")
+    tier_fits && kernel_fits && sized(args.width, "D") && sized(args.head_width, "E")
 }
 
 /// Writes a program's file, if the language has it; returns its row of the list.
@@ -183,7 +181,7 @@ fn row(program: &Program) -> Value {
         program.imports.iter().map(|(name, file)| ((*name).to_owned(), json!(file))).collect();
     json!({
         "name": programs::name(program),
-        "kernel": program.word,
+        "kernel": program.name(),
         "tier": programs::tier(program),
         "dtype": if programs::half(program) { "f16" } else { "f32" },
         "shader": program.file,

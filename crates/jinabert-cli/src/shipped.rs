@@ -1,6 +1,6 @@
 //! Location of the shipped model.
 
-use crate::CliError;
+use crate::error::CliError;
 use std::{env, path::PathBuf};
 
 const NAME: &str = "models/jinabert-mini-en";
@@ -14,8 +14,8 @@ pub fn directory() -> Result<PathBuf, CliError> {
     places.find(|dir| dir.join("config.json").exists()).ok_or_else(|| {
         let program = program.display();
         CliError::Usage(format!(
-            "the shipped model is not here: no `{NAME}` above `{program}` or in the working directory; \
-             name one with --model"
+            "cannot find the shipped model: no `{NAME}` in a directory above `{program}` or in the \
+             working directory; name a model with --model"
         ))
     })
 }

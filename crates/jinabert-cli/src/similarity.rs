@@ -1,9 +1,31 @@
 //! `jinabert similarity`
 
-use crate::{CliError, source, task_args::Similarity};
+use crate::{
+    error::CliError,
+    options::{ModelArgs, PromptArgs},
+    source,
+};
 use jinabert::{Options, Vector, Workload};
 use std::io::{self, Write};
 
+/// `jinabert similarity`
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  jinabert similarity \"A blue cat\" \"A cat that is blue\" \"Stocks fell\"")]
+pub struct Similarity {
+    /// Two or more texts.
+    #[arg(required = true, num_args = 2.., value_name = "TEXT")]
+    pub text: Vec<String>,
+    /// Prompt before each text.
+    #[command(flatten)]
+    pub prompt: PromptArgs,
+    /// Model and device.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// Prints a table of similarities.
 pub fn run(args: &Similarity, quiet: bool) -> Result<(), CliError> {
     let options = args.model.options()?.workload(Workload::Latency);
     let options = Options { prompt: args.prompt.choice(), ..options };

@@ -1,9 +1,10 @@
 //! Resolution of a model: a directory, a model of the hub, or the shipped model.
 
 use crate::{
-    CliError,
-    args::{ModelArgs, Source},
-    pull, shipped,
+    error::CliError,
+    options::{ModelArgs, Source},
+    progress::DownloadBar,
+    shipped,
 };
 use jinabert::{
     Embedder, Error, Options, Task,
@@ -69,19 +70,22 @@ fn classifier(labels: usize, command: &str) -> Error {
 /// Directory of the model, after a download if requested.
 pub fn directory(source: &Source, quiet: bool) -> Result<PathBuf, CliError> {
     let Source { model, hub: choice } = source;
-    if let (Some(path), Some(reference)) = (model, reference(source)?) {
+    if let Some(path) = model
+        && let Some(reference) = reference(source)?
+    {
         let (id, revision) = reference.with(choice.revision.as_ref())?;
-        let bar = pull::Bar::new(quiet);
+        let bar = DownloadBar::new(quiet);
         let cache = choice.cache_dir.as_deref();
         let found = hub::locate(path, &id, &revision, cache, &|progress| bar.show(progress));
         bar.finish();
         return Ok(found?);
     }
     if let Some(revision) = &choice.revision {
-        let what = model
-            .as_ref()
-            .map_or("the shipped model".into(), |path| format!("`{}`", path.display()));
-        let message = format!("--revision {revision} is for models of the hub, {what} is none");
+        let what = match model {
+            Some(path) => format!("the directory `{}`", path.display()),
+            None => "the shipped model".to_owned(),
+        };
+        let message = format!("--revision {revision}: expected a model of the hub, got {what}");
         return Err(CliError::Usage(message));
     }
     model.clone().map_or_else(shipped::directory, Ok)

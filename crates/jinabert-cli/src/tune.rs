@@ -1,6 +1,10 @@
 //! `jinabert tune`
 
-use crate::{CliError, args::Tune, source};
+use crate::{
+    error::CliError,
+    options::{Dtype, Source, seconds},
+    source,
+};
 use jinabert::{
     Device, Error, gpu,
     model::{Checkpoint, Config},
@@ -11,6 +15,32 @@ use std::{
     time::Duration,
 };
 
+/// `jinabert tune`
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  jinabert tune
+  jinabert tune --model path/to/model --device 1 --dtype float16 --seconds 30
+
+A candidate is used only if its results match the CPU's.  The result is saved in the user's cache
+directory (or $JINABERT_CACHE) and applies to later runs with the same adapter, driver and model
+size.  Without this command, the first run searches for up to 3 s.")]
+pub struct Tune {
+    /// Model for whose sizes kernels are tuned.
+    #[command(flatten)]
+    pub source: Source,
+    /// Device: auto, vulkan, metal, dx12, gl, or an index from `jinabert devices`.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "JINABERT_DEVICE")]
+    pub device: Device,
+    /// Storage type of weights and activations on the device.
+    #[arg(long, value_enum, default_value_t = Dtype::Float32)]
+    pub dtype: Dtype,
+    /// Maximum search time in seconds.
+    #[arg(long, value_name = "S", default_value = "60", value_parser = seconds)]
+    pub seconds: f64,
+}
+
+/// Searches for the fastest kernels and saves them.
 pub fn run(args: &Tune, quiet: bool) -> Result<(), CliError> {
     let dir = source::directory(&args.source, quiet)?;
     let files = dir.into();
@@ -45,12 +75,14 @@ pub fn run(args: &Tune, quiet: bool) -> Result<(), CliError> {
 
 /// Number of the adapter, and the key of its stored plan.
 fn adapter(device: Device, stored: Stored, sizes: Sizes) -> Result<(usize, Key), Error> {
-    let none = || Error::Option("the CPU has nothing to fit: `tune` is for GPUs".to_owned());
-    let index = device.adapter()?.ok_or_else(none)?;
+    let Some(index) = device.adapter()? else {
+        return Err(Error::Option("tune: expected a GPU, got the CPU".to_owned()));
+    };
     let gpu = gpu::open(index)?;
     Ok((index, Key::new(&gpu.summary, stored, sizes)))
 }
 
+/// Prints the result for a candidate.
 fn line(out: &mut impl Write, trial: &Trial) -> io::Result<()> {
     let Trial { kernel, rows, tier, tile, verdict } = trial;
     let start = format!("  {kernel:<14}{rows:>5}  {:<10}{tile:<42}", tier.to_string());
@@ -60,12 +92,13 @@ fn line(out: &mut impl Write, trial: &Trial) -> io::Result<()> {
         }
         Verdict::Wrong(what) => {
             let what = what.lines().next().unwrap_or_default();
-            writeln!(out, "{start}  out: {what}")?;
+            writeln!(out, "{start}  excluded: {what}")?;
         }
     }
     out.flush()
 }
 
+/// Prints the fastest kernels.
 fn finish(out: &mut impl Write, key: &Key, found: &Found) -> io::Result<()> {
     let plan = &found.plan;
     writeln!(out, "\nfastest: {} kernels, times by {}", plan.tier, found.clock)?;
@@ -79,10 +112,13 @@ fn finish(out: &mut impl Write, key: &Key, found: &Found) -> io::Result<()> {
         writeln!(out, "  {:<12}linear_geglu  {}", "", tiles.linear_geglu)?;
     }
     writeln!(out, "  {:<12}attention     {}", "", plan.attention)?;
-    let [usual, best] = found.totals.map(|time| 1e3 * time.as_secs_f64());
-    writeln!(out, "a layer of many rows takes {best:.2} ms, with the usual kernels {usual:.2} ms")?;
+    let [default, best] = found.totals.map(|time| 1e3 * time.as_secs_f64());
+    writeln!(
+        out,
+        "a layer of many rows takes {best:.2} ms, with the default kernels {default:.2} ms"
+    )?;
     if !found.complete {
-        writeln!(out, "there was not time for all candidates; --seconds gives more")?;
+        writeln!(out, "not all candidates were tried in this time: --seconds allows more")?;
     }
     match tune::path(key) {
         Some(path) => writeln!(out, "kept in {}", path.display()),

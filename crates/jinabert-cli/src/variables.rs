@@ -14,9 +14,8 @@ fn without(command: Command, out: &impl Fn(&OsStr) -> bool) -> Command {
     let command = names
         .into_iter()
         .fold(command, |command, name| command.mut_subcommand(name, |below| without(below, out)));
-    command.mut_args(|arg| match arg.get_env().is_some_and(out) {
-        true => arg.env(None::<&'static str>),
-        false => arg,
+    command.mut_args(|arg| {
+        if arg.get_env().is_some_and(out) { arg.env(None::<&'static str>) } else { arg }
     })
 }
 
@@ -80,22 +79,26 @@ pub fn used(command: &Command, matches: &ArgMatches) -> Vec<(String, String)> {
     used
 }
 
+/// True if a message contains a value that is not a part of a longer word.
+fn contains_whole(message: &str, value: &str) -> bool {
+    fn is_word(c: char) -> bool {
+        c.is_alphanumeric() || c == '_'
+    }
+    message.match_indices(value).any(|(at, _)| {
+        !message[..at].ends_with(is_word) && !message[at + value.len()..].starts_with(is_word)
+    })
+}
+
 /// Addition to a message: ` (JINABERT_MODEL is set to …)` for each variable whose value the message
 /// contains.
 pub fn note(message: &str, used: &[(String, String)]) -> String {
-    let part = |c: char| c.is_alphanumeric() || c == '_';
-    let says = |value: &str| {
-        message.match_indices(value).any(|(at, _)| {
-            !message[..at].ends_with(part) && !message[at + value.len()..].starts_with(part)
-        })
-    };
     // A list may have one invalid element.
     let says = |value: &str| {
         let parts = value.split(',').map(|part| part.trim().trim_end_matches('/'));
-        parts.filter(|part| !part.is_empty()).any(says)
+        parts.filter(|part| !part.is_empty()).any(|part| contains_whole(message, part))
     };
-    let said = used.iter().filter(|(_, value)| says(value));
-    said.map(|(name, value)| format!(" ({name} is set to `{value}`)")).collect()
+    let named = used.iter().filter(|(_, value)| says(value));
+    named.map(|(name, value)| format!(" ({name} is set to `{value}`)")).collect()
 }
 
 #[cfg(test)]

@@ -2,60 +2,32 @@
 //!
 //! `PROPTEST_CASES` sets the number of cases of each target; the default is 256.
 
-use super::{ServerConfig, routes, state::State};
+use crate::{
+    routes::{self, ROUTES},
+    state::State,
+    test_config::{KEY, config},
+};
 use axum::{
     Router,
     body::{Body, to_bytes},
     http::Request,
+    routing::MethodFilter,
 };
-use jinabert::{Device, Options};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::sync::{Arc, OnceLock};
 use tokio::runtime::Runtime;
 use tower_service::Service;
 
-pub(super) const KEY: &str = "key";
-
-pub(super) fn serve() -> ServerConfig {
-    let model = |name: &str| super::ModelSource {
-        name: name.to_owned(),
-        dir: format!("{}/../../tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR")).into(),
-    };
-    ServerConfig {
-        models: vec![model("tiny-natural"), model("tiny-reranker-bpe")],
-        embedding: Options {
-            device: Device::Cpu,
-            max_length: Some(64),
-            batch_tokens: Some(256),
-            ..Options::default()
-        },
-        addresses: Vec::new(),
-        keys: vec![KEY.to_owned()],
-        origins: vec!["https://a.b".parse().expect("a header")],
-        limits: super::Limits {
-            concurrent_requests: 8,
-            client_batch: 16,
-            payload: 1 << 16,
-            payloads: 1 << 20,
-            connections: 8,
-            answer: 1 << 16,
-            pace: super::MinRate::default(),
-        },
-        auto_truncate: true,
-        trust_ids: false,
-        base: "/emb".to_owned(),
-    }
-}
-
 /// Router over small models, and the runtime that runs it.
 fn server() -> &'static (Runtime, Router) {
     static SERVER: OnceLock<(Runtime, Router)> = OnceLock::new();
     SERVER.get_or_init(|| {
-        let serve = serve();
-        let state = Arc::new(State::new(&serve).expect("metrics"));
-        state.open(&serve.models, &serve.embedding).expect("good models");
-        (Runtime::new().expect("a runtime"), routes::router(state, &serve.origins, &serve.base))
+        let config = config();
+        let state = Arc::new(State::new(&config).expect("metrics"));
+        state.open(&config.models, &config.embedding).expect("good models");
+        let router = routes::router(state, &config.origins, &config.base);
+        (Runtime::new().expect("a runtime"), router)
     })
 }
 
@@ -68,31 +40,33 @@ fn ask(path: &str, key: &[u8], kind: &[u8], body: Vec<u8>) -> (u16, Vec<u8>) {
         return (400, b"{}".to_vec()); // no HTTP client can send it
     };
     runtime.block_on(async {
-        let answer = router.call(request).await.expect("an answer");
-        let status = answer.status().as_u16();
-        (status, to_bytes(answer.into_body(), 1 << 28).await.expect("a body").to_vec())
+        let response = router.call(request).await.expect("a response");
+        let status = response.status().as_u16();
+        (status, to_bytes(response.into_body(), 1 << 28).await.expect("a body").to_vec())
     })
 }
 
 #[test]
-fn models_that_load_are_waited_for() {
-    let serve = serve();
-    let state = Arc::new(State::new(&serve).expect("metrics"));
-    let mut router = routes::router(state.clone(), &serve.origins, &serve.base);
+fn requests_get_503_until_the_models_are_loaded() {
+    let config = config();
+    let state = Arc::new(State::new(&config).expect("metrics"));
+    let mut router = routes::router(state.clone(), &config.origins, &config.base);
     let mut ask = |request: Request<Body>| {
-        let answer = server().0.block_on(router.call(request)).expect("an answer");
-        (answer.status().as_u16(), answer.headers().contains_key("retry-after"))
+        let response = server().0.block_on(router.call(request)).expect("a response");
+        (response.status().as_u16(), response.headers().contains_key("retry-after"))
     };
-    let mut all = || {
-        let embed = Request::post("/v1/embeddings").header("authorization", KEY);
-        let embed = embed.header("content-type", "application/json");
-        let embed = embed.body(Body::from("{\"input\": \"a\"}")).expect("a request");
+    let mut both = || {
+        let embed = Request::post("/v1/embeddings")
+            .header("authorization", KEY)
+            .header("content-type", "application/json")
+            .body(Body::from("{\"input\": \"a\"}"))
+            .expect("a request");
         let health = Request::get("/health").body(Body::empty()).expect("a request");
         [ask(embed), ask(health)]
     };
-    assert_eq!(all(), [(503, true); 2]);
-    state.open(&serve.models, &serve.embedding).expect("good models");
-    assert_eq!(all(), [(200, false); 2]);
+    assert_eq!(both(), [(503, true); 2]);
+    state.open(&config.models, &config.embedding).expect("good models");
+    assert_eq!(both(), [(200, false); 2]);
 }
 
 /// Asserts a JSON response and no internal error.
@@ -106,23 +80,9 @@ fn check(path: &str, body: Vec<u8>) -> Result<(u16, Value), TestCaseError> {
     Ok((status, value))
 }
 
-const PATHS: [&str; 12] = [
-    "/",
-    "/embed",
-    "/embed_all",
-    "/similarity",
-    "/predict",
-    "/tokenize",
-    "/decode",
-    "/rerank",
-    "/v1/rerank",
-    "/v2/rerank",
-    "/v1/embeddings",
-    "/embeddings",
-];
-
 fn any_path() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(&PATHS[..])
+    let posts = ROUTES.iter().filter(|route| route.method == MethodFilter::POST);
+    prop::sample::select(posts.map(|route| route.path).collect::<Vec<_>>())
 }
 
 /// Any JSON, not too large.
@@ -203,17 +163,19 @@ fn good() -> impl Strategy<Value = (&'static str, String)> {
 
 proptest! {
     #[test]
-    fn bytes((path, body) in (any_path(), prop::collection::vec(any::<u8>(), 0..300))) {
+    fn any_bytes_get_a_response(
+        (path, body) in (any_path(), prop::collection::vec(any::<u8>(), 0..300)),
+    ) {
         check(path, body)?;
     }
 
     #[test]
-    fn json((path, body) in (any_path(), any_json())) {
+    fn any_json_gets_a_response((path, body) in (any_path(), any_json())) {
         check(path, body.to_string().into_bytes())?;
     }
 
     #[test]
-    fn objects(
+    fn any_object_gets_a_response(
         path in any_path(),
         fields in prop::collection::vec((any_field(), any_json()), 0..6)
     ) {
@@ -223,7 +185,7 @@ proptest! {
 
     /// Valid requests succeed, except for texts over the limit and empty chunks.
     #[test]
-    fn right((path, body) in good()) {
+    fn valid_requests_succeed((path, body) in good()) {
         let (status, answer) = check(path, body.clone().into_bytes())?;
         prop_assert!([200, 400, 413].contains(&status), "{path} {body}: {status} {answer}");
         if status == 200 && path == "/v1/embeddings" {
@@ -235,7 +197,7 @@ proptest! {
 
     /// Valid requests with a few bytes replaced, dropped or doubled.
     #[test]
-    fn nearly_right(
+    fn edited_requests_get_a_response(
         ((path, body), edits) in (good(), prop::collection::vec(any::<(u16, u8, u8)>(), 1..6))
     ) {
         let mut body = body.into_bytes();
@@ -252,14 +214,15 @@ proptest! {
 
     /// A request without a valid key is refused as such, whatever else it contains.
     #[test]
-    fn keys(key in prop::collection::vec(any::<u8>(), 0..30), kind in "[ -~]{0,30}") {
+    fn requests_without_a_valid_key_are_refused(
+        key in prop::collection::vec(any::<u8>(), 0..30), kind in "[ -~]{0,30}") {
         let (status, _) = ask("/v1/embeddings", &key, kind.as_bytes(), b"{\"input\": \"a\"}".to_vec());
         prop_assert!([400, 401].contains(&status), "{key:?}: {status}");
     }
 
     /// Token ids are refused, or the model reads as many tokens as there are ids.
     #[test]
-    fn ids(ids in prop::collection::vec(0u32..400, 1..30)) {
+    fn token_ids_are_read_unchanged_or_refused(ids in prop::collection::vec(0u32..400, 1..30)) {
         let body = json!({ "input": [ids] });
         let (status, answer) = check("/v1/embeddings", body.to_string().into_bytes())?;
         let tokens = answer["usage"]["total_tokens"].as_u64().map(|tokens| tokens as usize);

@@ -7,55 +7,38 @@
 mod body;
 mod call;
 mod client;
+mod config;
+mod dialect;
+mod error;
 #[cfg(test)]
 mod fuzz;
 mod listen;
 mod metrics;
 mod openai;
-mod pace;
 mod page;
+mod permits;
 mod predict;
-mod refusal;
+mod rate_limit;
 mod rerank;
+mod response;
 mod routes;
 mod state;
+mod stats;
 mod status;
 mod tei;
+#[cfg(test)]
+mod test_config;
 mod tokens;
 mod wire;
 
-use axum::http::HeaderValue;
-use jinabert::{Error, Options};
-pub use pace::MinRate;
-pub use state::{Limits, ModelSource};
+pub use config::{Limits, ModelSource, ServerConfig};
+use jinabert::Error;
+pub use rate_limit::MinRate;
 use std::{io, net::SocketAddr, num::NonZero, sync::Arc, thread, time::Duration};
 use tokio::{runtime, signal, sync::oneshot, task, time};
 
-/// Configuration of the server.
-#[derive(Clone, Debug)]
-pub struct ServerConfig {
-    /// Models; at least one.  The first is the default.
-    pub models: Vec<ModelSource>,
-    /// Options for opening the models.
-    pub embedding: Options,
-    /// Addresses to listen on: the first free one is used.
-    pub addresses: Vec<SocketAddr>,
-    /// Accepted keys; if empty, no key is needed.
-    pub keys: Vec<String>,
-    /// Allowed CORS origins; `*` for all.
-    pub origins: Vec<HeaderValue>,
-    /// Limits for clients.
-    pub limits: Limits,
-    /// Truncate texts over the limit by default; a request may say otherwise.
-    pub auto_truncate: bool,
-    /// Accept token ids without checking that the tokenizer could have made them.
-    pub trust_ids: bool,
-    /// Path prefix, for example `/emb`, if a proxy does not remove it; empty for none.
-    pub base: String,
-}
-
 /// Interval at which recorded metric values are sorted into their histograms.
-const SETTLE: Duration = Duration::from_secs(5);
+const METRICS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Error that ended the server.
 #[derive(Debug, thiserror::Error)]
@@ -84,10 +67,10 @@ pub enum ServerError {
 /// # Errors
 /// [`ServerError`]
 pub fn serve(
-    serve: ServerConfig,
+    config: ServerConfig,
     ready: impl FnOnce(SocketAddr) + Send,
 ) -> Result<(), ServerError> {
-    let state = Arc::new(state::State::new(&serve).map_err(ServerError::Start)?);
+    let state = Arc::new(state::State::new(&config).map_err(ServerError::Start)?);
     // One tokenising thread for each core, and two for requests that wait.
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = runtime::Builder::new_multi_thread()
@@ -96,46 +79,47 @@ pub fn serve(
         .build()
         .map_err(|e| ServerError::Start(e.to_string()))?;
     runtime.block_on(async {
-        let listener = listen::bind(&serve.addresses).map_err(|source| {
-            let address = serve.addresses.first().map_or_else(String::new, ToString::to_string);
+        let listener = listen::bind(&config.addresses).map_err(|source| {
+            let address = config.addresses.first().map_or_else(String::new, ToString::to_string);
             ServerError::Listen { address, source }
         })?;
         let address = listener
             .local_addr()
             .map_err(|source| ServerError::Listen { address: String::new(), source })?;
-        let router = routes::router(state.clone(), &serve.origins, &serve.base);
-        let (ended, end) = oneshot::channel::<()>();
+        let router = routes::router(state.clone(), &config.origins, &config.base);
+        let (stop, stopped) = oneshot::channel::<()>();
         let listening = task::spawn({
             let state = state.clone();
-            async move { listen::listen(listener, router, &state, async { drop(end.await) }).await }
+            let stopped = async { drop(stopped.await) };
+            async move { listen::listen(listener, router, &state, stopped).await }
         });
         task::spawn({
             let state = state.clone();
             async move {
                 loop {
-                    time::sleep(SETTLE).await;
-                    state.metrics.settle();
+                    time::sleep(METRICS_INTERVAL).await;
+                    state.metrics.update_histograms();
                 }
             }
         });
         let opening = task::spawn_blocking({
-            let (state, serve) = (state.clone(), serve.clone());
-            move || state.open(&serve.models, &serve.embedding)
+            let state = state.clone();
+            move || state.open(&config.models, &config.embedding)
         });
-        let interrupted = interrupted();
-        tokio::pin!(interrupted);
+        let signal = interrupted();
+        tokio::pin!(signal);
         tokio::select! {
             opened = opening => opened.map_err(|e| ServerError::Start(e.to_string()))??,
             // Loading cannot be interrupted; the process can be ended.
-            () = &mut interrupted => return Ok::<(), ServerError>(()),
+            () = &mut signal => return Ok::<(), ServerError>(()),
         }
         ready(address);
-        interrupted.await;
-        tracing::info!("finishing what was accepted; once more ends at once");
-        let _ = ended.send(());
+        signal.await;
+        tracing::info!("completing the accepted requests; a second signal ends the server at once");
+        let _ = stop.send(());
         tokio::select! {
             _ = listening => {}
-            () = self::interrupted() => {}
+            () = interrupted() => {}
         }
         Ok(())
     })?;

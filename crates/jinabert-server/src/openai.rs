@@ -1,8 +1,9 @@
 //! `/v1/embeddings` and `/v1/models`: OpenAI's routes, with Jina's fields.
 
-use super::{
-    call::{Call, parse, route},
-    refusal::{ApiError, Dialect},
+use crate::{
+    call::{Call, SharedState, parse},
+    dialect::RouteInfo,
+    error::ApiError,
     state::{Capability, Kind, ServedModel, State},
     wire::{EmbeddingsAnswer, EmbeddingsItem, EmbeddingsRequest, Input, Usage},
 };
@@ -10,7 +11,7 @@ use axum::{
     Json,
     body::Body,
     extract,
-    http::{Response, StatusCode},
+    http::{Request, Response, StatusCode},
     response::IntoResponse,
 };
 use jinabert::{
@@ -18,23 +19,19 @@ use jinabert::{
     text::{Chunking, Tokenized},
 };
 use serde::Serialize;
-use std::sync::Arc;
 use utoipa::ToSchema;
 
-route!(
-    embeddings,
-    embed,
-    "embed",
-    OpenAi,
-    #[doc = "Vectors of texts: OpenAI's fields and Jina's; `null` stands for what is left out."],
-    #[utoipa::path(
-        post, path = "/v1/embeddings", tag = "OpenAI and Jina", request_body = EmbeddingsRequest,
-        responses(
-            (status = 200, body = EmbeddingsAnswer),
-            (status = "4XX", description = "OpenAI's error object, with `detail` and `message`"),
-        )
-    )]
-);
+/// Vectors of texts: OpenAI's fields and Jina's; `null` stands for what is left out.
+#[utoipa::path(
+    post, path = "/v1/embeddings", tag = "OpenAI and Jina", request_body = EmbeddingsRequest,
+    responses(
+        (status = 200, body = EmbeddingsAnswer),
+        (status = "4XX", description = "OpenAI's error object, with `detail` and `message`"),
+    )
+)]
+pub async fn embeddings(state: SharedState, request: Request<Body>) -> Response<Body> {
+    Call::handle(state, request, embed).await
+}
 
 async fn embed(call: &mut Call) -> Result<EmbeddingsAnswer, ApiError> {
     let (prepared, model, characters) = call
@@ -55,10 +52,10 @@ async fn embed(call: &mut Call) -> Result<EmbeddingsAnswer, ApiError> {
         })
         .await?;
     let (data, lengths) = call.compute(&model, prepared).await??;
-    call.report.read(characters, data.len(), lengths);
-    call.report.room = data.iter().map(|item| item.embedding.room()).sum();
-    let (model, usage) = (model.name.clone(), Usage::of(call.report.tokens));
-    Ok(EmbeddingsAnswer { object: "list", data, model, usage })
+    call.stats.record(characters, data.len(), lengths);
+    call.stats.response_bytes = data.iter().map(|item| item.embedding.estimated_bytes()).sum();
+    let usage = Usage::of(call.stats.tokens);
+    Ok(EmbeddingsAnswer { object: "list", data, model: model.name.clone(), usage })
 }
 
 /// Embeddings of a request, before serialisation.
@@ -82,12 +79,14 @@ fn prepare(
         let on_long = if truncate == Some(false) { OnLong::Error } else { OnLong::Window };
         return late(embedder, input, EncodeOptions { on_long, ..options });
     }
-    let input = ("input", &input);
-    let tokenized = tokenize(state, embedder, input, &Prompt::Auto, options)?;
+    let tokenized = tokenize(state, embedder, ("input", &input), &Prompt::Auto, options)?;
     let prepared = embedder.prepare_tokenized(tokenized, options).map_err(ApiError::engine)?;
     Ok(prepared.map(|embedded: Vec<Embedded>| {
-        let one = |one: Embedded| (one.vector.into_inner(), (one.tokens, one.truncated));
-        let (vectors, lengths) = embedded.into_iter().map(one).unzip();
+        let parts = embedded.into_iter().map(|one| {
+            let lengths = (one.tokens, one.truncated);
+            (one.vector.into_inner(), lengths)
+        });
+        let (vectors, lengths) = parts.unzip();
         Vectors { vectors, lengths }
     }))
 }
@@ -112,8 +111,9 @@ pub fn tokenize(
             {
                 let vocabulary = embedder.config().vocabulary;
                 return Err(ApiError::bad(format!(
-                    "input {index}: these token ids are not what this model's tokenizer, of {vocabulary} tokens, \
-                     makes of a text: send texts (LangChain: `check_embedding_ctx_length=False`)"
+                    "input {index}: expected token ids that this model's tokenizer, of \
+                     {vocabulary} tokens, makes of a text, got others: send texts \
+                     (LangChain: `check_embedding_ctx_length=False`)"
                 ))
                 .about(field)
                 .coded("foreign_token_ids"));
@@ -131,18 +131,20 @@ fn late(
     options: EncodeOptions,
 ) -> Result<EncodeJob<Vectors>, ApiError> {
     let Input::Texts(texts) = input else {
-        let message = "`late_chunking` takes texts, not token ids";
+        let message = "`late_chunking`: expected texts, got token ids";
         return Err(ApiError::bad(message).about("late_chunking"));
     };
     if let Some(index) = texts.iter().position(|text| text.trim().is_empty()) {
-        let message = format!("input {index}: an empty text is no chunk of a document");
+        let message = format!("input {index}: expected a part of a document, got an empty text");
         return Err(ApiError::bad(message).about("input"));
     }
-    let (mut document, mut spans, mut end) = (String::new(), Vec::new(), 0);
+    let mut document = String::new();
+    let mut spans = Vec::new();
+    let mut end = 0;
     for text in &texts {
-        let parted =
+        let separated =
             document.ends_with(char::is_whitespace) || text.starts_with(char::is_whitespace);
-        if !document.is_empty() && !parted {
+        if !document.is_empty() && !separated {
             document.push(' ');
             end += 1;
         }
@@ -153,20 +155,23 @@ fn late(
     }
     let chunking = Chunking::Spans(spans);
     let prepared = embedder.prepare_chunks(&[document], &[&chunking], options);
-    let refused = |error| match error {
-        // The library's span is an input here.
-        Error::Input { what, .. } => {
-            let what = what.strip_prefix("span ").map_or(what.clone(), |at| format!("input {at}"));
-            ApiError::bad(format!("{what}; `late_chunking` takes consecutive parts of a document"))
-                .about("input")
-        }
-        other => ApiError::engine(other),
-    };
-    Ok(prepared.map_err(refused)?.map(|mut documents| {
+    Ok(prepared.map_err(late_error)?.map(|mut documents| {
         let document = documents.remove(0);
         let vectors = document.chunks.into_iter().map(|chunk| chunk.vector.into_inner());
         Vectors { vectors: vectors.collect(), lengths: vec![(document.tokens, document.truncated)] }
     }))
+}
+
+/// Error of late chunking; a span of the library is an input of the request.
+fn late_error(error: Error) -> ApiError {
+    match error {
+        Error::Input { what, .. } => {
+            let what = what.strip_prefix("span ").map_or(what.clone(), |at| format!("input {at}"));
+            let message = format!("{what}; `late_chunking` needs consecutive parts of a document");
+            ApiError::bad(message).about("input")
+        }
+        other => ApiError::engine(other),
+    }
 }
 
 /// Models in OpenAI's format.
@@ -200,10 +205,13 @@ pub struct ModelItem {
 /// Lists the models.
 #[utoipa::path(get, path = "/v1/models", tag = "OpenAI and Jina",
     responses((status = 200, body = ModelsAnswer)))]
-pub async fn models(extract::State(state): extract::State<Arc<State>>) -> Response<Body> {
+pub async fn models(
+    extract::State(state): SharedState,
+    extract::Extension(route): extract::Extension<RouteInfo>,
+) -> Response<Body> {
     let models = match state.models() {
         Ok(models) => models,
-        Err(refusal) => return refusal.response(Dialect::OpenAi),
+        Err(error) => return error.response(route.dialect),
     };
     let data = models.iter().map(|model| item(&state, model)).collect();
     Json(ModelsAnswer { object: "list", data }).into_response()
@@ -226,7 +234,8 @@ fn item(state: &State, model: &ServedModel) -> ModelItem {
 #[utoipa::path(get, path = "/v1/models/{model}", tag = "OpenAI and Jina",
     params(("model" = String, Path)), responses((status = 200, body = ModelItem)))]
 pub async fn model(
-    extract::State(state): extract::State<Arc<State>>,
+    extract::State(state): SharedState,
+    extract::Extension(route): extract::Extension<RouteInfo>,
     extract::Path(name): extract::Path<String>,
 ) -> Response<Body> {
     let found = state.models().and_then(|models| {
@@ -237,6 +246,6 @@ pub async fn model(
     });
     match found {
         Ok(model) => Json(item(&state, model)).into_response(),
-        Err(refusal) => refusal.response(Dialect::OpenAi),
+        Err(error) => error.response(route.dialect),
     }
 }

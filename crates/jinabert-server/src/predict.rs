@@ -1,11 +1,15 @@
 //! `/predict`: classification of texts and pairs.
 
-use super::{
-    call::{Call, parse, route},
-    refusal::ApiError,
+use crate::{
+    call::{Call, SharedState, parse},
+    error::ApiError,
     state::Capability,
     tei::Direction,
-    wire::room,
+    wire::check_length,
+};
+use axum::{
+    body::Body,
+    http::{Request, Response},
 };
 use jinabert::probabilities;
 use serde::{
@@ -81,13 +85,12 @@ impl<'de> Visitor<'de> for ItemVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Item, A::Error> {
-        let first = list.next_element()?;
-        let first =
-            first.ok_or_else(|| A::Error::custom("a list of one or two texts, not none"))?;
+        let empty = || A::Error::custom("expected a list of one or two texts, got an empty list");
+        let first = list.next_element()?.ok_or_else(empty)?;
         let second = list.next_element()?;
         match list.next_element::<IgnoredAny>()? {
             None => Ok(Item::List((first, second))),
-            Some(_) => Err(A::Error::custom("a list of one or two texts, not of more")),
+            Some(_) => Err(A::Error::custom("expected a list of one or two texts, got more")),
         }
     }
 }
@@ -112,9 +115,10 @@ impl<'de> Visitor<'de> for InputsVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Inputs, A::Error> {
-        let (mut texts, mut lists) = (Vec::new(), Vec::new());
+        let mut texts = Vec::new();
+        let mut lists = Vec::new();
         while let Some(item) = list.next_element()? {
-            room::<A::Error>(texts.len() + lists.len())?;
+            check_length::<A::Error>(texts.len() + lists.len())?;
             match item {
                 Item::Text(text) => texts.push(text),
                 Item::List(sequence) => lists.push(sequence),
@@ -126,7 +130,9 @@ impl<'de> Visitor<'de> for InputsVisitor {
             (Some(first), second, None) if lists.is_empty() => {
                 Ok(Inputs { one: true, sequences: vec![(first, second)] })
             }
-            _ => Err(A::Error::custom("one text, one pair, or a list of lists of one or two")),
+            _ => Err(A::Error::custom(
+                "expected one text, one pair, or a list of lists of one or two texts, got another list",
+            )),
         }
     }
 }
@@ -137,9 +143,12 @@ impl<'de> Deserialize<'de> for Inputs {
     }
 }
 
-route!(predict, classes, "predict", Tei, #[doc = "The classes of texts or pairs, of a model with a classifier."],
-    #[utoipa::path(post, path = "/predict", tag = "TEI", request_body = PredictRequest,
-        responses((status = 200, body = Predictions)))]);
+/// The classes of texts or pairs, of a model with a classifier.
+#[utoipa::path(post, path = "/predict", tag = "TEI", request_body = PredictRequest,
+    responses((status = 200, body = Predictions)))]
+pub async fn predict(state: SharedState, request: Request<Body>) -> Response<Body> {
+    Call::handle(state, request, classes).await
+}
 
 async fn classes(call: &mut Call) -> Result<Predictions, ApiError> {
     let (prepared, model, raw, one, tokens) = call
@@ -151,8 +160,9 @@ async fn classes(call: &mut Call) -> Result<Predictions, ApiError> {
             let embedder = model.embedder();
             let options = state.encode_options(embedder, None, None, request.truncate)?;
             let options = Direction::of(request.truncation_direction, options);
-            let tokens = embedder.tokenize_sequences(&sequences, options);
-            let tokens = tokens.map_err(ApiError::engine_in("inputs"))?;
+            let tokens = embedder
+                .tokenize_sequences(&sequences, options)
+                .map_err(ApiError::engine_in("inputs"))?;
             let count = tokens.iter().map(|tokens| tokens.len()).sum();
             let prepared =
                 embedder.prepare_classes(tokens).map_err(ApiError::engine_in("inputs"))?;
@@ -160,13 +170,14 @@ async fn classes(call: &mut Call) -> Result<Predictions, ApiError> {
         })
         .await?;
     let logits: Vec<Vec<f32>> = call.compute(&model, prepared).await?;
-    call.report.inputs = logits.len();
-    call.report.tokens = tokens;
+    call.stats.inputs = logits.len();
+    call.stats.tokens = tokens;
     let labels = &model.embedder().config().labels;
     let mut each = logits.into_iter().map(|logits| predictions(logits, labels, raw));
-    Ok(match one {
-        true => Predictions::One(each.next().unwrap_or_default()),
-        false => Predictions::Each(each.collect()),
+    Ok(if one {
+        Predictions::One(each.next().unwrap_or_default())
+    } else {
+        Predictions::Each(each.collect())
     })
 }
 
@@ -174,8 +185,11 @@ async fn classes(call: &mut Call) -> Result<Predictions, ApiError> {
 fn predictions(logits: Vec<f32>, labels: &[String], raw: bool) -> Vec<Prediction> {
     let scores = if raw { logits } else { probabilities(&logits) };
     let label = |n: usize| labels.get(n).cloned().unwrap_or_else(|| format!("LABEL_{n}"));
-    let all = scores.into_iter().enumerate();
-    let mut all: Vec<_> = all.map(|(n, score)| Prediction { score, label: label(n) }).collect();
+    let mut all: Vec<_> = scores
+        .into_iter()
+        .enumerate()
+        .map(|(n, score)| Prediction { score, label: label(n) })
+        .collect();
     all.sort_by(|a, b| b.score.total_cmp(&a.score));
     all
 }

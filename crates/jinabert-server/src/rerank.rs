@@ -2,16 +2,16 @@
 //! text-embeddings-inference's, one with `documents` in Jina's and Cohere's or, at the address
 //! without a version, in infinity's, whose documents are returned as bare strings.
 
-use super::{
-    call::{Call, parse},
-    refusal::{ApiError, Dialect},
+use crate::{
+    call::{Call, SharedState, parse},
+    dialect::Dialect,
+    error::ApiError,
     state::{Capability, ServedModel, State},
     tei::Direction,
     wire::{Document, Usage},
 };
 use axum::{
     body::Body,
-    extract,
     http::{Request, Response},
 };
 use jinabert::{EncodeJob, Score};
@@ -119,18 +119,9 @@ pub enum Text {
 /// Ranks texts by relevance to a query.
 #[utoipa::path(post, path = "/rerank", tag = "Rerank",
     request_body = RerankRequest, responses((status = 200, body = RerankAnswer)))]
-pub async fn rerank(
-    extract::State(state): extract::State<Arc<State>>,
-    request: Request<Body>,
-) -> Response<Body> {
+pub async fn rerank(state: SharedState, request: Request<Body>) -> Response<Body> {
     let bare = request.uri().path() == "/rerank";
-    match Call::begin(state, "rerank", Dialect::OpenAi, request).await {
-        Ok(mut call) => {
-            let result = rank(&mut call, bare).await;
-            call.end(result).await
-        }
-        Err(refused) => *refused,
-    }
+    Call::handle(state, request, async move |call: &mut Call| rank(call, bare).await).await
 }
 
 async fn rank(call: &mut Call, bare: bool) -> Result<RerankAnswer, ApiError> {
@@ -141,44 +132,38 @@ async fn rank(call: &mut Call, bare: bool) -> Result<RerankAnswer, ApiError> {
         })
         .await?;
     if tei {
-        call.speak(Dialect::Tei);
+        call.set_dialect(Dialect::Tei);
     }
     let Ranking { model, prepared, documents, top_n, raw, texts } = ranking?;
     let mut scores: Vec<Score> = call.compute(&model, prepared).await?;
     let characters = documents.iter().map(|text| text.chars().count()).sum();
     let lengths = scores.iter().map(|score| (score.tokens, score.truncated));
-    call.report.read(characters, scores.len(), lengths);
+    call.stats.record(characters, scores.len(), lengths);
     scores.sort_by(|a, b| b.logit.total_cmp(&a.logit));
     scores.truncate(top_n);
     let number = move |score: &Score| if raw { score.logit } else { score.score };
     let text = |score: &Score| texts.then(|| documents[score.index].clone());
-    Ok(match tei {
-        true => {
-            let ranks = scores.iter().map(|score| Rank {
-                index: score.index,
-                score: number(score),
-                text: text(score),
-            });
-            RerankAnswer::Ranks(ranks.collect())
-        }
-        false => {
-            let results = scores.iter().map(|score| Ranked {
-                index: score.index,
-                relevance_score: number(score),
-                document: text(score).map(|text| match bare {
-                    true => Text::Bare(text),
-                    false => Text::Object { text },
-                }),
-            });
-            RerankAnswer::Results(Results {
-                object: if bare { "rerank" } else { "list" },
-                id: call.state.next_id(),
-                model: model.name.clone(),
-                results: results.collect(),
-                usage: Usage::of(call.report.tokens),
-            })
-        }
-    })
+    if tei {
+        let ranks = scores.iter().map(|score| Rank {
+            index: score.index,
+            score: number(score),
+            text: text(score),
+        });
+        return Ok(RerankAnswer::Ranks(ranks.collect()));
+    }
+    let document = |text| if bare { Text::Bare(text) } else { Text::Object { text } };
+    let results = scores.iter().map(|score| Ranked {
+        index: score.index,
+        relevance_score: number(score),
+        document: text(score).map(document),
+    });
+    Ok(RerankAnswer::Results(Results {
+        object: if bare { "rerank" } else { "list" },
+        id: call.state.next_id(),
+        model: model.name.clone(),
+        results: results.collect(),
+        usage: Usage::of(call.stats.tokens),
+    }))
 }
 
 /// Parsed and checked request.
@@ -202,17 +187,17 @@ impl Ranking {
             }
             (None, Some(texts)) => ("texts", texts, request.return_text == Some(true)),
             (None, None) => {
-                let message = "`documents` (Jina, Cohere) or `texts` (TEI) is missing";
+                let message = "expected `documents` (Jina, Cohere) or `texts` (TEI), got neither";
                 return Err(ApiError::bad(message).about("documents"));
             }
             (Some(_), Some(_)) => {
-                let message = "`documents` and `texts` are two names of the same";
+                let message = "expected `documents` (Jina, Cohere) or `texts` (TEI), got both";
                 return Err(ApiError::bad(message).about("documents"));
             }
         };
         state.limits.batch(field, documents.len())?;
         if top_n == Some(0) {
-            return Err(ApiError::bad("`top_n` 0: from 1 on").about("top_n"));
+            return Err(ApiError::bad("`top_n`: expected at least 1, got 0").about("top_n"));
         }
         let model = state.model(model.as_deref(), Capability::Rank)?;
         let embedder = model.embedder();

@@ -1,9 +1,13 @@
 //! Routes of the server.
 
-use super::{
-    body, openai, page, predict,
-    refusal::{ApiError, Dialect},
-    rerank,
+use crate::{
+    body,
+    dialect::{
+        Dialect::{self, OpenAi, Tei},
+        RouteInfo,
+    },
+    error::ApiError,
+    metrics, openai, page, predict, rerank,
     state::State,
     status, tei, tokens,
 };
@@ -13,7 +17,7 @@ use axum::{
     extract,
     http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header},
     middleware::{self, Next},
-    routing::{get, post},
+    routing::{MethodFilter, MethodRouter, get, on},
 };
 use std::{sync::Arc, time::Duration};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
@@ -23,6 +27,73 @@ use utoipa::{
     openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
+
+/// Route of the API, which needs a key if there are any.
+pub struct Route {
+    /// Method; every route has one.
+    pub method: MethodFilter,
+    /// Path, in which `{*name}` stands for the rest.
+    pub path: &'static str,
+    /// Dialect of errors, and label in the metrics.
+    pub info: RouteInfo,
+    handler: fn(MethodFilter) -> MethodRouter<Arc<State>>,
+}
+
+/// All routes of the API; a path has one dialect and one label.
+pub const ROUTES: &[Route] = &[
+    Route::post("/", Tei, "embed", |method| on(method, tei::embed_or_similarity)),
+    Route::post("/embed", Tei, "embed", |method| on(method, tei::embed)),
+    Route::post("/embed_all", Tei, "embed_all", |method| on(method, tei::embed_all)),
+    Route::post("/similarity", Tei, "similarity", |method| on(method, tei::similarity)),
+    Route::post("/predict", Tei, "predict", |method| on(method, predict::predict)),
+    Route::post("/tokenize", Tei, "tokenize", |method| on(method, tokens::tokenize)),
+    Route::post("/decode", Tei, "decode", |method| on(method, tokens::decode)),
+    Route::get("/info", Tei, |method| on(method, status::info)),
+    // A request with `texts` switches to the other dialect.
+    Route::post("/rerank", OpenAi, "rerank", |method| on(method, rerank::rerank)),
+    Route::post("/v1/rerank", OpenAi, "rerank", |method| on(method, rerank::rerank)),
+    Route::post("/v2/rerank", OpenAi, "rerank", |method| on(method, rerank::rerank)),
+    Route::post("/embeddings", OpenAi, "embed", |method| on(method, openai::embeddings)),
+    Route::post("/v1/embeddings", OpenAi, "embed", |method| on(method, openai::embeddings)),
+    Route::get("/models", OpenAi, |method| on(method, openai::models)),
+    Route::get("/v1/models", OpenAi, |method| on(method, openai::models)),
+    Route::get("/models/{*model}", OpenAi, |method| on(method, openai::model)),
+    Route::get("/v1/models/{*model}", OpenAi, |method| on(method, openai::model)),
+];
+
+impl Route {
+    const fn get(
+        path: &'static str,
+        dialect: Dialect,
+        handler: fn(MethodFilter) -> MethodRouter<Arc<State>>,
+    ) -> Self {
+        let info = RouteInfo { dialect, label: None };
+        Self { method: MethodFilter::GET, path, info, handler }
+    }
+
+    const fn post(
+        path: &'static str,
+        dialect: Dialect,
+        label: &'static str,
+        handler: fn(MethodFilter) -> MethodRouter<Arc<State>>,
+    ) -> Self {
+        let info = RouteInfo { dialect, label: Some(label) };
+        Self { method: MethodFilter::POST, path, info, handler }
+    }
+
+    fn matches(&self, path: &str) -> bool {
+        match self.path.split_once("{*") {
+            Some((prefix, _)) => path.starts_with(prefix),
+            None => path == self.path,
+        }
+    }
+}
+
+/// Properties of the route at a path; the defaults if there is none.
+fn route_info(path: &str) -> RouteInfo {
+    let route = ROUTES.iter().find(|route| route.matches(path));
+    route.map_or_else(RouteInfo::default, |route| route.info)
+}
 
 #[derive(OpenApi)]
 #[openapi(
@@ -63,32 +134,18 @@ fn description(keys: bool) -> utoipa::openapi::OpenApi {
 
 /// Router with all routes, at the root and below a base path.
 pub fn router(state: Arc<State>, origins: &[HeaderValue], base: &str) -> Router {
-    let base: Arc<str> = base.into();
-    let addressed = middleware::from_fn_with_state(base, address);
-    Router::new().fallback_service(routes(state, origins)).layer(addressed)
+    let normalize = middleware::from_fn_with_state(Arc::<str>::from(base), normalize_path);
+    Router::new().fallback_service(routes(state, origins)).layer(normalize)
 }
 
 fn routes(state: Arc<State>, origins: &[HeaderValue]) -> Router {
     let api = description(!state.keys.is_empty());
-    let private = Router::new()
-        .route("/", post(tei::embed_or_similarity))
-        .route("/embeddings", post(openai::embeddings))
-        .route("/v1/embeddings", post(openai::embeddings))
-        .route("/models", get(openai::models))
-        .route("/models/{*model}", get(openai::model))
-        .route("/v1/models", get(openai::models))
-        .route("/v1/models/{*model}", get(openai::model))
-        .route("/rerank", post(rerank::rerank))
-        .route("/v1/rerank", post(rerank::rerank))
-        .route("/v2/rerank", post(rerank::rerank))
-        .route("/embed", post(tei::embed))
-        .route("/embed_all", post(tei::embed_all))
-        .route("/similarity", post(tei::similarity))
-        .route("/predict", post(predict::predict))
-        .route("/tokenize", post(tokens::tokenize))
-        .route("/decode", post(tokens::decode))
-        .route("/info", get(status::info))
-        .route_layer(middleware::from_fn_with_state(state.clone(), guard));
+    metrics::create_route_series(ROUTES.iter().filter_map(|route| route.info.label));
+    let mut private = Router::new();
+    for route in ROUTES {
+        private = private.route(route.path, (route.handler)(route.method));
+    }
+    private = private.route_layer(middleware::from_fn_with_state(state.clone(), check_key));
     let public = Router::new()
         .route("/", get(page::page))
         .route("/health", get(status::health))
@@ -98,20 +155,22 @@ fn routes(state: Arc<State>, origins: &[HeaderValue]) -> Router {
         .merge(SwaggerUi::new("/docs").config(Config::new(["../api-doc/openapi.json"])));
     let router = private
         .merge(public)
-        .fallback(nowhere)
-        .method_not_allowed_fallback(otherwise)
-        .layer(middleware::from_fn(harden))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(add_route_info))
+        .layer(middleware::from_fn(set_security_headers))
         .layer(middleware::from_fn(trace))
         .with_state(state);
     if origins.is_empty() {
         return router;
     }
-    let origins = match origins.iter().any(|origin| origin == "*") {
-        true => AllowOrigin::any(),
-        false => AllowOrigin::list(origins.iter().cloned()),
+    let allowed = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(origins.iter().cloned())
     };
     let cors = CorsLayer::new()
-        .allow_origin(origins)
+        .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST])
         // `*` would not include `authorization`.
         .allow_headers(AllowHeaders::mirror_request())
@@ -134,30 +193,27 @@ const EXPOSED: [&str; 8] = [
 
 /// Removes the base path and a trailing slash from an address.  An address without the base path is
 /// left as it is: a proxy may have removed it.
-async fn address(
+async fn normalize_path(
     extract::State(base): extract::State<Arc<str>>,
     mut request: Request<Body>,
     next: Next,
 ) -> Response<Body> {
-    let path = request.uri().path();
-    let below = path.strip_prefix(&*base).filter(|rest| rest.is_empty() || rest.starts_with('/'));
-    let own = below.unwrap_or(path);
+    let full = request.uri().path();
+    let below = full.strip_prefix(&*base).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let own = below.unwrap_or(full);
     // Relative links in a page need its trailing slash.
-    let page = own.is_empty() || own == "/docs";
-    if page && matches!(*request.method(), Method::GET | Method::HEAD) {
-        let name = path.rsplit('/').next().unwrap_or_default();
-        let to = HeaderValue::try_from(format!("{name}/"));
-        let mut moved = Response::new(Body::empty());
-        *moved.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-        moved.headers_mut().extend(to.ok().map(|to| (header::LOCATION, to)));
-        return moved;
+    let is_page = own.is_empty() || own == "/docs";
+    if is_page && matches!(*request.method(), Method::GET | Method::HEAD) {
+        let name = full.rsplit('/').next().unwrap_or_default();
+        let location = HeaderValue::try_from(format!("{name}/"));
+        let mut redirect = Response::new(Body::empty());
+        *redirect.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+        redirect.headers_mut().extend(location.ok().map(|to| (header::LOCATION, to)));
+        return redirect;
     }
-    let own = match own.starts_with("/docs/") {
-        true => own,
-        false => own.trim_end_matches('/'),
-    };
+    let path = if own.starts_with("/docs/") { own } else { own.trim_end_matches('/') };
     let query = request.uri().query().map_or_else(String::new, |query| format!("?{query}"));
-    let uri = format!("{}{query}", if own.is_empty() { "/" } else { own });
+    let uri = format!("{}{query}", if path.is_empty() { "/" } else { path });
     if let Ok(uri) = uri.parse() {
         *request.uri_mut() = uri;
     }
@@ -165,7 +221,7 @@ async fn address(
 }
 
 /// Refuses requests without a valid key.
-async fn guard(
+async fn check_key(
     extract::State(state): extract::State<Arc<State>>,
     request: Request<Body>,
     next: Next,
@@ -173,13 +229,10 @@ async fn guard(
     if keys(request.headers()).any(|key| state.admits(key)) {
         return next.run(request).await;
     }
-    let path = request.uri().path().to_owned();
-    body::turn_away(request);
-    super::metrics::failed(401);
     let message = "no valid API key: send `Authorization: Bearer KEY`";
-    ApiError::new(StatusCode::UNAUTHORIZED, message)
-        .coded("invalid_api_key")
-        .response(dialect(&path))
+    let error = ApiError::new(StatusCode::UNAUTHORIZED, message).coded("invalid_api_key");
+    metrics::request_failed(error.status());
+    refuse(request, error)
 }
 
 /// Keys in a request: a bearer token, a bare one, or one in a header of its own; an empty key if
@@ -196,27 +249,28 @@ fn keys(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
 /// Prefix of a key in the header `authorization`.
 const BEARER: &[u8] = b"bearer ";
 
-/// Dialect of errors for a path.
-fn dialect(path: &str) -> Dialect {
-    match path {
-        "/" | "/embed" | "/embed_all" | "/similarity" | "/predict" | "/tokenize" | "/decode"
-        | "/info" => Dialect::Tei,
-        _ => Dialect::OpenAi,
-    }
+/// Adds the properties of the route at the path to a request.
+async fn add_route_info(mut request: Request<Body>, next: Next) -> Response<Body> {
+    let info = route_info(request.uri().path());
+    request.extensions_mut().insert(info);
+    next.run(request).await
 }
 
-async fn nowhere(request: Request<Body>) -> Response<Body> {
-    let message = "there is nothing at this address; /docs lists what there is";
-    let dialect = dialect(request.uri().path());
-    body::turn_away(request);
-    ApiError::new(StatusCode::NOT_FOUND, message).response(dialect)
+async fn not_found(request: Request<Body>) -> Response<Body> {
+    let message = "no such route; /docs lists the routes";
+    refuse(request, ApiError::new(StatusCode::NOT_FOUND, message))
 }
 
-async fn otherwise(request: Request<Body>) -> Response<Body> {
-    let message = "this address is asked by another method; /docs says which";
-    let dialect = dialect(request.uri().path());
+async fn method_not_allowed(request: Request<Body>) -> Response<Body> {
+    let message = "method not allowed; /docs lists the methods of the routes";
+    refuse(request, ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message))
+}
+
+/// Responds with an error in the dialect of the path.
+fn refuse(request: Request<Body>, error: ApiError) -> Response<Body> {
+    let dialect = route_info(request.uri().path()).dialect;
     body::turn_away(request);
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message).response(dialect)
+    error.response(dialect)
 }
 
 /// Creates a tracing span for each request, below the client's span if its headers name one.
@@ -237,13 +291,13 @@ async fn trace(request: Request<Body>, next: Next) -> Response<Body> {
         // Without a layer that handles it, the span has no parent.
         let _ = span.set_parent(parent);
     }
-    let answer = next.run(request).instrument(span.clone()).await;
-    span.record("http.response.status_code", answer.status().as_u16());
-    answer
+    let response = next.run(request).instrument(span.clone()).await;
+    span.record("http.response.status_code", response.status().as_u16());
+    response
 }
 
 /// Sets security headers: no content sniffing, no framing by other sites.
-async fn harden(request: Request<Body>, next: Next) -> Response<Body> {
+async fn set_security_headers(request: Request<Body>, next: Next) -> Response<Body> {
     let mut response = next.run(request).await;
     for (name, value) in [("x-content-type-options", "nosniff"), ("x-frame-options", "DENY")] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));

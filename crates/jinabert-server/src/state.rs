@@ -1,6 +1,10 @@
-//! State of the server: models, limits, keys.
+//! State of the server: models, limits, permits.
 
-use super::{MinRate, ServerConfig, metrics, refusal::ApiError};
+use crate::{
+    config::{Limits, ModelSource, ServerConfig},
+    error::ApiError,
+    metrics::{self, Metrics},
+};
 use axum::http::StatusCode;
 use jinabert::{
     Embedder, EncodeOptions, Error, OnLong, Options, Prompt, Task, batch::Tokens, kernels::Dtype,
@@ -8,7 +12,6 @@ use jinabert::{
 };
 use serde::Serialize;
 use std::{
-    path::PathBuf,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -18,50 +21,6 @@ use std::{
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
-
-/// Model to be served.
-#[derive(Clone, Debug)]
-pub struct ModelSource {
-    /// Name that clients use.
-    pub name: String,
-    /// Directory of the model.
-    pub dir: PathBuf,
-}
-
-/// Limits for clients.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Requests in progress or waiting for a batch; one more is answered with 429.
-    pub concurrent_requests: usize,
-    /// Maximum texts in one request.
-    pub client_batch: usize,
-    /// Maximum bytes of one request's body.
-    pub payload: usize,
-    /// Maximum bytes of all bodies in progress together.
-    pub payloads: usize,
-    /// Maximum open connections; others wait to be accepted.
-    pub connections: usize,
-    /// Maximum numbers in one response that has some for every token.
-    pub answer: usize,
-    /// Slowest rate at which a client may read its response.
-    pub pace: MinRate,
-}
-
-impl Limits {
-    /// Checks the number of items in a field: at least one, at most `client_batch`.
-    pub fn batch(&self, field: &'static str, count: usize) -> Result<(), ApiError> {
-        match count {
-            0 => Err(ApiError::empty(field)),
-            _ => self.at_most(field, count),
-        }
-    }
-
-    /// Checks the number of items in a field: at most `client_batch`; zero is allowed.
-    pub fn at_most(&self, field: &'static str, count: usize) -> Result<(), ApiError> {
-        let limit = self.client_batch;
-        if count <= limit { Ok(()) } else { Err(ApiError::too_many(field, count, limit)) }
-    }
-}
 
 /// Model that is served.
 pub struct ServedModel {
@@ -112,7 +71,7 @@ pub enum Capability {
 
 impl Capability {
     /// True if a model of this kind supports the operation.
-    fn fits(self, kind: Kind) -> bool {
+    fn supported_by(self, kind: Kind) -> bool {
         match self {
             Self::Embed => kind == Kind::Embedding,
             Self::Rank => kind == Kind::Reranker,
@@ -121,20 +80,21 @@ impl Capability {
     }
 
     /// Message that says why none of these models supports the operation.
-    fn lacking(self, models: &[Arc<ServedModel>]) -> String {
+    fn missing_message(self, models: &[Arc<ServedModel>]) -> String {
         let classifier = models.iter().find(|model| model.kind() == Kind::Classifier);
         match (self, classifier) {
             (Self::Embed, _) => {
-                "only rerankers and classifiers are served here, they make no embeddings".to_owned()
+                "expected an embedding model, got only rerankers and classifiers".to_owned()
             }
             (Self::Rank, Some(model)) => {
-                let (name, labels) = (&model.name, model.embedder().classes());
+                let name = &model.name;
+                let labels = model.embedder().classes();
                 format!(
                     "no reranker is served here: `{name}` is a classifier of {labels} labels, for \
                      /predict"
                 )
             }
-            _ => "no reranker is served here; `jinabert serve --model` takes one".to_owned(),
+            _ => "no reranker is served here; `jinabert serve --model` adds one".to_owned(),
         }
     }
 }
@@ -150,78 +110,84 @@ pub struct State {
     /// Accepted bearer tokens; if empty, no key is needed.
     pub keys: Vec<String>,
     /// Permits for requests.
-    pub requests: Arc<Semaphore>,
-    /// Permits for bodies, one for each KiB.
-    pub payloads: Arc<Semaphore>,
+    pub request_permits: Arc<Semaphore>,
+    /// Permits for bodies and responses, one for each KiB.
+    pub payload_permits: Arc<Semaphore>,
     /// Thread pool for tokenising, separate from the one that computes: a call that computes on all
     /// cores may run other work queued in its own pool, and has to wait for that to end.
     pub readers: rayon::ThreadPool,
     /// Metrics.
-    pub metrics: metrics::Metrics,
+    pub metrics: Metrics,
     /// Start time of the server in seconds since 1970: `created` of its models.
     pub created: u64,
     /// Dtype of the weights, in the terms of text-embeddings-inference.
     pub dtype: &'static str,
-    answers: AtomicU64,
+    /// Number of response ids given out.
+    ids: AtomicU64,
     /// Requests that were answered with `Retry-After`.
-    turned_away: AtomicU64,
+    refused: AtomicU64,
     models: OnceLock<Vec<Arc<ServedModel>>>,
 }
 
 impl State {
-    pub(super) fn new(options: &ServerConfig) -> Result<Self, String> {
+    /// State without models.
+    pub fn new(config: &ServerConfig) -> Result<Self, String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let limits = options.limits.clone();
+        let limits = config.limits.clone();
         Ok(Self {
-            requests: Arc::new(Semaphore::new(limits.concurrent_requests)),
-            payloads: Arc::new(Semaphore::new(limits.payloads.div_ceil(1024))),
+            request_permits: Arc::new(Semaphore::new(limits.concurrent_requests)),
+            payload_permits: Arc::new(Semaphore::new(limits.payloads.div_ceil(1024))),
             readers: rayon::ThreadPoolBuilder::new()
                 .num_threads(rayon::current_num_threads())
                 .thread_name(|n| format!("jinabert-reader-{n}"))
                 .build()
                 .map_err(|e| e.to_string())?,
-            metrics: metrics::Metrics::install()?,
+            metrics: Metrics::install()?,
             created: now.as_secs(),
-            dtype: match options.embedding.dtype {
+            dtype: match config.embedding.dtype {
                 Dtype::F32 => "float32",
                 Dtype::F16 => "float16",
             },
-            answers: AtomicU64::new(0),
-            turned_away: AtomicU64::new(0),
+            ids: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             models: OnceLock::new(),
-            auto_truncate: options.auto_truncate,
-            trust_ids: options.trust_ids,
-            keys: options.keys.clone(),
+            auto_truncate: config.auto_truncate,
+            trust_ids: config.trust_ids,
+            keys: config.keys.clone(),
             limits,
         })
     }
 
     /// Id for a response.
     pub fn next_id(&self) -> String {
-        format!("jinabert-{}-{}", self.created, self.answers.fetch_add(1, Ordering::Relaxed))
+        format!("jinabert-{}-{}", self.created, self.ids.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Opens the models and warms each of them up.
-    pub(super) fn open(&self, sources: &[ModelSource], options: &Options) -> Result<(), Error> {
+    pub fn open(&self, sources: &[ModelSource], options: &Options) -> Result<(), Error> {
         let mut models = Vec::new();
         for source in sources {
             let start = Instant::now();
-            let task = ModelInfo::open(&source.dir)?.task();
-            let task = if task == Task::Rerank { task } else { Task::Encode };
-            // A reranker's texts have no prompt.
-            let prompt = if task == Task::Rerank { Prompt::Auto } else { options.prompt.clone() };
-            let options = Options { task, prompt, ..options.clone() };
-            let embedder = Arc::new(Embedder::open_with(&source.dir, options)?);
+            let mut own_options = options.clone();
+            own_options.task = match ModelInfo::open(&source.dir)?.task() {
+                Task::Rerank => Task::Rerank,
+                _ => Task::Encode,
+            };
+            if own_options.task == Task::Rerank {
+                // A reranker's texts have no prompt.
+                own_options.prompt = Prompt::Auto;
+            }
+            let embedder = Arc::new(Embedder::open_with(&source.dir, own_options)?);
             if !embedder.reads_texts() {
                 let dir = source.dir.display();
-                let what = format!("`{dir}` has no tokenizer.json, and clients send texts");
-                return Err(Error::Model(what));
+                let message = format!("expected tokenizer.json in `{dir}`, which texts need");
+                return Err(Error::Model(message));
             }
             warm_up(&embedder)?;
-            let scheduler = Scheduler::new(embedder, metrics::batch)
-                .map_err(|e| Error::Option(format!("no thread for a model: {e}")))?;
-            let (name, ms) = (source.name.clone(), start.elapsed().as_millis());
-            tracing::info!("{name}: ready after {ms} ms");
+            let scheduler = Scheduler::new(embedder, metrics::batch_started)
+                .map_err(|e| Error::Option(format!("cannot start the thread of a model: {e}")))?;
+            let name = source.name.clone();
+            tracing::info!("{name}: ready after {} ms", start.elapsed().as_millis());
             models.push(Arc::new(ServedModel { name, scheduler }));
         }
         // This is the only call that sets it.
@@ -242,7 +208,8 @@ impl State {
         match self.models()?.iter().find(|model| model.scheduler.failures() >= FAILURES) {
             None => Ok(()),
             Some(model) => {
-                let message = format!("the device fails at `{}`", model.name);
+                let name = &model.name;
+                let message = format!("the device failed {FAILURES} times in a row at `{name}`");
                 Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message))
             }
         }
@@ -256,28 +223,28 @@ impl State {
     pub fn model(
         &self,
         name: Option<&str>,
-        purpose: Capability,
+        needs: Capability,
     ) -> Result<Arc<ServedModel>, ApiError> {
         let models = self.models()?;
-        let fit: Vec<_> = models.iter().filter(|model| purpose.fits(model.kind())).collect();
-        let Some(&first) = fit.first() else {
-            return Err(ApiError::new(StatusCode::NOT_FOUND, purpose.lacking(models))
+        let suitable: Vec<_> =
+            models.iter().filter(|model| needs.supported_by(model.kind())).collect();
+        let Some(&first) = suitable.first() else {
+            return Err(ApiError::new(StatusCode::NOT_FOUND, needs.missing_message(models))
                 .about("model")
                 .coded("model_not_found"));
         };
-        let Some(name) = name.filter(|name| !name.is_empty() && fit.len() > 1) else {
+        let Some(name) = name.filter(|name| !name.is_empty() && suitable.len() > 1) else {
             return Ok(first.clone());
         };
-        let short = |name: &str| name.rsplit('/').next().unwrap_or_default().to_lowercase();
-        let exact = fit.iter().find(|model| model.name.eq_ignore_ascii_case(name));
-        let found = exact.or_else(|| fit.iter().find(|model| short(&model.name) == short(name)));
-        match found {
+        let exact = suitable.iter().find(|model| model.name.eq_ignore_ascii_case(name));
+        let similar = || suitable.iter().find(|model| short_name(&model.name) == short_name(name));
+        match exact.or_else(similar) {
             Some(&model) => Ok(model.clone()),
             None if name.starts_with("text-embedding-") => Ok(first.clone()),
             None => {
-                let names: Vec<&str> = fit.iter().map(|model| &model.name[..]).collect();
-                let name: String = name.chars().take(200).collect();
-                let message = format!("no model `{name}` here, but {}", names.join(", "));
+                let names: Vec<&str> = suitable.iter().map(|model| &model.name[..]).collect();
+                let got: String = name.chars().take(200).collect();
+                let message = format!("expected a model of {}, got `{got}`", names.join(", "));
                 Err(ApiError::new(StatusCode::NOT_FOUND, message)
                     .about("model")
                     .coded("model_not_found"))
@@ -286,8 +253,8 @@ impl State {
     }
 
     /// Number of requests in progress.
-    pub fn under_way(&self) -> usize {
-        self.limits.concurrent_requests - self.requests.available_permits()
+    pub fn requests_in_progress(&self) -> usize {
+        self.limits.concurrent_requests - self.request_permits.available_permits()
     }
 
     /// Value of `Retry-After` in seconds: the time until the model with the longest queue has
@@ -295,8 +262,8 @@ impl State {
     pub fn retry_after(&self) -> u64 {
         let models = self.models.get().map(Vec::as_slice).unwrap_or_default();
         let backlog = models.iter().map(|model| model.scheduler.backlog()).max();
-        let turn = self.turned_away.fetch_add(1, Ordering::Relaxed);
-        retry_after(backlog.unwrap_or_default(), turn)
+        let refusal = self.refused.fetch_add(1, Ordering::Relaxed);
+        retry_after(backlog.unwrap_or_default(), refusal)
     }
 
     /// True if the key is accepted.  The time taken reveals nothing about a key but its length.
@@ -322,12 +289,15 @@ impl State {
             .encode_options()
             .with_dimensions(dimensions)
             .map_err(|error| ApiError::engine(error).about("dimensions"))?;
-        let on_long = match truncate.unwrap_or(self.auto_truncate) {
-            true => OnLong::Truncate,
-            false => OnLong::Error,
-        };
+        let truncate = truncate.unwrap_or(self.auto_truncate);
+        let on_long = if truncate { OnLong::Truncate } else { OnLong::Error };
         Ok(EncodeOptions { normalize: normalize.unwrap_or(options.normalize), on_long, ..options })
     }
+}
+
+/// Name of a model in lower case, without its owner.
+fn short_name(name: &str) -> String {
+    name.rsplit('/').next().unwrap_or_default().to_lowercase()
 }
 
 /// Prompt that a request names.
@@ -335,8 +305,8 @@ pub fn prompt(embedder: &Embedder, name: Option<String>) -> Result<Prompt, ApiEr
     let Some(name) = name else { return Ok(Prompt::Auto) };
     let declared = embedder.declared();
     if !declared.prompts.contains_key(&name) {
-        let name: String = name.chars().take(100).collect();
-        let message = format!("`prompt_name` `{name}`: {}", declared.known_prompts());
+        let got: String = name.chars().take(100).collect();
+        let message = format!("`prompt_name` `{got}`: {}", declared.known_prompts());
         return Err(ApiError::bad(message).about("prompt_name"));
     }
     let prompt = Prompt::Named(name);
@@ -352,11 +322,12 @@ const FAILURES: u32 = 3;
 /// Maximum of `Retry-After` in seconds: OpenAI's client ignores larger values.
 const LONGEST_WAIT: f64 = 60.0;
 
-/// Seconds until a client may retry.  Consecutive refused clients are spread over an interval as
-/// long as the queue's own time, so that they do not all return at once.
-fn retry_after(backlog: Duration, turn: u64) -> u64 {
+/// Seconds until a client may retry, after the refusal of this number.  Consecutive refused clients
+/// are spread over an interval as long as the queue's own time, so that they do not all return at
+/// once.
+fn retry_after(backlog: Duration, refusal: u64) -> u64 {
     // Fractions of multiples of the golden ratio are evenly spread for any number of clients.
-    let share = (turn as f64 * 0.618_033_988_749_895).fract();
+    let share = (refusal as f64 * 0.618_033_988_749_895).fract();
     (backlog.as_secs_f64() * (1.0 + share)).ceil().clamp(1.0, LONGEST_WAIT) as u64
 }
 
@@ -381,14 +352,16 @@ fn warm_up(embedder: &Embedder) -> Result<(), Error> {
 mod tests {
     use super::*;
 
+    /// Sorted retry times of 100 clients, in seconds.
+    fn after(seconds: f64) -> Vec<u64> {
+        let backlog = Duration::from_secs_f64(seconds);
+        let mut all: Vec<u64> = (0..100).map(|refusal| retry_after(backlog, refusal)).collect();
+        all.sort_unstable();
+        all
+    }
+
     #[test]
-    fn clients_that_are_turned_away_come_back_one_after_the_other() {
-        let after = |seconds: f64| {
-            let backlog = Duration::from_secs_f64(seconds);
-            let mut all: Vec<u64> = (0..100).map(|turn| retry_after(backlog, turn)).collect();
-            all.sort_unstable();
-            all
-        };
+    fn retry_times_are_spread_evenly() {
         assert_eq!(after(0.0), [1; 100]);
         assert_eq!(after(0.4), [1; 100]);
         assert_eq!(after(1e9), [60; 100]);

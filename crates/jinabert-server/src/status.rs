@@ -1,8 +1,10 @@
 //! Status of the server: models, health, metrics.
 
-use super::{
-    refusal::Dialect,
-    state::{Kind, State},
+use crate::{
+    call::SharedState,
+    dialect::{Dialect, RouteInfo},
+    metrics,
+    state::Kind,
 };
 use axum::{
     Json,
@@ -13,14 +15,16 @@ use axum::{
 };
 use jinabert::Pooling;
 use serde_json::json;
-use std::sync::Arc;
 
 /// Describes the server and its model.
 #[utoipa::path(get, path = "/info", tag = "TEI", responses((status = 200)))]
-pub async fn info(extract::State(state): extract::State<Arc<State>>) -> Response<Body> {
+pub async fn info(
+    extract::State(state): SharedState,
+    extract::Extension(route): extract::Extension<RouteInfo>,
+) -> Response<Body> {
     let model = match state.models() {
         Ok(models) => &models[0],
-        Err(refusal) => return refusal.response(Dialect::Tei),
+        Err(error) => return error.response(route.dialect),
     };
     let embedder = model.embedder();
     let labels = &embedder.config().labels;
@@ -29,13 +33,13 @@ pub async fn info(extract::State(state): extract::State<Arc<State>>) -> Response
             let pooling = if embedder.pooling() == Pooling::Cls { "cls" } else { "mean" };
             json!({ "embedding": { "pooling": pooling } })
         }
-        kind => {
+        other => {
             let ids: serde_json::Map<_, _> =
                 labels.iter().enumerate().map(|(n, name)| (n.to_string(), json!(name))).collect();
-            let names: serde_json::Map<_, _> =
+            let numbers: serde_json::Map<_, _> =
                 labels.iter().enumerate().map(|(n, name)| (name.clone(), json!(n))).collect();
-            let kind = if kind == Kind::Classifier { "classifier" } else { "reranker" };
-            json!({ kind: { "id2label": ids, "label2id": names } })
+            let name = if other == Kind::Classifier { "classifier" } else { "reranker" };
+            json!({ name: { "id2label": ids, "label2id": numbers } })
         }
     };
     let limits = &state.limits;
@@ -60,17 +64,18 @@ pub async fn info(extract::State(state): extract::State<Arc<State>>) -> Response
 
 /// Reports if the models are loaded and the device works.
 #[utoipa::path(get, path = "/health", tag = "TEI", security(()), responses((status = 200), (status = 503)))]
-pub async fn health(extract::State(state): extract::State<Arc<State>>) -> Response<Body> {
+pub async fn health(extract::State(state): SharedState) -> Response<Body> {
     match state.healthy() {
         Ok(()) => StatusCode::OK.into_response(),
-        Err(refusal) => refusal.response(Dialect::Tei),
+        // The address belongs to no dialect; its format is that of text-embeddings-inference.
+        Err(error) => error.response(Dialect::Tei),
     }
 }
 
 /// Metrics for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "TEI", security(()), responses((status = 200, body = String)))]
-pub async fn metrics(extract::State(state): extract::State<Arc<State>>) -> Response<Body> {
-    super::metrics::queued(state.under_way());
+pub async fn metrics(extract::State(state): SharedState) -> Response<Body> {
+    metrics::set_requests_in_progress(state.requests_in_progress());
     let kind = [("content-type", "text/plain; version=0.0.4; charset=utf-8")];
     (kind, state.metrics.render()).into_response()
 }

@@ -1,16 +1,15 @@
 //! Embeddings and cosine similarities in text-embeddings-inference's dialect: `/embed`,
 //! `/embed_all`, `/similarity`.
 
-use super::{
-    call::{Call, parse, route},
+use crate::{
+    call::{Call, SharedState, parse},
+    error::ApiError,
     openai,
-    refusal::{ApiError, Dialect},
     state::{self, Capability, ServedModel, State},
-    wire::{Input, InputVisitor, NUMBER, object, optional_object},
+    wire::{Input, InputVisitor, NUMBER_BYTES, object, optional_object},
 };
 use axum::{
     body::Body,
-    extract,
     http::{Request, Response, StatusCode},
 };
 use jinabert::{Embedded, EncodeJob, EncodeOptions, Error, TruncationSide, text::Tokenized};
@@ -67,53 +66,55 @@ pub struct EmbedRequest {
 }
 
 impl EmbedRequest {
-    fn read(
+    fn tokenize(
         self,
         state: &State,
         model: &ServedModel,
     ) -> Result<(Vec<Tokenized>, EncodeOptions), ApiError> {
-        let prompt = state::prompt(model.embedder(), self.prompt_name)?;
-        let inputs = &self.inputs;
-        state.limits.batch("inputs", inputs.len())?;
         let embedder = model.embedder();
+        let prompt = state::prompt(embedder, self.prompt_name)?;
+        state.limits.batch("inputs", self.inputs.len())?;
         let options =
             state.encode_options(embedder, self.dimensions, self.normalize, self.truncate)?;
         let options = Direction::of(self.truncation_direction, options);
-        let inputs = ("inputs", inputs);
+        let inputs = ("inputs", &self.inputs);
         Ok((openai::tokenize(state, embedder, inputs, &prompt, options)?, options))
     }
 }
 
-route!(embed, vectors, "embed", Tei, #[doc = "A vector for each text."],
-    #[utoipa::path(post, path = "/embed", tag = "TEI", request_body = EmbedRequest,
-        responses((status = 200, body = Vec<Vec<f32>>)))]);
+/// A vector for each text.
+#[utoipa::path(post, path = "/embed", tag = "TEI", request_body = EmbedRequest,
+    responses((status = 200, body = Vec<Vec<f32>>)))]
+pub async fn embed(state: SharedState, request: Request<Body>) -> Response<Body> {
+    Call::handle(state, request, vectors).await
+}
 
 async fn vectors(call: &mut Call) -> Result<Vec<Vec<f32>>, ApiError> {
-    let asked = call.prepare(|state, body| Asked::vectors(state, parse(body)?)).await?;
-    let vectors = inner(asked.embed(call).await?);
-    call.report.room = vectors.iter().map(Vec::len).sum::<usize>() * NUMBER;
+    let prepared = call.prepare(|state, body| Prepared::vectors(state, parse(body)?)).await?;
+    let vectors = into_vectors(prepared.embed(call).await?);
+    call.stats.response_bytes = vectors.iter().map(Vec::len).sum::<usize>() * NUMBER_BYTES;
     Ok(vectors)
 }
 
-fn inner(embedded: Vec<Embedded>) -> Vec<Vec<f32>> {
+fn into_vectors(embedded: Vec<Embedded>) -> Vec<Vec<f32>> {
     embedded.into_iter().map(|embedded| embedded.vector.into_inner()).collect()
 }
 
-/// EncodeJob request for embeddings or similarities.
-struct Asked {
-    prepared: EncodeJob<Vec<Embedded>>,
+/// Request for embeddings or similarities, ready to be computed.
+struct Prepared {
+    job: EncodeJob<Vec<Embedded>>,
     model: Arc<ServedModel>,
     characters: usize,
 }
 
-impl Asked {
+impl Prepared {
     fn vectors(state: &State, request: EmbedRequest) -> Result<Self, ApiError> {
         let model = state.model(None, Capability::Embed)?;
         let characters = request.inputs.characters();
-        let (tokenized, options) = request.read(state, &model)?;
+        let (tokenized, options) = request.tokenize(state, &model)?;
         let prepared = model.embedder().prepare_tokenized(tokenized, options);
-        let prepared = prepared.map_err(ApiError::engine_in("inputs"))?;
-        Ok(Self { prepared, model, characters })
+        let job = prepared.map_err(ApiError::engine_in("inputs"))?;
+        Ok(Self { job, model, characters })
     }
 
     /// Prepares a request for similarities; the source sentence is the last of its texts.
@@ -139,20 +140,23 @@ impl Asked {
             }
             _ => "sentences",
         };
-        let prepared = prepared.map_err(|error| ApiError::engine_in(field(&error))(error))?;
-        Ok(Self { prepared, model, characters })
+        let job = prepared.map_err(|error| ApiError::engine_in(field(&error))(error))?;
+        Ok(Self { job, model, characters })
     }
 
     async fn embed(self, call: &mut Call) -> Result<Vec<Embedded>, ApiError> {
-        let embedded = call.compute(&self.model, self.prepared).await?;
-        call.report.embedded(&embedded, self.characters);
+        let embedded = call.compute(&self.model, self.job).await?;
+        call.stats.record_embedded(&embedded, self.characters);
         Ok(embedded)
     }
 }
 
-route!(embed_all, token_vectors, "embed_all", Tei, #[doc = "The last hidden state of every token."],
-    #[utoipa::path(post, path = "/embed_all", tag = "TEI", request_body = EmbedRequest,
-        responses((status = 200, body = Vec<Vec<Vec<f32>>>)))]);
+/// The last hidden state of every token.
+#[utoipa::path(post, path = "/embed_all", tag = "TEI", request_body = EmbedRequest,
+    responses((status = 200, body = Vec<Vec<Vec<f32>>>)))]
+pub async fn embed_all(state: SharedState, request: Request<Body>) -> Response<Body> {
+    Call::handle(state, request, token_vectors).await
+}
 
 async fn token_vectors(call: &mut Call) -> Result<Vec<Rows>, ApiError> {
     let (prepared, model, characters, lengths) = call
@@ -160,14 +164,15 @@ async fn token_vectors(call: &mut Call) -> Result<Vec<Rows>, ApiError> {
             let request: EmbedRequest = parse(body)?;
             let model = state.model(None, Capability::Embed)?;
             let characters = request.inputs.characters();
-            let (tokenized, options) = request.read(state, &model)?;
+            let (tokenized, options) = request.tokenize(state, &model)?;
             let lengths: Vec<_> = tokenized.iter().map(Tokenized::lengths).collect();
             let tokens: usize = lengths.iter().map(|(tokens, _)| tokens).sum();
             let width = model.embedder().config().hidden as usize;
-            let (numbers, limit) = (tokens * width, state.limits.answer);
+            let numbers = tokens * width;
+            let limit = state.limits.answer;
             if numbers > limit {
                 let message = format!(
-                    "{tokens} tokens come to {numbers} numbers, over the limit of {limit} an answer"
+                    "expected at most {limit} numbers in a response, got {numbers} for {tokens} tokens"
                 );
                 let status = StatusCode::PAYLOAD_TOO_LARGE;
                 return Err(ApiError::new(status, message).about("inputs"));
@@ -182,8 +187,9 @@ async fn token_vectors(call: &mut Call) -> Result<Vec<Rows>, ApiError> {
         })
         .await?;
     let rows = call.compute(&model, prepared).await?;
-    call.report.read(characters, rows.len(), lengths);
-    call.report.room = rows.iter().map(|rows| rows.values.len()).sum::<usize>() * NUMBER;
+    call.stats.record(characters, rows.len(), lengths);
+    call.stats.response_bytes =
+        rows.iter().map(|rows| rows.values.len()).sum::<usize>() * NUMBER_BYTES;
     Ok(rows)
 }
 
@@ -233,13 +239,16 @@ pub struct SimilarityParameters {
     prompt_name: Option<String>,
 }
 
-route!(similarity, cosines, "similarity", Tei, #[doc = "The cosine of one text with each of several."],
-    #[utoipa::path(post, path = "/similarity", tag = "TEI", request_body = SimilarityRequest,
-        responses((status = 200, body = Vec<f32>)))]);
+/// The cosine of one text with each of several.
+#[utoipa::path(post, path = "/similarity", tag = "TEI", request_body = SimilarityRequest,
+    responses((status = 200, body = Vec<f32>)))]
+pub async fn similarity(state: SharedState, request: Request<Body>) -> Response<Body> {
+    Call::handle(state, request, cosines).await
+}
 
 async fn cosines(call: &mut Call) -> Result<Vec<f32>, ApiError> {
-    let asked = call.prepare(|state, body| Asked::cosines(state, parse(body)?)).await?;
-    with_last(asked.embed(call).await?)
+    let prepared = call.prepare(|state, body| Prepared::cosines(state, parse(body)?)).await?;
+    with_last(prepared.embed(call).await?)
 }
 
 /// Cosine similarities of the last vector with all others.
@@ -304,7 +313,9 @@ impl<'de> Visitor<'de> for RootVisitor {
                 Ok(RootInputs::Compare(SimilarityInputs { source_sentence, sentences }))
             }
             (None, Some(text)) => Ok(RootInputs::Embed(Input::Texts(vec![text]))),
-            (None, None) => Err(A::Error::custom("an object without `text` or `source_sentence`")),
+            (None, None) => Err(A::Error::custom(
+                "expected an object with `text` or `source_sentence`, got neither",
+            )),
         }
     }
 }
@@ -324,28 +335,19 @@ enum RootAnswer {
 }
 
 /// Serves `/`, as called by `huggingface_hub`: embeddings or, for an object, similarities.
-pub async fn embed_or_similarity(
-    extract::State(state): extract::State<Arc<State>>,
-    request: Request<Body>,
-) -> Response<Body> {
-    match Call::begin(state, "embed", Dialect::Tei, request).await {
-        Ok(mut call) => {
-            let result = either(&mut call).await;
-            call.end(result).await
-        }
-        Err(refused) => *refused,
-    }
+pub async fn embed_or_similarity(state: SharedState, request: Request<Body>) -> Response<Body> {
+    Call::handle(state, request, either).await
 }
 
 async fn either(call: &mut Call) -> Result<RootAnswer, ApiError> {
-    let (asked, compared) = call
+    let (prepared, compare) = call
         .prepare(|state, body| {
             let request: RootRequest = parse(body)?;
             let parameters = request.parameters;
             match request.inputs {
                 RootInputs::Compare(inputs) => {
                     let request = SimilarityRequest { inputs, parameters };
-                    Ok((Asked::cosines(state, request)?, true))
+                    Ok((Prepared::cosines(state, request)?, true))
                 }
                 RootInputs::Embed(inputs) => {
                     let request = EmbedRequest {
@@ -356,14 +358,15 @@ async fn either(call: &mut Call) -> Result<RootAnswer, ApiError> {
                         dimensions: request.dimensions,
                         prompt_name: request.prompt_name,
                     };
-                    Ok((Asked::vectors(state, request)?, false))
+                    Ok((Prepared::vectors(state, request)?, false))
                 }
             }
         })
         .await?;
-    let embedded = asked.embed(call).await?;
-    Ok(match compared {
-        true => RootAnswer::Cosines(with_last(embedded)?),
-        false => RootAnswer::Vectors(inner(embedded)),
+    let embedded = prepared.embed(call).await?;
+    Ok(if compare {
+        RootAnswer::Cosines(with_last(embedded)?)
+    } else {
+        RootAnswer::Vectors(into_vectors(embedded))
     })
 }

@@ -1,12 +1,15 @@
 //! `/tokenize` and `/decode`: from texts to tokens, and back.
 
-use super::{
-    call::{Call, parse, route},
-    refusal::ApiError,
+use crate::{
+    call::{Call, SharedState, parse},
+    error::ApiError,
     state,
     wire::Input,
 };
-use axum::http::StatusCode;
+use axum::{
+    body::Body,
+    http::{Request, Response, StatusCode},
+};
 use jinabert::text::Piece;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -41,37 +44,42 @@ pub struct Token {
     stop: Option<usize>,
 }
 
-route!(tokenize, pieces, "tokenize", Tei, #[doc = "The tokens of texts."],
-    #[utoipa::path(post, path = "/tokenize", tag = "TEI", request_body = TokenizeRequest,
-        responses((status = 200, body = Vec<Vec<Token>>)))]);
+/// The tokens of texts.
+#[utoipa::path(post, path = "/tokenize", tag = "TEI", request_body = TokenizeRequest,
+    responses((status = 200, body = Vec<Vec<Token>>)))]
+pub async fn tokenize(state: SharedState, request: Request<Body>) -> Response<Body> {
+    Call::handle(state, request, pieces).await
+}
 
 async fn pieces(call: &mut Call) -> Result<Vec<Vec<Token>>, ApiError> {
     call.prepare(|state, body| {
         let request: TokenizeRequest = parse(body)?;
         let Input::Texts(texts) = request.inputs else {
-            let message = "`inputs` are texts here; `/decode` takes token ids";
+            let message = "`inputs`: expected texts, got token ids; `/decode` takes token ids";
             return Err(ApiError::bad(message).about("inputs"));
         };
         state.limits.at_most("inputs", texts.len())?;
         let models = state.models()?;
         let special = request.add_special_tokens != Some(false);
         let embedder = models[0].embedder();
-        let prompt = state::prompt(embedder, request.prompt_name)?;
-        let prompt = embedder.prompt(&prompt).map_err(ApiError::engine)?;
-        let limit = state.limits.answer / NUMBERS;
-        let (mut all, mut left) = (Vec::new(), limit);
+        let named = state::prompt(embedder, request.prompt_name)?;
+        let prompt = embedder.prompt(&named).map_err(ApiError::engine)?;
+        let limit = state.limits.answer / NUMBERS_PER_TOKEN;
+        let mut left = limit;
+        let mut all = Vec::new();
         for (index, text) in texts.iter().enumerate() {
-            let text = &[prompt, text].concat();
-            let pieces = embedder.pieces(text, special, left);
-            let pieces = pieces.map_err(|error| error.moved(|_| index));
-            let Some(pieces) = pieces.map_err(ApiError::engine_in("inputs"))? else {
-                let message = format!("more than {limit} tokens, over the limit of an answer");
+            let prompted = [prompt, text].concat();
+            let found = embedder
+                .pieces(&prompted, special, left)
+                .map_err(|error| ApiError::engine_in("inputs")(error.moved(|_| index)))?;
+            let Some(pieces) = found else {
+                let message = format!("expected at most {limit} tokens in a response, got more");
                 let status = StatusCode::PAYLOAD_TOO_LARGE;
                 return Err(ApiError::new(status, message).about("inputs"));
             };
             left = left.saturating_sub(pieces.len());
-            let mut walk = Walk { text, chars: 0, bytes: 0 };
-            let tokens = pieces.into_iter().map(|piece| token(piece, &mut walk));
+            let mut cursor = Cursor { text: &prompted, chars: 0, bytes: 0 };
+            let tokens = pieces.into_iter().map(|piece| token(piece, &mut cursor));
             all.push(tokens.collect::<Vec<_>>());
         }
         Ok(all)
@@ -80,20 +88,21 @@ async fn pieces(call: &mut Call) -> Result<Vec<Vec<Token>>, ApiError> {
 }
 
 /// Numbers that one token counts for in the response limit: its line of JSON is about as long.
-const NUMBERS: usize = 16;
+const NUMBERS_PER_TOKEN: usize = 16;
 
 /// Cursor in a text that moves forward, since tokens come in order.
-struct Walk<'a> {
+struct Cursor<'a> {
     text: &'a str,
     chars: usize,
     bytes: usize,
 }
 
-impl Walk<'_> {
+impl Cursor<'_> {
     /// Characters of a range; fast if it does not begin before the previous one.
     fn slice(&mut self, range: &Range<usize>) -> String {
         if range.start < self.chars {
-            (self.chars, self.bytes) = (0, 0);
+            self.chars = 0;
+            self.bytes = 0;
         }
         let skipped = self.text[self.bytes..].chars().take(range.start - self.chars);
         self.bytes += skipped.map(char::len_utf8).sum::<usize>();
@@ -102,18 +111,13 @@ impl Walk<'_> {
     }
 }
 
-fn token(piece: Piece, walk: &mut Walk) -> Token {
+fn token(piece: Piece, cursor: &mut Cursor) -> Token {
     let Piece { id, token, special, chars } = piece;
-    match special {
-        true => Token { id, text: token, special, start: None, stop: None },
-        false => Token {
-            id,
-            text: walk.slice(&chars),
-            special,
-            start: Some(chars.start),
-            stop: Some(chars.end),
-        },
+    if special {
+        return Token { id, text: token, special, start: None, stop: None };
     }
+    let text = cursor.slice(&chars);
+    Token { id, text, special, start: Some(chars.start), stop: Some(chars.end) }
 }
 
 /// Token ids to be decoded.
@@ -127,9 +131,12 @@ pub struct DecodeRequest {
     skip_special_tokens: Option<bool>,
 }
 
-route!(decode, texts, "decode", Tei, #[doc = "The texts of token ids."],
-    #[utoipa::path(post, path = "/decode", tag = "TEI", request_body = DecodeRequest,
-        responses((status = 200, body = Vec<String>)))]);
+/// The texts of token ids.
+#[utoipa::path(post, path = "/decode", tag = "TEI", request_body = DecodeRequest,
+    responses((status = 200, body = Vec<String>)))]
+pub async fn decode(state: SharedState, request: Request<Body>) -> Response<Body> {
+    Call::handle(state, request, texts).await
+}
 
 async fn texts(call: &mut Call) -> Result<Vec<String>, ApiError> {
     call.prepare(|state, body| {
@@ -138,7 +145,10 @@ async fn texts(call: &mut Call) -> Result<Vec<String>, ApiError> {
         let lists = match request.ids {
             Input::Ids(lists) => lists,
             Input::Texts(texts) if texts.is_empty() => return Err(ApiError::empty("ids")),
-            Input::Texts(_) => return Err(ApiError::bad("`ids` are token ids").about("ids")),
+            Input::Texts(_) => {
+                let message = "`ids`: expected token ids, got texts";
+                return Err(ApiError::bad(message).about("ids"));
+            }
         };
         state.limits.batch("ids", lists.len())?;
         let models = state.models()?;

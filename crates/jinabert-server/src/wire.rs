@@ -3,7 +3,7 @@
 //! `null` means the same as an absent field, everywhere; unknown fields are ignored, since clients
 //! of three dialects send theirs to one address.
 
-use super::refusal::ApiError;
+use crate::error::ApiError;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jinabert::{
     Precision,
@@ -57,11 +57,14 @@ struct TextObject {
 }
 
 /// Maximum items of any list: above every configurable limit, and a bound for a body of commas.
-const MOST: usize = 1 << 20;
+const MAX_ITEMS: usize = 1 << 20;
 
 /// Checks that a list of `items` items may have one more.
-pub(super) fn room<E: serde::de::Error>(items: usize) -> Result<(), E> {
-    if items < MOST { Ok(()) } else { Err(E::custom(format!("a list of more than {MOST} items"))) }
+pub fn check_length<E: serde::de::Error>(items: usize) -> Result<(), E> {
+    if items < MAX_ITEMS {
+        return Ok(());
+    }
+    Err(E::custom(format!("expected at most {MAX_ITEMS} items in a list, got more")))
 }
 
 /// Visitor for objects only: serde also accepts a list, with its items as the fields in order.
@@ -119,20 +122,23 @@ impl<'de> Visitor<'de> for ItemVisitor {
     }
 
     fn visit_u64<E: serde::de::Error>(self, id: u64) -> Result<Item, E> {
-        u32::try_from(id).map(Item::Id).map_err(|_| E::custom(format!("token id {id}")))
+        let error = |_| E::custom(format!("expected a token id of 32 bits, got {id}"));
+        u32::try_from(id).map(Item::Id).map_err(error)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
         let object = TextObject::deserialize(MapAccessDeserializer::new(map))?;
         object.text.map(Item::Text).ok_or_else(|| {
-            A::Error::custom("an object without `text`; texts alone are embedded here")
+            A::Error::custom(
+                "expected an object with `text`, got one without: only texts can be embedded",
+            )
         })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Item, A::Error> {
         let mut ids = Vec::new();
         while let Some(id) = list.next_element()? {
-            room::<A::Error>(ids.len())?;
+            check_length::<A::Error>(ids.len())?;
             ids.push(id);
         }
         Ok(Item::Ids(ids))
@@ -162,30 +168,33 @@ impl<'de> Visitor<'de> for InputVisitor {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Input, A::Error> {
         match ItemVisitor.visit_map(map)? {
             Item::Text(text) => Ok(Input::Texts(vec![text])),
-            _ => Err(A::Error::custom("an object is a text")),
+            _ => Err(A::Error::custom("expected an object with `text`")),
         }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Input, A::Error> {
         let mut n = 0;
-        let (mut texts, mut own, mut lists) = (Vec::new(), Vec::new(), Vec::new());
+        let mut texts = Vec::new();
+        let mut ids = Vec::new();
+        let mut lists = Vec::new();
         let at = |n: usize, e: A::Error| A::Error::custom(format!("input[{n}]: {e}"));
         while let Some(item) = list.next_element().map_err(|e| at(n, e))? {
-            room::<A::Error>(n)?;
+            check_length::<A::Error>(n)?;
             match item {
                 Item::Text(text) => texts.push(text),
-                Item::Id(id) => own.push(id),
-                Item::Ids(ids) => lists.push(ids),
+                Item::Id(id) => ids.push(id),
+                Item::Ids(list) => lists.push(list),
             }
-            let kinds = [texts.is_empty(), own.is_empty(), lists.is_empty()];
+            let kinds = [texts.is_empty(), ids.is_empty(), lists.is_empty()];
             if kinds.iter().filter(|empty| !**empty).count() > 1 {
-                let what = "texts, token ids and lists of them do not mix";
+                let what =
+                    "expected only texts, only token ids or only lists of them, got a mixture";
                 return Err(at(n, A::Error::custom(what)));
             }
             n += 1;
         }
-        Ok(match (own.is_empty(), lists.is_empty()) {
-            (false, _) => Input::Ids(vec![own]),
+        Ok(match (ids.is_empty(), lists.is_empty()) {
+            (false, _) => Input::Ids(vec![ids]),
             (_, false) => Input::Ids(lists),
             _ => Input::Texts(texts),
         })
@@ -207,7 +216,9 @@ impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         match Item::deserialize(from)? {
             Item::Text(text) => Ok(Self(text)),
-            _ => Err(D::Error::custom("a document is a text or {\"text\": …}")),
+            _ => {
+                Err(D::Error::custom("expected a document, a text or {\"text\": …}, got token ids"))
+            }
         }
     }
 }
@@ -269,7 +280,7 @@ impl<'de> Deserialize<'de> for Encoding {
         let name = match Input::deserialize(from)? {
             Input::Texts(mut names) if names.len() == 1 => names.remove(0),
             Input::Texts(names) if !names.is_empty() => {
-                return Err(D::Error::custom("one encoding a request, please"));
+                return Err(D::Error::custom("expected one encoding, got several"));
             }
             _ => return Err(D::Error::custom("expected the name of an encoding")),
         };
@@ -293,13 +304,13 @@ pub enum Embedding {
 }
 
 /// Bytes of a number in a response, such as `-0.0123456789,`; very few are longer.
-pub const NUMBER: usize = 14;
+pub const NUMBER_BYTES: usize = 14;
 
 impl Embedding {
     /// Approximate size in a response, in bytes.
-    pub fn room(&self) -> usize {
+    pub fn estimated_bytes(&self) -> usize {
         match self {
-            Self::Floats(values) => values.len() * NUMBER,
+            Self::Floats(values) => values.len() * NUMBER_BYTES,
             Self::Base64(text) => text.len(),
             Self::Integers(codes) => codes.len() * 5,
         }
@@ -354,7 +365,9 @@ impl EmbeddingsRequest {
         match named.find(|(_, other)| *other != encoding) {
             None => Ok(encoding),
             Some((other, _)) => {
-                Err(ApiError::bad(format!("`{first}` and `{other}` differ")).about(other))
+                let message =
+                    format!("expected one encoding, got different ones in `{first}` and `{other}`");
+                Err(ApiError::bad(message).about(other))
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Checks that `include/jinabert.h` is cbindgen's output for this package's sources, and that the sources keep
-//! the rules that it states.
+//! Checks that `include/jinabert.h` is cbindgen's output for this package's sources, and that the
+//! sources keep the rules that it states.
 
 use super::common::root;
 use libtest_mimic::{Failed, Trial};
@@ -31,14 +31,14 @@ fn generate() -> Result<String, Failed> {
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("header/is_of_the_sources", is_of_the_sources),
+        Trial::test("header/equals_cbindgens_output", equals_cbindgens_output),
         Trial::test("header/names_every_function", names_every_function),
         Trial::test("header/documents_every_function", documents_every_function),
         Trial::test("sources/every_function_is_guarded", every_function_is_guarded),
     ]
 }
 
-fn is_of_the_sources() -> Result<(), Failed> {
+fn equals_cbindgens_output() -> Result<(), Failed> {
     let path = root().join("include/jinabert.h");
     let made = generate()?;
     if env::var_os(WRITE).is_some_and(|value| value == "1") {
@@ -54,7 +54,7 @@ fn is_of_the_sources() -> Result<(), Failed> {
         (1..).zip(pairs).find(|(_, (a, b))| a != b).unwrap_or((0, ("", "more lines")));
     Err(format!(
         "include/jinabert.h is not what the sources say; to renew it:\n    {WRITE}=1 cargo test \
-         -p jinabert-capi --test capi header/is_of_the_sources\nline {line}:\n- {there}\n+ {made}"
+         -p jinabert-capi --test capi header/equals_cbindgens_output\nline {line}:\n- {there}\n+ {made}"
     )
     .into())
 }

@@ -24,9 +24,10 @@ fn built_dir() -> PathBuf {
 /// Program of another package, which cargo builds for `cargo test --workspace`.
 pub fn built(program: &str) -> Result<PathBuf, Failed> {
     let path = built_dir().join(program);
-    match path.is_file() {
-        true => Ok(path),
-        false => Err(format!("{} is not there: run cargo build", path.display()).into()),
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(format!("{} is not there: run cargo build", path.display()).into())
     }
 }
 
@@ -42,7 +43,7 @@ impl Installed {
             command.arg(&prefix);
             match env::var_os("JINABERT_SLOW") {
                 Some(_) => command.args(["--profile", "dev"]),
-                None => command.arg("--built").arg(built_dir()),
+                None => command.arg("--built").arg(built_dir().join("deps")),
             };
             // The test's own cargo variables would make cargo compile the dependencies again.
             for (name, _) in env::vars_os() {
@@ -181,7 +182,8 @@ fn within(command: &mut Command, input: &str, limit: Duration) -> Result<String,
     command.current_dir(root());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|e| format!("{command:?}: {e}"))?;
-    let (mut stdin, input) = (child.stdin.take().expect("piped"), input.to_owned());
+    let mut stdin = child.stdin.take().expect("piped");
+    let input = input.to_owned();
     thread::spawn(move || stdin.write_all(input.as_bytes())); // it may end before reading all
     let stdout = drain(child.stdout.take().expect("piped"));
     let stderr = drain(child.stderr.take().expect("piped"));
@@ -200,10 +202,12 @@ fn within(command: &mut Command, input: &str, limit: Duration) -> Result<String,
     let said = |thread: JoinHandle<Vec<u8>>| {
         String::from_utf8_lossy(&thread.join().unwrap_or_default()).into_owned()
     };
-    let (stdout, stderr) = (said(stdout), said(stderr));
-    match status.success() {
-        true => Ok(stdout),
-        false => Err(format!("{command:?}: {status}\n{stdout}{stderr}").into()),
+    let stdout = said(stdout);
+    let stderr = said(stderr);
+    if status.success() {
+        Ok(stdout)
+    } else {
+        Err(format!("{command:?}: {status}\n{stdout}{stderr}").into())
     }
 }
 

@@ -73,9 +73,10 @@ fn programs(installed: &Arc<Installed>) -> Vec<Trial> {
     let mut trials = Vec::new();
     let mut push =
         |name: String, tool: &str, run: Box<dyn FnOnce() -> Result<(), Failed> + Send>| {
-            trials.push(match have(tool) {
-                true => Trial::test(name, run),
-                false => ignored(&name, &format!("NOT RUN: no {tool}")),
+            trials.push(if have(tool) {
+                Trial::test(name, run)
+            } else {
+                ignored(&name, &format!("NOT RUN: no {tool}"))
             });
         };
     for source in SOURCES {
@@ -87,13 +88,15 @@ fn programs(installed: &Arc<Installed>) -> Vec<Trial> {
         for &language in languages {
             for kind in [Kind::Plain, Kind::Static, Kind::Address, Kind::Valgrind] {
                 let tool = if kind == Kind::Valgrind { "valgrind" } else { "cc" };
-                let (name, installed) = (source.name, installed.clone());
+                let name = source.name;
+                let installed = installed.clone();
                 let run = move || {
                     let program = Program::compile(&installed, source.path, language, kind)?;
                     let said = program.run(source.arguments, "")?;
-                    match said.contains(source.says) {
-                        true => Ok(()),
-                        false => Err(format!("`{}` is not in: {said}", source.says).into()),
+                    if said.contains(source.says) {
+                        Ok(())
+                    } else {
+                        Err(format!("`{}` is not in: {said}", source.says).into())
                     }
                 };
                 push(format!("{kind}/{name}/{language}"), tool, Box::new(run));
@@ -143,9 +146,10 @@ fn programs(installed: &Arc<Installed>) -> Vec<Trial> {
         ("cmake", "cmake", cmake),
     ] {
         let installed = installed.clone();
-        trials.push(match have(tool) {
-            true => Trial::test(name, move || run(&installed)),
-            false => ignored(name, &format!("NOT RUN: no {tool}")),
+        trials.push(if have(tool) {
+            Trial::test(name, move || run(&installed))
+        } else {
+            ignored(name, &format!("NOT RUN: no {tool}"))
         });
     }
     trials
@@ -175,9 +179,10 @@ fn same_as_the_command_line(installed: &Installed, device: &str) -> Result<(), F
     assert_eq!(ours.len(), TEXTS.lines().count());
     let pairs = ours.iter().flatten().zip(theirs.iter().flatten());
     let furthest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-    match furthest <= 1e-6 {
-        true => Ok(()),
-        false => Err(format!("{furthest:e} between a program in C and the command line").into()),
+    if furthest <= 1e-6 {
+        Ok(())
+    } else {
+        Err(format!("{furthest:e} between a program in C and the command line").into())
     }
 }
 
@@ -213,7 +218,8 @@ fn exports(installed: &Installed) -> Result<(), Failed> {
 
 /// Compiles the example with the command in its first lines.
 fn pkg_config(installed: &Installed) -> Result<(), Failed> {
-    let (prefix, dir) = (installed.prefix()?, kit::scratch("pkg_config")?);
+    let prefix = installed.prefix()?;
+    let dir = kit::scratch("pkg_config")?;
     let mut command = Command::new("sh");
     let line = "cc examples/embed.c $(pkg-config --cflags --libs jinabert) -o \"$0/embed\" && \
                 cc -x c examples/embed.c $(pkg-config --static --cflags jinabert) -x none \
@@ -258,8 +264,8 @@ fn cmake_versions(prefix: &Path) -> Result<(), Failed> {
         .collect::<Vec<_>>()
         .try_into()
         .expect("three numbers");
-    let (later, next) =
-        (format!("{major}.{minor}.{}", patch + 1), format!("{major}.{}", minor + 1));
+    let later = format!("{major}.{minor}.{}", patch + 1);
+    let next = format!("{major}.{}", minor + 1);
     let accepted = [
         format!("{major}.{minor}"),
         version.to_owned(),

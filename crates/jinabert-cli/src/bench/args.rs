@@ -1,8 +1,8 @@
 //! Arguments of `jinabert bench`.
 
-use crate::args::{ModelArgs, Source};
-use clap::{Subcommand, builder::PossibleValuesParser};
-use jinabert::{Device, kernels};
+use crate::options::{ModelArgs, Source, kernel_names, seconds};
+use clap::Subcommand;
+use jinabert::Device;
 use std::{num::NonZeroUsize, path::PathBuf};
 
 /// `jinabert bench`
@@ -30,26 +30,26 @@ Exit code 1: a kernel gave a wrong result."
 pub struct Bench {
     /// Benchmark to run.
     #[command(subcommand)]
-    pub what: Option<What>,
+    pub command: Option<BenchCommand>,
     /// Options of `all`, the default.
     #[command(flatten)]
-    pub all: All,
+    pub all: BenchAll,
 }
 
 /// Benchmarks.
 #[derive(Subcommand)]
-pub enum What {
+pub enum BenchCommand {
     /// Measure the device's roofline, every kernel relative to it, and the model [default].
-    All(All),
+    All(BenchAll),
     /// Time one forward pass of the whole model over token ids.
-    Model(Model),
+    Model(BenchModel),
     /// Compare two reports side by side.
-    Compare(Compare),
+    Compare(BenchCompare),
 }
 
 /// `jinabert bench all`
 #[derive(clap::Args)]
-pub struct All {
+pub struct BenchAll {
     /// Device, as in `jinabert embed --device`.
     #[arg(long, value_name = "DEVICE", default_value = "auto", env = "JINABERT_DEVICE")]
     pub device: Device,
@@ -57,7 +57,7 @@ pub struct All {
     #[command(flatten)]
     pub source: Source,
     /// Measure only this kernel, and no model; may be repeated.
-    #[arg(long, value_name = "WORD", value_parser = words())]
+    #[arg(long, value_name = "WORD", value_parser = kernel_names())]
     pub kernel: Vec<String>,
     /// Make fewer and shorter runs.
     #[arg(long)]
@@ -70,10 +70,6 @@ pub struct All {
     pub html: Option<PathBuf>,
 }
 
-fn words() -> PossibleValuesParser {
-    PossibleValuesParser::new(kernels::ALL.iter().map(|kernel| kernel.word))
-}
-
 /// `jinabert bench compare`
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -81,7 +77,7 @@ Example:
   jinabert bench compare before.json after.json
 
 A ratio over 1 means that the second report is faster.")]
-pub struct Compare {
+pub struct BenchCompare {
     /// First report, written by `jinabert bench --json`.
     #[arg(value_name = "A.json")]
     pub a: PathBuf,
@@ -100,7 +96,7 @@ Examples:
 A file has one sequence per line: token ids separated by spaces, special tokens included.  After a
 first run (first_ms), runs are repeated until --seconds or --runs is reached, at least three times;
 if the first run takes over 40 s, it is the result.  Times are medians, from ids to vectors.")]
-pub struct Model {
+pub struct BenchModel {
     /// File of token ids, one sequence per line; may be repeated.
     #[arg(long, value_name = "FILE", required = true)]
     pub ids: Vec<PathBuf>,
@@ -120,11 +116,4 @@ pub struct Model {
     /// Model and device.
     #[command(flatten)]
     pub model: ModelArgs,
-}
-
-pub fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err("expected 0 to 86400".to_owned()),
-    }
 }

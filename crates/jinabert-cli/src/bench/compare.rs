@@ -40,14 +40,17 @@ impl Pair {
 pub fn table(a: &Report, b: &Report) -> String {
     let mut out = String::new();
     for (name, report) in [("A", a), ("B", b)] {
-        let (device, engine) = (table::device(&report.device), table::engine(report));
+        let device = table::device(&report.device);
+        let engine = table::engine(report);
         writeln!(out, "{name}  {device}\n   {engine}, {}", report.clock)
             .expect("a string takes all");
     }
     let head = |what| format!("\n  {what:<46}{:<9}{:>9}{:>9}{:>8}\n", "", "A", "B", "B/A");
-    let section = |what, pairs: Vec<Pair>| match pairs.is_empty() {
-        true => String::new(),
-        false => head(what) + &pairs.iter().map(Pair::line).collect::<String>(),
+    let section = |what, pairs: Vec<Pair>| {
+        if pairs.is_empty() {
+            return String::new();
+        }
+        head(what) + &pairs.iter().map(Pair::line).collect::<String>()
     };
     out += &section("roof", roof(a, b));
     out += &section("kernel", both(&a.kernels, &b.kernels, kernel_key, kernel_pair));
@@ -63,9 +66,13 @@ pub fn table(a: &Report, b: &Report) -> String {
     out
 }
 
+/// Figures of the roofs.
 fn roof(a: &Report, b: &Report) -> Vec<Pair> {
-    let (a, b) = (&a.roof, &b.roof);
-    let per_s = |ms: f64| if ms > 0.0 { 1e3 / ms } else { 0.0 };
+    fn per_s(ms: f64) -> f64 {
+        if ms > 0.0 { 1e3 / ms } else { 0.0 }
+    }
+    let a = &a.roof;
+    let b = &b.roof;
     let submit = [a, b].map(|roof| per_s(roof.submit_ms.median));
     let dispatch = [a, b].map(|roof| per_s(1e-3 * roof.dispatch_us));
     vec![
@@ -148,8 +155,9 @@ mod tests {
     }
 
     #[test]
-    fn figures_and_ratios() {
-        let (a, mut b) = (report(), report());
+    fn figures_of_both_reports_have_ratios() {
+        let a = report();
+        let mut b = report();
         b.kernels[0] = row("linear", "naive", 12.0, 40.0);
         b.kernels[0].tokens = 128;
         b.roof.memory.giga_per_s = 25.0;
@@ -167,8 +175,9 @@ mod tests {
     }
 
     #[test]
-    fn what_one_report_lacks_is_named() {
-        let (a, mut b) = (report(), report());
+    fn figures_of_one_report_are_listed() {
+        let a = report();
+        let mut b = report();
         b.kernels.retain(|row| row.kernel != "pool");
         b.kernels.push(row("linear", "subgroup", 9.0, 40.0));
         b.model.as_mut().expect("a model").name = "other".into();

@@ -2,7 +2,7 @@
 
 use super::{
     model,
-    report::{Cell, CellTiming, Model},
+    report::{Cell, CellTiming, ModelReport},
     roof::{Bound, Roof},
     stats::{Limits, giga_per_s},
 };
@@ -18,7 +18,7 @@ const CELLS: &[(u32, u32)] =
 
 /// Time limits for the model.
 #[derive(Clone, Copy, Debug)]
-pub struct Budget {
+pub struct GridBudget {
     /// Total time; a batch is skipped if, estimated from the one before it, it would not fit.
     pub total: Duration,
     /// Limits for the repetitions of each batch.
@@ -29,7 +29,7 @@ pub struct Budget {
 pub struct Grid {
     embedder: Embedder,
     /// Record of the model; its cells are filled in later.
-    pub model: Model,
+    pub model: ModelReport,
     left: std::vec::IntoIter<(u32, u32)>,
     tokens_per_s: Option<f64>,
     start: Instant,
@@ -51,11 +51,12 @@ impl Grid {
         };
         let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let (layers, hidden) = (embedder.config().layers, embedder.config().hidden);
+        let layers = embedder.config().layers;
+        let hidden = embedder.config().hidden;
         let limit = embedder.max_length();
         let fit = CELLS.iter().copied().filter(|&(_, length)| length as usize <= limit);
         Ok(Self {
-            model: Model { name, layers, hidden, error, cells: Vec::new() },
+            model: ModelReport { name, layers, hidden, error, cells: Vec::new() },
             left: fit.collect::<Vec<_>>().into_iter(),
             embedder,
             tokens_per_s: None,
@@ -67,24 +68,26 @@ impl Grid {
     ///
     /// # Errors
     /// As [`Embedder::embed_tokens`].
-    pub fn next(&mut self, roof: &Roof, budget: Budget) -> Result<Option<&mut Cell>, Error> {
+    pub fn next(&mut self, roof: &Roof, budget: GridBudget) -> Result<Option<&mut Cell>, Error> {
         let Some((sequences, length)) = self.left.next() else { return Ok(None) };
         let tokens = f64::from(sequences) * f64::from(length);
         let left = budget.total.saturating_sub(self.start.elapsed()).as_secs_f64();
         let runs = 1 + budget.limits.least;
         let slow = |rate: f64| runs as f64 * tokens / rate > left;
-        let timing = match self.tokens_per_s.is_some_and(slow) {
-            true => None,
-            false => {
-                let batch = batch(sequences, length, self.embedder.config().vocabulary);
-                let timing = model::time(&self.embedder, &batch, budget.limits)?;
-                let tokens_per_s = giga_per_s(1e9 * tokens, timing.runs.median);
-                let gflops = giga_per_s(self.flops(sequences, length), timing.runs.median);
-                let percent = gflops.map(|gflops| roof.percent(Bound::Compute, gflops));
-                let first_ms = 1e3 * timing.first.as_secs_f64();
-                self.tokens_per_s = tokens_per_s;
-                Some(CellTiming { ms: timing.runs, first_ms, tokens_per_s, gflops, percent })
-            }
+        let timing = if self.tokens_per_s.is_some_and(slow) {
+            None
+        } else {
+            let batch = batch(sequences, length, self.embedder.config().vocabulary);
+            let timing = model::time(&self.embedder, &batch, budget.limits)?;
+            let gflops = giga_per_s(self.flops(sequences, length), timing.runs.median);
+            self.tokens_per_s = giga_per_s(1e9 * tokens, timing.runs.median);
+            Some(CellTiming {
+                ms: timing.runs,
+                first_ms: 1e3 * timing.first.as_secs_f64(),
+                tokens_per_s: self.tokens_per_s,
+                gflops,
+                percent: gflops.map(|gflops| roof.percent(Bound::Compute, gflops)),
+            })
         };
         self.model.cells.push(Cell { sequences, length, timing });
         Ok(self.model.cells.last_mut())
@@ -120,7 +123,8 @@ fn difference(a: &Embedder, b: &Embedder) -> Result<f32, Error> {
     let length = a.max_length().min(70) as u32;
     let tokens = batch(2, length, a.config().vocabulary);
     let tokens: Vec<&Tokens> = tokens.iter().collect();
-    let (a, b) = (a.embed_tokens(&tokens)?, b.embed_tokens(&tokens)?);
-    let pairs = a.iter().zip(&b).flat_map(|(a, b)| a.iter().zip(b.iter()));
+    let of_a = a.embed_tokens(&tokens)?;
+    let of_b = b.embed_tokens(&tokens)?;
+    let pairs = of_a.iter().zip(&of_b).flat_map(|(a, b)| a.iter().zip(b.iter()));
     Ok(pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max))
 }

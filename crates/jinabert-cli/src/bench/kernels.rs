@@ -7,8 +7,9 @@ use super::{
 };
 use jinabert::{
     Error,
+    activation::Activation,
     kernel_check::KernelCase,
-    kernels::{KernelVariant, attention::SKIP_EPS, linear_geglu::Activation},
+    kernels::{KernelVariant, attention::SKIP_EPS},
     recording::Caps,
 };
 use serde::{Deserialize, Serialize};
@@ -32,7 +33,7 @@ pub struct Row {
     /// Comparison of its result with the reference.
     pub check: Check,
     /// Missing if the result is wrong or the device failed.
-    pub timing: Option<Timing>,
+    pub timing: Option<KernelTiming>,
 }
 
 /// Comparison with the reference.
@@ -48,7 +49,7 @@ pub struct Check {
 
 /// Speed of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Timing {
+pub struct KernelTiming {
     /// Duration of one dispatch, in milliseconds.
     pub ms: Spread,
     /// Floating-point operations required by the problem.
@@ -68,7 +69,7 @@ pub struct Timing {
     pub percent: Option<f64>,
 }
 
-impl Timing {
+impl KernelTiming {
     fn new(problem: &KernelCase, variant: KernelVariant, ms: Spread, roof: &Roof) -> Self {
         let work = problem.work(variant);
         let intensity = work.flops / work.bytes;
@@ -103,7 +104,7 @@ impl Timing {
 
 /// Time limits for the kernels.
 #[derive(Clone, Copy, Debug)]
-pub struct Budget {
+pub struct KernelBudget {
     /// Target duration of a run: with fewer tokens if it would take longer.
     pub run: Duration,
     /// Limits for the repetitions of each kernel.
@@ -125,7 +126,7 @@ const SIZES: &[Size] = &[
 ];
 const VOCABULARY: u32 = 30_528;
 
-/// KernelCase for any number of tokens.
+/// Problem of a kernel, for any number of tokens.
 pub struct Case {
     size: &'static str,
     shape: String,
@@ -201,12 +202,12 @@ const FULL: u32 = 64;
 /// Maximum cost of a problem: operations and bytes on the device, operations of the reference.
 const MOST_FLOPS: f64 = 4e11;
 const MOST_BYTES: f64 = 256e6;
-const TWIN_FLOPS: f64 = 2e8;
+const REFERENCE_FLOPS: f64 = 2e8;
 
 impl Case {
     /// Name of the kernel.
     pub fn word(&self) -> &'static str {
-        (self.make)(LEAST).word()
+        (self.make)(LEAST).kernel().name()
     }
 
     /// Versions of the kernel that differ on this device.
@@ -226,7 +227,7 @@ impl Case {
         target: &mut Target,
         variant: KernelVariant,
         roof: &Roof,
-        budget: Budget,
+        budget: KernelBudget,
     ) -> Row {
         let mut row = Row {
             kernel: self.word().to_owned(),
@@ -256,12 +257,14 @@ impl Case {
         open: &mut Open,
         variant: KernelVariant,
         roof: &Roof,
-        budget: Budget,
+        budget: KernelBudget,
     ) -> Result<(), Error> {
         let t = self.tokens(target, open, variant, budget)?;
-        let fewer = self.most(|problem| problem.work(variant).flops <= TWIN_FLOPS).min(t);
+        let fewer = self.most(|problem| problem.work(variant).flops <= REFERENCE_FLOPS).min(t);
         let problem = (self.make)(t);
-        (row.tokens, row.check.tokens, row.problem) = (t, fewer, problem.to_string());
+        row.tokens = t;
+        row.check.tokens = fewer;
+        row.problem = problem.to_string();
 
         let checked = (self.make)(fewer).check(open.engine(), variant, 1)?;
         row.check.error = Some(checked.error).filter(|error| error.is_finite());
@@ -275,7 +278,7 @@ impl Case {
         }
         let recorded = problem.record(open.engine(), variant, 1)?;
         let ms = target.time(open, &recorded.recording, budget.limits)?;
-        row.timing = Some(Timing::new(&problem, variant, ms, roof));
+        row.timing = Some(KernelTiming::new(&problem, variant, ms, roof));
         Ok(())
     }
 
@@ -286,7 +289,7 @@ impl Case {
         target: &Target,
         open: &mut Open,
         variant: KernelVariant,
-        budget: Budget,
+        budget: KernelBudget,
     ) -> Result<u32, Error> {
         let once = Limits { least: 1, most: 1, time: Duration::ZERO };
         let mut t = LEAST;
@@ -315,7 +318,7 @@ pub(super) mod tests {
     fn every_kernel_has_a_case() {
         let cases = cases(&[]);
         for kernel in jinabert::kernels::ALL {
-            let of_it = || cases.iter().filter(|case| case.word() == kernel.word);
+            let of_it = || cases.iter().filter(|case| case.word() == kernel.name());
             assert!(SIZES.iter().all(|size| of_it().any(|case| case.size == size.name)));
         }
         let names: std::collections::BTreeSet<_> =
@@ -325,7 +328,8 @@ pub(super) mod tests {
 
     /// Row for every case, with one millisecond for each dispatch.
     pub fn rows() -> Vec<Row> {
-        let (ms, variant) = (Spread::of([Duration::from_millis(1)]), Tier::Tiled.into());
+        let ms = Spread::of([Duration::from_millis(1)]);
+        let variant = Tier::Tiled.into();
         let row = |case: Case| {
             let problem = (case.make)(FULL);
             Row {
@@ -335,7 +339,7 @@ pub(super) mod tests {
                 tokens: FULL,
                 problem: problem.to_string(),
                 check: Check { tokens: FULL, error: Some(0.0), fault: None },
-                timing: Some(Timing::new(&problem, variant, ms, &roof())),
+                timing: Some(KernelTiming::new(&problem, variant, ms, &roof())),
                 shape: case.shape,
             }
         };
@@ -343,14 +347,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn words_choose() {
+    fn names_select_kernels() {
         let chosen = cases(&["pool".to_owned(), "embed".to_owned()]);
         assert_eq!(chosen.len(), 2 * SIZES.len());
         assert!(chosen.iter().all(|case| ["pool", "embed"].contains(&case.word())));
     }
 
     #[test]
-    fn sequences_add_up() {
+    fn lengths_of_sequences_add_up() {
         assert_eq!(split(300, 128), [128, 128, 44]);
         assert_eq!((split(16, 128), split(256, 128)), (vec![16], vec![128, 128]));
     }
@@ -359,23 +363,24 @@ pub(super) mod tests {
     fn percent_is_of_the_limit_that_applies() {
         let ms = Spread::of([Duration::from_millis(1)]);
         // 2·64³ operations on 3·64² floats: 10.7 a byte, just right of the ridge
-        let (variant, problem) = (Tier::Tiled.into(), KernelCase::linear(64, 64, 64, false));
-        let timing = Timing::new(&problem, variant, ms, &roof());
+        let variant = Tier::Tiled.into();
+        let problem = KernelCase::linear(64, 64, 64, false);
+        let timing = KernelTiming::new(&problem, variant, ms, &roof());
         let is =
             |value: Option<f64>, expected: f64| (value.expect("known") - expected).abs() < 1e-9;
         assert!(is(timing.gflops, 0.524_288) && timing.bound == Bound::Compute);
         assert!(is(timing.percent, 0.524_288));
         let problem = KernelCase::LayerNorm { t: 1000, d: 1000, residual: true, shift: 0.0 };
-        let timing = Timing::new(&problem, variant, ms, &roof());
+        let timing = KernelTiming::new(&problem, variant, ms, &roof());
         assert!(is(timing.gbps, 12.0) && timing.bound == Bound::Memory);
         assert!(is(timing.percent, 120.0), "{:?}", timing.percent);
         // No operations: the memory limit applies.
         let problem = KernelCase::Gather { t: 1000, d: 1000, rows: (0..1000).collect() };
-        let timing = Timing::new(&problem, variant, ms, &roof());
+        let timing = KernelTiming::new(&problem, variant, ms, &roof());
         assert!(is(timing.gflops, 0.0) && is(timing.gbps, 8.0) && timing.bound == Bound::Memory);
         assert!(is(timing.percent, 80.0), "{:?}", timing.percent);
         // Clock that did not move.
-        let timing = Timing::new(&problem, variant, Spread::of([Duration::ZERO]), &roof());
+        let timing = KernelTiming::new(&problem, variant, Spread::of([Duration::ZERO]), &roof());
         assert_eq!((timing.gflops, timing.gbps, timing.percent), (None, None, None));
     }
 }

@@ -14,34 +14,34 @@ mod suite;
 mod table;
 mod target;
 
-pub use args::{Bench, seconds};
-pub use page::escape;
+pub use args::Bench;
 
-use crate::{CliError, output::AtomicFile, source};
-use args::{All, Compare, Model, What};
-use clap::ValueEnum;
-use jinabert::batch::Tokens;
-use model::{Kernels, Line};
+use crate::{atomic_file::AtomicFile, error::CliError, source};
+use args::{BenchAll, BenchCommand, BenchCompare, BenchModel};
+use jinabert::{batch::Tokens, kernels::Dtype};
+use model::{KernelTimes, ModelLine};
 use report::Report;
 use stats::Limits;
 use std::{
     fs,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 use suite::BenchOptions;
 
+/// Runs one of the benchmarks.
 pub fn run(args: &Bench, quiet: bool) -> Result<(), CliError> {
-    match &args.what {
+    match &args.command {
         None => all(&args.all, quiet),
-        Some(What::All(args)) => all(args, quiet),
-        Some(What::Model(args)) => forward(args, quiet),
-        Some(What::Compare(args)) => side_by_side(args),
+        Some(BenchCommand::All(args)) => all(args, quiet),
+        Some(BenchCommand::Model(args)) => forward(args, quiet),
+        Some(BenchCommand::Compare(args)) => side_by_side(args),
     }
 }
 
-fn all(args: &All, quiet: bool) -> Result<(), CliError> {
+/// `jinabert bench all`
+fn all(args: &BenchAll, quiet: bool) -> Result<(), CliError> {
     let dir = match (&args.source.model, args.kernel.is_empty()) {
         (_, false) => None,
         (Some(_), true) => Some(source::directory(&args.source, quiet)?),
@@ -50,8 +50,7 @@ fn all(args: &All, quiet: bool) -> Result<(), CliError> {
             shipped.map_err(|e| tracing::warn!("no model: {e}")).ok()
         }
     };
-    let dash = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
-    if dash(&args.json) && dash(&args.html) {
+    if is_stdout(args.json.as_deref()) && is_stdout(args.html.as_deref()) {
         return Err(CliError::Usage("only one of --json and --html can be standard output".into()));
     }
     // Outputs are opened first, so that an error appears before minutes of measuring.
@@ -59,7 +58,7 @@ fn all(args: &All, quiet: bool) -> Result<(), CliError> {
     let html = args.html.as_deref().map(AtomicFile::open).transpose()?;
     let plan =
         BenchOptions { quick: args.quick, words: args.kernel.clone(), model: dir.as_deref() };
-    let silent = dash(&args.json) || dash(&args.html);
+    let silent = is_stdout(args.json.as_deref()) || is_stdout(args.html.as_deref());
     let report = suite::run(args.device, &plan, |text| -> Result<(), CliError> {
         if !silent {
             let mut out = io::stdout().lock();
@@ -76,7 +75,13 @@ fn all(args: &All, quiet: bool) -> Result<(), CliError> {
     }
 }
 
-fn side_by_side(args: &Compare) -> Result<(), CliError> {
+/// True if an output is standard output.
+fn is_stdout(path: Option<&Path>) -> bool {
+    path == Some(Path::new("-"))
+}
+
+/// `jinabert bench compare`
+fn side_by_side(args: &BenchCompare) -> Result<(), CliError> {
     let open = |path: &Path| {
         Report::parse(&read(path)?).map_err(|(line, what)| CliError::File {
             path: path.to_owned(),
@@ -90,7 +95,8 @@ fn side_by_side(args: &Compare) -> Result<(), CliError> {
     Ok(out.flush()?)
 }
 
-fn forward(args: &Model, quiet: bool) -> Result<(), CliError> {
+/// `jinabert bench model`
+fn forward(args: &BenchModel, quiet: bool) -> Result<(), CliError> {
     let at_line = |path: &Path, (line, what)| CliError::File { path: path.to_owned(), line, what };
     let sequences = |path: &Path| -> Result<Vec<Tokens>, CliError> {
         model::parse(&read(path)?).map_err(|error| at_line(path, error))
@@ -104,17 +110,17 @@ fn forward(args: &Model, quiet: bool) -> Result<(), CliError> {
     }
     let most = args.runs.get();
     let limits = Limits { least: most.min(3), most, time: Duration::from_secs_f64(args.seconds) };
-    let dtype = args.model.dtype.to_possible_value();
+    let dtype = Dtype::from(args.model.dtype).to_string();
     let mut out = io::stdout().lock();
     for (path, sequences) in args.ids.iter().zip(&workloads) {
         let timing = model::time(&embedder, sequences, limits)?;
         let tokens = sequences.iter().map(Tokens::len).sum();
         let kernels = args.profile.then(|| model::kernels(&embedder, sequences)).transpose()?;
-        let sum = kernels.as_ref().map(Kernels::sum);
-        let line = Line {
+        let sum = kernels.as_ref().map(KernelTimes::sum);
+        let line = ModelLine {
             engine: model::ENGINE,
             device: &embedder.device(),
-            dtype: dtype.as_ref().map_or("", |value| value.get_name()),
+            dtype: &dtype,
             model: &source::name(&args.model.source, &dir),
             workload: &name(&path.with_extension("")),
             sequences: sequences.len(),
@@ -129,9 +135,10 @@ fn forward(args: &Model, quiet: bool) -> Result<(), CliError> {
             attention_kept: kernels.as_ref().and_then(|kernels| kernels.attention_kept),
             kernels_ms: kernels.map(|kernels| kernels.ms),
         };
-        match args.json {
-            true => serde_json::to_writer(&mut out, &line).map_err(io::Error::from)?,
-            false => out.write_all(line.text().as_bytes())?,
+        if args.json {
+            serde_json::to_writer(&mut out, &line).map_err(io::Error::from)?;
+        } else {
+            out.write_all(line.text().as_bytes())?;
         }
         out.write_all(b"\n")?;
         out.flush()?;

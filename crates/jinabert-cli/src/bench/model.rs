@@ -14,7 +14,7 @@ const SLOW: Duration = Duration::from_secs(40);
 
 /// Durations of a forward.
 #[derive(Clone, Copy, Debug)]
-pub struct Timing {
+pub struct ForwardTiming {
     /// First run, including one-time setup.
     pub first: Duration,
     /// Runs after the first.
@@ -23,7 +23,7 @@ pub struct Timing {
 
 /// Record of `jinabert bench model`, with the fields that benchmarks of other engines print.
 #[derive(Serialize)]
-pub struct Line<'a> {
+pub struct ModelLine<'a> {
     /// This crate and its version.
     pub engine: &'static str,
     /// Name of the device, for people.
@@ -53,7 +53,7 @@ pub struct Line<'a> {
     /// Time of each kernel, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernels_ms: Option<BTreeMap<&'static str, f64>>,
-    /// [`Kernels::attention_kept`], if known.
+    /// [`KernelTimes::attention_kept`], if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention_kept: Option<f64>,
     /// Share of the median that is spent outside kernels.
@@ -64,7 +64,7 @@ pub struct Line<'a> {
 /// The crate and its version.
 pub const ENGINE: &str = concat!("jinabert ", env!("CARGO_PKG_VERSION"));
 
-impl Line<'_> {
+impl ModelLine<'_> {
     /// Record as text for people.
     pub fn text(&self) -> String {
         let rss = self.rss_mb.map_or(String::new(), |mb| format!(", {mb:.0} MB"));
@@ -104,18 +104,18 @@ impl Line<'_> {
 /// # Errors
 /// Line number, from 1, and the error in it.
 pub fn parse(text: &str) -> Result<Vec<Tokens>, (usize, String)> {
-    let number = |word: &str| {
+    fn token_id(word: &str) -> Result<u32, String> {
         word.parse()
             .map_err(|_| format!("expected a token id from 0 to {}, got `{word}`", u32::MAX))
-    };
-    let sequence = |(line, text): (usize, &str)| {
-        let ids: Result<Vec<u32>, String> = text.split_whitespace().map(number).collect();
+    }
+    fn sequence((line, text): (usize, &str)) -> Result<Tokens, (usize, String)> {
+        let ids: Result<Vec<u32>, String> = text.split_whitespace().map(token_id).collect();
         match ids {
             Ok(ids) if ids.is_empty() => Err((line, "no token ids".to_owned())),
             Ok(ids) => Ok(Tokens::new(ids)),
             Err(what) => Err((line, what)),
         }
-    };
+    }
     let sequences = (1..).zip(text.lines()).map(sequence).collect::<Result<Vec<_>, _>>()?;
     if sequences.is_empty() {
         return Err((1, "no token ids".to_owned()));
@@ -128,7 +128,8 @@ pub fn parse(text: &str) -> Result<Vec<Tokens>, (usize, String)> {
 /// # Errors
 /// As [`parse`].
 pub fn check(sequences: &[Tokens], embedder: &Embedder) -> Result<(), (usize, String)> {
-    let (vocabulary, limit) = (embedder.config().vocabulary, embedder.max_length());
+    let vocabulary = embedder.config().vocabulary;
+    let limit = embedder.max_length();
     for (line, tokens) in (1..).zip(sequences) {
         if let Some(id) = tokens.ids.iter().find(|&&id| id >= vocabulary) {
             return Err((line, format!("id {id}; the vocabulary has {vocabulary} rows")));
@@ -144,7 +145,11 @@ pub fn check(sequences: &[Tokens], embedder: &Embedder) -> Result<(), (usize, St
 ///
 /// # Errors
 /// Errors of [`Embedder::embed_tokens`].
-pub fn time(embedder: &Embedder, sequences: &[Tokens], limits: Limits) -> Result<Timing, Error> {
+pub fn time(
+    embedder: &Embedder,
+    sequences: &[Tokens],
+    limits: Limits,
+) -> Result<ForwardTiming, Error> {
     let sequences: Vec<&Tokens> = sequences.iter().collect();
     let run = || {
         let start = Instant::now();
@@ -152,16 +157,13 @@ pub fn time(embedder: &Embedder, sequences: &[Tokens], limits: Limits) -> Result
         Ok(start.elapsed())
     };
     let first = run()?;
-    let runs = match first > SLOW {
-        true => Spread::of([first]),
-        false => limits.repeat(run)?,
-    };
-    Ok(Timing { first, runs })
+    let runs = if first > SLOW { Spread::of([first]) } else { limits.repeat(run)? };
+    Ok(ForwardTiming { first, runs })
 }
 
 /// Durations of the kernels of a forward.
 #[derive(Clone, Debug, Default)]
-pub struct Kernels {
+pub struct KernelTimes {
     /// Milliseconds by kernel.
     pub ms: BTreeMap<&'static str, f64>,
     /// Share of all query-key pairs that attention computed, if the device counts them: the mean
@@ -169,11 +171,11 @@ pub struct Kernels {
     pub attention_kept: Option<f64>,
 }
 
-impl Kernels {
+impl KernelTimes {
     fn of(spans: &[Span]) -> Self {
         let mut ms = BTreeMap::new();
         for span in spans {
-            *ms.entry(span.word).or_default() += 1e3 * span.time.as_secs_f64();
+            *ms.entry(span.kernel.name()).or_default() += 1e3 * span.time.as_secs_f64();
         }
         let kept: Vec<f64> = spans.iter().filter_map(|span| span.kept).collect();
         let mean = kept.iter().sum::<f64>() / kept.len() as f64;
@@ -190,12 +192,12 @@ impl Kernels {
 ///
 /// # Errors
 /// Errors of [`Embedder::profile`].
-pub fn kernels(embedder: &Embedder, sequences: &[Tokens]) -> Result<Kernels, Error> {
+pub fn kernels(embedder: &Embedder, sequences: &[Tokens]) -> Result<KernelTimes, Error> {
     let sequences: Vec<&Tokens> = sequences.iter().collect();
     let mut runs = Vec::new();
     let start = Instant::now();
     while runs.is_empty() || (runs.len() < 21 && start.elapsed() < Duration::from_secs(2)) {
-        runs.push(Kernels::of(&embedder.profile(&sequences)?));
+        runs.push(KernelTimes::of(&embedder.profile(&sequences)?));
     }
     runs.sort_by(|a, b| a.sum().total_cmp(&b.sum()));
     Ok(runs.swap_remove(runs.len() / 2))
@@ -231,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn linux_knows_the_peak() {
+    fn peak_memory_is_known_on_linux() {
         assert_eq!(peak_mb().is_some_and(|mb| mb > 1.0), cfg!(target_os = "linux"));
     }
 }

@@ -3,10 +3,11 @@
 use super::{
     kernels::Row,
     plot::{self, Keys, Spreads},
-    report::{Cell, Model, Report},
+    report::{Cell, ModelReport, Report},
     roof::Limit,
     table::{self, digits, percent, rate, time},
 };
+use crate::svg::escape;
 
 const STYLE: &str = include_str!("page.css");
 
@@ -32,23 +33,6 @@ pub fn page(report: &Report) -> String {
     )
 }
 
-/// Escapes text for HTML.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            // Control characters are not allowed in HTML, even escaped.
-            c if c.is_control() && c != '\n' => out.push(' '),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 /// Table of the roof's figures.
 fn limits(report: &Report) -> String {
     let roof = &report.roof;
@@ -70,6 +54,7 @@ fn limits(report: &Report) -> String {
     format!("<dl>\n{}</dl>\n", tiles.concat())
 }
 
+/// Plot with its legend.
 fn figure(report: &Report) -> String {
     let keys = Keys::new(&report.kernels);
     let item = |class: &str, tier: &str, text: &str| {
@@ -114,6 +99,7 @@ fn framed(caption: &str, columns: &[&str], numbers: usize, rows: &str) -> String
     )
 }
 
+/// Table of the kernels.
 fn kernels(report: &Report) -> String {
     let columns = [
         "kernel",
@@ -137,6 +123,7 @@ fn kernels(report: &Report) -> String {
     format!("<h2>Kernels</h2>\n{}", framed(caption, &columns, 4, &rows))
 }
 
+/// Row of a kernel.
 fn kernel(row: &Row) -> String {
     let Row { kernel, tier, size, shape, tokens, check, .. } = row;
     let cells = [tier, size, shape].map(|text| format!("<td>{}</td>", escape(text))).concat();
@@ -154,6 +141,7 @@ fn kernel(row: &Row) -> String {
     format!("{start}{before}{}{}</tr>\n", share(timing.percent), after.map(number).concat())
 }
 
+/// Table cell of a number.
 fn number(text: impl std::fmt::Display) -> String {
     format!("<td class=\"n\">{text}</td>")
 }
@@ -167,8 +155,9 @@ fn share(value: Option<f64>) -> String {
     )
 }
 
-fn model(model: &Model) -> String {
-    let Model { name, layers, hidden, error, cells } = model;
+/// Table of a model.
+fn model(model: &ModelReport) -> String {
+    let ModelReport { name, layers, hidden, error, cells } = model;
     let error = error.map_or(String::new(), |_| {
         format!(" Largest difference from the CPU device: {}.", table::difference(*error))
     });
@@ -183,6 +172,7 @@ fn model(model: &Model) -> String {
     format!("<h2>Model</h2>\n{}", framed(&caption, &columns, 1, &rows))
 }
 
+/// Row of a batch.
 fn cell(cell: &Cell) -> String {
     let Cell { sequences, length, timing } = cell;
     let tokens = number(sequences * length);
@@ -224,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_is_whole() {
+    fn the_page_is_well_formed() {
         let page = page(&report());
         assert_eq!(well_formed(&page), Ok(()));
         assert!(page.contains("Card &lt;9&gt; &amp; &quot;sons&quot;") && !page.contains("<9>"));
@@ -235,7 +225,8 @@ mod tests {
             page.contains("would take too long") && page.contains("<td class=\"n\">64000</td>")
         );
         let mut bare = report();
-        (bare.kernels, bare.model) = (Vec::new(), None);
+        bare.kernels.clear();
+        bare.model = None;
         assert_eq!(well_formed(&super::page(&bare)), Ok(()));
     }
 
@@ -245,13 +236,15 @@ mod tests {
         report.kernels = super::super::kernels::tests::rows();
         // Timing without a rate: the clock did not move.
         let timing = report.kernels[0].timing.as_mut().expect("a timing");
-        (timing.gflops, timing.gbps, timing.percent) = (None, None, None);
+        timing.gflops = None;
+        timing.gbps = None;
+        timing.percent = None;
         report.roof.compute.first = Some(90.0);
         let page = page(&report);
         assert_eq!(well_formed(&page), Ok(()));
         for kernel in jinabert::kernels::ALL {
-            let row = format!("<tr><th scope=\"row\">{}</th>", kernel.word);
-            assert!(page.contains(&row), "{}", kernel.word);
+            let row = format!("<tr><th scope=\"row\">{}</th>", kernel.name());
+            assert!(page.contains(&row), "{}", kernel.name());
         }
         for word in ["NaN", "inf<", "inf ", "null"] {
             assert!(!page.contains(word), "{word}");
@@ -271,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn both_schemes_and_nothing_fetched() {
+    fn the_page_has_both_color_schemes_and_fetches_nothing() {
         let page = page(&report());
         let (light, dark) =
             page.split_once("@media (prefers-color-scheme: dark)").expect("a dark scheme");

@@ -30,7 +30,7 @@ pub struct Report {
     /// True for fewer and shorter runs.
     pub quick: bool,
     /// Device that was measured.
-    pub device: Device,
+    pub device: DeviceInfo,
     /// Clock for the timing of kernels.
     pub clock: Clock,
     /// Limits of the device.
@@ -38,12 +38,12 @@ pub struct Report {
     /// Kernels.
     pub kernels: Vec<Row>,
     /// Whole model, if one was measured.
-    pub model: Option<Model>,
+    pub model: Option<ModelReport>,
 }
 
-/// Device.
+/// Description of a device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Device {
+pub struct DeviceInfo {
     /// Name as given by the driver.
     pub name: String,
     /// API: "vulkan", …; "cpu" for the CPU.
@@ -58,7 +58,7 @@ pub struct Device {
 
 /// Measurements of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Model {
+pub struct ModelReport {
     /// Name of the model's directory.
     pub name: String,
     /// Number of encoder layers.
@@ -114,8 +114,8 @@ impl Report {
         let line = |error: serde_json::Error| {
             let line = error.line().max(1);
             let there = text.lines().nth(line - 1).unwrap_or_default();
-            let what = error.to_string();
-            let what = match what.split(" at line ").next().unwrap_or_default() {
+            let message = error.to_string();
+            let what = match message.split(" at line ").next().unwrap_or_default() {
                 _ if error.is_eof() => "the file ends before the report does",
                 _ if error.is_syntax() && there.contains("NaN") => {
                     "expected a number or null, got NaN, which JSON does not have"
@@ -186,15 +186,18 @@ pub fn now() -> String {
 
 /// Days to civil dates by eras of 400 years that begin in March (Hinnant 2013).
 fn format_utc(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * day + 2) / 153; // months since March
-    let day = day - (153 * shifted + 2) / 5 + 1;
+    let days = seconds / 86_400 + 719_468; // since 0000-03-01
+    let era = days / 146_097;
+    let era_day = days % 146_097;
+    let era_year = (era_day - era_day / 1460 + era_day / 36_524 - era_day / 146_096) / 365;
+    let year_day = era_day - (365 * era_year + era_year / 4 - era_year / 100);
+    let shifted = (5 * year_day + 2) / 153; // months since March
+    let day = year_day - (153 * shifted + 2) / 5 + 1;
     let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = 400 * era + year + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let year = 400 * era + era_year + u64::from(month <= 2);
+    let hour = seconds / 3600 % 24;
+    let minute = seconds / 60 % 60;
+    let second = seconds % 60;
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
@@ -202,7 +205,7 @@ fn format_utc(seconds: u64) -> String {
 pub(super) mod tests {
     use super::{
         super::{
-            kernels::{Check, Timing},
+            kernels::{Check, KernelTiming},
             roof::{Bound, tests::roof},
         },
         *,
@@ -220,7 +223,7 @@ pub(super) mod tests {
             tokens: 64,
             problem: format!("{kernel} T64 N512 K512"),
             check: Check { tokens: 64, error: Some(1e-6), fault: None },
-            timing: Some(Timing {
+            timing: Some(KernelTiming {
                 ms: Spread::of([1, 2, 3].map(Duration::from_millis)),
                 flops: 2e6 * gflops,
                 bytes: 2e6 * gflops / intensity,
@@ -240,7 +243,8 @@ pub(super) mod tests {
         let timing = CellTiming { ms, first_ms: 9.0, tokens_per_s, gflops, percent };
         let cell = |length, timing| Cell { sequences: 1, length, timing };
         let mut wrong = row("geglu", "tiled", 1.0, 2.0);
-        (wrong.timing, wrong.check.error) = (None, None);
+        wrong.timing = None;
+        wrong.check.error = None;
         wrong.check.fault = Some("3 of 9 elements wrong, as [0]: NaN where 1.0 is <meant>".into());
         Report {
             schema: SCHEMA,
@@ -248,7 +252,7 @@ pub(super) mod tests {
             wgpu: WGPU.into(),
             date: format_utc(0),
             quick: true,
-            device: Device {
+            device: DeviceInfo {
                 name: "Card <9> & \"sons\"".into(),
                 backend: "vulkan".into(),
                 kind: "discrete".into(),
@@ -263,7 +267,7 @@ pub(super) mod tests {
                 row("pool", "tiled", 2.0, 0.25),
                 wrong,
             ],
-            model: Some(Model {
+            model: Some(ModelReport {
                 name: "mini".into(),
                 layers: 6,
                 hidden: 384,
@@ -283,15 +287,17 @@ pub(super) mod tests {
         let read = Report::parse(&all.json()).expect("as it was written");
         let names =
             |report: &Report| report.kernels.iter().map(|row| row.problem.clone()).collect();
-        let (written, read): (Vec<_>, Vec<_>) = (names(&all), names(&read));
-        assert_eq!(written, read);
+        let written: Vec<_> = names(&all);
+        assert_eq!(written, names(&read));
     }
 
     #[test]
     fn reports_of_version_0_1_read_back() {
         let mut report = report();
         let timing = report.kernels[0].timing.as_mut().expect("a timing");
-        (timing.gflops, timing.percent, report.kernels[0].check.error) = (None, None, None);
+        timing.gflops = None;
+        timing.percent = None;
+        report.kernels[0].check.error = None;
         let text = report.json();
         for field in ["\"gflops\": null", "\"percent\": null", "\"error\": null"] {
             assert!(text.contains(field), "{field}");
@@ -301,7 +307,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_no_report_is_told_apart() {
+    fn other_files_are_refused_with_the_reason() {
         let error = |text: &str| Report::parse(text).expect_err(text);
         let report = report().json();
         for (text, line, says) in [
@@ -334,7 +340,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn lists_are_no_objects() {
+    fn lists_in_place_of_objects_are_refused() {
         let report = report();
         let mut value: Value = serde_json::from_str(&report.json()).expect("JSON");
         value["device"] = serde_json::json!(["a", "b", "c", "d", 2]);
@@ -347,7 +353,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn dates_by_hand() {
+    fn dates_are_civil() {
         for (seconds, date) in [
             (0, "1970-01-01T00:00:00Z"),
             (951_782_399, "2000-02-28T23:59:59Z"),

@@ -122,7 +122,7 @@ impl Roof {
 
 /// Limits on time and memory for measuring the roof.
 #[derive(Clone, Copy, Debug)]
-pub struct Budget {
+pub struct RoofBudget {
     /// Minimum duration of a run of arithmetic.
     pub run: Duration,
     /// Maximum bytes of the source of a copy, and of its destination.
@@ -135,7 +135,7 @@ pub struct Budget {
 ///
 /// # Errors
 /// Errors of the device.
-pub fn measure(target: &mut Target, budget: Budget) -> Result<Roof, Error> {
+pub fn measure(target: &mut Target, budget: RoofBudget) -> Result<Roof, Error> {
     let mut open = target.open(Tier::Blocked)?;
     let (submit_ms, dispatch_us) = latency(&mut open, budget)?;
     target.submit_ms = submit_ms.median;
@@ -148,7 +148,12 @@ pub fn measure(target: &mut Target, budget: Budget) -> Result<Roof, Error> {
     Ok(Roof { compute, memory, submit_ms, dispatch_us })
 }
 
-fn limit(target: &Target, open: &mut Open, bound: Bound, budget: Budget) -> Result<Limit, Error> {
+fn limit(
+    target: &Target,
+    open: &mut Open,
+    bound: Bound,
+    budget: RoofBudget,
+) -> Result<Limit, Error> {
     match (bound, &open) {
         (Bound::Compute, Open::Cpu(_)) => product(target, open, budget),
         (Bound::Compute, Open::Gpu(_)) => gpu_compute(target, open, budget),
@@ -160,14 +165,14 @@ fn limit(target: &Target, open: &mut Open, bound: Bound, budget: Budget) -> Resu
 /// Repeated measurement of limits that kernels exceed: if the machine was busy during the first
 /// measurement, its figure is too low.
 pub struct Again {
-    budget: Budget,
+    budget: RoofBudget,
     /// Remaining measurements of each limit: with data in a cache, kernels always exceed the copy.
     left: [u8; 2],
 }
 
 impl Again {
     /// For a roof that was measured with this budget.
-    pub fn new(budget: Budget) -> Self {
+    pub fn new(budget: RoofBudget) -> Self {
         Self { budget, left: [2; 2] }
     }
 
@@ -208,7 +213,7 @@ impl Again {
 }
 
 /// Duration of a submission with one small dispatch, and of each of 200 more dispatches.
-fn latency(open: &mut Open, budget: Budget) -> Result<(Spread, f64), Error> {
+fn latency(open: &mut Open, budget: RoofBudget) -> Result<(Spread, f64), Error> {
     const MORE: usize = 200;
     let four = [4].into();
     let recording = match open {
@@ -217,10 +222,8 @@ fn latency(open: &mut Open, budget: Budget) -> Result<(Spread, f64), Error> {
             small.record(&mut **engine, Tier::Blocked, 1)?.recording
         }
         Open::Gpu(engine) => {
-            let (x, y) = (
-                engine.upload(four, Format::F32, (&[1.0; 4]).into())?,
-                engine.alloc(four, Format::F32)?,
-            );
+            let x = engine.upload(four, Format::F32, (&[1.0; 4]).into())?;
+            let y = engine.alloc(four, Format::F32)?;
             shaders::copy(&x, &y)
         }
     };
@@ -230,26 +233,30 @@ fn latency(open: &mut Open, budget: Budget) -> Result<(Spread, f64), Error> {
         wall(open, recording, &output)?; // compiles the pipelines
         budget.limits.repeat(|| wall(open, recording, &output))
     };
-    let (one, many) = (time(&recording)?, time(&many)?);
-    Ok((one, (1e3 * (many.median - one.median) / MORE as f64).max(0.0)))
+    let one = time(&recording)?;
+    let all = time(&many)?;
+    Ok((one, (1e3 * (all.median - one.median) / MORE as f64).max(0.0)))
 }
 
 /// Switches to the wall clock if timestamps do not move.
 fn settle_clock(target: &mut Target, open: &mut Open) -> Result<(), Error> {
     let shape = [1 << 20].into();
-    let (x, y) =
-        (open.engine().alloc(shape, Format::F32)?, open.engine().alloc(shape, Format::F32)?);
-    let (recording, sink) = (shaders::copy(&x, &y), open.engine().alloc([4].into(), Format::F32)?);
+    let x = open.engine().alloc(shape, Format::F32)?;
+    let y = open.engine().alloc(shape, Format::F32)?;
+    let recording = shaders::copy(&x, &y);
+    let sink = open.engine().alloc([4].into(), Format::F32)?;
     wall(open, &recording, &sink)?; // compiles the pipelines
     let took = wall(open, &recording, &sink)?;
-    if let (Clock::Timestamps, Open::Gpu(engine)) = (target.clock, open) {
+    if target.clock == Clock::Timestamps
+        && let Open::Gpu(engine) = open
+    {
         let timestamps = engine.profile(&recording)?.iter().map(|span| span.time).sum();
         target.clock = Clock::working(took, timestamps);
     }
     Ok(())
 }
 
-fn gpu_copy(target: &Target, open: &mut Open, budget: Budget) -> Result<Limit, Error> {
+fn gpu_copy(target: &Target, open: &mut Open, budget: RoofBudget) -> Result<Limit, Error> {
     const LEAST: u64 = 1 << 20;
     let engine = open.engine();
     let mut bytes = budget.copy_bytes.min(engine.caps().max_binding_bytes) & !(LEAST - 1);
@@ -271,7 +278,7 @@ fn memory_limit(bytes: u64, by: &str, ms: Spread) -> Result<Limit, Error> {
 }
 
 /// Higher rate of fused and separate multiply-adds, in runs long enough to time.
-fn gpu_compute(target: &Target, open: &mut Open, budget: Budget) -> Result<Limit, Error> {
+fn gpu_compute(target: &Target, open: &mut Open, budget: RoofBudget) -> Result<Limit, Error> {
     let y = open.engine().alloc([shaders::FMA_ELEMENTS].into(), Format::F32)?;
     let mut best: Option<Limit> = None;
     for fused in [true, false] {
@@ -296,7 +303,7 @@ fn gpu_compute(target: &Target, open: &mut Open, budget: Budget) -> Result<Limit
     Ok(best.expect("two were tried"))
 }
 
-fn product(target: &Target, open: &mut Open, budget: Budget) -> Result<Limit, Error> {
+fn product(target: &Target, open: &mut Open, budget: RoofBudget) -> Result<Limit, Error> {
     let problem = KernelCase::linear(1024, 1024, 1024, false);
     let recorded = problem.record(open.engine(), Tier::Blocked, 1)?;
     let ms = target.time(open, &recorded.recording, budget.limits)?;
@@ -304,7 +311,7 @@ fn product(target: &Target, open: &mut Open, budget: Budget) -> Result<Limit, Er
     Limit::new(problem.work(Tier::Blocked).flops, by, ms)
 }
 
-fn core_copy(budget: Budget) -> Result<Limit, Error> {
+fn core_copy(budget: RoofBudget) -> Result<Limit, Error> {
     const PART: usize = 1 << 18;
     let bytes = budget.copy_bytes;
     let x = vec![1.0_f32; bytes as usize / 4];
@@ -361,12 +368,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_limit_that_was_passed_is_measured_again() {
+    fn a_limit_that_was_exceeded_is_measured_again() {
         let ms = Duration::from_millis;
         let limits = Limits { least: 1, most: 1, time: ms(0) };
-        let budget = Budget { run: ms(1), copy_bytes: 1 << 20, limits };
+        let budget = RoofBudget { run: ms(1), copy_bytes: 1 << 20, limits };
         let mut target = Target::find(jinabert::Device::Cpu).expect("the cores");
-        let (mut roof, mut again) = (roof(), Again::new(budget));
+        let mut roof = roof();
+        let mut again = Again::new(budget);
         // So low that a copy on any machine is faster.
         roof.memory.giga_per_s = 1e-6;
         let mut check =

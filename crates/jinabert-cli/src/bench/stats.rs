@@ -63,7 +63,8 @@ impl Limits {
     /// # Errors
     /// The first error that `run` returns.
     pub fn repeat<E>(self, mut run: impl FnMut() -> Result<Duration, E>) -> Result<Spread, E> {
-        let (start, mut samples) = (Instant::now(), Vec::new());
+        let start = Instant::now();
+        let mut samples = Vec::new();
         let more = |n: usize| n < self.least || n < self.most && start.elapsed() < self.time;
         while more(samples.len()) {
             samples.push(run()?);
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn by_hand() {
+    fn statistics_are_of_the_sorted_timings() {
         assert_eq!(ms(&[5, 1, 9]), Spread { median: 5.0, min: 1.0, max: 9.0, runs: 3 });
         assert_eq!(ms(&[4, 3, 1, 2]).median, 3.0);
         assert_eq!(ms(&[7]), Spread { median: 7.0, min: 7.0, max: 7.0, runs: 1 });
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn repeating_ends() {
+    fn repetitions_end_within_the_limits() {
         let count = |least, most, time| {
             let limits = Limits { least, most, time: Duration::from_millis(time) };
             let run = || {

@@ -1,10 +1,10 @@
 //! The benchmarks of `jinabert bench`, one after the other.
 
 use super::{
-    grid::{self, Grid},
-    kernels,
+    grid::{self, Grid, GridBudget},
+    kernels::{self, KernelBudget},
     report::{self, Report},
-    roof::{self, Again, Bound},
+    roof::{self, Again, Bound, RoofBudget},
     stats::Limits,
     table,
     target::Target,
@@ -61,8 +61,7 @@ pub fn run<E: From<Error>>(
         for variant in case.variants(&caps).into_iter().filter(|v| v.tier != Tier::Reference) {
             let mut row = case.run(&mut target, variant, &report.roof, budgets.kernels);
             if let Some(timing) = &mut row.timing {
-                let (bound, percent) = (timing.bound, timing.percent);
-                let line = again.check(&mut target, &mut report.roof, bound, percent);
+                let line = again.check(&mut target, &mut report.roof, timing.bound, timing.percent);
                 line.map_or(Ok(()), |line| say(&line))?;
                 timing.set_roof(&report.roof);
             }
@@ -90,9 +89,9 @@ pub fn run<E: From<Error>>(
 
 /// Time limits of all parts.
 struct Budgets {
-    roof: roof::Budget,
-    kernels: kernels::Budget,
-    grid: grid::Budget,
+    roof: RoofBudget,
+    kernels: KernelBudget,
+    grid: GridBudget,
 }
 
 impl Budgets {
@@ -103,16 +102,13 @@ impl Budgets {
         let copy = if software { either(64, 32) } else { either(512, 128) };
         let run = if software { either(100, 20) } else { either(30, 10) };
         Self {
-            roof: roof::Budget {
+            roof: RoofBudget {
                 run: ms(run / 2),
                 copy_bytes: copy << 20,
                 limits: limits(either(300, 100)),
             },
-            kernels: kernels::Budget { run: ms(run), limits: limits(either(300, 50)) },
-            grid: grid::Budget {
-                total: ms(either(40_000, 5_000)),
-                limits: limits(either(500, 100)),
-            },
+            kernels: KernelBudget { run: ms(run), limits: limits(either(300, 50)) },
+            grid: GridBudget { total: ms(either(40_000, 5_000)), limits: limits(either(500, 100)) },
         }
     }
 }

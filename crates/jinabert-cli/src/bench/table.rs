@@ -2,7 +2,7 @@
 
 use super::{
     kernels::Row,
-    report::{Cell, Device, Model, Report},
+    report::{Cell, DeviceInfo, ModelReport, Report},
     roof::{Limit, Roof},
 };
 
@@ -39,13 +39,13 @@ pub fn time(ms: f64) -> String {
 }
 
 /// Name and kind of the device.
-pub fn device(device: &Device) -> String {
+pub fn device(device: &DeviceInfo) -> String {
     format!("{} ({})", device.name, about(device))
 }
 
 /// Backend, kind, driver and threads of the device.
-pub fn about(device: &Device) -> String {
-    let Device { backend, kind, driver, threads, .. } = device;
+pub fn about(device: &DeviceInfo) -> String {
+    let DeviceInfo { backend, kind, driver, threads, .. } = device;
     match (backend == kind, driver.is_empty()) {
         (true, _) => format!("{kind}, {threads} threads"),
         (_, true) => format!("{backend}, {kind}"),
@@ -74,8 +74,7 @@ pub fn head(report: &Report) -> String {
 /// Lines of the roof.
 pub fn roof(roof: &Roof) -> String {
     let line = |what: &str, limit: &Limit, unit: &str| {
-        let (value, by) = (digits(limit.giga_per_s), &limit.by);
-        format!("  {what:<10}{value:>8} {unit:<8}  by {by}\n")
+        format!("  {what:<10}{:>8} {unit:<8}  by {}\n", digits(limit.giga_per_s), limit.by)
     };
     let submit = time(roof.submit_ms.median);
     let dispatch = time(1e-3 * roof.dispatch_us);
@@ -135,8 +134,8 @@ pub fn percent(value: Option<f64>) -> String {
 }
 
 /// Column heads of the model.
-pub fn model_head(model: &Model) -> String {
-    let Model { name, layers, hidden, error, .. } = model;
+pub fn model_head(model: &ModelReport) -> String {
+    let ModelReport { name, layers, hidden, error, .. } = model;
     let error = error
         .map_or(String::new(), |_| format!(", max |Δ| {} from the CPU device", difference(*error)));
     format!(
@@ -184,11 +183,14 @@ mod tests {
         let model = report.model.as_ref().expect("a model");
         let mut unknown = report.kernels[0].clone();
         let timing = unknown.timing.as_mut().expect("a timing");
-        (timing.gflops, timing.gbps, timing.percent) = (None, None, None);
+        timing.gflops = None;
+        timing.gbps = None;
+        timing.percent = None;
         let rows = report.kernels.iter().chain([&unknown]);
         let rows: String = rows.map(kernel).collect();
         let cells: String = model.cells.iter().map(cell).collect();
-        let (kernels, cells) = (kernels_head(&report) + &rows, model_head(model) + &cells);
+        let kernels = kernels_head(&report) + &rows;
+        let cells = model_head(model) + &cells;
         let all = [head(&report), roof(&report.roof), kernels.clone(), cells].concat();
         for line in all.lines().filter(|line| !line.contains("WRONG")) {
             assert!(line.chars().count() <= 100, "{line}");

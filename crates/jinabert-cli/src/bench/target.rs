@@ -1,7 +1,7 @@
 //! Device under test, and its clock.
 
 use super::{
-    report,
+    report::DeviceInfo,
     stats::{Limits, Spread},
 };
 use jinabert::{
@@ -40,7 +40,9 @@ impl Target {
     /// # Errors
     /// As [`Device::open`].
     pub fn find(device: Device) -> Result<Self, Error> {
-        let (mut adapter, mut idle, mut clock) = (device.adapter()?, None, Clock::Wall);
+        let mut adapter = device.adapter()?;
+        let mut idle = None;
+        let mut clock = Clock::Wall;
         if let Some(index) = adapter {
             match gpu::open(index) {
                 Ok(gpu) => {
@@ -84,18 +86,18 @@ impl Target {
     ///
     /// # Errors
     /// As [`gpu::open`].
-    pub fn about(&mut self) -> Result<(report::Device, Caps), Error> {
+    pub fn about(&mut self) -> Result<(DeviceInfo, Caps), Error> {
         let threads = rayon::current_num_threads();
         let mut open = self.open(Tier::Blocked)?;
         let device = match &open {
-            Open::Cpu(_) => report::Device {
+            Open::Cpu(_) => DeviceInfo {
                 name: processor(),
                 backend: "cpu".to_owned(),
                 kind: "cpu".to_owned(),
                 driver: String::new(),
                 threads,
             },
-            Open::Gpu(engine) => report::Device {
+            Open::Gpu(engine) => DeviceInfo {
                 name: engine.summary().name.clone(),
                 backend: engine.summary().backend.to_string(),
                 kind: engine.summary().kind.to_owned(),

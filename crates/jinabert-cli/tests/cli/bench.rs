@@ -18,7 +18,8 @@ fn model(ids: &Path, args: &[&str]) -> Ran {
 #[test]
 fn a_forward_is_timed() {
     let place = place();
-    let (a, b) = (place.path().join("W1.txt"), place.path().join("b.c.ids"));
+    let a = place.path().join("W1.txt");
+    let b = place.path().join("b.c.ids");
     fs::write(&a, "2 28 3\n2 5 6 7 3\n").expect("a writable directory");
     fs::write(&b, "2 3").expect("a writable directory");
     let out = model(&a, &["--json", "--ids", arg(&b), "--runs", "4"]).output("json");
@@ -56,7 +57,7 @@ fn a_forward_is_timed() {
 }
 
 #[test]
-fn what_attention_looks_at_is_counted() {
+fn the_share_of_attended_pairs_is_reported() {
     let place = place();
     let ids = place.path().join("long.txt");
     fs::write(&ids, "2 28 7 9 ".repeat(256)).expect("a writable directory");
@@ -186,7 +187,7 @@ fn a_device_is_measured_and_compared() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_refused() {
+fn unusable_devices_models_and_reports_are_refused() {
     bench(&["--device", "99"]).refused("a device", 69, &["99"]);
     let place = place();
     let [missing, broken] = ["no/such/A.json", "B.json"].map(|name| place.path().join(name));

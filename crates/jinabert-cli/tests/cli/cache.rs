@@ -57,7 +57,7 @@ fn damaged_files_are_replaced() {
 }
 
 #[test]
-fn places_that_cannot_be_written_are_no_error() {
+fn unwritable_cache_directories_are_no_error() {
     for adapter in adapters() {
         let place = tempfile::tempdir().expect("a directory");
         let occupied = place.path().join("occupied");
@@ -74,7 +74,7 @@ fn places_that_cannot_be_written_are_no_error() {
 }
 
 #[test]
-fn processes_at_once_share_a_file() {
+fn concurrent_processes_share_a_file() {
     for adapter in adapters() {
         let cache = tempfile::tempdir().expect("a directory");
         let running = [(); 2].map(|()| start(&mut embed(&adapter, cache.path()), b""));
@@ -87,7 +87,7 @@ fn processes_at_once_share_a_file() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_user_has_a_directory_for_it() {
+fn the_default_cache_is_below_the_users_directory() {
     for adapter in adapters() {
         let home = tempfile::tempdir().expect("a directory");
         let mut command = embed(&adapter, Path::new(""));

@@ -39,9 +39,10 @@ fn info(dir: &Path) -> (Value, String) {
 }
 
 #[test]
-fn pooling_is_what_any_version_declares() {
+fn pooling_declared_by_any_version_is_used() {
     let by_hand = |mode: &str| vectors(&fixture(TINY), &["--pooling", mode]);
-    let (mean, cls) = (by_hand("mean"), by_hand("cls"));
+    let mean = by_hand("mean");
+    let cls = by_hand("cls");
     assert!(mean != cls);
     let one_word = |mode: Value| json!({"embedding_dimension": 64, "pooling_mode": mode});
     let old = json!({"word_embedding_dimension": 64, "pooling_mode_cls_token": true});
@@ -90,7 +91,8 @@ fn prompts_go_before_texts() {
     let prompts = json!({"query": "query: ", "passage": "passage: "});
     let (_place, dir) = prompted(&json!({"prompts": prompts, "default_prompt_name": "query"}));
     let of = |text: &str| embed(&fixture(TINY), &[text], b"").output("embed");
-    let (none, query) = (of("the cat"), of("query: the cat"));
+    let none = of("the cat");
+    let query = of("query: the cat");
     assert!(none != query);
     for (args, expected) in [
         (&[][..], &query),
@@ -155,7 +157,7 @@ fn prompts_go_before_texts() {
 }
 
 #[test]
-fn prompts_that_cannot_be_obeyed_are_refused() {
+fn unusable_prompts_are_refused() {
     let (_place, dir) = prompted(&json!({"prompts": {"a": "b"}, "default_prompt_name": "c"}));
     let says = &["config_sentence_transformers.json", "`c`", "`a`"];
     embed(&dir, &["a"], b"").refused("an unknown default", 66, says);
@@ -176,7 +178,7 @@ fn prompts_that_cannot_be_obeyed_are_refused() {
 }
 
 #[test]
-fn the_limit_is_what_the_model_declares() {
+fn the_declared_length_is_the_limit() {
     let (_place, dir) = copy(TINY);
     let long = "a ".repeat(30);
     let refused = |limit: &str| {
@@ -202,7 +204,7 @@ fn the_limit_is_what_the_model_declares() {
 }
 
 #[test]
-fn a_byte_order_mark_before_json_is_passed_over() {
+fn a_byte_order_mark_before_json_is_skipped() {
     for name in [TINY, "tiny-sharded"] {
         let (_place, dir) = copy(name);
         copy_model(&fixture(name), &dir);

@@ -91,7 +91,7 @@ fn rows(args: &[&str], stdin: &[u8]) -> Vec<Row> {
 }
 
 #[test]
-fn formats_agree() {
+fn all_formats_have_the_same_numbers() {
     let out = |format| embed(&natural(), &["--format", format], TEXTS).output(format);
     let expected = jsonl(&out("jsonl"));
     assert_eq!(expected.iter().map(|row| row.index).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
@@ -103,7 +103,7 @@ fn formats_agree() {
 
 /// A file's extension selects the format; the bytes equal those on standard output.
 #[test]
-fn names_choose_formats() {
+fn extensions_select_formats() {
     let place = tempfile::tempdir().expect("a temporary directory");
     for (name, format) in [
         ("a.json", "json"),
@@ -128,7 +128,7 @@ fn names_choose_formats() {
 }
 
 #[test]
-fn ids_come_back() {
+fn ids_are_copied_to_the_output() {
     let ids = [
         json!("doc-7"),
         json!(""),
@@ -169,8 +169,9 @@ fn near(a: &[f32], b: &[f32], case: &str) {
 }
 
 #[test]
-fn vectors_are_cut_before_they_are_scaled() {
-    let (raw, unit) = (rows(&["--no-normalize"], TEXTS), rows(&[], TEXTS));
+fn vectors_are_truncated_before_normalisation() {
+    let raw = rows(&["--no-normalize"], TEXTS);
+    let unit = rows(&[], TEXTS);
     for dims in ["1", "16", "63", "64"] {
         let keep: usize = dims.parse().expect("a number");
         let cut = rows(&["--dimensions", dims], TEXTS);
@@ -191,7 +192,7 @@ fn vectors_are_cut_before_they_are_scaled() {
 
 /// Expected vectors are stored with the fixture, from an independent float64 implementation.
 #[test]
-fn vectors_are_right() {
+fn vectors_equal_the_fixtures() {
     let cases = fs::read(fixture("tiny-natural/cases.json")).expect("a file");
     let cases: Value = serde_json::from_slice(&cases).expect("JSON");
     let cases: Vec<_> = cases["cases"]

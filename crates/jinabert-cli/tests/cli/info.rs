@@ -26,7 +26,7 @@ fn text_of(dir: &Path) -> String {
 }
 
 #[test]
-fn every_kind_of_checkpoint() {
+fn every_kind_of_checkpoint_is_recognised() {
     const NONE: Value = Value::Null;
     let reranker = "a reranker (pooler and classifier)";
     let colbert = "a ColBERT model (a projection of every token)";
@@ -61,7 +61,7 @@ fn every_kind_of_checkpoint() {
 }
 
 #[test]
-fn sizes_and_files_are_those_on_disk() {
+fn sizes_and_files_equal_those_on_disk() {
     let dir = fixture("tiny-geglu-4h");
     let found = json_of(&dir);
     let cases = fs::read_to_string(dir.join("cases.json")).expect("the fixture");
@@ -85,7 +85,7 @@ fn sizes_and_files_are_those_on_disk() {
 }
 
 #[test]
-fn people_read_a_table() {
+fn the_default_output_is_a_table() {
     let text = text_of(&fixture("tiny-extra-tensors"));
     for line in [
         "graph        jina-bert\n",
@@ -129,7 +129,7 @@ fn declarations_of_a_card_are_found() {
 
 /// The announced memory is what the CPU allocates, except for ids, the work list and vectors.
 #[test]
-fn memory_is_what_the_cpu_takes() {
+fn memory_equals_the_cpus_allocation() {
     for (name, task) in [
         ("tiny-geglu-4h", Task::Embed),
         ("tiny-code-qknorm", Task::Embed),
@@ -139,9 +139,11 @@ fn memory_is_what_the_cpu_takes() {
         ("tiny-mlm", Task::FillMask),
         ("tiny-mlm-decoder-f16", Task::FillMask),
     ] {
-        let (dir, found) = (fixture(name), json_of(&fixture(name)));
+        let dir = fixture(name);
+        let found = json_of(&fixture(name));
         let bytes = |key: &str| found[key].as_u64().expect("a number");
-        let (engine, tier) = (Box::new(cpu::Engine::new(Tier::Blocked)), Tier::Blocked);
+        let engine = Box::new(cpu::Engine::new(Tier::Blocked));
+        let tier = Tier::Blocked;
         let choices = ModelOptions { task, ..ModelOptions::default() };
         let mut model = Model::open_with(&dir, engine, tier.into(), choices).expect("a fixture");
         let ratio = model.allocated_bytes() as f64 / bytes("cpu_weight_bytes") as f64;
@@ -160,7 +162,7 @@ fn memory_is_what_the_cpu_takes() {
 }
 
 #[test]
-fn what_is_no_model_is_refused() {
+fn directories_without_a_valid_model_are_refused() {
     let (place, dir) = copy("tiny-natural");
     info(&place.path().join("x"), &[]).refused("nothing", 66, &["cannot read", "config.json"]);
     rewrite(&dir, |stored| {

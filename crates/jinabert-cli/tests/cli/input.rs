@@ -24,7 +24,7 @@ fn refuse(name: &str, code: i32, says: &[&str], run: impl Fn(&[&str]) -> Ran) {
 }
 
 #[test]
-fn wrong_lines_are_named() {
+fn invalid_lines_are_named() {
     let deep = format!("{{\"text\": \"a\", \"id\": {}", "[".repeat(100_000));
     let cases: &[(&str, &[u8], &[&str])] = &[
         ("an id too large", b"{\"ids\": [2, 400, 3]}", &["line 1", "id 400", "400 rows"]),
@@ -115,12 +115,12 @@ fn options_that_contradict_the_model_are_refused() {
 
 /// Errors of the argument parser include a line of usage.
 #[test]
-fn nonsense_is_refused() {
+fn invalid_arguments_are_refused() {
     let cases: &[(&[&str], &str)] = &[
         (&["embed", "a", "--device", "nonsense"], "`jinabert devices`"),
         (&["embed", "a", "--device", "-1"], "-1"),
         (&["embed", "a", "--format", "xml"], "npy"),
-        (&["embed", "a", "--dtype", "f64"], "f32"),
+        (&["embed", "a", "--dtype", "f64"], "float32"),
         (&["embed", "a", "--dimensions", "-1"], "-1"),
         (&["embed", "a", "--max-length", "18446744073709551616"], "18446744073709551616"),
         (&["embed", "a", "--input", "b"], "cannot be used with"),
@@ -151,7 +151,7 @@ fn empty_texts_have_vectors() {
 }
 
 #[test]
-fn no_text_makes_no_row() {
+fn empty_input_gives_no_rows() {
     let header: String = (0..64).map(|n| format!(",{n}")).collect();
     let expected = [
         ("jsonl", String::new()),
@@ -171,7 +171,7 @@ fn no_text_makes_no_row() {
 }
 
 #[test]
-fn lines_end_in_any_way() {
+fn all_line_endings_are_accepted() {
     let expected = lines(&["a b", "", "c"], b"").output("arguments");
     for stdin in ["a b\n\nc\n", "a b\n\nc", "a b\r\n\r\nc\r\n", "a b\r\n\nc"] {
         assert_eq!(lines(&[], stdin.as_bytes()).output(stdin), expected, "{stdin:?}");
@@ -184,9 +184,10 @@ fn lines_end_in_any_way() {
 }
 
 #[test]
-fn jsonl_is_known_by_its_name() {
+fn jsonl_is_detected_by_its_extension() {
     let place = tempfile::tempdir().expect("a temporary directory");
-    let (named, other) = (place.path().join("a.jsonl"), place.path().join("a.txt"));
+    let named = place.path().join("a.jsonl");
+    let other = place.path().join("a.txt");
     let expected = lines(&["a"], b"").output("the text");
     for file in [&named, &other] {
         fs::write(file, "{\"text\": \"a\"}\r\n").expect("a writable directory");
@@ -201,7 +202,7 @@ fn jsonl_is_known_by_its_name() {
 }
 
 #[test]
-fn odd_texts_work() {
+fn unusual_texts_are_embedded() {
     let long = "a".repeat(100_000);
     for text in ["\u{0}", "\u{feff}", "\u{fffd}\u{200b}", "日本語 🦀", "-", &long] {
         let out = lines(&[], format!("{text}\n").as_bytes()).output(text);

@@ -32,7 +32,7 @@ fn lines(bytes: &[u8]) -> Vec<Value> {
 }
 
 #[test]
-fn names_are_known_whatever_their_case() {
+fn extensions_are_recognised_in_any_case() {
     let expected = embed(&natural(), &["the cat", "the dog"], b"").output("arguments");
     let objects = "{\"text\": \"the cat\"}\n{\"text\": \"the dog\"}\n";
     for name in ["a.jsonl", "a.JSONL", "a.ndjson", "a.NDJSON", "a.Ndjson", "a.json", "a.JSON"] {
@@ -56,7 +56,7 @@ fn names_are_known_whatever_their_case() {
 }
 
 #[test]
-fn ids_of_any_name_of_json_lines_come_back() {
+fn ids_are_copied_from_every_json_lines_extension() {
     let content =
         "{\"id\": \"a\", \"text\": \"the cat\"}\n{\"id\": \"b\", \"text\": \"the dog\"}\n";
     for name in ["docs.ndjson", "docs.JSONL"] {
@@ -66,7 +66,7 @@ fn ids_of_any_name_of_json_lines_come_back() {
 }
 
 #[test]
-fn values_that_are_no_objects_are_refused() {
+fn values_other_than_objects_are_refused() {
     let list = r#"["the cat", null, null, "id7", null]"#;
     for value in [list, "[1]", "[]", "7", "\"the cat\"", "null", "true"] {
         let says = ["line 2: invalid type", "expected an object with \"text\" or \"ids\""];
@@ -100,7 +100,7 @@ fn values_that_are_no_objects_are_refused() {
 }
 
 #[test]
-fn byte_order_marks_are_no_text() {
+fn byte_order_marks_are_skipped() {
     let expected = embed(&natural(), &["the cat"], b"").output("an argument");
     for (name, content) in [
         ("a.txt", "the cat\n"),
@@ -129,8 +129,9 @@ fn byte_order_marks_are_no_text() {
 }
 
 #[test]
-fn blank_lines_of_jsonl_are_passed_over() {
-    let (a, b) = ("{\"text\": \"a\"}", "{\"text\": \"b\"}");
+fn blank_lines_of_jsonl_are_skipped() {
+    let a = "{\"text\": \"a\"}";
+    let b = "{\"text\": \"b\"}";
     let expected = jsonl(&[], &format!("{a}\n{b}\n")).output("without");
     for stdin in [
         format!("{a}\n\n{b}\n\n"),
@@ -145,7 +146,7 @@ fn blank_lines_of_jsonl_are_passed_over() {
 }
 
 #[test]
-fn ids_come_back_as_they_were_written() {
+fn ids_are_copied_verbatim() {
     for id in [
         "123456789012345678901234567890",
         "18446744073709551616",
@@ -238,8 +239,8 @@ fn bad_lines_are_skipped_counted_and_reported() {
     let ran = jsonl(&["--skip-bad-lines"], &stdin);
     let said = "skipped 6 of 9 inputs; the first: line 2: expected ident at column 2\n";
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), said));
-    let (found, expected) =
-        (lines(&ran.stdout), lines(&jsonl(&[], &good.join("\n")).output("good")));
+    let found = lines(&ran.stdout);
+    let expected = lines(&jsonl(&[], &good.join("\n")).output("good"));
     assert_eq!(found.len(), 3);
     for (found, expected) in found.iter().zip(&expected) {
         assert_eq!(found["id"], expected["id"]);

@@ -77,14 +77,16 @@ pub fn run(command: &mut Command, stdin: &[u8]) -> Ran {
 pub fn start(command: &mut Command, stdin: &[u8]) -> Child {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("a program");
-    let (mut sink, bytes) = (child.stdin.take().expect("piped"), stdin.to_vec());
+    let mut sink = child.stdin.take().expect("piped");
+    let bytes = stdin.to_vec();
     thread::spawn(move || sink.write_all(&bytes));
     child
 }
 
 /// Waits for a command to end; returns its exit code and standard error.
 pub fn end(mut child: Child) -> (Option<i32>, String) {
-    let (stderr, start) = (drain(child.stderr.take().expect("piped")), Instant::now());
+    let stderr = drain(child.stderr.take().expect("piped"));
+    let start = Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait().expect("a child") {
             break status;

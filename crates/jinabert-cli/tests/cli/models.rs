@@ -169,7 +169,7 @@ fn shift(dir: &Path, by: i64) {
 }
 
 #[test]
-fn headers_that_lie_are_refused() {
+fn inconsistent_headers_are_refused() {
     const WHOLE: &[&str] = &["model.safetensors` is not a whole safetensors file"];
     refuse(&[
         fault("offsets past the end", |dir| shift(dir, 1 << 40), WHOLE),
@@ -197,7 +197,7 @@ fn add(dir: &Path, name: &str) {
 }
 
 #[test]
-fn tensors_are_checked() {
+fn invalid_tensors_are_refused() {
     let f16 = |name, damage, says| Fault { name, fixture: "tiny-f16", damage, says };
     refuse(&[
         fault(
@@ -294,7 +294,7 @@ fn send(dir: &Path, tensor: &str, file: &str) {
 }
 
 #[test]
-fn shard_indices_are_checked() {
+fn invalid_shard_indices_are_refused() {
     const HERE: &str = "is not the name of a file beside it";
     refuse(&[
         sharded("above", |dir| send(dir, GATED, "../x"), &[INDEX, "`../x`", HERE]),
@@ -311,7 +311,7 @@ fn shard_indices_are_checked() {
 }
 
 #[test]
-fn configs_are_checked() {
+fn invalid_configs_are_refused() {
     let two = |name, damage, says| Fault { name, fixture: "tiny-geglu-4h", damage, says };
     refuse(&[
         fault(

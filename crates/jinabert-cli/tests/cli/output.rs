@@ -20,7 +20,8 @@ fn output_that_cannot_be_created_is_named() {
     fs::write(path("file"), "old").expect("a writable directory");
     for format in FORMATS {
         for name in ["", "no/such", "file/x"] {
-            let (out, case) = (path(name), format!("{format} to `{name}`"));
+            let out = path(name);
+            let case = format!("{format} to `{name}`");
             let ran = embed(&natural(), &["a", "--format", format, "--output", &out], b"");
             ran.refused(&case, 73, &["cannot write", &out]);
         }
@@ -68,7 +69,7 @@ fn failure_midway_leaves_whole_lines() {
 }
 
 #[test]
-fn a_closed_pipe_ends_the_run() {
+fn a_pipe_closed_after_a_line_ends_the_run() {
     for format in ["json", "jsonl", "csv"] {
         let mut command = jinabert(&["embed", "--format", format, "--model", arg(&natural())]);
         let mut child = start(&mut command, &b"a\n".repeat(2 * MANY));
@@ -83,7 +84,7 @@ fn a_closed_pipe_ends_the_run() {
 
 /// The reader closes the pipe before the first output.
 #[test]
-fn a_pipe_closed_early_ends_the_run() {
+fn a_pipe_closed_before_the_output_ends_the_run() {
     let model = arg(&natural()).to_owned();
     for args in [
         &["embed", "a"][..],
@@ -131,7 +132,7 @@ fn a_full_device_is_an_error() {
 
 /// npy for standard output is collected in a temporary file.
 #[test]
-fn the_temporary_directory_is_named() {
+fn an_unusable_temporary_directory_is_named() {
     for format in [&["--format", "npy"][..], &["--format", "npy", "--output", "-"]] {
         let mut command = jinabert(&["embed", "a", "--model", arg(&natural())]);
         command.args(format).env("TMPDIR", "/nonexistent").env("TMP", "/nonexistent");
@@ -156,7 +157,7 @@ fn files_are_replaced() {
 
 #[cfg(unix)]
 #[test]
-fn pipes_have_names_too() {
+fn standard_streams_are_named_by_their_device_files() {
     let expected = embed(&natural(), &["a"], b"").output("standard output");
     let ran = embed(&natural(), &["--input", "/dev/stdin", "--output", "/dev/stdout"], b"a\n");
     assert_eq!(ran.output("by name"), expected);
@@ -166,7 +167,8 @@ fn pipes_have_names_too() {
 #[test]
 fn links_are_followed() {
     let place = tempfile::tempdir().expect("a temporary directory");
-    let (file, link) = (place.path().join("out.jsonl"), place.path().join("link.jsonl"));
+    let file = place.path().join("out.jsonl");
+    let link = place.path().join("link.jsonl");
     fs::write(&file, "old").expect("a writable directory");
     std::os::unix::fs::symlink(&file, &link).expect("a link");
     let expected = embed(&natural(), &["a"], b"").output("standard output");

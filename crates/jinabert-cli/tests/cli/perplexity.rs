@@ -1,4 +1,4 @@
-//! `perplexity`
+//! `jinabert perplexity`: values, reports, and refusals.
 
 use crate::kit::{Ran, arg, copy, edit, fixture, jinabert, run};
 use serde_json::{Value, json};
@@ -23,7 +23,8 @@ fn exact_mode_gives_the_published_pseudo_perplexities() {
         let cases = fs::read(model.join("cases.json")).expect("cases");
         let cases: Value = serde_json::from_slice(&cases).expect("JSON");
         let bound = 2.0 * number(&cases["tolerance"]["mlm_logits_max_abs"]);
-        let (mut checked, mut unknowns) = (0, 0);
+        let mut checked = 0;
+        let mut unknowns = 0;
         for case in cases["cases"].as_array().expect("cases") {
             let expected = &case["expect"]["mlm"];
             let (Some(text), Some(pll)) =
@@ -32,7 +33,8 @@ fn exact_mode_gives_the_published_pseudo_perplexities() {
                 continue;
             };
             let ids = case["ids"].as_array().expect("ids");
-            let (length, own) = (ids.len(), &ids[1..ids.len() - 1]);
+            let length = ids.len();
+            let own = &ids[1..ids.len() - 1];
             assert_eq!(own.len(), pll.len(), "{name}");
             let args = ["--lengths", &length.to_string(), "--mask-every", "exact", "--json"];
             let found = json_of(on(&model, &args, text.as_bytes()));
@@ -111,7 +113,8 @@ fn tables_and_json_have_the_same_lengths() {
 
 /// Element names in order of their opening tags; panics unless they are properly nested.
 fn elements(svg: &str) -> Vec<String> {
-    let (mut open, mut all) = (Vec::new(), Vec::new());
+    let mut open = Vec::new();
+    let mut all = Vec::new();
     for part in svg.split('<').skip(1) {
         let (tag, text) = part.split_once('>').expect("a tag ends");
         assert!(!text.contains('>'), "{text}");
@@ -131,7 +134,7 @@ fn elements(svg: &str) -> Vec<String> {
 }
 
 #[test]
-fn pictures_are_whole() {
+fn svgs_are_well_formed() {
     let text = SENTENCE.repeat(60);
     let args = ["--lengths", "16,64,256", "--svg", "-"];
     let svg = on(&fixture("tiny-mlm"), &args, text.as_bytes()).output("an SVG");
@@ -160,7 +163,7 @@ fn pictures_are_whole() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_named() {
+fn unusable_texts_models_and_options_are_refused() {
     let model = fixture("tiny-mlm");
     let text = SENTENCE.repeat(20);
     let refused = |args: &[&str], stdin: &[u8], code: i32, says: &[&str]| {

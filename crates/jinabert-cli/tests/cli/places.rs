@@ -69,7 +69,7 @@ fn the_shipped_model_works() {
 
 /// Standard error has only `device: …`, and nothing with `--quiet`.
 #[test]
-fn little_is_said() {
+fn standard_error_has_only_the_device() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_jinabert"));
     let ran = run(command.args(["embed", "a", "--device", "cpu", "--model"]).arg(natural()), b"");
     assert_eq!(ran.code, Some(0));

@@ -88,7 +88,7 @@ fn formats_agree_in_every_precision() {
 
 /// Codes do not depend on the batch: no range is computed from it.
 #[test]
-fn batch_mates_change_no_code() {
+fn codes_do_not_depend_on_the_batch() {
     for name in ["int8", "uint8", "binary"] {
         let args = ["--precision", name, "--deterministic", "--format", "npy"];
         let all = embed(&natural(), &args, TEXTS).output(name);
@@ -102,7 +102,7 @@ fn batch_mates_change_no_code() {
 }
 
 #[test]
-fn ranges_are_the_caller_s() {
+fn ranges_come_from_the_caller() {
     let place = tempfile::tempdir().expect("a temporary directory");
     let vectors = vectors(&["--no-normalize"]);
     let codes = |args: &[&str]| {
@@ -174,7 +174,8 @@ fn options_that_contradict_each_other_are_refused() {
     let place = tempfile::tempdir().expect("a temporary directory");
     let file = place.path().join("v.npy");
     embed(&natural(), &["--dimensions", "8", "--output", arg(&file)], TEXTS).output("8");
-    let (file, one) = (arg(&file), place.path().join("one.npy"));
+    let file = arg(&file);
+    let one = place.path().join("one.npy");
     embed(&natural(), &["a", "--output", arg(&one)], b"").output("one vector");
     let bytes = fs::read(file).expect("a file");
     fs::write(place.path().join("cut.npy"), &bytes[..bytes.len() - 1]).expect("a file");

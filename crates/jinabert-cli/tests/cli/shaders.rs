@@ -43,7 +43,7 @@ fn every_language_has_its_files_and_a_list_of_them() {
 }
 
 #[test]
-fn spirv_is_words_in_order() {
+fn spirv_is_little_endian_of_version_1_6() {
     let dir = tempfile::tempdir().expect("a directory");
     let args = [arg(dir.path()), "--as", "spirv", "--kernel", "gather", "--tier", "texture"];
     shaders(&args).output("spirv");
@@ -58,7 +58,7 @@ fn spirv_is_words_in_order() {
 }
 
 #[test]
-fn what_a_language_does_not_have_is_left_out_by_name() {
+fn programs_that_a_language_cannot_express_are_left_out() {
     let dir = tempfile::tempdir().expect("a directory");
     let args = [arg(dir.path()), "--as", "hlsl", "--kernel", "linear"];
     shaders(&args).output("hlsl");
@@ -93,7 +93,7 @@ fn the_list_is_lines_of_json() {
 }
 
 #[test]
-fn bad_requests_are_refused() {
+fn unknown_programs_and_unwritable_places_are_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("file");
     fs::write(&file, "").expect("a file");
@@ -105,7 +105,7 @@ fn bad_requests_are_refused() {
 
 /// Errors in edited shaders name the file.
 #[test]
-fn faults_of_edited_shaders_are_named() {
+fn errors_in_edited_shaders_name_the_file() {
     let dir = tempfile::tempdir().expect("a directory");
     fs::create_dir(dir.path().join("lib")).expect("a directory");
     let source = root().join("shaders");

@@ -36,7 +36,7 @@ fn embed(out: &Path) -> Command {
 }
 
 #[test]
-fn nothing_is_left_beside_the_output() {
+fn signals_leave_no_temporary_files() {
     for (signal, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
         for name in ["v.npy", "v.jsonl"] {
             let place = tempfile::tempdir().expect("a temporary directory");

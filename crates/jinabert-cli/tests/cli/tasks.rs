@@ -16,7 +16,8 @@ fn cases(name: &str) -> Value {
 }
 
 fn near(value: &Value, expected: &Value, bound: f64) {
-    let (value, expected) = (value.as_f64().expect("f64"), expected.as_f64().expect("f64"));
+    let value = value.as_f64().expect("f64");
+    let expected = expected.as_f64().expect("f64");
     assert!((value - expected).abs() <= bound, "{value}, not {expected}");
 }
 
@@ -79,7 +80,8 @@ fn long_documents_are_refused_or_cut() {
 #[test]
 fn token_vectors_are_the_published_ones() {
     let name = "tiny-colbert";
-    let (model, cases) = (fixture(name), cases(name));
+    let model = fixture(name);
+    let cases = cases(name);
     let case = cases["cases"].as_array().expect("cases").iter().find(|case| case["text"] == "a");
     let text = case.map_or("a", |case| case["text"].as_str().expect("a text"));
     let case = case.expect("a case of one letter");
@@ -94,7 +96,7 @@ fn token_vectors_are_the_published_ones() {
 }
 
 #[test]
-fn roles_mark_and_documents_lose_punctuation() {
+fn roles_add_markers_and_documents_lose_punctuation() {
     let model = fixture("tiny-colbert");
     let run_on = |model: &Path, args: &[&str]| {
         run(jinabert(&["multi-vector"]).args(args).arg("--model").arg(model), b"")
@@ -172,7 +174,8 @@ fn queries_are_padded_with_masks() {
 #[test]
 fn masks_are_filled_with_the_published_tokens() {
     let name = "tiny-mlm";
-    let (model, cases) = (fixture(name), cases(name));
+    let model = fixture(name);
+    let cases = cases(name);
     let ran = run(&mut jinabert(&["fill-mask", "--model", arg(&model), "the [MASK] is a"]), b"");
     let found = lines(&ran.output("filled"));
     assert_eq!(found.len(), 5);
@@ -239,7 +242,7 @@ fn a_command_for_another_kind_of_model_is_named() {
 
 /// The shipped model is an encoder; the error comes before anything is read or opened.
 #[test]
-fn commands_that_the_shipped_model_cannot_serve_want_another() {
+fn commands_that_the_shipped_model_cannot_serve_ask_for_another() {
     for (command, kind) in [
         (&["rerank", "q", "--input", "no/such"][..], "a reranker"),
         (&["multi-vector", "--input", "no/such"], "a ColBERT model"),
@@ -322,7 +325,7 @@ fn long_texts_are_read_in_windows() {
 }
 
 #[test]
-fn tokens_have_vectors_of_their_own() {
+fn pooling_none_gives_a_vector_for_every_token() {
     let texts = b"a\n\nthe cat\n";
     let found = lines(&embed(&natural(), &["--pooling", "none"], texts).output("none"));
     assert_eq!(found.len(), 3);

@@ -30,7 +30,7 @@ fn kept(cache: &Path) -> Vec<String> {
 }
 
 #[test]
-fn what_is_found_is_kept_and_right() {
+fn plans_are_stored_and_do_not_change_vectors() {
     let model = natural();
     for adapter in adapters() {
         let embed = ["embed", "--device", &adapter, "--model", arg(&model), "a b a"];
@@ -59,7 +59,7 @@ fn what_is_found_is_kept_and_right() {
 }
 
 #[test]
-fn the_cpu_has_nothing_to_fit() {
+fn tuning_the_cpu_is_refused() {
     let model = natural();
     let args = ["tune", "--device", "cpu", "--model", arg(&model)];
     run(&mut jinabert(&args), b"").refused("cpu", 2, &["CPU", "tune"]);
@@ -68,11 +68,12 @@ fn the_cpu_has_nothing_to_fit() {
 }
 
 #[test]
-fn tiers_are_those_that_the_device_has() {
+fn tiers_that_the_device_lacks_are_refused() {
     let model = natural();
     let embed = |tier| jinabert(&["embed", "--tier", tier, "--model", arg(&model), "a"]);
     let usual = run(&mut jinabert(&["embed", "--model", arg(&model), "a"]), b"").output("usual");
     assert!(run(&mut embed("blocked"), b"").output("blocked") == usual);
-    run(&mut embed("twin"), b"").output("twin");
-    run(&mut embed("tiled"), b"").refused("tiled", 2, &["tiled", "twin, blocked"]);
+    run(&mut embed("reference"), b"").output("reference");
+    run(&mut embed("twin"), b"").output("twin"); // the former name
+    run(&mut embed("tiled"), b"").refused("tiled", 2, &["tiled", "reference, blocked"]);
 }

@@ -90,7 +90,7 @@ fn values_that_fail_later_name_their_variable() {
 
 /// libwayland, which Mesa asks for the desktop's device, prints an error if there is no session.
 #[test]
-fn no_session_is_nothing_to_speak_of() {
+fn a_missing_desktop_session_gives_no_message() {
     for directory in [None, Some(""), Some("relative")] {
         for command in [&["embed", "a", "--device", "auto", "--no-tune"][..], &["devices"]] {
             let mut command = bare(command);

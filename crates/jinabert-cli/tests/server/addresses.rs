@@ -35,7 +35,7 @@ fn models_are_found_by_names_with_slashes() {
 
 /// Links in the page and the description are relative, and work with or without the prefix.
 #[test]
-fn the_server_is_below_a_path() {
+fn routes_work_with_and_without_the_path_prefix() {
     let server = Server::start(&["--model", &fixture("tiny-natural"), "--base-path", "/a/emb/"]);
     for prefix in ["", "/a/emb"] {
         let at = |path: &str| format!("{prefix}{path}");
@@ -63,7 +63,7 @@ fn the_server_is_below_a_path() {
 }
 
 #[test]
-fn keys_are_bytes() {
+fn api_keys_are_compared_as_bytes() {
     let server = Server::start(&["--model", &fixture("tiny-natural"), "--api-key", "grün"]);
     let raw = |key: &[u8]| {
         use std::io::{Read, Write};

@@ -40,7 +40,7 @@ fn near(found: &[Vec<f32>], expected: &[Vec<f32>]) {
 }
 
 #[test]
-fn embeddings_are_the_librarys_in_every_form() {
+fn embeddings_equal_the_librarys_in_every_form() {
     let server = Server::start(&[]);
     let expected = library(&TEXTS);
     let ask = |body: Value| server.post("/v1/embeddings", &body).ok();
@@ -86,7 +86,7 @@ fn embeddings_are_the_librarys_in_every_form() {
 }
 
 #[test]
-fn encodings_are_numpys() {
+fn encodings_equal_numpys() {
     let server = Server::start(&[]);
     let expected = library(&TEXTS[..1]).remove(0);
     let ask = |field: &str, name: Value| {
@@ -109,7 +109,7 @@ fn encodings_are_numpys() {
 }
 
 #[test]
-fn dimensions_and_norms() {
+fn vectors_are_truncated_before_normalisation() {
     let server = Server::start(&[]);
     let body = json!({ "input": TEXTS[0], "dimensions": 100, "normalized": false });
     let raw = vectors(&server.post("/v1/embeddings", &body).ok()).remove(0);
@@ -213,7 +213,7 @@ fn long_texts_are_cut_or_refused() {
 }
 
 #[test]
-fn text_embeddings_inference() {
+fn routes_of_text_embeddings_inference_are_served() {
     let server = Server::start(&[]);
     let expected = library(&TEXTS);
     for path in ["/embed", "/"] {
@@ -364,7 +364,7 @@ fn rerankers_speak_both_dialects() {
 }
 
 #[test]
-fn classes_of_several_labels() {
+fn predict_gives_a_score_for_every_label() {
     let server = Server::start(&["--model", &fixture("tiny-reranker-wordpiece")]);
     let answer = server.post("/predict", &json!({ "inputs": ["a", "b"] })).ok();
     let scores: Vec<f64> = answer
@@ -382,7 +382,7 @@ fn classes_of_several_labels() {
 }
 
 #[test]
-fn models_are_listed_as_what_they_are() {
+fn models_are_listed_with_their_types() {
     let names = ["tiny-reranker-wordpiece", "tiny-natural", "tiny-reranker-bpe"];
     let [classes, embeds, judge] = names.map(fixture);
     let server = Server::start(&["--model", &classes, "--model", &embeds, "--model", &judge]);
@@ -430,8 +430,9 @@ fn an_environment_variable_names_several_models() {
 }
 
 #[test]
-fn several_models_are_told_apart() {
-    let (other, judge) = (fixture("tiny-natural"), fixture("tiny-reranker-bpe"));
+fn requests_select_a_model_by_name() {
+    let other = fixture("tiny-natural");
+    let judge = fixture("tiny-reranker-bpe");
     let args = ["--model", SHIPPED, "--model", &other, "--model", &judge];
     let server = Server::start(&args);
     let dims = |model: Value| {

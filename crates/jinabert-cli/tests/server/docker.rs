@@ -1,10 +1,13 @@
-//! The Dockerfile, as far as it can be tested without Docker: the files it names exist, and its
-//! health check runs against a real server.
+//! The Dockerfile, as far as it can be tested without Docker: the files it names exist and are all
+//! that a build needs, and its health check runs against a real server.
 
 use crate::kit::{Server, fixture};
 use crate::root::root;
+use serde_json::Value;
 use std::{
+    collections::BTreeSet,
     fs,
+    path::Path,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -40,26 +43,111 @@ fn list(word: &str) -> Vec<String> {
     serde_json::from_str(&last[last.find('[').expect("a list")..]).expect("JSON")
 }
 
-#[test]
-fn what_is_copied_is_there_and_not_ignored() {
-    let ignored = read(".dockerignore");
-    let kept: Vec<_> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
-    assert!(ignored.lines().any(|line| line == "*"), "{ignored}");
-    let mut seen = 0;
-    for copy in all("COPY").iter().filter(|copy| !copy.starts_with("--from")) {
-        let words: Vec<_> = copy.split_whitespace().collect();
-        for source in &words[..words.len() - 1] {
-            let path = root().join(source);
-            assert!(path.exists(), "COPY {source}: not there");
-            let top = source.split('/').next().expect("a name");
-            assert!(kept.contains(&top), "COPY {source}: .dockerignore leaves it out");
-            seen += 1;
+/// Stage, sources and destination of each COPY from the build context.
+fn copies() -> Vec<(String, Vec<String>, String)> {
+    let mut found = Vec::new();
+    for (stage, word, rest) in instructions() {
+        if word == "COPY" && !rest.starts_with("--from") {
+            let mut paths: Vec<_> = rest.split_whitespace().map(str::to_owned).collect();
+            let destination = paths.pop().expect("a destination");
+            found.push((stage, paths, destination));
         }
     }
-    assert!(seen >= 7, "{seen}");
-    for path in kept {
-        assert!(root().join(path).exists(), "!{path}: not there");
+    found
+}
+
+/// True if `.dockerignore` leaves a path out: the last rule that matches it decides.
+fn is_ignored(rules: &str, path: &str) -> bool {
+    let mut ignored = false;
+    for rule in rules.lines().filter(|rule| !rule.is_empty() && !rule.starts_with('#')) {
+        let (pattern, verdict) = match rule.strip_prefix('!') {
+            Some(pattern) => (pattern, false),
+            None => (rule, true),
+        };
+        let matches = match pattern.strip_prefix("**/") {
+            Some(name) => path.split('/').any(|part| part == name),
+            None => {
+                let below = path.strip_prefix(pattern);
+                pattern == "*" || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+        };
+        if matches {
+            ignored = verdict;
+        }
     }
+    ignored
+}
+
+/// Copies a file, or a directory without the paths that `.dockerignore` leaves out.
+fn copy(rules: &str, path: &str, to: &Path) {
+    let from = root().join(path);
+    if is_ignored(rules, path) {
+        return;
+    }
+    if from.is_dir() {
+        for entry in fs::read_dir(&from).expect("a directory") {
+            let name = entry.expect("an entry").file_name();
+            copy(rules, &format!("{path}/{}", name.to_string_lossy()), to);
+        }
+        return;
+    }
+    let target = to.join(path);
+    fs::create_dir_all(target.parent().expect("a directory")).expect("a writable directory");
+    fs::copy(&from, &target).expect("a copy");
+}
+
+#[test]
+fn what_is_copied_is_there_and_not_ignored() {
+    let rules = read(".dockerignore");
+    assert!(is_ignored(&rules, "target") && is_ignored(&rules, "python/tests"), "{rules}");
+    let sources: Vec<_> = copies().into_iter().flat_map(|(_, sources, _)| sources).collect();
+    assert!(sources.len() >= 7, "{sources:?}");
+    for source in &sources {
+        assert!(root().join(source).exists(), "COPY {source}: not there");
+        assert!(!is_ignored(&rules, source), "COPY {source}: .dockerignore leaves it out");
+    }
+    for path in rules.lines().filter_map(|rule| rule.strip_prefix('!')) {
+        assert!(root().join(path).exists(), "!{path}: not there");
+        let copied = sources.iter().any(|source| Path::new(source).starts_with(path));
+        assert!(copied, "!{path}: not copied");
+    }
+}
+
+/// Cargo reads the manifests of all packages before it builds one: in the build stage all are
+/// there, and the files of all targets that they name.
+#[test]
+fn the_build_has_every_package() {
+    let (rules, place) = (read(".dockerignore"), tempfile::tempdir().expect("a directory"));
+    for (_, sources, destination) in copies().iter().filter(|(stage, ..)| stage == "build") {
+        for source in sources {
+            // Files keep their place, so the packages do.
+            let directory = root().join(source).is_dir();
+            let kept = if directory { Some(Path::new(source)) } else { Path::new(source).parent() };
+            let destination = Path::new(destination.trim_start_matches("./"));
+            assert_eq!(kept, Some(destination), "COPY {source}");
+            copy(&rules, source, place.path());
+        }
+    }
+    let metadata = |directory: &Path| {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["metadata", "--format-version", "1", "--no-deps", "--offline"]);
+        let output = cargo.current_dir(directory).output().expect("cargo");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON")
+    };
+    let names = |metadata: &Value| -> BTreeSet<_> {
+        let packages = metadata["packages"].as_array().expect("packages");
+        packages.iter().map(|package| package["name"].to_string()).collect()
+    };
+    let found = metadata(place.path());
+    assert_eq!(names(&found), names(&metadata(root())));
+    let packages = found["packages"].as_array().expect("packages");
+    for target in packages.iter().flat_map(|package| package["targets"].as_array()).flatten() {
+        let path = target["src_path"].as_str().expect("a path");
+        assert!(Path::new(path).is_file(), "{path}: not copied");
+    }
+    assert!(names(&found).contains("\"jinabert-cli\""), "{:?}", names(&found));
+    assert!(all("RUN")[0].contains("cargo build --release --locked -p jinabert-cli"));
 }
 
 #[test]

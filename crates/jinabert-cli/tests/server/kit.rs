@@ -73,7 +73,8 @@ impl Server {
         let mut said = BufReader::new(child.stderr.take().expect("piped"));
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
-            let (mut line, mut all) = (String::new(), String::new());
+            let mut line = String::new();
+            let mut all = String::new();
             while said.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
                 if let Some((_, address)) = line.split_once("listening on http://") {
                     let address = address.trim().trim_end_matches(['"', '}']).to_owned();

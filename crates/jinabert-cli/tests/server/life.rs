@@ -16,7 +16,7 @@ fn bulk() -> serde_json::Value {
 
 #[cfg(unix)]
 #[test]
-fn what_was_accepted_is_finished() {
+fn accepted_requests_complete_after_sigterm() {
     let mut server = Server::start(&[]);
     let address = server.address.clone();
     thread::scope(|scope| {
@@ -34,7 +34,7 @@ fn what_was_accepted_is_finished() {
 
 #[cfg(unix)]
 #[test]
-fn the_second_signal_ends_at_once() {
+fn the_second_signal_ends_the_server_immediately() {
     let mut server = Server::start(&[]);
     // An idle client keeps its connection open.
     let mut stream = TcpStream::connect(&server.address).expect("a connection");
@@ -49,7 +49,7 @@ fn the_second_signal_ends_at_once() {
 }
 
 #[test]
-fn clients_that_leave_take_their_requests_along() {
+fn requests_of_disconnected_clients_are_cancelled() {
     let server = Server::start(&["--max-concurrent-requests", "20"]);
     let body = bulk().to_string();
     let start = Instant::now();
@@ -80,7 +80,7 @@ fn clients_that_leave_take_their_requests_along() {
 
 /// Client that half-closes its connection after the request, as `nc -N` does.
 #[test]
-fn clients_that_send_no_more_get_their_answers() {
+fn half_closed_connections_get_their_responses() {
     let server = Server::start(&[]);
     for texts in [1, 200] {
         let text = "the city of Berlin is old ".repeat(40);
@@ -127,7 +127,7 @@ fn a_query_overtakes_a_bulk_request() {
 }
 
 #[test]
-fn bad_starts_say_why() {
+fn failed_starts_give_an_exit_code_and_a_message() {
     let start = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jinabert"));
         command.args(["serve", "--device", "cpu"]).args(args);
@@ -189,7 +189,7 @@ fn flags_are_environment_variables_too() {
 }
 
 #[test]
-fn open_doors_are_warned_of() {
+fn a_public_address_without_a_key_gives_a_warning() {
     use std::{
         io::{BufRead, BufReader},
         process::Stdio,

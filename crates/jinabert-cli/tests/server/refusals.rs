@@ -32,7 +32,7 @@ fn check(server: &Server, path: &str, body: &[u8], status: u16, says: &str) {
 }
 
 #[test]
-fn bad_requests_are_told_what_is_wrong() {
+fn invalid_requests_get_error_messages() {
     let server = Server::start(&["--max-client-batch-size", "3", "--payload-limit", "100000"]);
     let deep = format!("{{\"input\": \"a\", \"x\": {}", "[".repeat(50_000));
     let many = json!({ "input": ["a", "b", "c", "d"] }).to_string();
@@ -53,9 +53,9 @@ fn bad_requests_are_told_what_is_wrong() {
         (r#"{"input": [99999999999]}"#, 422, "99999999999"),
         (r#"{"input": [[[1]]]}"#, 422, "input[0]"),
         (r#"{"input": "a", "late_chunking": true, "dimensions": 4}x"#, 400, "trailing"),
-        (r#"{"input": ["a", 7]}"#, 422, "do not mix"),
+        (r#"{"input": ["a", 7]}"#, 422, "a mixture"),
         (r#"{"input": ["a", null]}"#, 422, "input[1]"),
-        (r#"{"input": [{"image": "https://a.b/c.png"}]}"#, 422, "texts alone"),
+        (r#"{"input": [{"image": "https://a.b/c.png"}]}"#, 422, "only texts"),
         (r#"{"input": "a", "input": "b"}"#, 422, "duplicate field"),
         (r#"{"input": "a", "encoding_format": "int4"}"#, 422, "int4"),
         (r#"{"input": "a", "encoding_format": ["float", "base64"]}"#, 422, "one encoding"),
@@ -67,7 +67,7 @@ fn bad_requests_are_told_what_is_wrong() {
         (r#"{"input": "\ud800"}"#, 400, "escape"),
         (r#"{"input": [[100257, 1]]}"#, 400, "check_embedding_ctx_length"),
         (r#"{"input": [[2, 2, 2, 43]]}"#, 400, "token ids"),
-        (r#"{"input": [1, 2], "late_chunking": true}"#, 400, "texts, not token ids"),
+        (r#"{"input": [1, 2], "late_chunking": true}"#, 400, "expected texts, got token ids"),
         (r#"{"input": ["a", " "], "late_chunking": true}"#, 400, "input 1"),
         (r#"{"input": ["abc", "\u200b"], "late_chunking": true}"#, 400, "input 1"),
         (&deep, 400, "EOF"),
@@ -107,7 +107,7 @@ fn bad_requests_are_told_what_is_wrong() {
         ("/", r#"{"inputs": {"source_sentence": "a"}}"#, 422, "missing field `sentences`"),
         ("/", r#"{"inputs": {"source_sentence": "a", "sentences": []}}"#, 400, "empty"),
         ("/", r#"{"inputs": {"sentences": ["a"]}}"#, 422, "`source_sentence`"),
-        ("/", r#"{"inputs": ["a", 1]}"#, 422, "do not mix"),
+        ("/", r#"{"inputs": ["a", 1]}"#, 422, "a mixture"),
         ("/", r#"{"inputs": "a", "prompt_name": "query"}"#, 400, "no prompts"),
         ("/", r#"{"inputs": 1}"#, 422, "source_sentence"),
         ("/tokenize", r#"{"inputs": [1]}"#, 400, "/decode"),
@@ -122,7 +122,7 @@ fn bad_requests_are_told_what_is_wrong() {
         ("/v1/rerank", r#"{"query": "a", "documents": ["b"]}"#, 404, "no reranker"),
         ("/v1/rerank", r#"{"query": "a"}"#, 400, "`texts`"),
         ("/v1/rerank", r#"{"query": "a", "documents": []}"#, 400, "empty"),
-        ("/v1/rerank", r#"{"query": "a", "documents": ["b"], "top_n": 0}"#, 400, "from 1"),
+        ("/v1/rerank", r#"{"query": "a", "documents": ["b"], "top_n": 0}"#, 400, "at least 1"),
         ("/v1/rerank", r#"{"query": "a", "documents": [7]}"#, 422, "document"),
     ];
     for (path, body, status, says) in tei {
@@ -168,7 +168,7 @@ fn bad_requests_are_told_what_is_wrong() {
 }
 
 #[test]
-fn a_reranker_alone_makes_no_embeddings() {
+fn a_reranker_alone_refuses_embedding_requests() {
     let server = Server::start(&["--model", &fixture("tiny-reranker-bpe")]);
     check(&server, "/v1/embeddings", br#"{"input": "a"}"#, 404, "rerankers");
     check(&server, "/embed", br#"{"inputs": "a"}"#, 404, "rerankers");
@@ -192,7 +192,7 @@ fn answers_for_every_token_have_a_limit() {
 }
 
 #[test]
-fn a_key_opens_the_door() {
+fn requests_need_the_api_key() {
     let origin = "https://example.org";
     let server = Server::start(&["--api-key", "first, second", "--cors-allow-origin", origin]);
     let body = br#"{"input": "a"}"#;
@@ -242,7 +242,7 @@ fn a_key_opens_the_door() {
 
 /// Rerank dialects truncate the longer text of a pair if allowed, else they name the query.
 #[test]
-fn a_query_over_the_limit() {
+fn rerank_queries_over_the_limit_are_truncated_or_refused() {
     let server = Server::start(&["--model", &fixture("tiny-reranker-bpe"), "--max-length", "64"]);
     let long = "cat ".repeat(200);
     for (path, field) in
@@ -302,7 +302,7 @@ fn a_long_text_takes_little_memory() {
 }
 
 #[test]
-fn bodies_may_be_packed() {
+fn compressed_bodies_are_accepted() {
     use flate2::{
         Compression,
         write::{GzEncoder, ZlibEncoder},
@@ -331,11 +331,11 @@ fn bodies_may_be_packed() {
         let answer = send(encoding, body);
         assert!(answer.status == status && answer.text.contains(says), "{says}: {}", answer.text);
     };
-    refused("br", body, 415, "content-encoding `br`: expected gzip");
-    refused("gzip, gzip", body, 415, "content-encoding `gzip, gzip`");
-    refused("gzip", body, 400, "not packed as `content-encoding` says");
+    refused("br", body, 415, "deflate or identity, got `br`");
+    refused("gzip, gzip", body, 415, "got `gzip, gzip`");
+    refused("gzip", body, 400, "does not match its `content-encoding`");
     let packed = gzip(body);
-    refused("gzip", &packed[..packed.len() - 9], 400, "not packed");
+    refused("gzip", &packed[..packed.len() - 9], 400, "does not match");
     refused("gzip", b"", 400, "");
     // The body is a thousand times as large when decompressed.
     let bomb = gzip(&vec![b' '; 50_000_000]);
@@ -356,7 +356,7 @@ fn raw(server: &Server, bytes: &[u8]) -> String {
 }
 
 #[test]
-fn what_is_no_http_does_no_harm() {
+fn malformed_http_does_not_stop_the_server() {
     let server = Server::start(&[]);
     let head = "POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
     let cases = [
@@ -386,7 +386,7 @@ fn what_is_no_http_does_no_harm() {
 }
 
 #[test]
-fn announcements_reserve_nothing() {
+fn announced_body_lengths_reserve_nothing() {
     let server = Server::start(&[]);
     let head = "POST /embed HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n\
                 content-length: 33000000\r\n\r\n{";
@@ -402,7 +402,7 @@ fn announcements_reserve_nothing() {
 }
 
 #[test]
-fn requests_over_the_limit_are_to_come_again() {
+fn requests_over_the_limit_get_429_and_retry_after() {
     let server = Server::start(&["--max-concurrent-requests", "1", "--model", SHIPPED]);
     let many: Value = json!({ "input": vec!["the city of Berlin is old ".repeat(40); 300] });
     std::thread::scope(|scope| {

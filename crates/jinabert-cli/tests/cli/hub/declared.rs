@@ -30,12 +30,14 @@ fn cls() -> Vec<u8> {
 }
 
 #[test]
-fn poolings_are_fetched_from_the_folders_that_are_declared() {
-    let (server, home) = (by_the_first_token(), place());
+fn pooling_is_fetched_from_the_declared_folder() {
+    let server = by_the_first_token();
+    let home = place();
     pull(&server, home.path()).output("pull");
     assert!(snapshot(home.path()).join(POOLING).is_file());
     assert!(offline(&server, home.path(), &[]).output("pulled") == cls());
-    let (server, home) = (by_the_first_token(), place());
+    let server = by_the_first_token();
+    let home = place();
     let opened = run(&mut program(&server, home.path(), EMBED), b"");
     assert!(opened.output("by name") == cls());
     server.requests();
@@ -49,7 +51,8 @@ fn poolings_are_fetched_from_the_folders_that_are_declared() {
     assert!(run(&mut program(&server, home.path(), EMBED), b"").output("found") == cls());
 
     // File that the repository does not have either.
-    let (server, home) = (by_the_first_token(), place());
+    let server = by_the_first_token();
+    let home = place();
     server.change(|files| drop(files.remove(POOLING)));
     pull(&server, home.path()).output("as the hub has it");
     let refused = offline(&server, home.path(), &[]);
@@ -57,8 +60,9 @@ fn poolings_are_fetched_from_the_folders_that_are_declared() {
 }
 
 #[test]
-fn what_another_program_left_out_is_asked_for_once() {
-    let (server, home) = (by_the_first_token(), place());
+fn files_missing_from_the_cache_are_requested_once() {
+    let server = by_the_first_token();
+    let home = place();
     pull(&server, home.path()).output("pull");
     // As after a download by transformers: without the files for sentence-transformers.
     let strip = || {
@@ -104,8 +108,9 @@ fn what_another_program_left_out_is_asked_for_once() {
 }
 
 #[test]
-fn prompts_come_along() {
-    let (server, home) = (Server::start(&tiny()), place());
+fn prompts_are_downloaded_with_the_model() {
+    let server = Server::start(&tiny());
+    let home = place();
     server.change(|files| {
         let prompts = json!({"prompts": {"query": "query: "}, "default_prompt_name": "query"});
         let name = "config_sentence_transformers.json".to_owned();
@@ -118,8 +123,9 @@ fn prompts_come_along() {
 }
 
 #[test]
-fn models_are_named_as_people_paste_them() {
-    let (server, home) = (Server::start(&tiny()), place());
+fn addresses_and_revisions_name_models() {
+    let server = Server::start(&tiny());
+    let home = place();
     let vectors = expected(&tiny());
     let page = format!("{}/{ID}/tree/v1.0", server.endpoint);
     let embed = |model: &str, more: &[&str]| {
@@ -161,7 +167,7 @@ fn models_are_named_as_people_paste_them() {
     assert!(server.requests().is_empty());
 }
 
-/// The values are as in files of variables that no shell reads.
+/// Variables may come from files that no shell reads, and so be unexpanded.
 #[cfg(unix)]
 #[test]
 fn homes_and_variables_are_expanded_as_python_does() {
@@ -173,7 +179,8 @@ fn homes_and_variables_are_expanded_as_python_does() {
         ("HUGGINGFACE_HUB_CACHE", "~/y", "y"),
         ("XDG_CACHE_HOME", "~/c", "c/huggingface/hub"),
     ] {
-        let (home, here) = (place(), place());
+        let home = place();
+        let here = place();
         let mut command: Command = at(kit::jinabert(&["pull", ID]), &server, home.path());
         command.env_remove("HF_HOME").env_remove("XDG_CACHE_HOME");
         command.env("HOME", home.path()).env(name, value).current_dir(here.path());

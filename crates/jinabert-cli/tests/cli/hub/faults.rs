@@ -21,7 +21,7 @@ fn failing(first: impl Fn(&Request) -> Option<Fault> + Send + Sync + 'static) ->
 }
 
 #[test]
-fn what_passes_is_borne() {
+fn temporary_faults_are_retried() {
     let status = |code, fields| move |_: &Request| Some(Fault::Status(code, fields));
     let weights =
         |fault: Fault| move |request: &Request| request.fetches(WEIGHTS).then(|| fault.clone());
@@ -63,9 +63,10 @@ fn what_passes_is_borne() {
 }
 
 #[test]
-fn waiting_is_as_long_as_the_hub_asks() {
+fn retries_wait_as_long_as_retry_after_says() {
     let server = failing(|request| request.lists().then_some(Fault::Status(429, "Retry-After: 3")));
-    let (home, start) = (place(), std::time::Instant::now());
+    let home = place();
+    let start = std::time::Instant::now();
     pull(&server, home.path()).output("in the end");
     assert!(start.elapsed() >= Duration::from_secs(3));
 }
@@ -78,7 +79,7 @@ fn fetch_weights(request: &Request, fault: impl Fn(usize) -> Fault) -> Option<Fa
 }
 
 #[test]
-fn what_is_wrong_is_refused() {
+fn permanent_faults_are_reported_and_leave_nothing() {
     const LISTED: &[u8] = br#"{"sha": "../../../../../../../../../../../../../", "siblings": []}"#;
     let cases: &[Case] = &[
         ("500", |_| Some(Fault::Status(500, "X-A: b")), 69, &["127.0.0.1", "500", "5 times"]),
@@ -186,13 +187,14 @@ fn what_is_wrong_is_refused() {
 }
 
 #[test]
-fn wrong_bytes_are_not_gone_on_with() {
+fn wrong_partial_files_are_downloaded_again() {
     let wrong = |request: &Request, before: usize| match before {
         _ if !request.fetches(WEIGHTS) => None,
         0 => Some(Fault::Body(vec![7; 439_240])),
         _ => None,
     };
-    let (server, home) = (Server::with(&tiny(), None, wrong), place());
+    let server = Server::with(&tiny(), None, wrong);
+    let home = place();
     pull(&server, home.path()).refused("wrong bytes", 69, &["hash"]);
     pull(&server, home.path()).output("right ones");
     let fetches = server.requests().into_iter().filter(|request| request.fetches(WEIGHTS));
@@ -200,7 +202,8 @@ fn wrong_bytes_are_not_gone_on_with() {
 
     // A partial file of another program may be wrong, or too long.
     for left in [vec![7; 1000], vec![7; 439_240], vec![7; 500_000]] {
-        let (server, home) = (Server::start(&tiny()), place());
+        let server = Server::start(&tiny());
+        let home = place();
         let blobs = home.path().join("hub/models--owner--tiny/blobs");
         fs::create_dir_all(&blobs).expect("writable");
         let name = format!("{}.incomplete", etag(WEIGHTS, &server.file(WEIGHTS)));
@@ -212,7 +215,8 @@ fn wrong_bytes_are_not_gone_on_with() {
 
 #[test]
 fn models_that_do_not_exist_are_named() {
-    let (server, home) = (Server::start(&tiny()), place());
+    let server = Server::start(&tiny());
+    let home = place();
     let there_is_none = ["there is no `owner/none` (revision main)", &server.endpoint];
     let none = |args: &[&str]| run(&mut program(&server, home.path(), args), b"");
     none(&["pull", "owner/none"]).refused("no such model", 66, &there_is_none);
@@ -242,7 +246,8 @@ fn repositories_without_a_model_are_refused() {
     ];
     for (n, (name, says)) in cases.into_iter().enumerate() {
         let model = fixture(if n < 2 { "tiny-geglu-4h" } else { "tiny-sharded" });
-        let (server, home) = (Server::start(&model), place());
+        let server = Server::start(&model);
+        let home = place();
         server.change(|files| match n {
             3 => {
                 let index = br#"{"weight_map": {"a": "../a.safetensors"}}"#;
@@ -256,8 +261,9 @@ fn repositories_without_a_model_are_refused() {
 }
 
 #[test]
-fn a_model_without_a_tokenizer_is_opened_without_asking() {
-    let (server, home) = (Server::start(&tiny()), place());
+fn a_model_without_a_tokenizer_is_opened_without_requests() {
+    let server = Server::start(&tiny());
+    let home = place();
     server.change(|files| drop(files.remove("tokenizer.json")));
     pull(&server, home.path()).output("pull");
     server.requests();
@@ -295,7 +301,7 @@ fn gated_models_need_a_token() {
 }
 
 #[test]
-fn a_hub_that_is_not_there_is_named() {
+fn an_unreachable_hub_is_named() {
     let mut server = Server::start(&tiny());
     let port = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = port.local_addr().expect("bound");
@@ -312,9 +318,9 @@ fn a_hub_that_is_not_there_is_named() {
     pull(&server, home.path()).refused("no address", 2, &["HF_ENDPOINT", "https://"]);
 }
 
-/// A retry is useless here.
+/// The fault is permanent, so it is not retried.
 #[test]
-fn a_hub_without_tls_is_named_at_once() {
+fn a_hub_without_tls_is_named_without_retries() {
     let plain = TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut server = Server::start(&tiny());
     server.endpoint = format!("https://{}", plain.local_addr().expect("bound"));
@@ -333,7 +339,8 @@ fn a_hub_without_tls_is_named_at_once() {
 
 #[test]
 fn caches_that_cannot_be_written_are_named() {
-    let (server, home) = (Server::start(&tiny()), place());
+    let server = Server::start(&tiny());
+    let home = place();
     let hub = home.path().join("hub");
     fs::write(&hub, "not a directory").expect("writable");
     pull(&server, home.path()).refused("a file", 73, &["cannot write", arg(&hub)]);
@@ -350,8 +357,9 @@ fn caches_that_cannot_be_written_are_named() {
 /// The limit on the size of files simulates a full disk.
 #[cfg(unix)]
 #[test]
-fn a_full_disk_is_named_and_what_came_is_kept() {
-    let (server, home) = (Server::start(&tiny()), place());
+fn a_full_disk_is_named_and_the_partial_file_is_kept() {
+    let server = Server::start(&tiny());
+    let home = place();
     let mut shell = std::process::Command::new("sh");
     let limited = "trap '' XFSZ; ulimit -f 200; exec \"$0\" --quiet pull owner/tiny";
     shell.args(["-c", limited, env!("CARGO_BIN_EXE_jinabert")]);

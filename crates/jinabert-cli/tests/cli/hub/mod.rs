@@ -80,9 +80,10 @@ fn snapshot(home: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_pulled_model_is_the_directory() {
+fn a_pulled_model_equals_the_directory() {
     for fixture_name in ["tiny-geglu-4h", "tiny-sharded"] {
-        let (server, home) = (Server::start(&fixture(fixture_name)), place());
+        let server = Server::start(&fixture(fixture_name));
+        let home = place();
         let said = pull(&server, home.path()).output("pull");
         let dir = String::from_utf8(said).expect("UTF-8");
         assert_eq!(Path::new(dir.trim_end()), snapshot(home.path()));
@@ -108,8 +109,9 @@ fn a_pulled_model_is_the_directory() {
 
 #[cfg(unix)]
 #[test]
-fn the_cache_is_laid_out_as_python_does() {
-    let (server, home) = (Server::start(&tiny()), place());
+fn the_cache_has_the_layout_of_huggingface_hub() {
+    let server = Server::start(&tiny());
+    let home = place();
     pull(&server, home.path()).output("pull");
     let root = home.path().join("hub/models--owner--tiny");
     assert_eq!(names(&root), [".no_exist", "blobs", "refs", "snapshots"]);
@@ -142,9 +144,10 @@ fn the_cache_is_laid_out_as_python_does() {
 }
 
 #[test]
-fn the_card_comes_along_where_there_is_one() {
+fn the_model_card_is_downloaded_if_it_exists() {
     for (card, licence) in [(true, "apache-2.0\n"), (false, "unknown: no README.md here\n")] {
-        let (server, home) = (Server::start(&tiny()), place());
+        let server = Server::start(&tiny());
+        let home = place();
         if !card {
             server.change(|files| drop(files.remove("README.md")));
         }
@@ -158,10 +161,12 @@ fn the_card_comes_along_where_there_is_one() {
 
 #[cfg(unix)]
 #[test]
-fn what_python_has_pulled_is_used() {
+fn a_cache_filled_by_python_is_used() {
     use std::os::unix::fs::symlink;
-    let (server, home) = (Server::start(&tiny()), place());
-    let (root, dir) = (home.path().join("hub/models--owner--tiny"), snapshot(home.path()));
+    let server = Server::start(&tiny());
+    let home = place();
+    let root = home.path().join("hub/models--owner--tiny");
+    let dir = snapshot(home.path());
     for part in [&root.join("refs"), &root.join("blobs"), &dir] {
         fs::create_dir_all(part).expect("writable");
     }
@@ -188,7 +193,8 @@ fn what_python_has_pulled_is_used() {
 
 #[test]
 fn a_name_is_pulled_once_and_kept_by_revision() {
-    let (server, home) = (Server::start(&tiny()), place());
+    let server = Server::start(&tiny());
+    let home = place();
     let vectors = expected(&tiny());
     let revisions: [&[&str]; 3] = [&["--revision", "refs/pr/1"], &[], &["--revision", "v1.0"]];
     for (n, revision) in revisions.iter().enumerate() {
@@ -216,7 +222,8 @@ fn a_name_is_pulled_once_and_kept_by_revision() {
 
 #[test]
 fn every_command_takes_a_name() {
-    let (server, home) = (Server::start(&tiny()), place());
+    let server = Server::start(&tiny());
+    let home = place();
     let ids = home.path().join("W.txt");
     fs::write(&ids, "2 5 3\n").expect("writable");
     let commands: [&[&str]; 2] = [
@@ -235,7 +242,9 @@ fn every_command_takes_a_name() {
 
 #[test]
 fn a_directory_wins_over_the_hub() {
-    let (server, home, here) = (Server::start(&tiny()), place(), place());
+    let server = Server::start(&tiny());
+    let home = place();
+    let here = place();
     copy_model(&fixture("tiny-natural"), &here.path().join(ID));
     let mut command = program(&server, home.path(), EMBED);
     let found = run(command.current_dir(here.path()), b"").output("the directory");
@@ -251,12 +260,13 @@ fn a_directory_wins_over_the_hub() {
 }
 
 #[test]
-fn a_newer_commit_is_taken_when_asked_for() {
+fn pull_updates_to_a_newer_commit() {
     let broken = |request: &Request, _: usize| {
         let other = request.path.contains(OTHER) && request.fetches("config.json");
         (other && request.token.is_none()).then_some(Fault::Body(b"{}".to_vec()))
     };
-    let (server, home) = (Server::with(&tiny(), None, broken), place());
+    let server = Server::with(&tiny(), None, broken);
+    let home = place();
     pull(&server, home.path()).output("the first");
     let before = offline(&server, home.path(), &[]).output("the first");
     server.commit(OTHER);
@@ -282,11 +292,12 @@ fn a_newer_commit_is_taken_when_asked_for() {
 }
 
 #[test]
-fn two_at_once_fetch_once() {
+fn concurrent_pulls_download_once() {
     let slow = |request: &Request, _: usize| {
         request.fetches(WEIGHTS).then_some(Fault::Late(Duration::from_millis(700)))
     };
-    let (server, home) = (Server::with(&tiny(), None, slow), place());
+    let server = Server::with(&tiny(), None, slow);
+    let home = place();
     let running = [(); 3].map(|()| start(&mut program(&server, home.path(), &["pull", ID]), b""));
     for child in running {
         assert_eq!(end(child), (Some(0), String::new()));
@@ -298,13 +309,14 @@ fn two_at_once_fetch_once() {
 }
 
 #[test]
-fn a_killed_pull_is_gone_on_with() {
+fn a_killed_pull_is_resumed() {
     const AT: usize = 300_000;
     let stall = |request: &Request, before: usize| {
         let first = request.fetches(WEIGHTS) && before == 0;
         first.then_some(Fault::Stall(AT, Duration::from_secs(50)))
     };
-    let (server, home) = (Server::with(&tiny(), None, stall), place());
+    let server = Server::with(&tiny(), None, stall);
+    let home = place();
     let mut child = start(&mut program(&server, home.path(), &["pull", ID]), b"");
     let blob = home.path().join("hub/models--owner--tiny/blobs");
     let blob = blob.join(etag(WEIGHTS, &server.file(WEIGHTS)));
@@ -330,7 +342,8 @@ fn a_renamed_model_is_found() {
     let moved = |request: &Request, _: usize| {
         request.path.contains("owner/old/").then_some(Fault::Moved("owner/old/", "owner/tiny/"))
     };
-    let (server, home) = (Server::with(&tiny(), Some("hf_x"), moved), place());
+    let server = Server::with(&tiny(), Some("hf_x"), moved);
+    let home = place();
     let args = ["embed", "--model", "owner/old", "A blue cat", "b"];
     let mut command = program(&server, home.path(), &args);
     let found = run(command.env("HF_TOKEN", "hf_x"), b"").output("by its old name");
@@ -341,7 +354,8 @@ fn a_renamed_model_is_found() {
 
 #[test]
 fn damage_on_disk_is_repaired() {
-    let (server, home) = (Server::start(&tiny()), place());
+    let server = Server::start(&tiny());
+    let home = place();
     pull(&server, home.path()).output("pull");
     for (name, keep) in [(WEIGHTS, 1000), ("tokenizer.json", 10_211)] {
         let path = snapshot(home.path()).join(name);
@@ -358,8 +372,9 @@ fn damage_on_disk_is_repaired() {
 }
 
 #[test]
-fn nothing_is_drawn_where_nobody_looks() {
-    let (server, home) = (Server::start(&tiny()), place());
+fn no_progress_is_drawn_without_a_terminal() {
+    let server = Server::start(&tiny());
+    let home = place();
     let mut command = Command::new(env!("CARGO_BIN_EXE_jinabert"));
     command.args(["pull", ID]);
     let ran = run(&mut at(command, &server, home.path()), b"");

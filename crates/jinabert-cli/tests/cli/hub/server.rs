@@ -113,7 +113,8 @@ impl Server {
         files.insert("README.md".to_owned(), card.to_vec());
         let listen = || TcpListener::bind("127.0.0.1:0").expect("a port");
         let at = |listener: &TcpListener| listener.local_addr().expect("bound").to_string();
-        let (hub, cdn) = (listen(), listen());
+        let hub = listen();
+        let cdn = listen();
         let state = Arc::new(State {
             files: RwLock::new(files),
             commit: RwLock::new(COMMIT),
@@ -158,12 +159,11 @@ impl Server {
 
 /// ETag: the hash by which the hub names a file.
 pub fn etag(name: &str, bytes: &[u8]) -> String {
-    let digest = match name.ends_with(LARGE) {
-        true => digest::digest(&SHA256, bytes),
-        false => {
-            let blob = [format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat();
-            digest::digest(&SHA1_FOR_LEGACY_USE_ONLY, &blob)
-        }
+    let digest = if name.ends_with(LARGE) {
+        digest::digest(&SHA256, bytes)
+    } else {
+        let blob = [format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat();
+        digest::digest(&SHA1_FOR_LEGACY_USE_ONLY, &blob)
     };
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -211,7 +211,8 @@ impl State {
             Ok(found) => found,
             Err((code, fields)) => return stream.write_all(status(code, fields).as_bytes()),
         };
-        let (etag, size) = (etag(&name, &body), body.len());
+        let etag = etag(&name, &body);
+        let size = body.len();
         let head = request.method == "HEAD";
         if !request.cdn && name.ends_with(LARGE) {
             let head = format!(
@@ -294,7 +295,8 @@ fn read(stream: &TcpStream, cdn: bool) -> Option<Request> {
     let mut lines = BufReader::new(stream).lines();
     let first = lines.next()?.ok()?;
     let mut words = first.split(' ');
-    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let method = words.next()?.to_owned();
+    let path = words.next()?.to_owned();
     let mut request = Request { method, path, from: None, token: None, cdn };
     for line in lines {
         let line = line.ok()?;

@@ -41,7 +41,8 @@ fn behind_tls(mut server: Server, config: Arc<ServerConfig>) -> Server {
     let hub = server.endpoint.trim_start_matches("http://").to_owned();
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let (config, hub) = (Arc::clone(&config), hub.clone());
+            let config = Arc::clone(&config);
+            let hub = hub.clone();
             thread::spawn(move || {
                 let connection = ServerConnection::new(config).expect("a configuration");
                 // A client that does not trust the certificate disconnects.
@@ -59,7 +60,8 @@ fn pass(
     hub: &str,
     port: u16,
 ) -> std::io::Result<()> {
-    let (mut head, mut reader) = (String::new(), BufReader::new(&mut client));
+    let mut head = String::new();
+    let mut reader = BufReader::new(&mut client);
     while !head.ends_with("\r\n\r\n") {
         if reader.read_line(&mut head)? == 0 {
             return Ok(());
@@ -86,11 +88,12 @@ fn pass(
 }
 
 #[test]
-fn authorities_are_those_that_the_environment_names() {
+fn the_environment_selects_certificate_authorities() {
     let (pem, config) = authority();
     let server = behind_tls(Server::start(&tiny()), config);
     let place = place();
-    let (file, dir) = (place.path().join("ca.pem"), place.path().join("certs"));
+    let file = place.path().join("ca.pem");
+    let dir = place.path().join("certs");
     fs::create_dir(&dir).expect("writable");
     for path in [&file, &dir.join("0a1b2c3d.0")] {
         fs::write(path, format!("# Office\n{pem}")).expect("writable");
@@ -113,7 +116,8 @@ fn authorities_are_those_that_the_environment_names() {
         pull(&home, &[(name, arg(path))]).output(name);
         assert!(offline(&server, &place.path().join(home), &[]).output(name) == expected(&tiny()));
     }
-    let (missing, empty) = (place.path().join("missing.pem"), place.path().join("empty.pem"));
+    let missing = place.path().join("missing.pem");
+    let empty = place.path().join("empty.pem");
     fs::write(&empty, "no certificate").expect("writable");
     for path in [&missing, &empty] {
         let refused = pull("none", &[("SSL_CERT_FILE", arg(path))]);

@@ -1,0 +1,34 @@
+//! `jinabert rerank`
+
+use super::{
+    args::Rerank,
+    ranked::{RANKED_FIELDS, Ranked},
+    texts::Texts,
+};
+use crate::{error::CliError, item::with_position, json_lines, source};
+use jinabert::{Options, Score, Task};
+
+/// Ranks documents for a query.
+pub fn run(args: &Rerank, quiet: bool) -> Result<(), CliError> {
+    source::named(&args.model.source, "rerank", "a reranker")?;
+    let mut documents = Texts::read(&args.input, &args.document, "document", RANKED_FIELDS)?;
+    let options = Options { task: Task::Rerank, ..args.model.options()? };
+    let (embedder, _) = source::open(&args.model, options, "rerank", quiet)?;
+    documents.skip(|text| {
+        embedder.prepare_scores(&args.query, &[text], embedder.encode_options()).map(|_| ())
+    })?;
+    let items = &documents.items;
+    let scores = embedder.rerank(&args.query, &documents.texts());
+    let mut scores = scores.map_err(|error| with_position(error, items))?;
+    let truncated = scores.iter().filter(|score| score.truncated.is_some()).count();
+    if truncated > 0 {
+        let limit = embedder.max_length();
+        tracing::warn!("truncated {truncated} documents so that a pair has {limit} tokens");
+    }
+    scores.truncate(args.top_n.unwrap_or(usize::MAX));
+    json_lines::write(scores.iter().map(|&Score { index, score, logit, tokens, .. }| {
+        Ranked::new(&items[index], score, Some(logit), tokens)
+    }))?;
+    documents.report(items.len());
+    Ok(())
+}
