@@ -17,8 +17,8 @@ use crate::{
     elements::TensorData,
     error::Error,
     recording::{
-        Caps, Command, DispatchLimits, Faults, Format, InFlight, Program, Recording, Shape, Span, Tensor,
-        slices,
+        Caps, Command, DispatchLimits, Faults, Format, InFlight, Program, Recording, Shape, Span,
+        Tensor, slices,
     },
 };
 use std::{
