@@ -9,7 +9,7 @@ mod checkpoint;
 
 use checkpoint::Recipe;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use jinabert::{Device, Embedder, Options, batch::Tokens};
+use jinabert::{Device, Embedder, Options, Tokens};
 use std::{env, time::Duration};
 
 fn forward(criterion: &mut Criterion) {

@@ -75,17 +75,36 @@
 //! | feature | contents |
 //! |---|---|
 //! | `hub` | models by name, from the Hugging Face hub and its cache |
-//! | `shaders` | [`gpu::write`], [`programs`]: kernels in the drivers' languages |
 //! | `faults` | fault injection, for tests |
+//! | `internals` | the engine's modules, for this repository's other packages, tests and benchmarks |
+//! | `shaders` | `internals`, and kernels in the drivers' languages |
 //!
-//! None is on by default.  The command line, the HTTP server and the C interface are packages of
+//! None is on by default, and what only `internals` shows may change in any version.  The command line, the HTTP server and the C interface are packages of
 //! their own: `jinabert-cli`, `jinabert-server`, `jinabert-capi`.
 
+// Without the front ends, parts of the engine have no user.
+#![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
+
+#[cfg(not(feature = "internals"))]
+mod activation;
+#[cfg(feature = "internals")]
 pub mod activation;
+#[cfg(not(feature = "internals"))]
+mod batch;
+#[cfg(feature = "internals")]
 pub mod batch;
 mod cache;
+#[cfg(not(feature = "internals"))]
+mod cpu;
+#[cfg(feature = "internals")]
 pub mod cpu;
+#[cfg(not(feature = "internals"))]
+mod device;
+#[cfg(feature = "internals")]
 pub mod device;
+#[cfg(not(feature = "internals"))]
+mod elements;
+#[cfg(feature = "internals")]
 pub mod elements;
 mod embedder;
 mod error;
@@ -93,20 +112,42 @@ mod files;
 pub mod gpu;
 #[cfg(feature = "hub")]
 pub mod hub;
+#[cfg(not(feature = "internals"))]
+mod kernel_check;
+#[cfg(feature = "internals")]
 pub mod kernel_check;
+#[cfg(not(feature = "internals"))]
+mod kernels;
+#[cfg(feature = "internals")]
 pub mod kernels;
 mod memory;
+#[cfg(not(feature = "internals"))]
+mod model;
+#[cfg(feature = "internals")]
 pub mod model;
 mod names;
 pub mod precision;
 #[cfg(feature = "shaders")]
 pub mod programs;
+#[cfg(not(feature = "internals"))]
+mod recording;
+#[cfg(feature = "internals")]
 pub mod recording;
+#[cfg(not(feature = "internals"))]
+mod reference;
+#[cfg(feature = "internals")]
 pub mod reference;
+#[cfg(not(feature = "internals"))]
+mod scheduler;
+#[cfg(feature = "internals")]
 pub mod scheduler;
 pub mod text;
+#[cfg(not(feature = "internals"))]
+mod tune;
+#[cfg(feature = "internals")]
 pub mod tune;
 
+pub use batch::Tokens;
 pub use device::Device;
 pub use embedder::{
     Candidate, Embedded, EmbeddedChunk, EmbeddedChunks, Embedder, EncodeJob, EncodeOptions,
@@ -116,7 +157,9 @@ pub use embedder::{
 };
 pub use error::Error;
 pub use files::Files;
-pub use model::Task;
+pub use kernels::{Dtype, Tier};
+pub use model::{Config, ModelInfo, Task};
 pub use precision::Precision;
+pub use recording::{InFlight, Span};
 pub use scheduler::{EmbedFuture, Queue};
-pub use tune::{Tune, Workload};
+pub use tune::{Speed, Tune, Workload};

@@ -2,7 +2,7 @@
 
 use jinabert::{
     Device, Embedder, OnLong, Options,
-    batch::Tokens,
+    Tokens,
     text::{Chunking, Tokenizer, Unit},
 };
 use std::{fs, num::NonZeroUsize, ops::Range, path::PathBuf};

@@ -8,7 +8,7 @@ use crate::{
 };
 use jinabert::{
     Embedder, EncodeOptions, Error, Prompt, Score,
-    batch::Tokens,
+    Tokens,
     text::{Chunking, Tokenized},
 };
 use pyo3::{

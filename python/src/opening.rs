@@ -4,8 +4,8 @@ use crate::call::Watch;
 use jinabert::{
     Device, Embedder, Error, Files, OnLong, Options, Pooling, Prompt, Task, Tune,
     hub::{self, Revision},
-    kernels::Dtype,
-    model::ModelInfo,
+    Dtype,
+    ModelInfo,
 };
 use pyo3::{prelude::*, pybacked::PyBackedBytes};
 use std::path::{Path, PathBuf};

@@ -21,18 +21,26 @@ mod scope;
 mod slot;
 mod unroll;
 
-pub use adapter::{
-    AdapterSummary, Backend, Gpu, adapters, forget_adapters, native_adapters, open,
-    open_experimental,
-};
-pub use assemble::{Assembled, assemble, library};
-pub use engine::Engine;
+pub use adapter::{AdapterSummary, Backend, Gpu, adapters, native_adapters};
+#[cfg(not(feature = "internals"))]
+pub(crate) use internals::*;
+#[cfg(feature = "internals")]
+pub use internals::*;
 #[cfg(feature = "shaders")]
 pub use languages::{Language, NotWritten, Written, write};
-pub use pace::SUBMISSION;
-pub use progress::PATIENCE;
+pub(crate) use pace::SUBMISSION;
+pub(crate) use progress::PATIENCE;
 /// wgpu, with the types for [`Gpu::shared`].
 pub use wgpu;
+
+/// What only this repository's packages use.
+mod internals {
+    pub use super::{
+        adapter::{forget_adapters, open, open_experimental},
+        assemble::{Assembled, assemble, library},
+        engine::Engine,
+    };
+}
 
 /// Zero workgroup memory before a kernel runs.  Disabled: no kernel reads unwritten memory, and on
 /// backends without native zeroing a single lane would do it.

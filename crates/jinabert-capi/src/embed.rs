@@ -4,7 +4,7 @@ use super::{
     CallError, CallerError, EmbedderHandle, Status, guard, handle,
     raw::{self, Room, Versioned},
 };
-use jinabert::{Embedded, batch::Tokens};
+use jinabert::{Embedded, Tokens};
 use std::{
     ffi::{c_char, c_void},
     mem::size_of,

@@ -4,7 +4,7 @@ use super::{
     CallError,
     raw::{self, Versioned},
 };
-use jinabert::{Options, Prompt, kernels};
+use jinabert::{Options, Prompt};
 use std::{
     ffi::c_char,
     mem::{offset_of, size_of},
@@ -179,7 +179,7 @@ pub unsafe fn read(options: *const CallerOptions) -> Result<Options, CallError> 
     options.batch_tokens = nonzero(given.batch_tokens);
     let tasks = [jinabert::Task::Embed, jinabert::Task::Rerank, jinabert::Task::Encode];
     options.task = choose("task", given.task, &tasks)?;
-    options.dtype = choose("dtype", given.dtype, &[kernels::Dtype::F32, kernels::Dtype::F16])?;
+    options.dtype = choose("dtype", given.dtype, &[jinabert::Dtype::F32, jinabert::Dtype::F16])?;
     let on_long = [jinabert::OnLong::Error, jinabert::OnLong::Truncate, jinabert::OnLong::Window];
     options.on_long = choose("on_long", given.on_long, &on_long)?;
     let poolings = [jinabert::Pooling::Auto, jinabert::Pooling::Mean, jinabert::Pooling::Cls];
@@ -295,7 +295,7 @@ mod tests {
             dimensions: Some(3),
             batch_tokens: Some(99),
             task: jinabert::Task::Encode,
-            dtype: kernels::Dtype::F16,
+            dtype: jinabert::Dtype::F16,
             on_long: jinabert::OnLong::Window,
             pooling: jinabert::Pooling::Cls,
             tune: jinabert::Tune::Off,
