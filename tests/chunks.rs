@@ -1,8 +1,7 @@
 //! Late chunking and windows, against the token outputs of the same model.
 
 use jinabert::{
-    Device, Embedder, OnLong, Options,
-    Tokens,
+    Device, Embedder, OnLong, Options, Tokens,
     text::{Chunking, Tokenizer, Unit},
 };
 use std::{fs, num::NonZeroUsize, ops::Range, path::PathBuf};

@@ -7,8 +7,7 @@ use crate::{
     vectors::{Matrix, Pair, array, quantizer},
 };
 use jinabert::{
-    Embedder, EncodeOptions, Error, Prompt, Score,
-    Tokens,
+    Embedder, EncodeOptions, Error, Prompt, Score, Tokens,
     text::{Chunking, Tokenized},
 };
 use pyo3::{

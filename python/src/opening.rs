@@ -2,10 +2,8 @@
 
 use crate::call::Watch;
 use jinabert::{
-    Device, Embedder, Error, Files, OnLong, Options, Pooling, Prompt, Task, Tune,
+    Device, Dtype, Embedder, Error, Files, ModelInfo, OnLong, Options, Pooling, Prompt, Task, Tune,
     hub::{self, Revision},
-    Dtype,
-    ModelInfo,
 };
 use pyo3::{prelude::*, pybacked::PyBackedBytes};
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@
 
 use super::{
     Options,
-    load::{self, Loaded},
+    load::{Loaded, is_hardware, load},
 };
 use crate::{
     batch::{PackedBatch, Tokens},
@@ -29,8 +29,46 @@ pub enum Power {
     High,
 }
 
+/// Loads the model on the most suitable device if the options leave it open.
+pub(super) fn best(files: &Files, options: &Options, config: &Config) -> Result<Loaded, Error> {
+    let Some(Choice { options, why, loaded }) = choose(files, options, config)? else {
+        return load_or_fall_back(files, options, config);
+    };
+    let mut loaded = match loaded {
+        Some(loaded) => loaded,
+        None => load_or_fall_back(files, &options, config)?,
+    };
+    loaded.chosen = Some(options.device);
+    if loaded.after.is_none() {
+        loaded.device = format!("{}; chosen by measurement: {why}", loaded.device);
+    }
+    Ok(loaded)
+}
+
+/// Loads the model on the device, or on the CPU if that fails and the options allow it.
+fn load_or_fall_back(files: &Files, options: &Options, config: &Config) -> Result<Loaded, Error> {
+    let error = match load(files, options, config) {
+        Err(error)
+            if (error.is_of_device() || matches!(error, Error::NoGpu { .. }))
+                && options.falls_back()
+                && options.device != Device::Cpu =>
+        {
+            error
+        }
+        Ok(mut loaded) => {
+            measure_named(&mut loaded, options, config);
+            return Ok(loaded);
+        }
+        Err(error) => return Err(error),
+    };
+    tracing::warn!("{error}; the CPU takes over");
+    let mut loaded = load(files, &options.on_cpu(), config)?;
+    loaded.after = Some(error.to_string());
+    Ok(loaded)
+}
+
 /// Decision of `auto`.
-pub(super) struct Choice {
+struct Choice {
     /// The options, with a definite device.
     pub(super) options: Options,
     /// Human-readable reason.
@@ -43,11 +81,7 @@ pub(super) struct Choice {
 ///
 /// # Errors
 /// Errors of the model's files.
-pub(super) fn choose(
-    files: &Files,
-    options: &Options,
-    config: &Config,
-) -> Result<Option<Choice>, Error> {
+fn choose(files: &Files, options: &Options, config: &Config) -> Result<Option<Choice>, Error> {
     if options.device != Device::Auto || options.gpu.is_some() || options.tier.is_some() {
         return Ok(None);
     }
@@ -60,7 +94,7 @@ pub(super) fn choose(
         Some(Speeds { gpu, cpu: Some(cpu) }) => (gpu, cpu, None, None),
         _ => {
             let measured = Options { tune: known(options.tune), ..on_gpu.clone() };
-            let gpu = load::load(files, &measured, config)
+            let gpu = load(files, &measured, config)
                 .and_then(|mut gpu| Ok((speed(&mut gpu.model)?, gpu)));
             let (gpu_speed, gpu) = match gpu {
                 Ok(found) => found,
@@ -71,7 +105,7 @@ pub(super) fn choose(
                 }
                 Err(error) => return Err(error),
             };
-            let mut cpu = load::load(files, &options.on_cpu(), config)?;
+            let mut cpu = load(files, &options.on_cpu(), config)?;
             let cpu_speed = speed(&mut cpu.model)?;
             let speeds = Speeds { gpu: gpu_speed, cpu: Some(cpu_speed) };
             keep(options, &adapter, &subject, speeds);
@@ -99,7 +133,7 @@ pub(super) fn choose(
 }
 
 /// Measures the GPU named by the options unless its speed is known: the speed sets the batch size.
-pub(super) fn measure_named(loaded: &mut Loaded, options: &Options, config: &Config) {
+fn measure_named(loaded: &mut Loaded, options: &Options, config: &Config) {
     let Some(adapter) = loaded.adapter.clone().filter(|adapter| is_hardware(adapter, options))
     else {
         return;
@@ -116,11 +150,6 @@ pub(super) fn measure_named(loaded: &mut Loaded, options: &Options, config: &Con
         }
         Err(error) => tracing::warn!("{adapter} was not measured: {error}"),
     }
-}
-
-/// True for a GPU, or for a device that poses as one in a test.
-pub(super) fn is_hardware(adapter: &AdapterSummary, options: &Options) -> bool {
-    !adapter.software || options.injected().poses()
 }
 
 /// Stores the measured speeds, unless the adapter only poses as hardware.

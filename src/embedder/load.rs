@@ -2,8 +2,7 @@
 
 use super::{
     Options, Pooling,
-    choose::{Choice, choose, is_hardware, measure_named},
-    recover::{DeviceInfo, ModelSlot},
+    slot::{DeviceInfo, ModelSlot},
 };
 use crate::{
     device::{self, Device, Opened},
@@ -118,48 +117,6 @@ pub(super) fn cautious(time: Duration) -> Duration {
     time.min(gpu::SUBMISSION) / 4
 }
 
-/// Loads the model on the most suitable device if the options leave it open.
-pub(super) fn best(files: &Files, options: &Options, config: &Config) -> Result<Loaded, Error> {
-    let Some(Choice { options, why, loaded }) = choose(files, options, config)? else {
-        return load_or_fall_back(files, options, config);
-    };
-    let mut loaded = match loaded {
-        Some(loaded) => loaded,
-        None => load_or_fall_back(files, &options, config)?,
-    };
-    loaded.chosen = Some(options.device);
-    if loaded.after.is_none() {
-        loaded.device = format!("{}; chosen by measurement: {why}", loaded.device);
-    }
-    Ok(loaded)
-}
-
-/// Loads the model on the device, or on the CPU if that fails and the options allow it.
-pub(super) fn load_or_fall_back(
-    files: &Files,
-    options: &Options,
-    config: &Config,
-) -> Result<Loaded, Error> {
-    let error = match load(files, options, config) {
-        Err(error)
-            if (error.is_of_device() || matches!(error, Error::NoGpu { .. }))
-                && options.falls_back()
-                && options.device != Device::Cpu =>
-        {
-            error
-        }
-        Ok(mut loaded) => {
-            measure_named(&mut loaded, options, config);
-            return Ok(loaded);
-        }
-        Err(error) => return Err(error),
-    };
-    tracing::warn!("{error}; the CPU takes over");
-    let mut loaded = load(files, &options.on_cpu(), config)?;
-    loaded.after = Some(error.to_string());
-    Ok(loaded)
-}
-
 /// Opens the device and loads the model onto it.
 pub(super) fn load(files: &Files, options: &Options, config: &Config) -> Result<Loaded, Error> {
     load_as(files, options, config, false)
@@ -226,6 +183,11 @@ pub(super) fn load_as(
     let batch_tokens = batch_tokens.min(model.fused_tokens());
     let (after, chosen) = (None, None);
     Ok(Loaded { model, device, after, batch_tokens, software, adapter, chosen })
+}
+
+/// True for a GPU, or for a device that poses as one in a test.
+pub(super) fn is_hardware(adapter: &AdapterSummary, options: &Options) -> bool {
+    !adapter.software || options.injected().poses()
 }
 
 /// Tuning result for the device, if it is for the requested tier.

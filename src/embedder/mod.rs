@@ -10,6 +10,7 @@ mod prepare;
 mod prompt;
 mod recover;
 mod runner;
+mod slot;
 mod tasks;
 mod texts;
 
@@ -164,7 +165,7 @@ impl Embedder {
             let tokenizer = || load::tokenizer(&files, &options, limit);
             let tokenizer = thread::Builder::new().spawn_scoped(scope, tokenizer);
             let tokenizer = tokenizer.map_err(no_thread)?;
-            let loaded = load::best(&files, &options, &config);
+            let loaded = choose::best(&files, &options, &config);
             let tokenizer = tokenizer.join().unwrap_or_else(|panic| resume_unwind(panic));
             Ok::<_, Error>((tokenizer, loaded))
         })?;

@@ -5,7 +5,7 @@ use super::{
     job::{EncoderInput, SequenceInput},
     load::Loaded,
     no_thread,
-    recover::{BatchTokens, DeviceInfo, ModelSlot},
+    slot::{BatchTokens, DeviceInfo, ModelSlot},
 };
 use crate::{
     batch::{self, PackedBatch},

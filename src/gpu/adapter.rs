@@ -1,6 +1,6 @@
 //! Adapter discovery, and opening with only the limits that the kernels need.
 
-use super::{dx12, pipelines::Compiled, progress::Progress};
+use super::{compiled::Compiled, dx12, progress::Progress};
 use crate::{
     error::Error,
     recording::{Caps, TexturePages},

@@ -4,6 +4,7 @@
 mod adapter;
 mod assemble;
 mod chain;
+mod compiled;
 mod dx12;
 mod engine;
 #[cfg_attr(not(feature = "faults"), path = "no_fault.rs")]

@@ -2,6 +2,7 @@
 
 use super::{
     adapter::Gpu,
+    compiled::Compiled,
     pipeline::{Failed, Pipeline},
     pipeline_cache::PipelineCache,
 };
@@ -13,7 +14,7 @@ use std::{
     collections::{HashMap, HashSet},
     num::NonZero,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -22,34 +23,6 @@ use std::{
 /// Identity of a program: the address of its `Arc`.
 pub(super) fn address(program: &Arc<Program>) -> usize {
     Arc::as_ptr(program) as usize
-}
-
-/// Compiled kernels of a device, shared by the engines that run on it.
-#[derive(Default)]
-pub(super) struct Compiled {
-    state: Mutex<State>,
-    /// Signalled when a program is done, and when no recording waits any more.
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    /// Results by address of the program; the entry keeps the program alive.
-    done: HashMap<usize, (Arc<Program>, Result<Pipeline, Failed>)>,
-    /// Programs being compiled by some thread.
-    busy: HashSet<usize>,
-    /// Number of recordings waiting for their programs; meanwhile nothing is compiled ahead.
-    urgent: usize,
-}
-
-impl Compiled {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Pipelines of one engine.

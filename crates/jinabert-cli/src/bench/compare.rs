@@ -4,7 +4,8 @@ use super::{
     kernels::Row,
     report::{Cell, Report},
     roof::Bound,
-    table::{self, digits},
+    stats::digits,
+    table,
 };
 use std::fmt::Write;
 

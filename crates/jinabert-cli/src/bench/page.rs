@@ -5,7 +5,8 @@ use super::{
     plot::{self, Keys, Spreads},
     report::{Cell, ModelReport, Report},
     roof::Limit,
-    table::{self, digits, percent, rate, time},
+    stats::digits,
+    table::{self, percent, rate, time},
 };
 use crate::svg::escape;
 

@@ -4,7 +4,8 @@ use super::{
     kernels::{KernelTiming, Row},
     report::Report,
     roof::Roof,
-    table::{digits, percent, rate, time},
+    stats::digits,
+    table::{percent, rate, time},
 };
 use crate::svg::{Axis, Frame, escape};
 use std::fmt::Write;

@@ -4,6 +4,7 @@ use super::{
     kernels::Row,
     roof::{Bound, Roof},
     stats::Spread,
+    target::DeviceInfo,
 };
 use jinabert::kernel_check::Clock;
 use serde::{Deserialize, Serialize};
@@ -39,21 +40,6 @@ pub struct Report {
     pub kernels: Vec<Row>,
     /// Whole model, if one was measured.
     pub model: Option<ModelReport>,
-}
-
-/// Description of a device.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DeviceInfo {
-    /// Name as given by the driver.
-    pub name: String,
-    /// API: "vulkan", …; "cpu" for the CPU.
-    pub backend: String,
-    /// "discrete", "integrated", "virtual", "software", "other"; "cpu" for the CPU.
-    pub kind: String,
-    /// Driver name and version.
-    pub driver: String,
-    /// Number of threads of this process, for the CPU device and for work on the host.
-    pub threads: usize,
 }
 
 /// Measurements of a model.

@@ -4,8 +4,7 @@
 //! product and a copy on all cores.
 
 use super::{
-    stats::{Limits, Spread, giga_per_s},
-    table::digits,
+    stats::{Limits, Spread, digits, giga_per_s},
     target::{Open, Target, repeated, wall},
 };
 use jinabert::{

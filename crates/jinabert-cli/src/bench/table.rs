@@ -2,22 +2,11 @@
 
 use super::{
     kernels::Row,
-    report::{Cell, DeviceInfo, ModelReport, Report},
+    report::{Cell, ModelReport, Report},
     roof::{Limit, Roof},
+    stats::digits,
+    target::DeviceInfo,
 };
-
-/// Formats three significant digits, or the whole number.
-pub fn digits(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".to_owned(),
-        v if v < 0.001 => format!("{value:.0e}"),
-        v if v < 0.01 => format!("{value:.4}"),
-        v if v < 1.0 => format!("{value:.3}"),
-        v if v < 10.0 => format!("{value:.2}"),
-        v if v < 100.0 => format!("{value:.1}"),
-        _ => format!("{value:.0}"),
-    }
-}
 
 /// Formats a value, or a dash if it is unknown.
 fn known(value: Option<f64>, text: impl FnOnce(f64) -> String) -> String {

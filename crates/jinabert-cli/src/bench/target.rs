@@ -1,19 +1,32 @@
 //! Device under test, and its clock.
 
-use super::{
-    report::DeviceInfo,
-    stats::{Limits, Spread},
-};
+use super::stats::{Limits, Spread};
 use jinabert::{
     Device, Error, gpu,
     kernel_check::Clock,
     kernels::{Dtype, Tier},
     recording::{Caps, Command, Engine, Format, Recording, Tensor},
 };
+use serde::{Deserialize, Serialize};
 use std::{
     fs,
     time::{Duration, Instant},
 };
+
+/// Description of a device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeviceInfo {
+    /// Name as given by the driver.
+    pub name: String,
+    /// API: "vulkan", …; "cpu" for the CPU.
+    pub backend: String,
+    /// "discrete", "integrated", "virtual", "software", "other"; "cpu" for the CPU.
+    pub kind: String,
+    /// Driver name and version.
+    pub driver: String,
+    /// Number of threads of this process, for the CPU device and for work on the host.
+    pub threads: usize,
+}
 
 /// Device that is opened for one engine after another: one for each problem, to release memory.
 pub struct Target {
