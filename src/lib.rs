@@ -76,11 +76,12 @@
 //! |---|---|
 //! | `hub` | models by name, from the Hugging Face hub and its cache |
 //! | `faults` | fault injection, for tests |
-//! | `internals` | the engine's modules, for this repository's other packages, tests and benchmarks |
+//! | `internals` | the engine's modules, for the other packages of this repository and for tests |
 //! | `shaders` | `internals`, and kernels in the drivers' languages |
 //!
-//! None is on by default, and what only `internals` shows may change in any version.  The command line, the HTTP server and the C interface are packages of
-//! their own: `jinabert-cli`, `jinabert-server`, `jinabert-capi`.
+//! None is on by default, and what only `internals` shows may change in any version.  The command
+//! line, the HTTP server and the C interface are packages of their own: `jinabert-cli`,
+//! `jinabert-server`, `jinabert-capi`.
 
 // Without the front ends, parts of the engine have no user.
 #![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]

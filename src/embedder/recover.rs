@@ -15,7 +15,7 @@ use super::{
     Error, Options,
     load::{self, Loaded},
     runner::Runner,
-    slot::{MEMORY, ModelSlot},
+    slot::{FAILURE_WINDOW, ModelSlot},
 };
 use crate::{
     device::Device,
@@ -26,8 +26,8 @@ use crate::{
 };
 use std::{fmt, time::Instant};
 
-/// Maximum number of times that a device is opened again within [`MEMORY`]; one that fails more
-/// often is broken, and an error is faster than opening it.
+/// Maximum number of times that a device is opened again within [`FAILURE_WINDOW`]; one that fails
+/// more often is broken, and an error is faster than opening it.
 const REBUILDS: usize = 3;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -102,7 +102,7 @@ impl Runner {
             if remedy == Remedy::Rebuild {
                 gpu::forget_adapters();
                 self.remember_loss(slot);
-                slot.rebuilt.retain(|at| at.elapsed() < MEMORY);
+                slot.rebuilt.retain(|at| at.elapsed() < FAILURE_WINDOW);
                 slot.rebuilt.push(Instant::now());
                 // Frees the memory for the new model.
                 slot.model = None;
@@ -165,7 +165,7 @@ impl Runner {
         let mut remedies = Vec::new();
         match error {
             Error::NotFinite(_)
-                if slot.fallback_failed_at.is_some_and(|at| at.elapsed() < MEMORY) =>
+                if slot.fallback_failed_at.is_some_and(|at| at.elapsed() < FAILURE_WINDOW) =>
             {
                 return remedies;
             }

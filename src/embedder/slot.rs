@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Time for which failed remedies and lack of memory are remembered.
-pub(super) const MEMORY: Duration = Duration::from_secs(60);
+pub(super) const FAILURE_WINDOW: Duration = Duration::from_secs(60);
 
 /// Minimum batch size in tokens for memory shortage; below it, batches are only halved per failure.
 const FEW_TOKENS: usize = 64;
@@ -17,7 +17,7 @@ const FEW_TOKENS: usize = 64;
 pub(super) struct ModelSlot {
     /// None if a failed device could not be opened again.
     pub(super) model: Option<Model>,
-    /// Kernel version of the last model.
+    /// Kernel variant of the last model.
     pub(super) variant: KernelVariant,
     /// Capabilities of the last model's device.
     pub(super) caps: Caps,
@@ -54,7 +54,7 @@ impl ModelSlot {
     }
 
     pub(super) fn rebuilds(&self) -> usize {
-        self.rebuilt.iter().filter(|at| at.elapsed() < MEMORY).count()
+        self.rebuilt.iter().filter(|at| at.elapsed() < FAILURE_WINDOW).count()
     }
 }
 
@@ -68,7 +68,7 @@ impl BatchTokens {
 
     pub(super) fn get(&self) -> usize {
         match *self.lock() {
-            (most, Some((fewer, since))) if since.elapsed() < MEMORY => fewer.min(most),
+            (most, Some((fewer, since))) if since.elapsed() < FAILURE_WINDOW => fewer.min(most),
             (most, _) => most,
         }
     }
