@@ -83,7 +83,8 @@ impl Engine {
 
     /// Rows that may be a range of columns.
     fn rows(&self, tensor: &Tensor) -> Rows<'_> {
-        let (column, step) = (tensor.column as usize, tensor.step as usize);
+        let column = tensor.column as usize;
+        let step = tensor.step as usize;
         Rows { data: &self.slot(tensor)[column..], step }
     }
 
@@ -135,9 +136,12 @@ impl Engine {
         let p: kernels::embed::Params = command.params();
         let part = Part { first: p.first, rows: p.rows };
         self.store(a.x, |m, x| {
-            let (ids, type_ids) = (m.u32(a.ids), m.u32(a.type_ids));
-            let (word, kind) = (m.table(a.word), m.f32(a.kind));
-            let (gamma, beta) = (m.f32(a.gamma), m.f32(a.beta));
+            let ids = m.u32(a.ids);
+            let type_ids = m.u32(a.type_ids);
+            let word = m.table(a.word);
+            let kind = m.f32(a.kind);
+            let gamma = m.f32(a.gamma);
+            let beta = m.f32(a.beta);
             match m.tier {
                 Tier::Reference => {
                     let word = word.widened();
@@ -155,8 +159,10 @@ impl Engine {
         let activation = activation(command);
         let (tier, [xs, ys]) = (self.tier, elements(p.first..p.rows, [p.inner, p.outer]));
         self.store(a.y, |m, y| {
-            let (x, bias) = (&m.f32(a.x)[xs], m.f32(a.bias));
-            let (r, y) = (residual.then(|| &m.f32(a.r)[ys.clone()]), &mut y[ys.clone()]);
+            let x = &m.f32(a.x)[xs];
+            let bias = m.f32(a.bias);
+            let r = residual.then(|| &m.f32(a.r)[ys.clone()]);
+            let y = &mut y[ys.clone()];
             match tier {
                 Tier::Reference => reference::linear(x, m.f32(a.w), bias, activation, r, y),
                 _ => linear::linear(x, m.weights(a.w), bias, activation, r, y),
@@ -167,11 +173,13 @@ impl Engine {
     fn linear_geglu(&mut self, command: &Command) {
         let a = kernels::linear_geglu::Args::from(command);
         let p: kernels::linear_geglu::Params = command.params();
-        let (f, gate_first) = (p.outer as usize / 2, p.gate_first == 1);
+        let f = p.outer as usize / 2;
+        let gate_first = p.gate_first == 1;
         let activation = activation(command);
         let (tier, [xs, hs]) = (self.tier, elements(p.first..p.rows, [p.inner, p.outer / 2]));
         self.store(a.h, |m, h| {
-            let (x, h) = (&m.f32(a.x)[xs], &mut h[hs]);
+            let x = &m.f32(a.x)[xs];
+            let h = &mut h[hs];
             match tier {
                 Tier::Reference => {
                     reference::linear_geglu(x, m.f32(a.w), activation, gate_first, h, f);
@@ -218,7 +226,8 @@ impl Engine {
         context: &mut [f32],
     ) -> f64 {
         let heads = Heads { count: p.heads as usize, scale: p.scale };
-        let (slopes, sequences) = (self.f32(a.slopes), sequences(self.u32(a.tiles)));
+        let slopes = self.f32(a.slopes);
+        let sequences = sequences(self.u32(a.tiles));
         match self.tier {
             Tier::Reference => {
                 let [q, k, v] = [a.q, a.k, a.v].map(|tensor| self.dense(tensor));
@@ -239,8 +248,10 @@ impl Engine {
         let residual = command.program.constant("RESIDUAL") == Const::Bool(true);
         let tier = self.tier;
         self.store(a.y, |m, y| {
-            let (x, r) = (m.f32(a.x), residual.then(|| m.f32(a.r)));
-            let (gamma, beta) = (m.f32(a.gamma), m.f32(a.beta));
+            let x = m.f32(a.x);
+            let r = residual.then(|| m.f32(a.r));
+            let gamma = m.f32(a.gamma);
+            let beta = m.f32(a.beta);
             match tier {
                 Tier::Reference => reference::layer_norm(x, r, gamma, beta, p.eps, y),
                 _ => layer_norm::layer_norm(x, r, gamma, beta, p.eps, y),

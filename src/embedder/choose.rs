@@ -116,17 +116,14 @@ fn choose(files: &Files, options: &Options, config: &Config) -> Result<Option<Ch
         Power::High => tune::Workload::Throughput,
         _ => options.workload,
     };
-    let chosen = match gpu_speed.beats(&cpu_speed, workload) {
-        true => {
-            // A kernel search is made only for the chosen device.
-            let loaded = gpu_loaded.filter(|_| options.tune != Tune::Search);
-            let why = format!("{gpu_speed}; on the CPU {cpu_speed}");
-            Choice { options: on_gpu, why, loaded }
-        }
-        false => {
-            let why = format!("{cpu_speed}; on {} {gpu_speed}", adapter.name);
-            Choice { options: on_cpu, why, loaded: cpu_loaded }
-        }
+    let chosen = if gpu_speed.beats(&cpu_speed, workload) {
+        // A kernel search is made only for the chosen device.
+        let loaded = gpu_loaded.filter(|_| options.tune != Tune::Search);
+        let why = format!("{gpu_speed}; on the CPU {cpu_speed}");
+        Choice { options: on_gpu, why, loaded }
+    } else {
+        let why = format!("{cpu_speed}; on {} {gpu_speed}", adapter.name);
+        Choice { options: on_cpu, why, loaded: cpu_loaded }
     };
     tracing::info!("auto: {}: {}", chosen.options.device, chosen.why);
     Ok(Some(chosen))
@@ -204,7 +201,8 @@ fn time(model: &mut Model, sequences: usize, each: usize) -> Result<Duration, Er
         Ok::<_, Error>(start.elapsed())
     };
     once()?;
-    let (start, mut best) = (Instant::now(), Duration::MAX);
+    let start = Instant::now();
+    let mut best = Duration::MAX;
     for _ in 0..5 {
         best = best.min(once()?);
         if start.elapsed() > ENOUGH {

@@ -114,7 +114,8 @@ impl Embedder {
             let what = "late chunks are means of tokens, this model's vectors the first token's";
             return Err(Error::Option(what.to_owned()));
         }
-        let (tokenizer, prompt) = (self.tokenizer()?, self.prompt(prompt)?);
+        let tokenizer = self.tokenizer()?;
+        let prompt = self.prompt(prompt)?;
         let mut chunked = text::each(texts, 0, |(index, text)| {
             let chunking = chunkings[index];
             let chunked = tokenizer.encode_chunked_after(prompt, text.as_ref(), chunking);
@@ -255,7 +256,8 @@ impl Embedder {
         options: EncodeOptions,
     ) -> Result<EncodeJob<Vec<Vec<f32>>>, Error> {
         self.embeds()?;
-        let (d, count) = (self.config().hidden as usize, sequences.len());
+        let d = self.config().hidden as usize;
+        let count = sequences.len();
         let whole: Vec<_> = sequences.iter().map(|tokens| vec![0..tokens.len()]).collect();
         let (sequences, owners) = self.all_windows(&sequences, &whole, options)?;
         let owned = sequences.iter().map(|f| f.spans[0].start as usize * d).collect::<Vec<_>>();
@@ -263,9 +265,10 @@ impl Embedder {
             let mut hidden = vec![Vec::new(); count];
             for ((owner, mut rows), start) in owners.into_iter().zip(rows).zip(owned) {
                 let hidden: &mut Vec<f32> = &mut hidden[owner.sequence];
-                match hidden.is_empty() {
-                    true => *hidden = rows.split_off(start),
-                    false => hidden.extend_from_slice(&rows[start..]),
+                if hidden.is_empty() {
+                    *hidden = rows.split_off(start)
+                } else {
+                    hidden.extend_from_slice(&rows[start..])
                 }
             }
             hidden
@@ -312,13 +315,15 @@ impl Embedder {
             let start = owned.saturating_sub(overlap);
             let end = tokens.len().min(start + limit);
             let part = |(n, span): (usize, &Range<usize>)| {
-                let (from, to) = (span.start.max(owned), span.end.min(end));
+                let from = span.start.max(owned);
+                let to = span.end.min(end);
                 let share = to.saturating_sub(from) as f64 / span.len() as f64;
                 (from < to).then(|| ((n, share), (from - start) as u32..(to - start) as u32))
             };
             let (of, spans): (Vec<_>, Vec<_>) = spans.iter().enumerate().filter_map(part).unzip();
             if !of.is_empty() {
-                let (ids, type_ids) = (&tokens.ids[start..end], &tokens.type_ids[start..end]);
+                let ids = &tokens.ids[start..end];
+                let type_ids = &tokens.type_ids[start..end];
                 let query_only =
                     tokens.query_only.saturating_sub(tokens.len() - end).min(ids.len() - 1);
                 let tokens = Tokens { ids: ids.to_vec(), type_ids: type_ids.to_vec(), query_only };

@@ -38,9 +38,10 @@ pub(super) fn tokenizer(
     declared: usize,
 ) -> Result<(Option<Tokenizer>, usize), Error> {
     const FILE: &str = "tokenizer.json";
-    let tokenizer = match files.has(FILE) {
-        true => Some(Tokenizer::parse(&files.read(FILE)?, &files.path(FILE))?),
-        false => None,
+    let tokenizer = if files.has(FILE) {
+        Some(Tokenizer::parse(&files.read(FILE)?, &files.path(FILE))?)
+    } else {
+        None
     };
     let limit = options.max_length.unwrap_or(declared);
     let special = tokenizer.as_ref().map_or(0, Tokenizer::special_tokens);
@@ -181,7 +182,8 @@ pub(super) fn load_as(
     let model = Model::open_with(files.clone(), opened.engine, opened.variant, choices)?;
     let device = opened.name;
     let batch_tokens = batch_tokens.min(model.fused_tokens());
-    let (after, chosen) = (None, None);
+    let after = None;
+    let chosen = None;
     Ok(Loaded { model, device, after, batch_tokens, software, adapter, chosen })
 }
 

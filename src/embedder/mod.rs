@@ -337,15 +337,17 @@ impl Embedder {
 
     fn check(&self, index: usize, tokens: &Tokens) -> Result<(), Error> {
         self.check_ids(index, tokens)?;
-        match tokens.len() > self.limit {
-            true => Err(Error::TooLong { index, tokens: tokens.len(), limit: self.limit }),
-            false => Ok(()),
+        if tokens.len() > self.limit {
+            Err(Error::TooLong { index, tokens: tokens.len(), limit: self.limit })
+        } else {
+            Ok(())
         }
     }
 
     fn check_ids(&self, index: usize, tokens: &Tokens) -> Result<(), Error> {
         let bad = |what: String| Err(Error::Input { index, what });
-        let (ids, types) = (&tokens.ids, &tokens.type_ids);
+        let ids = &tokens.ids;
+        let types = &tokens.type_ids;
         if ids.len() != types.len() {
             return bad(format!("{} ids but {} type ids", ids.len(), types.len()));
         }

@@ -124,7 +124,8 @@ impl Embedder {
         let sizes: Vec<usize> = parts.iter().map(|parts| parts.own.len()).collect();
         let index = (0..sizes.len()).max_by_key(|&n| (sizes[n], std::cmp::Reverse(n)));
         let index = index.ok_or_else(|| Error::Option("no text to measure".to_owned()))?;
-        let (longest, shortest) = (sizes[index] + special, lengths[0]);
+        let longest = sizes[index] + special;
+        let shortest = lengths[0];
         if longest < shortest {
             let what = format!(
                 "{longest} tokens, {special} special ones included, under {shortest}, the shortest length"
@@ -137,7 +138,8 @@ impl Embedder {
         let chosen = regions(&sizes, region_tokens, measure.windows);
         let mut kinds = HashMap::new();
         let unknown = tokenizer.unknown();
-        let (mut unknowns, mut specials) = (0, 0);
+        let mut unknowns = 0;
+        let mut specials = 0;
         let regions: Vec<Region> = chosen
             .iter()
             .map(|&(n, start)| {
@@ -170,7 +172,8 @@ impl Embedder {
         }
         let size = |job: &Job| (job.window.len() + special) as u64;
         let total = work.iter().flatten().flatten().map(size).sum();
-        let (mut done, mut sums) = (0, Vec::new());
+        let mut done = 0;
+        let mut sums = Vec::new();
         for per_region in &work {
             let mut row = Vec::new();
             for (region, jobs) in regions.iter().zip(per_region) {

@@ -117,9 +117,10 @@ impl Embedder {
     pub(super) fn limit(&self, options: EncodeOptions) -> Result<usize, Error> {
         let least = 1 + self.tokenizer.as_ref().map_or(0, Tokenizer::special_tokens);
         let (limit, most) = (options.max_length, self.limit);
-        match (least..=most).contains(&limit) {
-            true => Ok(limit),
-            false => Err(Error::Option(format!("max length {limit}: expected {least} to {most}"))),
+        if (least..=most).contains(&limit) {
+            Ok(limit)
+        } else {
+            Err(Error::Option(format!("max length {limit}: expected {least} to {most}")))
         }
     }
 
@@ -150,7 +151,8 @@ impl Embedder {
         documents: &[S],
         options: EncodeOptions,
     ) -> Result<Vec<Tokenized>, Error> {
-        let (tokenizer, limit) = (self.tokenizer()?, self.limit(options)?);
+        let tokenizer = self.tokenizer()?;
+        let limit = self.limit(options)?;
         if options.on_long != OnLong::Truncate {
             let tokens = tokenizer.length_in_pairs(query, limit)?;
             if tokens > limit {

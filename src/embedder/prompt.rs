@@ -11,7 +11,8 @@ pub(super) fn of_options(
     declared: &SentenceTransformersConfig,
     options: &Options,
 ) -> Result<String, Error> {
-    let (prompt, task) = (&options.prompt, options.task);
+    let prompt = &options.prompt;
+    let task = options.task;
     let chosen = matches!(prompt, Prompt::Named(_) | Prompt::Text(_));
     if chosen && !matches!(task, Task::Embed | Task::Encode) {
         let what = format!("a prompt is for embeddings, and the model was opened for {task}");
@@ -34,13 +35,14 @@ fn text<'a>(
         Prompt::Named(name) => declared.prompt(name)?,
         Prompt::Text(text) => text,
     };
-    match declared.prompt_excluded && !text.is_empty() {
-        false => Ok(text),
-        true => Err(Error::Option(format!(
+    if declared.prompt_excluded && !text.is_empty() {
+        Err(Error::Option(format!(
             "prompt `{}`: the model declares include_prompt false, pooling without the prompt's \
              tokens, which is not computed here; choose no prompt",
             text.escape_debug()
-        ))),
+        )))
+    } else {
+        Ok(text)
     }
 }
 
@@ -70,14 +72,14 @@ impl Embedder {
         options: EncodeOptions,
     ) -> Result<Vec<Tokenized>, Error> {
         let prompt = self.prompt(prompt)?;
-        let (tokenizer, cut) = (self.tokenizer()?, self.cut(options));
-        let tokenized = match prompt.is_empty() {
-            true => tokenizer.encode(texts, cut)?,
-            false => {
-                let whole: Vec<String> =
-                    texts.iter().map(|text| [prompt, text.as_ref()].concat()).collect();
-                tokenizer.encode(&whole, cut)?
-            }
+        let tokenizer = self.tokenizer()?;
+        let cut = self.cut(options);
+        let tokenized = if prompt.is_empty() {
+            tokenizer.encode(texts, cut)?
+        } else {
+            let whole: Vec<String> =
+                texts.iter().map(|text| [prompt, text.as_ref()].concat()).collect();
+            tokenizer.encode(&whole, cut)?
         };
         self.within(&tokenized, options)?;
         Ok(tokenized)

@@ -66,10 +66,13 @@ impl Runner {
         error: Error,
         work: impl FnMut(&mut Model) -> Result<T, Error> + Send,
     ) -> Result<T, Error> {
-        self.off_pool(|slot| match slot.generation == generation {
-            true => self.try_remedies(slot, error, work),
-            // Another failed call has already replaced the model.
-            false => self.run_in(slot, work),
+        self.off_pool(|slot| {
+            if slot.generation == generation {
+                self.try_remedies(slot, error, work)
+            } else {
+                // Another failed call has already replaced the model.
+                self.run_in(slot, work)
+            }
         })?
     }
 
@@ -223,12 +226,11 @@ impl Runner {
             return Err(Error::NoGpu { needs });
         }
         let most = loaded.model.max_tokens();
-        match most >= self.limit {
-            true => Ok(loaded),
-            false => {
-                let limit = self.limit;
-                Err(Error::Memory(format!("{most} tokens at a time, texts may have {limit}")))
-            }
+        if most >= self.limit {
+            Ok(loaded)
+        } else {
+            let limit = self.limit;
+            Err(Error::Memory(format!("{most} tokens at a time, texts may have {limit}")))
         }
     }
 

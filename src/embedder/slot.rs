@@ -33,8 +33,10 @@ pub(super) struct ModelSlot {
 
 impl ModelSlot {
     pub(super) fn new(model: Model, adapter: Option<AdapterSummary>) -> Self {
-        let (variant, caps) = (model.variant(), model.caps().clone());
-        let (model, rebuilt) = (Some(model), Vec::new());
+        let variant = model.variant();
+        let caps = model.caps().clone();
+        let model = Some(model);
+        let rebuilt = Vec::new();
         Self { model, variant, caps, adapter, generation: 0, rebuilt, fallback_failed_at: None }
     }
 

@@ -153,7 +153,8 @@ impl Embedder {
         Ok(self.prepare_classes(tokens)?.map(|logits| {
             let scores = lengths.into_iter().zip(logits).enumerate();
             let scores = scores.map(|(index, ((tokens, truncated), logits))| {
-                let (logit, score) = (logits[0], probabilities(&logits)[0]);
+                let logit = logits[0];
+                let score = probabilities(&logits)[0];
                 Score { index, logit, score, tokens, truncated }
             });
             scores.collect()
@@ -384,12 +385,13 @@ impl Embedder {
     }
 
     pub(super) fn opened_for(&self, task: Task) -> Result<(), Error> {
-        match self.task == task {
-            true => Ok(()),
-            false => Err(Error::Option(format!(
+        if self.task == task {
+            Ok(())
+        } else {
+            Err(Error::Option(format!(
                 "the model was opened for {}, not for {task}: open it with `Task::{task:?}`",
                 self.task
-            ))),
+            )))
         }
     }
 }

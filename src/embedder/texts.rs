@@ -157,9 +157,12 @@ mod tests {
         });
         assert_eq!(all.expect("short texts").len(), texts.len());
         assert!(heard.is_sorted() && heard.last() == Some(&texts.len()), "{heard:?}");
-        let half = |progress: Progress| match progress.done > texts.len() / 2 {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        let half = |progress: Progress| {
+            if progress.done > texts.len() / 2 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         };
         match embedder.embed_watched(&texts, embedder.encode_options(), half) {
             Err(Error::Cancelled { done, total }) => {

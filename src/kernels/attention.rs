@@ -203,7 +203,8 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
         }
     };
     let formats = ["q", "k", "v", "context"].map(|name| (name, spec.format));
-    let (bindings, constants) = ((BINDINGS, &formats[..]), spec.constants());
+    let bindings = (BINDINGS, &formats[..]);
+    let constants = spec.constants();
     specialise::<_, Params>(KernelId::Attention, file, bindings, spec, imports, constants)
 }
 

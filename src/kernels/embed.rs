@@ -73,12 +73,10 @@ bindings!(Args {
 
 /// Creates a kernel from a Spec.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
-    let file = match spec.x.texture() {
-        false => source!("embed.wgsl"),
-        true => source!("texture/embed.wgsl"),
-    };
+    let file = if spec.x.texture() { source!("texture/embed.wgsl") } else { source!("embed.wgsl") };
     let formats = [("word", spec.word), ("x", spec.x)];
-    let (bindings, constants) = ((BINDINGS, &formats[..]), spec.constants());
+    let bindings = (BINDINGS, &formats[..]);
+    let constants = spec.constants();
     specialise::<_, Params>(KernelId::Embed, file, bindings, spec, vec![], constants)
 }
 

@@ -48,10 +48,8 @@ bindings!(Args { x: Read, rows: Read, y: Write });
 
 /// Creates a kernel from a Spec.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
-    let file = match spec.x.texture() {
-        false => source!("gather.wgsl"),
-        true => source!("texture/gather.wgsl"),
-    };
+    let file =
+        if spec.x.texture() { source!("texture/gather.wgsl") } else { source!("gather.wgsl") };
     let bindings = (BINDINGS, &[("x", spec.x), ("y", spec.x)][..]);
     specialise::<_, Params>(KernelId::Gather, file, bindings, spec, vec![], spec.constants())
 }

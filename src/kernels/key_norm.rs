@@ -49,10 +49,8 @@ bindings!(Args { k: Read, tiles: Read, norms: Write });
 
 /// Creates a kernel from a Spec.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
-    let file = match spec.k.texture() {
-        false => source!("key_norm.wgsl"),
-        true => source!("texture/key_norm.wgsl"),
-    };
+    let file =
+        if spec.k.texture() { source!("texture/key_norm.wgsl") } else { source!("key_norm.wgsl") };
     let imports = vec![("elem", elem(spec.k))];
     let constants = vec![("WG", WG.into()), ("TILE", TILE.into()), ("E", spec.e.into())];
     let bindings = (BINDINGS, &[("k", spec.k)][..]);
@@ -77,7 +75,8 @@ pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args) {
     args.k.expect_columns([t, d]);
     args.tiles.expect([tiles, 4]);
     args.norms.expect([tiles, heads]);
-    let (k_column, k_step) = (args.k.column / 4, args.k.step / 4);
+    let k_column = args.k.column / 4;
+    let k_step = args.k.step / 4;
     let params = Params { tiles, heads, k_column, k_step };
     let flops = MOVE * f64::from(t) * f64::from(d);
     rec.dispatch(kernel, params, &args.list(), grid((tiles * heads).div_ceil(WG)), flops);

@@ -67,12 +67,14 @@ bindings!(Args { x: Read, r: Read, gamma: Read, beta: Read, y: Write });
 
 /// Creates a kernel from a Spec.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
-    let file = match spec.x.texture() {
-        false => source!("layer_norm.wgsl"),
-        true => source!("texture/layer_norm.wgsl"),
+    let file = if spec.x.texture() {
+        source!("texture/layer_norm.wgsl")
+    } else {
+        source!("layer_norm.wgsl")
     };
     let formats = [("x", spec.x), ("r", spec.x), ("y", spec.y)];
-    let (bindings, constants) = ((BINDINGS, &formats[..]), spec.constants());
+    let bindings = (BINDINGS, &formats[..]);
+    let constants = spec.constants();
     specialise::<_, Params>(KernelId::LayerNorm, file, bindings, spec, vec![], constants)
 }
 

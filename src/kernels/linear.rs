@@ -30,11 +30,13 @@ impl Spec {
     /// back with a residual; no activation.
     pub fn new(variant: impl Into<KernelVariant>, residual: bool) -> Self {
         let variant = variant.into();
-        let (x, y) = match residual {
-            false => (variant.stream(), variant.wide()),
-            true => (variant.wide(), variant.stream()),
+        let (x, y) = if residual {
+            (variant.wide(), variant.stream())
+        } else {
+            (variant.stream(), variant.wide())
         };
-        let (tile, activation) = (Tile::new(variant.tier), Activation::Identity);
+        let tile = Tile::new(variant.tier);
+        let activation = Activation::Identity;
         Self { tile, x, w: variant.weights(), y, activation, residual }
     }
 

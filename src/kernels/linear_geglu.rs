@@ -36,7 +36,9 @@ impl Spec {
         activation: Activation,
     ) -> Self {
         let variant = variant.into();
-        let (x, w, h) = (variant.stream(), variant.weights(), variant.wide());
+        let x = variant.stream();
+        let w = variant.weights();
+        let h = variant.wide();
         Self { tile: Tile::new(variant.tier), x, w, h, gate_first, activation }
     }
 }

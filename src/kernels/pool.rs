@@ -52,10 +52,7 @@ bindings!(Args { x: Read, spans: Read, y: Write });
 
 /// Creates a kernel from a Spec.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
-    let file = match spec.x.texture() {
-        false => source!("pool.wgsl"),
-        true => source!("texture/pool.wgsl"),
-    };
+    let file = if spec.x.texture() { source!("texture/pool.wgsl") } else { source!("pool.wgsl") };
     let bindings = (BINDINGS, &[("x", spec.x)][..]);
     specialise::<_, Params>(KernelId::Pool, file, bindings, spec, vec![], spec.constants())
 }

@@ -89,7 +89,8 @@ impl Tile {
             Tier::Tiled => Self::Tiled { tm: 8, tn: 8, bm: 64, bn: 64, bk: 16, slices: 1 },
             Tier::Texture => Self::Texture { wg: 64, s: 1, lx: 8, tm: 4, tn: 8 },
             Tier::Subgroup(s) => {
-                let (tm, tn) = (32 / s, if s < 8 { 32 } else { 64 });
+                let tm = 32 / s;
+                let tn = if s < 8 { 32 } else { 64 };
                 Self::Texture { wg: s, s, lx: 1, tm, tn }
             }
             Tier::Matrix { size, lanes } => {

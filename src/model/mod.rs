@@ -162,7 +162,8 @@ impl Model {
             engine.prepare(chosen.programs(architecture, head));
         }
         let kernels = chosen;
-        let (from, to) = (&checkpoint, &mut *engine);
+        let from = &checkpoint;
+        let to = &mut *engine;
         let weights = Weights::upload(from, &config, architecture, variant, table, head, to)?;
         let scratch = Scratch::new(&mut *engine, variant, architecture.qk_norm)?;
         let head_scratch = HeadScratch::new(&mut *engine, variant.stream())?;
@@ -193,18 +194,15 @@ impl Model {
     /// into a binding or a texture.
     pub fn max_tokens(&self) -> usize {
         let Config { hidden: d, intermediate: f, .. } = self.config;
-        match self.variant.stream().texture() {
-            true => {
-                let columns = d.max(f).max(if self.architecture.qk_norm { d } else { 3 * d });
-                (TexturePages::HEIGHT / columns.div_ceil(4) * TexturePages::HEIGHT) as usize
-            }
-            false => {
-                // Parts of the fused weights can be bound separately only if they are aligned.
-                let apart = self.architecture.qk_norm || d.is_multiple_of(ROW_STEP);
-                let stream = d * self.variant.stream().bytes();
-                let qkv = if apart { 0 } else { 3 * d * self.variant.wide().bytes() };
-                (self.engine.caps().max_binding_bytes / u64::from(stream.max(qkv))) as usize
-            }
+        if self.variant.stream().texture() {
+            let columns = d.max(f).max(if self.architecture.qk_norm { d } else { 3 * d });
+            (TexturePages::HEIGHT / columns.div_ceil(4) * TexturePages::HEIGHT) as usize
+        } else {
+            // Parts of the fused weights can be bound separately only if they are aligned.
+            let apart = self.architecture.qk_norm || d.is_multiple_of(ROW_STEP);
+            let stream = d * self.variant.stream().bytes();
+            let qkv = if apart { 0 } else { 3 * d * self.variant.wide().bytes() };
+            (self.engine.caps().max_binding_bytes / u64::from(stream.max(qkv))) as usize
         }
     }
 
@@ -213,12 +211,11 @@ impl Model {
     pub fn fused_tokens(&self) -> usize {
         let Config { hidden: d, .. } = self.config;
         let all = self.max_tokens();
-        match self.variant.stream().texture() || self.architecture.qk_norm {
-            true => all,
-            false => {
-                let row = u64::from(3 * d * self.variant.wide().bytes());
-                all.min((self.engine.caps().max_binding_bytes / row).max(1) as usize)
-            }
+        if self.variant.stream().texture() || self.architecture.qk_norm {
+            all
+        } else {
+            let row = u64::from(3 * d * self.variant.wide().bytes());
+            all.min((self.engine.caps().max_binding_bytes / row).max(1) as usize)
         }
     }
 
@@ -303,11 +300,14 @@ impl Model {
             Output::Vectors { dims, .. } => dims,
         };
         self.scratch.fit(&mut *self.engine, &self.config, batch, dims)?;
-        let (k, w, s) = (&self.kernels, &self.weights, &self.scratch);
+        let k = &self.kernels;
+        let w = &self.weights;
+        let s = &self.scratch;
         let mut rec = Recording::within(self.engine.dispatch_limits());
-        match self.architecture.qk_norm {
-            false => jina_bert::record(&mut rec, k, w, s),
-            true => jina_bert_code::record(&mut rec, k, w, s),
+        if self.architecture.qk_norm {
+            jina_bert_code::record(&mut rec, k, w, s)
+        } else {
+            jina_bert::record(&mut rec, k, w, s)
         }
         match (output, &*w.head) {
             (Output::Tokens, _) => {}
@@ -365,8 +365,11 @@ impl Model {
         mut each: impl FnMut(&[f32]),
     ) -> Result<(), Error> {
         let recording = self.record(batch, Output::Tokens)?;
-        let (k, w, x) = (&self.kernels, &self.weights, &self.scratch.x);
-        let (engine, dtype) = (&mut *self.engine, self.variant.dtype);
+        let k = &self.kernels;
+        let w = &self.weights;
+        let x = &self.scratch.x;
+        let engine = &mut *self.engine;
+        let dtype = self.variant.dtype;
         let each = |logits: Vec<f32>| finite(logits, dtype).map(|logits| each(&logits));
         self.head_scratch.predict(engine, recording, k, &w.head, (x, rows), each)
     }

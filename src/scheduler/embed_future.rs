@@ -95,7 +95,8 @@ impl<T> Drop for EmbedFuture<T> {
     fn drop(&mut self) {
         let mut state = self.call.state();
         state.left = true;
-        let (reading, guard) = (state.reading.take(), state.guard.take());
+        let reading = state.reading.take();
+        let guard = state.guard.take();
         drop(state); // the scheduler's thread may be about to answer
         reading.into_iter().for_each(|reading| reading.end(|| ()));
         drop(guard);

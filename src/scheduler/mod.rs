@@ -327,7 +327,8 @@ impl Waiting {
         let output = calls.first().map(|(_, call)| call.input.output());
         let lately = self.short_at.is_some_and(|at| at.elapsed() < LATELY);
         let halved = lately && !self.short_last;
-        let (mut batch, mut room) = (Vec::new(), if halved { budget / 2 } else { budget });
+        let mut batch = Vec::new();
+        let mut room = if halved { budget / 2 } else { budget };
         for (number, call) in calls {
             if Some(call.input.output()) != output {
                 continue;
@@ -363,7 +364,8 @@ impl Waiting {
                 && let Some(call) = self.calls.remove(&member.call)
             {
                 let started = call.started.unwrap_or(call.arrived);
-                let (queued, computed) = (started - call.arrived, started.elapsed());
+                let queued = started - call.arrived;
+                let computed = started.elapsed();
                 done.push((call.reply, Ok(Done { rows: call.rows, queued, computed })));
             }
         }

@@ -95,7 +95,8 @@ impl Queue {
         let scheduler = Scheduler::new(embedder.into(), |_| {});
         let scheduler = scheduler.map_err(|e| Error::Memory(format!("no thread to run: {e}")))?;
         let scheduler = Arc::new(scheduler);
-        let (reading, readers) = (Arc::default(), OnceLock::new());
+        let reading = Arc::default();
+        let readers = OnceLock::new();
         Ok(Self(Arc::new(Inner { scheduler, reading, readers })))
     }
 
@@ -124,7 +125,8 @@ impl Queue {
         let texts: Vec<String> = texts.iter().map(|text| text.as_ref().to_owned()).collect();
         let call = Call::new(Some(&self.0.reading));
         let pending = EmbedFuture::new(call.clone());
-        let (embedder, scheduler) = (self.embedder().clone(), self.scheduler());
+        let embedder = self.embedder().clone();
+        let scheduler = self.scheduler();
         readers.spawn(move || read(&call, &embedder, &scheduler, &texts, options));
         Ok(pending)
     }

@@ -192,7 +192,8 @@ fn nothing_asked_is_answered_at_once() {
 
 #[test]
 fn failures_in_a_row_are_counted_for_a_while() {
-    let (mut failures, start) = (Failures::default(), Instant::now());
+    let mut failures = Failures::default();
+    let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);
     assert_eq!(failures.at(start), 0);
     [0, 120, 240].into_iter().for_each(|seconds| failures.add(at(seconds)));
