@@ -113,7 +113,8 @@ impl Device {
         let found = tiers.iter().find(|tier| tier.to_string() == name);
         found.copied().ok_or_else(|| {
             let known: Vec<_> = tiers.iter().map(ToString::to_string).collect();
-            Error::Option(format!("no {name} kernels on this device, but {}", known.join(", ")))
+            let known = known.join(", ");
+            Error::Option(format!("tier: expected one of this device, {known}, got `{name}`"))
         })
     }
 
@@ -193,7 +194,8 @@ fn variant(
         Ok(variant)
     } else {
         let known: Vec<_> = KernelVariant::of(caps).iter().map(ToString::to_string).collect();
-        Err(Error::Option(format!("{name} has no {variant} kernels, but {}", known.join(", "))))
+        let known = known.join(", ");
+        Err(Error::Option(format!("kernels of {name}: expected one of {known}, got {variant}")))
     }
 }
 

@@ -89,7 +89,7 @@ pub enum Error {
     #[error("{0}")]
     Network(String),
     /// The cache of the hub's models is not writable.  Choose another, or free disk space.
-    #[error("cannot write `{}`: {source}{}", path.display(), still_to_come(*.missing))]
+    #[error("cannot write `{}`: {source}{}", path.display(), missing_bytes(*.missing))]
     Cache {
         /// The file or directory.
         path: PathBuf,
@@ -101,8 +101,8 @@ pub enum Error {
 }
 
 /// Message for a full disk during a download.
-fn still_to_come(missing: Option<u64>) -> String {
-    let what = "bytes are still to come; what is there is kept, and the next pull goes on from it";
+fn missing_bytes(missing: Option<u64>) -> String {
+    let what = "bytes are missing; the part that is there is kept, and the next pull resumes it";
     missing.map_or_else(String::new, |bytes| format!("; {bytes} {what}"))
 }
 

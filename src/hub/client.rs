@@ -191,7 +191,7 @@ impl<'a> Client<'a> {
             _ if status.is_server_error() => self.busy(response),
             _ => {
                 let status = status.as_u16();
-                let what = format!("{endpoint} answers {status} when asked for {about}");
+                let what = format!("{endpoint} answered {status} to the request for {about}");
                 RequestError::Final(Error::Network(what))
             }
         }

@@ -80,7 +80,7 @@ impl Reference {
     pub fn with(self, revision: Option<&Revision>) -> Result<(Id, Revision), Error> {
         match (self.revision, revision) {
             (Some(own), Some(other)) if own != *other => Err(Error::Option(format!(
-                "`{}` is named with revision {own}, and revision {other} is asked for",
+                "expected one revision of `{}`, got {own} in its name and {other} as the option",
                 self.id
             ))),
             (own, other) => Ok((self.id, own.or(other.cloned()).unwrap_or_default())),

@@ -81,7 +81,7 @@ pub(super) fn list(client: &Client) -> Result<Listing, Error> {
         response.body_mut().read_to_string().map_err(|error| client.trouble(&error))
     })?;
     parse(&text, client.about()).map_err(|what| {
-        Error::Network(format!("{} answers what is no list of files: {what}", client.endpoint()))
+        Error::Network(format!("expected a list of files from {}: {what}", client.endpoint()))
     })
 }
 

@@ -75,7 +75,9 @@ impl Checkpoint {
         for (name, file) in &list.weight_map {
             let found = checkpoint.index.get(plain_name(name));
             if found.is_none_or(|entry| !checkpoint.shards[entry.shard].path.ends_with(file)) {
-                return Err(bad(format!("`{name}` is said to be in `{file}`, which lacks it")));
+                return Err(bad(format!(
+                    "expected `{name}` in `{file}`, where the index has it; it is not there"
+                )));
             }
         }
         Ok(checkpoint)

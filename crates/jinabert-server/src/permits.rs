@@ -26,9 +26,8 @@ pub fn permits_for(bytes: usize) -> usize {
 pub fn for_request(state: &State) -> Result<OwnedSemaphorePermit, ApiError> {
     state.request_permits.clone().try_acquire_owned().map_err(|_| {
         let limit = state.limits.concurrent_requests;
-        let message = format!(
-            "{limit} requests are under way, as many as may be (--max-concurrent-requests)"
-        );
+        let message =
+            format!("expected at most {limit} requests in progress (--max-concurrent-requests)");
         ApiError::overloaded(message, state.retry_after())
     })
 }

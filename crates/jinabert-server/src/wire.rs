@@ -286,7 +286,7 @@ impl<'de> Deserialize<'de> for Encoding {
         };
         Self::named(&name).ok_or_else(|| {
             let known = "float, base64, binary and ubinary";
-            D::Error::custom(format!("encoding `{name}` is none of {known}"))
+            D::Error::custom(format!("encoding: expected one of {known}, got `{name}`"))
         })
     }
 }

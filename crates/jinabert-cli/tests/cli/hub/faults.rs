@@ -368,7 +368,7 @@ fn a_full_disk_is_named_and_the_partial_file_is_kept() {
     let partial = blobs.join(format!("{}.incomplete", etag(WEIGHTS, &server.file(WEIGHTS))));
     let kept = fs::metadata(&partial).expect("what came").len();
     assert!(kept > 0 && kept < 439_240);
-    let missing = format!("{} bytes are still to come", 439_240 - kept);
+    let missing = format!("{} bytes are missing", 439_240 - kept);
     ran.refused("a full disk", 73, &["cannot write", arg(&blobs), &missing]);
     nothing_is_left(&server, home.path(), "a full disk");
     server.requests();
