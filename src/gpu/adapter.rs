@@ -319,8 +319,8 @@ impl Gpu {
     /// Nothing about it is changed: limits and features stay as they are, its callbacks for errors
     /// and loss stay the application's, and submissions go into its queue, each of a tenth of a
     /// second at most ([`Options::max_submission_time`](crate::Options::max_submission_time) for
-    /// less).  Waiting for a result polls the device, which may run the application's callbacks on a
-    /// thread of this crate: they must not call the embedder, nor wait for a lock that is held
+    /// less).  Waiting for a result polls the device, which may run the application's callbacks on
+    /// a thread of this crate: they must not call the embedder, nor wait for a lock that is held
     /// around its calls.  A lost device is not opened again.
     ///
     /// `wgpu` is [`gpu::wgpu`](crate::gpu::wgpu), in the version that this crate is built with.

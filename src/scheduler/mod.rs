@@ -18,6 +18,7 @@
 
 mod embed_future;
 mod queue;
+mod stats;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ use crate::{
 };
 pub use embed_future::EmbedFuture;
 pub use queue::Queue;
+use stats::{Failures, Throughput};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, VecDeque},
@@ -97,58 +99,14 @@ struct Waiting {
     next: u64,
     /// Tokens received by a hypothetical long call that was always present and got just its share.
     clock: usize,
-    /// Speed of the last batches.
-    speed: Speed,
+    /// Throughput of the last batches.
+    throughput: Throughput,
     failures: Failures,
     /// True if the last batch had short calls.
     short_last: bool,
     /// Arrival time of the last short call.
     short_at: Option<Instant>,
     closing: bool,
-}
-
-/// Tokens and seconds of batches, as a moving average over the last ten or so.
-#[derive(Clone, Copy, Debug, Default)]
-struct Speed {
-    tokens: f64,
-    seconds: f64,
-}
-
-impl Speed {
-    /// Adds a batch with its time.
-    fn add(&mut self, tokens: usize, took: Duration) {
-        const KEPT: f64 = 0.9;
-        self.tokens = self.tokens * KEPT + tokens as f64;
-        self.seconds = self.seconds * KEPT + took.as_secs_f64();
-    }
-
-    /// Predicted time of some tokens; zero before the first batch.
-    fn time(&self, tokens: usize) -> Duration {
-        // NaN before the first batch.
-        let seconds = tokens as f64 * (self.seconds / self.tokens);
-        Duration::try_from_secs_f64(seconds).unwrap_or_default()
-    }
-}
-
-/// Consecutive batches at which the device and all remedies failed.
-#[derive(Clone, Copy, Debug, Default)]
-struct Failures {
-    count: u32,
-    last: Option<Instant>,
-}
-
-impl Failures {
-    /// Time for which they describe the device: a hung one fails about every two minutes.
-    const WHILE: Duration = Duration::from_secs(300);
-
-    fn add(&mut self, now: Instant) {
-        *self = Self { count: self.count + 1, last: Some(now) };
-    }
-
-    fn at(&self, now: Instant) -> u32 {
-        let lately = self.last.is_some_and(|last| now.duration_since(last) < Self::WHILE);
-        if lately { self.count } else { 0 }
-    }
 }
 
 struct Call {
@@ -312,7 +270,7 @@ impl Drop for Scheduler {
 
 impl Waiting {
     fn backlog(&self) -> Duration {
-        self.speed.time(self.calls.values().map(|call| call.left).sum())
+        self.throughput.time(self.calls.values().map(|call| call.left).sum())
     }
 
     /// Picks the next batch of at most `budget` tokens, or of one sequence.
@@ -400,7 +358,7 @@ impl Shared {
             match submitted.and_then(|submitted| self.guarded(|| submitted.wait())) {
                 Ok(rows) => {
                     // It began when it was submitted, or when the one before it was done.
-                    self.queue().speed.add(tokens, begun.max(free).elapsed());
+                    self.queue().throughput.add(tokens, begun.max(free).elapsed());
                     free = Instant::now();
                     self.answer(&batch, rows);
                 }

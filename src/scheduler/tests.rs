@@ -152,13 +152,13 @@ fn a_dropped_ticket_cancels_and_the_end_waits_for_the_others() {
 }
 
 #[test]
-fn speed_is_that_of_the_last_batches() {
-    let mut speed = Speed::default();
-    assert_eq!(speed.time(1000), Duration::ZERO);
-    speed.add(100, Duration::from_secs(2));
-    assert_eq!(speed.time(50), Duration::from_secs(1));
-    (0..100).for_each(|_| speed.add(100, Duration::from_secs(1)));
-    assert!((speed.time(50).as_secs_f64() - 0.5).abs() < 1e-3, "{speed:?}");
+fn throughput_is_that_of_the_last_batches() {
+    let mut throughput = Throughput::default();
+    assert_eq!(throughput.time(1000), Duration::ZERO);
+    throughput.add(100, Duration::from_secs(2));
+    assert_eq!(throughput.time(50), Duration::from_secs(1));
+    (0..100).for_each(|_| throughput.add(100, Duration::from_secs(1)));
+    assert!((throughput.time(50).as_secs_f64() - 0.5).abs() < 1e-3, "{throughput:?}");
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_backlog_is_what_has_no_rows_yet() {
     let embedder = embedder();
     let mut queue = queue(&embedder, &[(&[60, 30], false), (&[10], true)]);
     assert_eq!(queue.backlog(), Duration::ZERO);
-    queue.speed.add(100, Duration::from_secs(10));
+    queue.throughput.add(100, Duration::from_secs(10));
     for left in [100, 90, 30, 0] {
         let expected = Duration::from_secs_f64(f64::from(left) / 10.0);
         assert!(queue.backlog().abs_diff(expected) < Duration::from_millis(1), "{left} tokens");
