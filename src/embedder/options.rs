@@ -242,7 +242,7 @@ impl Options {
     /// Faults to inject: none without the feature.
     #[cfg(not(feature = "faults"))]
     pub(super) fn injected(&self) -> &Faults {
-        &Faults
+        &Faults {}
     }
 }
 

@@ -2,7 +2,7 @@
 
 /// Fault injection, switched off.
 #[derive(Clone, Debug, Default)]
-pub struct Faults;
+pub struct Faults {}
 
 impl Faults {
     /// True if kernels of a file are refused.
