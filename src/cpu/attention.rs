@@ -2,7 +2,7 @@
 //!
 //! # Skipped keys
 //!
-//! A item of work visits the keys around its queries first, then walks outward on either side, a
+//! A work item visits the keys around its queries first, then walks outward on either side, a
 //! block of keys at a time.  It stops on a side when all remaining keys there weigh less than
 //! 2^`skip` of every query's sum so far.  For a query i and any vector c, the score of key j is at
 //! most

@@ -8,7 +8,8 @@
 //! use jinabert::{Embedder, hub};
 //! use std::ops::ControlFlow;
 //! let id = "jinaai/jina-embeddings-v2-base-en".parse()?;
-//! let (hub, watch) = (hub::Hub::from_env(None)?, |_: hub::Progress| ControlFlow::Continue(()));
+//! let hub = hub::Hub::from_env(None)?;
+//! let watch = |_: hub::Progress| ControlFlow::Continue(());
 //! let directory = hub.open(&id, &hub::Revision::default(), &watch)?;
 //! let embedder = Embedder::open(directory)?;
 //! # Ok::<(), jinabert::Error>(())

@@ -122,7 +122,7 @@ impl Kernels {
         Self { embed, ..self }
     }
 
-    /// Programs used by the recordings of a architecture and a head.
+    /// Programs used by the recordings of an architecture and a head.
     pub(super) fn programs(
         &self,
         architecture: &Architecture,

@@ -158,7 +158,7 @@ fn addresses_and_revisions_name_models() {
         ("https://huggingface.co/owner/tiny/tree/main/onnx", &[], "got its folder onnx"),
         ("https://huggingface.co/tiny", &[], "expected owner/name in the address"),
         ("owner/tiny@../x", &[], "revision `../x`"),
-        ("owner/tiny@v1.0", &["--revision", "main"], "revision v1.0, and revision main"),
+        ("owner/tiny@v1.0", &["--revision", "main"], "got v1.0 in its name and main"),
     ] {
         embed(model, more).refused(model, 2, &[says]);
     }

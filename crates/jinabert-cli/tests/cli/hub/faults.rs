@@ -100,7 +100,7 @@ fn permanent_faults_are_reported_and_leave_nothing() {
             "a login page",
             |request| request.lists().then(|| Fault::Body(b"<html>".to_vec())),
             69,
-            &["no list of files"],
+            &["expected a list of files"],
         ),
         (
             "a commit that is a path",
