@@ -302,7 +302,11 @@ fn invalid_shard_indices_are_refused() {
         sharded("absolute", |dir| send(dir, GATED, "/etc/passwd"), &["`/etc/passwd`", HERE]),
         sharded("nothing", |dir| send(dir, GATED, ""), &["``", HERE]),
         sharded("this", |dir| send(dir, GATED, "."), &["`.`", HERE]),
-        sharded("the wrong shard", |dir| send(dir, "encoder.x", SHARD), &["`encoder.x`", "it is not there"]),
+        sharded(
+            "the wrong shard",
+            |dir| send(dir, "encoder.x", SHARD),
+            &["`encoder.x`", "it is not there"],
+        ),
         sharded("no such shard", |dir| send(dir, GATED, "x.bin"), &["cannot read", "x.bin"]),
         sharded("not JSON", |dir| put(dir, INDEX, "nope"), &[INDEX, "expected"]),
         sharded("no map", |dir| put(dir, INDEX, "{}"), &[INDEX, "weight_map"]),
