@@ -97,7 +97,7 @@ pub struct Written {
 pub enum NotWritten {
     /// The language lacks a feature that the program uses.
     #[error("the language has no {0}")]
-    CacheMiss(&'static str),
+    Unsupported(&'static str),
     /// The assembler or naga rejects it, which is a bug in the program.
     #[error("{0}")]
     Fault(String),
@@ -110,7 +110,7 @@ pub enum NotWritten {
 pub fn write(program: &Program, language: Language) -> Result<Written, NotWritten> {
     let text = assemble(program).map_err(NotWritten::Fault)?.text;
     if let Some(missing) = language.lacks(&text) {
-        return Err(NotWritten::CacheMiss(missing));
+        return Err(NotWritten::Unsupported(missing));
     }
     let entry = program.name().to_owned();
     if language == Language::Wgsl {

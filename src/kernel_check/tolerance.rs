@@ -53,8 +53,8 @@ impl KernelCase {
     ///
     /// Inputs are of order 1, so an f32 sum of n products has an error of about √n·2⁻²⁴ of the
     /// terms' size at random and n·2⁻²⁴ at worst.  The bounds are ten or more times the errors on
-    /// lavapipe and SwiftShader, and a hundredth of those of the mildest mutation in CONTRIBUTING's
-    /// table.
+    /// lavapipe and SwiftShader, and a hundredth of those of the mildest mutation in
+    /// `tools/mutants.py`.
     fn f32_tolerance(&self) -> Tolerance {
         match *self {
             Self::Linear { k, .. } => {

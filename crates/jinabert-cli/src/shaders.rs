@@ -158,8 +158,8 @@ fn write(dir: &Path, program: &Program, language: Language) -> Result<Value, Cli
             row["file"] = file.into();
             row["entry"] = written.entry.into();
         }
-        Err(NotWritten::CacheMiss(missing)) => {
-            row["left_out"] = NotWritten::CacheMiss(missing).to_string().into();
+        Err(NotWritten::Unsupported(missing)) => {
+            row["left_out"] = NotWritten::Unsupported(missing).to_string().into();
         }
         Err(NotWritten::Fault(fault)) => {
             let what = format!("shaders/{}: {fault}", program.file);
