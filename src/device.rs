@@ -109,7 +109,7 @@ impl Device {
             }
         };
         let tiers = Tier::of(&caps);
-        let name = if name == "twin" { "reference" } else { name }; // its former name
+        let name = Tier::current_name(name);
         let found = tiers.iter().find(|tier| tier.to_string() == name);
         found.copied().ok_or_else(|| {
             let known: Vec<_> = tiers.iter().map(ToString::to_string).collect();

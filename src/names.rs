@@ -88,8 +88,7 @@ impl FromStr for Tier {
             let what = format!("tier `{name}`: its size is a device's; `Device::tier` finds it");
             return Err(Error::Option(what));
         }
-        // The former name of `reference`.
-        let name = if name == "twin" { "reference" } else { name };
+        let name = Self::current_name(name);
         let all = [
             (Self::Reference, "reference"),
             (Self::Blocked, "blocked"),

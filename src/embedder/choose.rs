@@ -70,11 +70,11 @@ fn load_or_fall_back(files: &Files, options: &Options, config: &Config) -> Resul
 /// Decision of `auto`.
 struct Choice {
     /// The options, with a definite device.
-    pub(super) options: Options,
+    options: Options,
     /// Human-readable reason.
-    pub(super) why: String,
+    why: String,
     /// The model, if it was loaded for the measurement.
-    pub(super) loaded: Option<Loaded>,
+    loaded: Option<Loaded>,
 }
 
 /// Chooses a device if it is `auto` and a GPU exists; otherwise returns the options unchanged.

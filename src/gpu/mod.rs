@@ -34,7 +34,7 @@ pub(crate) use progress::PATIENCE;
 /// wgpu, with the types for [`Gpu::shared`].
 pub use wgpu;
 
-/// What only this repository's packages use.
+/// Items for the other packages of this repository.
 mod internals {
     pub use super::{
         adapter::{forget_adapters, open, open_experimental},

@@ -42,6 +42,11 @@ pub(super) const ARM: u32 = 0x13b5;
 pub(super) const INTEL: u32 = 0x8086;
 
 impl Tier {
+    /// Present name of a tier that may be given by a former one: `reference` was `twin`.
+    pub(crate) fn current_name(name: &str) -> &str {
+        if name == "twin" { "reference" } else { name }
+    }
+
     /// Tiers that a device can run, simplest first.
     pub fn of(caps: &Caps) -> Vec<Self> {
         if caps.cpu {

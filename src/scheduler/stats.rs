@@ -1,4 +1,4 @@
-//! What the scheduler remembers of past batches.
+//! Statistics of past batches: throughput, failures.
 
 use std::time::{Duration, Instant};
 
