@@ -1,17 +1,15 @@
 use super::{attention, layer_norm, linear, panel::Weights, pool, skip_bound::Rows, widen};
 use crate::{
-    activation::Activation,
     elements::TensorData,
     error::Error,
-    kernels::{self, Tier, attention::TILE},
-    memory::Zeroed,
+    kernels::{self, Tier},
     recording::{
-        Caps, Command, Const, DispatchLimits, Faults, Format, InFlight, KernelId, Recording, Shape,
-        Span, Tensor,
+        Caps, Command, DispatchLimits, Faults, Format, InFlight, KernelId, Recording, Shape, Span,
+        Tensor,
     },
-    reference::{self, Heads, Part, Sequence},
+    reference::{self, Part, Tensors, activation, elements, has_residual},
 };
-use std::{borrow::Cow, f32::consts::LOG2_E, mem, ops::Range, time::Instant};
+use std::{f32::consts::LOG2_E, time::Instant};
 
 /// CPU engine for recordings.
 ///
@@ -21,7 +19,7 @@ pub struct Engine {
     tier: Tier,
     caps: Caps,
     dispatch_limits: DispatchLimits,
-    slots: Vec<Zeroed>,
+    tensors: Tensors,
     faults: Faults,
 }
 
@@ -49,234 +47,119 @@ impl Engine {
             tier,
             caps,
             dispatch_limits: DispatchLimits::NONE,
-            slots: Vec::new(),
+            tensors: Tensors::default(),
             faults: Faults::default(),
         }
     }
 
-    fn slot(&self, tensor: &Tensor) -> &[f32] {
-        assert_eq!(tensor.format, Format::F32, "only tables and weights are in other formats");
-        let elements: &[f32] = bytemuck::cast_slice(self.slots[tensor.slot as usize].get());
-        &elements[tensor.offset as usize..]
-    }
-
-    fn f32(&self, tensor: &Tensor) -> &[f32] {
-        &self.slot(tensor)[..tensor.shape.len()]
-    }
-
-    /// Elements that may be f16.
-    fn weights(&self, tensor: &Tensor) -> Weights<'_> {
-        let bytes = self.slots[tensor.slot as usize].get();
-        match tensor.format {
-            Format::F16 => Weights::F16(bytemuck::cast_slice(bytes)),
-            _ => Weights::F32(self.f32(tensor)),
-        }
-    }
-
-    /// Word embeddings.
-    fn table(&self, tensor: &Tensor) -> TensorData<'_> {
-        match self.weights(tensor) {
-            Weights::F16(rows) => TensorData::F16(Cow::Borrowed(rows)),
-            Weights::F32(rows) => rows.into(),
-        }
-    }
-
-    /// Rows that may be a range of columns.
-    fn rows(&self, tensor: &Tensor) -> Rows<'_> {
-        let column = tensor.column as usize;
-        let step = tensor.step as usize;
-        Rows { data: &self.slot(tensor)[column..], step }
-    }
-
-    /// Elements in row-major order, without gaps.
-    fn dense(&self, tensor: &Tensor) -> Cow<'_, [f32]> {
-        let ([rows, cols], step) = (tensor.shape2(), tensor.step as usize);
-        if step == cols as usize {
-            return self.f32(tensor).into();
-        }
-        let columns = tensor.column as usize..(tensor.column + cols) as usize;
-        let rows = self.slot(tensor).chunks(step).take(rows as usize);
-        rows.flat_map(|row| &row[columns.clone()]).copied().collect()
-    }
-
-    fn u32(&self, tensor: &Tensor) -> &[u32] {
-        bytemuck::cast_slice(self.f32(tensor))
-    }
-
-    /// Borrows the elements of `tensor` for writing, and this engine for reading everything else.
-    fn store<R>(&mut self, tensor: &Tensor, fill: impl FnOnce(&Self, &mut [f32]) -> R) -> R {
-        let slot = &mut self.slots[tensor.slot as usize];
-        let mut buffer = mem::replace(slot, Zeroed::NONE);
-        let elements: &mut [f32] = bytemuck::cast_slice_mut(buffer.get_mut());
-        let result = fill(self, &mut elements[tensor.offset as usize..][..tensor.shape.len()]);
-        self.slots[tensor.slot as usize] = buffer;
-        result
-    }
-
     /// Runs a command; returns [`Span::kept`].
     fn dispatch(&mut self, command: &Command) -> Option<f64> {
+        let tensors = &mut self.tensors;
+        if self.tier == Tier::Reference {
+            let kept = (command.program.kernel == KernelId::Attention).then_some(1.0);
+            reference::run(command, tensors);
+            return kept;
+        }
         match command.program.kernel {
-            KernelId::Embed => self.embed(command),
-            KernelId::Linear => self.linear(command),
-            KernelId::LinearGeglu => self.linear_geglu(command),
-            KernelId::KeyNorm => self.key_norm(command),
-            KernelId::Attention => return Some(self.attention(command)),
-            KernelId::LayerNorm => self.layer_norm(command),
-            KernelId::Pool => self.pool(command),
-            KernelId::Gather => self.gather(command),
-            kernel @ (KernelId::MultiplyAdd | KernelId::Copy) => {
-                unreachable!("{kernel} measures GPUs only")
-            }
+            KernelId::Embed => embed(command, tensors),
+            KernelId::Linear => linear(command, tensors),
+            KernelId::LinearGeglu => linear_geglu(command, tensors),
+            KernelId::Attention => return Some(attention(command, tensors)),
+            KernelId::LayerNorm => layer_norm(command, tensors),
+            KernelId::Pool => pool(command, tensors),
+            // A small part of the time.
+            _ => reference::run(command, tensors),
         }
         None
     }
+}
 
-    fn embed(&mut self, command: &Command) {
-        let a = kernels::embed::Args::from(command);
-        let p: kernels::embed::Params = command.params();
-        let part = Part { first: p.first, rows: p.rows };
-        self.store(a.x, |m, x| {
-            let ids = m.u32(a.ids);
-            let type_ids = m.u32(a.type_ids);
-            let word = m.table(a.word);
-            let kind = m.f32(a.kind);
-            let gamma = m.f32(a.gamma);
-            let beta = m.f32(a.beta);
-            match m.tier {
-                Tier::Reference => {
-                    let word = word.widened();
-                    reference::embed(ids, type_ids, &word, kind, gamma, beta, part, p.eps, x);
-                }
-                _ => layer_norm::embed(ids, type_ids, &word, kind, gamma, beta, part, p.eps, x),
-            }
-        });
+/// Elements that may be f16.
+fn weights<'a>(tensors: &'a Tensors, tensor: &Tensor) -> Weights<'a> {
+    match tensor.format {
+        Format::F16 => Weights::F16(bytemuck::cast_slice(tensors.bytes(tensor))),
+        _ => Weights::F32(tensors.f32(tensor)),
     }
+}
 
-    fn linear(&mut self, command: &Command) {
-        let a = kernels::linear::Args::from(command);
-        let p: kernels::linear::Params = command.params();
-        let residual = command.program.constant("RESIDUAL") == Const::Bool(true);
-        let activation = activation(command);
-        let (tier, [xs, ys]) = (self.tier, elements(p.first..p.rows, [p.inner, p.outer]));
-        self.store(a.y, |m, y| {
-            let x = &m.f32(a.x)[xs];
-            let bias = m.f32(a.bias);
-            let r = residual.then(|| &m.f32(a.r)[ys.clone()]);
-            let y = &mut y[ys.clone()];
-            match tier {
-                Tier::Reference => reference::linear(x, m.f32(a.w), bias, activation, r, y),
-                _ => linear::linear(x, m.weights(a.w), bias, activation, r, y),
-            }
-        });
-    }
+/// Rows that may be a range of columns.
+fn rows<'a>(tensors: &'a Tensors, tensor: &Tensor) -> Rows<'a> {
+    let column = tensor.column as usize;
+    Rows { data: &tensors.slot(tensor)[column..], step: tensor.step as usize }
+}
 
-    fn linear_geglu(&mut self, command: &Command) {
-        let a = kernels::linear_geglu::Args::from(command);
-        let p: kernels::linear_geglu::Params = command.params();
-        let f = p.outer as usize / 2;
-        let gate_first = p.gate_first == 1;
-        let activation = activation(command);
-        let (tier, [xs, hs]) = (self.tier, elements(p.first..p.rows, [p.inner, p.outer / 2]));
-        self.store(a.h, |m, h| {
-            let x = &m.f32(a.x)[xs];
-            let h = &mut h[hs];
-            match tier {
-                Tier::Reference => {
-                    reference::linear_geglu(x, m.f32(a.w), activation, gate_first, h, f);
-                }
-                _ => linear::linear_geglu(x, m.weights(a.w), f, activation, gate_first, h),
-            }
-        });
-    }
+fn embed(command: &Command, tensors: &mut Tensors) {
+    let args = kernels::embed::Args::from(command);
+    let params: kernels::embed::Params = command.params();
+    let part = Part { first: params.first, rows: params.rows };
+    tensors.store(args.x, |all, x| {
+        let ids = all.u32(args.ids);
+        let type_ids = all.u32(args.type_ids);
+        let word = all.elements(args.word);
+        let kind = all.f32(args.kind);
+        let gamma = all.f32(args.gamma);
+        let beta = all.f32(args.beta);
+        layer_norm::embed(ids, type_ids, &word, kind, gamma, beta, part, params.eps, x);
+    });
+}
 
-    fn key_norm(&mut self, command: &Command) {
-        let a = kernels::key_norm::Args::from(command);
-        self.store(a.norms, |m, norms| {
-            let tiles = tiles(m.u32(a.tiles), |[_, _, _, keys]| keys);
-            let ([_, d], k) = (a.k.shape2(), m.dense(a.k));
-            reference::key_norm(&k, d as usize, &tiles, norms);
-        });
-    }
+fn linear(command: &Command, tensors: &mut Tensors) {
+    let args = kernels::linear::Args::from(command);
+    let params: kernels::linear::Params = command.params();
+    let [xs, ys] = elements(params.first..params.rows, [params.inner, params.outer]);
+    tensors.store(args.y, |all, y| {
+        let x = &all.f32(args.x)[xs];
+        let w = weights(all, args.w);
+        let bias = all.f32(args.bias);
+        let r = has_residual(command).then(|| &all.f32(args.r)[ys.clone()]);
+        linear::linear(x, w, bias, activation(command), r, &mut y[ys.clone()]);
+    });
+}
 
-    fn attention(&mut self, command: &Command) -> f64 {
-        let a = kernels::attention::Args::from(command);
-        let p: kernels::attention::Params = command.params();
-        self.store(a.context, |m, context| {
-            let tiles = tiles(m.u32(a.tiles), |[_, end, ..]| end);
-            if (p.first as usize, p.tiles as usize) == (0, tiles.len()) {
-                return m.attend(&a, p, context);
-            }
-            // The CPU engine sets no limit, but a recording may be split for another one.
-            let mut all = vec![0.0; context.len()];
-            let kept = m.attend(&a, p, &mut all);
-            for tile in &tiles[p.first as usize..p.tiles as usize] {
-                let d = a.context.shape2()[1] as usize;
-                let rows = tile.start * d..tile.end * d;
-                context[rows.clone()].copy_from_slice(&all[rows]);
-            }
-            kept
-        })
-    }
+fn linear_geglu(command: &Command, tensors: &mut Tensors) {
+    let args = kernels::linear_geglu::Args::from(command);
+    let params: kernels::linear_geglu::Params = command.params();
+    let f = params.outer / 2;
+    let gate_first = params.gate_first == 1;
+    let [xs, hs] = elements(params.first..params.rows, [params.inner, f]);
+    tensors.store(args.h, |all, h| {
+        let x = &all.f32(args.x)[xs];
+        let w = weights(all, args.w);
+        linear::linear_geglu(x, w, f as usize, activation(command), gate_first, &mut h[hs]);
+    });
+}
 
-    /// Processes all entries of the tile list; returns the share of visited pairs.
-    fn attend(
-        &self,
-        a: &kernels::attention::Args,
-        p: kernels::attention::Params,
-        context: &mut [f32],
-    ) -> f64 {
-        let heads = Heads { count: p.heads as usize, scale: p.scale };
-        let slopes = self.f32(a.slopes);
-        let sequences = sequences(self.u32(a.tiles));
-        match self.tier {
-            Tier::Reference => {
-                let [q, k, v] = [a.q, a.k, a.v].map(|tensor| self.dense(tensor));
-                reference::attention(&q, &k, &v, slopes, &sequences, heads, context);
-                1.0
-            }
-            _ => {
-                let qkv = [a.q, a.k, a.v].map(|tensor| self.rows(tensor));
-                let skip = if p.skip > 0.0 { f32::NEG_INFINITY } else { p.skip * LOG2_E };
-                attention::attention(qkv, slopes, &sequences, heads, skip, context)
-            }
-        }
-    }
+/// Returns the share of visited pairs.
+fn attention(command: &Command, tensors: &mut Tensors) -> f64 {
+    let params: kernels::attention::Params = command.params();
+    let skip = if params.skip > 0.0 { f32::NEG_INFINITY } else { params.skip * LOG2_E };
+    reference::store_context(command, tensors, |all, args, sequences, heads, context| {
+        let qkv = [args.q, args.k, args.v].map(|tensor| rows(all, tensor));
+        let slopes = all.f32(args.slopes);
+        attention::attention(qkv, slopes, sequences, heads, skip, context)
+    })
+}
 
-    fn layer_norm(&mut self, command: &Command) {
-        let a = kernels::layer_norm::Args::from(command);
-        let p: kernels::layer_norm::Params = command.params();
-        let residual = command.program.constant("RESIDUAL") == Const::Bool(true);
-        let tier = self.tier;
-        self.store(a.y, |m, y| {
-            let x = m.f32(a.x);
-            let r = residual.then(|| m.f32(a.r));
-            let gamma = m.f32(a.gamma);
-            let beta = m.f32(a.beta);
-            match tier {
-                Tier::Reference => reference::layer_norm(x, r, gamma, beta, p.eps, y),
-                _ => layer_norm::layer_norm(x, r, gamma, beta, p.eps, y),
-            }
-        });
-    }
+fn layer_norm(command: &Command, tensors: &mut Tensors) {
+    let args = kernels::layer_norm::Args::from(command);
+    let params: kernels::layer_norm::Params = command.params();
+    tensors.store(args.y, |all, y| {
+        let x = all.f32(args.x);
+        let r = has_residual(command).then(|| all.f32(args.r));
+        let gamma = all.f32(args.gamma);
+        layer_norm::layer_norm(x, r, gamma, all.f32(args.beta), params.eps, y);
+    });
+}
 
-    fn pool(&mut self, command: &Command) {
-        let a = kernels::pool::Args::from(command);
-        let p: kernels::pool::Params = command.params();
-        let ([_, d], dims) = (a.x.shape2(), p.dims as usize);
-        self.store(a.y, |m, y| {
-            let (x, (spans, _)) = (m.f32(a.x), m.u32(a.spans).as_chunks());
-            let pool = match m.tier {
-                Tier::Reference => reference::pool,
-                _ => pool::pool,
-            };
-            pool(x, spans, d as usize, dims, p.normalize == 1, y);
-        });
-    }
-
-    fn gather(&mut self, command: &Command) {
-        let a = kernels::gather::Args::from(command);
-        self.store(a.y, |m, y| reference::gather(m.f32(a.x), m.u32(a.rows), y));
-    }
+fn pool(command: &Command, tensors: &mut Tensors) {
+    let args = kernels::pool::Args::from(command);
+    let params: kernels::pool::Params = command.params();
+    let [_, d] = args.x.shape2();
+    tensors.store(args.y, |all, y| {
+        let x = all.f32(args.x);
+        let (spans, _) = all.u32(args.spans).as_chunks();
+        pool::pool(x, spans, d as usize, params.dims as usize, params.normalize == 1, y);
+    });
 }
 
 impl crate::recording::Engine for Engine {
@@ -302,40 +185,24 @@ impl crate::recording::Engine for Engine {
         format: Format,
         data: TensorData<'_>,
     ) -> Result<Tensor, Error> {
-        let tensor = self.alloc(shape, format)?;
-        let buffer = self.slots[tensor.slot as usize].get_mut();
-        match format {
-            Format::F16 => data.write_f16(bytemuck::cast_slice_mut(buffer)),
-            _ => data.write_f32(bytemuck::cast_slice_mut(buffer)),
-        }
-        Ok(tensor)
+        self.tensors.upload(shape, format, &data)
     }
 
     fn alloc(&mut self, shape: Shape, format: Format) -> Result<Tensor, Error> {
-        assert!(!format.texture(), "the CPU has no textures");
-        self.slots.push(room(shape.len(), format)?);
-        Ok(Tensor::new(self.slots.len() as u32 - 1, shape, format))
+        self.tensors.alloc(shape, format)
     }
 
     fn reserve(&mut self, views: &[Tensor]) -> Result<(), Error> {
-        let buffer = &mut self.slots[views[0].slot as usize];
-        let needed = views.iter().map(|view| view.shape.len()).max().unwrap_or(0);
-        if buffer.get().len() < 4 * needed {
-            *buffer = Zeroed::NONE; // release the old buffer before allocating more
-            *buffer = room(needed, Format::F32)?;
-        }
-        Ok(())
+        self.tensors.reserve(views)
     }
 
     fn release(&mut self, tensors: &[Tensor]) -> Result<(), Error> {
-        for tensor in tensors {
-            self.slots[tensor.slot as usize] = Zeroed::NONE;
-        }
+        self.tensors.release(tensors);
         Ok(())
     }
 
     fn write(&mut self, tensor: &Tensor, data: &[u32]) -> Result<(), Error> {
-        self.store(tensor, |_, buffer| buffer.copy_from_slice(bytemuck::cast_slice(data)));
+        self.tensors.store(tensor, |_, buffer| buffer.copy_from_slice(bytemuck::cast_slice(data)));
         Ok(())
     }
 
@@ -351,7 +218,7 @@ impl crate::recording::Engine for Engine {
         for command in &recording.commands {
             self.dispatch(command);
         }
-        let mut elements = self.f32(output).to_vec();
+        let mut elements = self.tensors.f32(output).to_vec();
         if self.faults.spoils_next() {
             elements[0] = f32::NAN;
         }
@@ -369,43 +236,6 @@ impl crate::recording::Engine for Engine {
     }
 
     fn allocated_bytes(&self) -> u64 {
-        self.slots.iter().map(|slot| slot.get().len() as u64).sum()
+        self.tensors.allocated_bytes()
     }
-}
-
-fn room(elements: usize, format: Format) -> Result<Zeroed, Error> {
-    let bytes = elements * format.bytes() as usize;
-    Zeroed::new(bytes)
-        .map_err(|_| Error::Memory(format!("no room for a tensor of {bytes} bytes on the CPU")))
-}
-
-fn activation(command: &Command) -> Activation {
-    let name = command.program.import("activation");
-    name.and_then(Activation::from_import).expect("a product imports its activation")
-}
-
-/// Element ranges of some rows, in matrices of the given widths.
-fn elements<const N: usize>(rows: Range<u32>, widths: [u32; N]) -> [Range<usize>; N] {
-    let [start, end] = [rows.start, rows.end].map(|row| row as usize);
-    widths.map(|width| start * width as usize..end * width as usize)
-}
-
-/// Token range of each entry of a tile list, up to its `end`.
-fn tiles(list: &[u32], end: impl Fn([u32; 4]) -> u32) -> Vec<Range<usize>> {
-    let entries = list.as_chunks().0.iter();
-    let range = |&tile: &[u32; 4]| {
-        let [first, ..] = tile;
-        first as usize..end(tile).min(first + TILE).max(first) as usize
-    };
-    entries.map(range).collect()
-}
-
-/// Sequences covered by a tile list.
-fn sequences(list: &[u32]) -> Vec<Sequence> {
-    let first = list.as_chunks().0.iter().filter(|[first, _, start, _]| first == start);
-    let sequence = |&[first, end, _, keys]: &[u32; 4]| {
-        let [first, end, keys] = [first, end, keys].map(|token| token as usize);
-        Sequence { queries: first..end, keys: first..keys }
-    };
-    first.map(sequence).collect()
 }

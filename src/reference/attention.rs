@@ -1,3 +1,8 @@
+use super::Tensors;
+use crate::{
+    kernels::attention::{Args, Params, TILE},
+    recording::Command,
+};
 use std::ops::Range;
 
 /// Heads of an attention layer.
@@ -66,6 +71,63 @@ pub fn attention(
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+}
+
+/// Runs a command of this kernel.
+pub(super) fn run(command: &Command, tensors: &mut Tensors) {
+    store_context(command, tensors, |all, args, sequences, heads, context| {
+        let [q, k, v] = [args.q, args.k, args.v].map(|tensor| all.dense(tensor));
+        attention(&q, &k, &v, all.f32(args.slopes), sequences, heads, context);
+    });
+}
+
+/// Calls `compute` for all sequences of a command, and keeps the rows of the command's own tiles.
+/// CPU engines set no limit, but a recording may have been split for another engine.
+pub fn store_context<R>(
+    command: &Command,
+    tensors: &mut Tensors,
+    compute: impl FnOnce(&Tensors, &Args, &[Sequence], Heads, &mut [f32]) -> R,
+) -> R {
+    let args = Args::from(command);
+    let params: Params = command.params();
+    let heads = Heads { count: params.heads as usize, scale: params.scale };
+    tensors.store(args.context, |all, context| {
+        let list = all.u32(args.tiles);
+        let sequences = sequences(list);
+        let tiles = tiles(list, |[_, end, ..]| end);
+        let own = params.first as usize..params.tiles as usize;
+        if own == (0..tiles.len()) {
+            return compute(all, &args, &sequences, heads, context);
+        }
+        let mut whole = vec![0.0; context.len()];
+        let result = compute(all, &args, &sequences, heads, &mut whole);
+        for tile in &tiles[own] {
+            let d = args.context.shape2()[1] as usize;
+            let rows = tile.start * d..tile.end * d;
+            context[rows.clone()].copy_from_slice(&whole[rows]);
+        }
+        result
+    })
+}
+
+/// Token range of each entry of a tile list, up to its `end`.
+pub(super) fn tiles(list: &[u32], end: impl Fn([u32; 4]) -> u32) -> Vec<Range<usize>> {
+    let entries = list.as_chunks().0.iter();
+    let range = |&tile: &[u32; 4]| {
+        let [first, ..] = tile;
+        first as usize..end(tile).min(first + TILE).max(first) as usize
+    };
+    entries.map(range).collect()
+}
+
+/// Sequences covered by a tile list.
+fn sequences(list: &[u32]) -> Vec<Sequence> {
+    let first = list.as_chunks().0.iter().filter(|[first, _, start, _]| first == start);
+    let sequence = |&[first, end, _, keys]: &[u32; 4]| {
+        let [first, end, keys] = [first, end, keys].map(|token| token as usize);
+        Sequence { queries: first..end, keys: first..keys }
+    };
+    first.map(sequence).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,8 @@
-use super::layer_norm;
+use super::{Tensors, layer_norm};
+use crate::{
+    kernels::embed::{Args, Params},
+    recording::Command,
+};
 
 /// Range of vocabulary rows: all of them, or those of one binding.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +38,22 @@ pub fn embed(
         let kind = &kind[type_id as usize * d..][..d];
         layer_norm(word, Some(kind), gamma, beta, eps, &mut x[t * d..][..d]);
     }
+}
+
+/// Runs a command of this kernel.
+pub(super) fn run(command: &Command, tensors: &mut Tensors) {
+    let args = Args::from(command);
+    let params: Params = command.params();
+    let part = Part { first: params.first, rows: params.rows };
+    tensors.store(args.x, |all, x| {
+        let ids = all.u32(args.ids);
+        let type_ids = all.u32(args.type_ids);
+        let word = all.elements(args.word);
+        let kind = all.f32(args.kind);
+        let gamma = all.f32(args.gamma);
+        let beta = all.f32(args.beta);
+        embed(ids, type_ids, &word.widened(), kind, gamma, beta, part, params.eps, x);
+    });
 }
 
 #[cfg(test)]

@@ -1,3 +1,6 @@
+use super::Tensors;
+use crate::{kernels::gather::Args, recording::Command};
+
 /// `y_n = x_rows[n]`; the definition that `shaders/gather.wgsl` must match.
 ///
 /// x: \[T, D\]; rows: \[n\]; y: \[n, D\].
@@ -6,6 +9,12 @@ pub fn gather(x: &[f32], rows: &[u32], y: &mut [f32]) {
     for (y, &row) in y.chunks_exact_mut(d).zip(rows) {
         y.copy_from_slice(&x[row as usize * d..][..d]);
     }
+}
+
+/// Runs a command of this kernel.
+pub(super) fn run(command: &Command, tensors: &mut Tensors) {
+    let args = Args::from(command);
+    tensors.store(args.y, |all, y| gather(all.f32(args.x), all.u32(args.rows), y));
 }
 
 #[cfg(test)]

@@ -1,3 +1,6 @@
+use super::{Tensors, attention::tiles};
+use crate::{kernels::key_norm::Args, recording::Command};
+
 /// Maximum Euclidean norm of the keys of each tile and head; the definition that
 /// `shaders/key_norm.wgsl` must match.
 ///
@@ -13,6 +16,16 @@ pub fn key_norm(k: &[f32], d: usize, tiles: &[std::ops::Range<usize>], norms: &m
             *norm = squares.fold(0.0, f64::max).sqrt() as f32;
         }
     }
+}
+
+/// Runs a command of this kernel.
+pub(super) fn run(command: &Command, tensors: &mut Tensors) {
+    let args = Args::from(command);
+    tensors.store(args.norms, |all, norms| {
+        let [_, d] = args.k.shape2();
+        let tiles = tiles(all.u32(args.tiles), |[_, _, _, keys]| keys);
+        key_norm(&all.dense(args.k), d as usize, &tiles, norms);
+    });
 }
 
 #[cfg(test)]

@@ -1,3 +1,9 @@
+use super::{Tensors, command};
+use crate::{
+    kernels::layer_norm::{Args, Params},
+    recording::Command,
+};
+
 /// `y = LN(x + r)`, or `LN(x)` without a residual; the definition that `shaders/layer_norm.wgsl`
 /// must match.
 ///
@@ -23,6 +29,17 @@ pub fn layer_norm(
                 ((z[i] - mean) * scale * f64::from(gamma[i]) + f64::from(beta[i])) as f32;
         }
     }
+}
+
+/// Runs a command of this kernel.
+pub(super) fn run(command: &Command, tensors: &mut Tensors) {
+    let args = Args::from(command);
+    let params: Params = command.params();
+    tensors.store(args.y, |all, y| {
+        let x = all.f32(args.x);
+        let r = command::has_residual(command).then(|| all.f32(args.r));
+        layer_norm(x, r, all.f32(args.gamma), all.f32(args.beta), params.eps, y);
+    });
 }
 
 #[cfg(test)]

@@ -1,4 +1,9 @@
-use crate::activation::Activation;
+use super::{Tensors, command};
+use crate::{
+    activation::Activation,
+    kernels::linear::{Args, Params},
+    recording::Command,
+};
 
 /// `y = activation(x·Wᵀ + bias)`, plus `r` if there is one; the definition that
 /// `shaders/linear.wgsl` must match.
@@ -21,6 +26,20 @@ pub fn linear(
             *y = (value + r.map_or(0.0, |r| f64::from(r[t * n + c]))) as f32;
         }
     }
+}
+
+/// Runs a command of this kernel.
+pub(super) fn run(command: &Command, tensors: &mut Tensors) {
+    let args = Args::from(command);
+    let params: Params = command.params();
+    let [xs, ys] = command::elements(params.first..params.rows, [params.inner, params.outer]);
+    tensors.store(args.y, |all, y| {
+        let x = &all.f32(args.x)[xs];
+        let w = all.f32(args.w);
+        let bias = all.f32(args.bias);
+        let r = command::has_residual(command).then(|| &all.f32(args.r)[ys.clone()]);
+        linear(x, w, bias, command::activation(command), r, &mut y[ys.clone()]);
+    });
 }
 
 #[cfg(test)]

@@ -1,5 +1,9 @@
-use super::{geglu, linear};
-use crate::activation::Activation;
+use super::{Tensors, command, geglu, linear};
+use crate::{
+    activation::Activation,
+    kernels::linear_geglu::{Args, Params},
+    recording::Command,
+};
 
 /// `h = activation(x·W_gᵀ) ⊙ (x·W_uᵀ)`, the halves of W in either order; the definition that
 /// `shaders/linear_geglu.wgsl` must match.  It is [`linear`] without bias, then [`geglu`].
@@ -17,6 +21,21 @@ pub fn linear_geglu(
     let mut gate_up = vec![0.0; rows * 2 * f];
     linear(x, w, &vec![0.0; 2 * f], Activation::Identity, None, &mut gate_up);
     geglu(&gate_up, activation, gate_first, h, f);
+}
+
+/// Runs a command of this kernel.
+pub(super) fn run(command: &Command, tensors: &mut Tensors) {
+    let args = Args::from(command);
+    let params: Params = command.params();
+    let f = params.outer / 2;
+    let [xs, hs] = command::elements(params.first..params.rows, [params.inner, f]);
+    tensors.store(args.h, |all, h| {
+        let x = &all.f32(args.x)[xs];
+        let w = all.f32(args.w);
+        let gate_first = params.gate_first == 1;
+        let activation = command::activation(command);
+        linear_geglu(x, w, activation, gate_first, &mut h[hs], f as usize);
+    });
 }
 
 #[cfg(test)]

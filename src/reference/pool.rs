@@ -1,3 +1,9 @@
+use super::Tensors;
+use crate::{
+    kernels::pool::{Args, Params},
+    recording::Command,
+};
+
 /// Mean over each span of tokens, truncated to the leading `dims`, optionally divided by its L2
 /// norm; the definition that `shaders/pool.wgsl` must match.
 ///
@@ -14,6 +20,18 @@ pub fn pool(x: &[f32], spans: &[[u32; 2]], d: usize, dims: usize, normalize: boo
             *y = (e * scale) as f32;
         }
     }
+}
+
+/// Runs a command of this kernel.
+pub(super) fn run(command: &Command, tensors: &mut Tensors) {
+    let args = Args::from(command);
+    let params: Params = command.params();
+    let [_, d] = args.x.shape2();
+    tensors.store(args.y, |all, y| {
+        let x = all.f32(args.x);
+        let (spans, _) = all.u32(args.spans).as_chunks();
+        pool(x, spans, d as usize, params.dims as usize, params.normalize == 1, y);
+    });
 }
 
 #[cfg(test)]

@@ -1,0 +1,24 @@
+//! What CPU implementations read from a command.
+
+use crate::{
+    activation::Activation,
+    recording::{Command, Const},
+};
+use std::ops::Range;
+
+/// Activation of a product.
+pub fn activation(command: &Command) -> Activation {
+    let name = command.program.import("activation");
+    name.and_then(Activation::from_import).expect("a product imports its activation")
+}
+
+/// True if the kernel adds a residual.
+pub fn has_residual(command: &Command) -> bool {
+    command.program.constant("RESIDUAL") == Const::Bool(true)
+}
+
+/// Element ranges of some rows, in matrices of the given widths.
+pub fn elements<const N: usize>(rows: Range<u32>, widths: [u32; N]) -> [Range<usize>; N] {
+    let [start, end] = [rows.start, rows.end].map(|row| row as usize);
+    widths.map(|width| start * width as usize..end * width as usize)
+}
