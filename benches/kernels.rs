@@ -11,56 +11,37 @@ mod common;
 use common::Device;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use jinabert::{
-    activation::Activation,
     cpu, gpu,
-    kernel_check::{KernelCase, Recorded},
-    kernels::{KernelVariant, Tier, attention::SKIP_EPS},
-    recording::Engine,
+    kernel_check::{self, KernelCase, LayerSizes, Recorded, Suite},
+    kernels::{KernelVariant, Tier},
+    recording::{Engine, KernelId},
 };
 use std::time::{Duration, Instant};
 
-/// Problems of jina-embeddings-v2-base for 128 tokens (1,024 if the kernel is memory-bound), with
-/// kernel names.
-fn cases() -> Vec<(&'static str, KernelCase)> {
-    let lengths = vec![128; 8];
-    let gate_first = true;
-    let activation = Activation::Gelu;
-    let attention = |t, heads, skip_eps| KernelCase::Attention {
-        lengths: vec![t],
-        query_only: 0,
-        heads,
-        e: 64,
-        sharpness: 1.0,
-        skip_eps,
+/// Sizes of jina-embeddings-v2-base.
+const BASE: LayerSizes = LayerSizes { d: 768, heads: 12, f: 3072 };
+
+/// Cases of a kernel in a layer of base size: 128 tokens for products, 1,024 for the others.
+fn cases(suite: &Suite) -> Vec<Box<dyn KernelCase>> {
+    let tokens = match suite.kernel {
+        KernelId::Linear | KernelId::LinearGeglu => 128,
+        _ => 1024,
     };
-    vec![
-        ("embed", KernelCase::Embed { t: 1024, d: 768, vocab: 30_528, parts: 1 }),
-        ("linear", KernelCase::linear(128, 2304, 768, false)),
-        ("linear", KernelCase::linear(128, 768, 3072, true)),
-        (
-            "linear_geglu",
-            KernelCase::LinearGeglu { t: 128, f: 3072, k: 768, gate_first, activation },
-        ),
-        ("key_norm", KernelCase::KeyNorm { lengths: vec![1024], query_only: 0, heads: 12, e: 64 }),
-        ("attention", attention(128, 12, SKIP_EPS)),
-        ("attention", attention(512, 2, SKIP_EPS)),
-        ("attention", attention(2048, 8, SKIP_EPS)),
-        ("attention", attention(2048, 8, 0.0)),
-        ("layer_norm", KernelCase::LayerNorm { t: 1024, d: 768, residual: true, shift: 0.0 }),
-        ("pool", KernelCase::pool(&lengths, 768)),
-        ("gather", KernelCase::Gather { t: 1024, d: 768, rows: (0..1024).rev().collect() }),
-    ]
+    (suite.layer)(BASE).iter().map(|layer| (layer.case)(tokens)).collect()
 }
 
 fn kernels(criterion: &mut Criterion) {
     let (devices, _) = common::devices();
     for (name, device) in devices {
-        for (word, case) in cases() {
-            // The reference defines the result; its speed is not of interest.
-            let variants = case.variants(&device.caps()).into_iter();
-            for variant in variants.filter(|variant| variant.tier != Tier::Reference) {
-                let mut bench = Bench::open(&device, variant.tier);
-                bench.run(criterion, &format!("{name}/{word}/{variant}"), &case, variant);
+        for suite in kernel_check::ALL {
+            for case in cases(suite) {
+                // The reference defines the result; its speed is not of interest.
+                let variants = case.variants(&device.caps()).into_iter();
+                for variant in variants.filter(|variant| variant.tier != Tier::Reference) {
+                    let mut bench = Bench::open(&device, variant.tier);
+                    let group = format!("{name}/{}/{variant}", suite.kernel);
+                    bench.run(criterion, &group, &*case, variant);
+                }
             }
         }
     }
@@ -93,7 +74,7 @@ impl Bench {
         &mut self,
         criterion: &mut Criterion,
         group: &str,
-        case: &KernelCase,
+        case: &dyn KernelCase,
         variant: KernelVariant,
     ) {
         let mut group = criterion.benchmark_group(group);

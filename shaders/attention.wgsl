@@ -15,8 +15,8 @@
 // Skips       tiles of keys whose weight is provably below params.skip (proof in lib/skip_bound.wgsl)
 // Numerics    f32; M starts at -3.4e38, not -inf (fast-math drivers drop inf); keys past the end get the same score,
 //             and their exp is 0 because every key tile holds at least one real key
-// Host        src/kernels/attention.rs        Reference  src/reference/attention.rs
-// Test        tests/kernels/attention.rs      Bench     benches/kernels.rs "attention"
+// Host   src/kernels/attention.rs        Reference  src/reference/attention.rs
+// Check  src/kernel_check/attention.rs   Bench      benches/kernels.rs "attention"
 
 #import elem
 #import alibi

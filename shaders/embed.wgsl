@@ -9,8 +9,8 @@
 // Work        one workgroup per token, WG invocations stride over D/4 vec4s
 // Traffic     reads 2*T*D, writes T*D elements; memory-bound
 // Numerics    f32 throughout
-// Host        src/kernels/embed.rs            Reference  src/reference/embed.rs
-// Test        tests/kernels/embed.rs          Bench     benches/kernels.rs "embed"
+// Host   src/kernels/embed.rs        Reference  src/reference/embed.rs
+// Check  src/kernel_check/embed.rs   Bench      benches/kernels.rs "embed"
 
 #import elem as word
 #import row_norm

@@ -6,8 +6,8 @@
 // Work        invocation = one vec4 of y, WG of them along the rows
 // Traffic     reads n*D, writes n*D elements; memory-bound
 // Numerics    none: bits are copied
-// Host        src/kernels/gather.rs           Reference  src/reference/gather.rs
-// Test        tests/kernels/gather.rs         Bench     benches/kernels.rs "gather"
+// Host   src/kernels/gather.rs        Reference  src/reference/gather.rs
+// Check  src/kernel_check/gather.rs   Bench      benches/kernels.rs "gather"
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
 const WG: u32 = 64u; // invocations per workgroup

@@ -7,8 +7,8 @@
 // Shapes      k: [T, D], D = H·E, columns of a wider tensor   tiles: [n, 4]   norms: [n, H]
 // Work        one invocation per tile and head
 // Traffic     reads T*D elements; memory-bound, and a hundredth of the layer's products
-// Host        src/kernels/key_norm.rs         Reference  src/reference/key_norm.rs
-// Test        tests/kernels/key_norm.rs       Bench     benches/kernels.rs "key_norm"
+// Host   src/kernels/key_norm.rs        Reference  src/reference/key_norm.rs
+// Check  src/kernel_check/key_norm.rs   Bench      benches/kernels.rs "key_norm"
 
 #import elem
 

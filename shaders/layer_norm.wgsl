@@ -10,8 +10,8 @@
 // Work        one workgroup per token, WG invocations stride over D/4 vec4s
 // Traffic     reads 2*T*D, writes T*D elements; memory-bound
 // Numerics    f32 throughout; two passes over the row held in registers (lib/row_norm.wgsl)
-// Host        src/kernels/layer_norm.rs       Reference  src/reference/layer_norm.rs
-// Test        tests/kernels/layer_norm.rs     Bench     benches/kernels.rs "layer_norm"
+// Host   src/kernels/layer_norm.rs        Reference  src/reference/layer_norm.rs
+// Check  src/kernel_check/layer_norm.rs   Bench      benches/kernels.rs "layer_norm"
 
 #import elem as y
 #import row_norm

@@ -8,8 +8,8 @@
 //             (lib/slices_many.wgsl)
 // Traffic     reads T*N*K*(1/BM + 1/BN) elements; compute-bound from T of about 64 on
 // Numerics    f32 accumulate in an order of k that the Spec fixes: a row's result does not depend on its neighbours
-// Host        src/kernels/linear.rs           Reference  src/reference/linear.rs
-// Test        tests/kernels/linear.rs         Bench     benches/kernels.rs "linear"
+// Host   src/kernels/linear.rs        Reference  src/reference/linear.rs
+// Check  src/kernel_check/linear.rs   Bench      benches/kernels.rs "linear"
 
 #import activation
 #import elem as y

@@ -7,8 +7,8 @@
 //             gate the right four (lib/product_tiled.wgsl); for few rows, with SLICES (lib/slices_many.wgsl)
 // Traffic     the [T, 2F] product never leaves the registers: 4*T*F elements less than with a separate kernel
 // Numerics    f32 accumulate in an order of k that the Spec fixes
-// Host        src/kernels/linear_geglu.rs     Reference  src/reference/linear_geglu.rs
-// Test        tests/kernels/linear_geglu.rs   Bench     benches/kernels.rs "linear_geglu"
+// Host   src/kernels/linear_geglu.rs        Reference  src/reference/linear_geglu.rs
+// Check  src/kernel_check/linear_geglu.rs   Bench      benches/kernels.rs "linear_geglu"
 
 #import elem as h
 #import activation

@@ -11,8 +11,8 @@
 // Work        one workgroup per span, WG invocations stride over D/4 vec4s and loop over the rows
 // Traffic     reads T*D, writes n*dims elements; memory-bound
 // Numerics    f32; rows are added in blocks of 64, so the error grows with n/64, not n
-// Host        src/kernels/pool.rs             Reference  src/reference/pool.rs
-// Test        tests/kernels/pool.rs           Bench     benches/kernels.rs "pool"
+// Host   src/kernels/pool.rs        Reference  src/reference/pool.rs
+// Check  src/kernel_check/pool.rs   Bench      benches/kernels.rs "pool"
 
 #import reduce
 

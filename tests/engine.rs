@@ -7,7 +7,7 @@ use half::f16;
 use jinabert::{
     batch::{PackedBatch, Tokens},
     elements::TensorData,
-    kernel_check::KernelCase,
+    kernel_check::{KernelCase, LinearCase},
     kernels::{KernelVariant, Tier, Tile, linear},
     model::{Model, Output},
     recording::{
@@ -51,10 +51,10 @@ fn main() {
 /// the engine stays usable.
 fn broken(device: &Device, tier: Tier) -> Outcome {
     let (good, bad) = products(tier);
-    let problem = KernelCase::linear(5, 8, 8, false);
+    let problem = LinearCase::new(5, 8, 8, false);
     let mut engine = device.open(tier);
     for ahead in [false, true] {
-        let mut recorded = problem.record(&mut *engine, tier, 1)?;
+        let mut recorded = problem.record(&mut *engine, tier.into(), 1)?;
         recorded.recording.commands[0].program = Arc::clone(&bad.program);
         if ahead {
             engine.prepare(vec![Arc::clone(&bad.program), Arc::clone(&good.program)]);
@@ -64,7 +64,7 @@ fn broken(device: &Device, tier: Tier) -> Outcome {
         if !error.contains(&format!("shaders/{}:", bad.program.file)) {
             return Err(format!("{error}: no file").into());
         }
-        let checked = problem.check(&mut *engine, tier, 1)?;
+        let checked = problem.check(&mut *engine, tier.into(), 1)?;
         if checked.wrong > 0 {
             return Err(format!("afterwards: {checked}").into());
         }
@@ -117,9 +117,9 @@ fn under_way(device: &Device, tier: Tier) -> Outcome {
 /// Work before and after a failure gives correct results.
 fn failure(device: &Device, tier: Tier) -> Outcome {
     let (_, bad) = products(tier);
-    let problem = KernelCase::linear(100, 64, 64, false);
+    let problem = LinearCase::new(100, 64, 64, false);
     let mut engine = device.open(tier);
-    let good = problem.record(&mut *engine, tier, 1)?;
+    let good = problem.record(&mut *engine, tier.into(), 1)?;
     let expected = engine.run(&good.recording, &good.output)?;
     let mut failing: Recording = good.recording.clone();
     failing.commands[0].program = bad.program;

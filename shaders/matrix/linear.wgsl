@@ -6,8 +6,8 @@
 // Work        workgroup = 2*FM*M rows by 2*FN*M columns of y; subgroup = FM*M by FN*M (lib/product_matrix.wgsl)
 // Traffic     reads T*N*K*(1/(2*FM*M) + 1/(2*FN*M)) elements
 // Numerics    x and w rounded to f16, products summed in f32
-// Host        src/kernels/linear.rs           Reference  src/reference/linear.rs
-// Test        tests/kernels/linear.rs         Bench     benches/kernels.rs "linear"
+// Host   src/kernels/linear.rs        Reference  src/reference/linear.rs
+// Check  src/kernel_check/linear.rs   Bench      benches/kernels.rs "linear"
 
 #import activation
 #import elem as y

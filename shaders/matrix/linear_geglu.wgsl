@@ -7,8 +7,8 @@
 //             of eight columns the left four gate the right four
 // Traffic     the [T, 2F] product never leaves the workgroup
 // Numerics    x and w rounded to f16, products summed in f32
-// Host        src/kernels/linear_geglu.rs     Reference  src/reference/linear_geglu.rs
-// Test        tests/kernels/linear_geglu.rs   Bench     benches/kernels.rs "linear_geglu"
+// Host   src/kernels/linear_geglu.rs        Reference  src/reference/linear_geglu.rs
+// Check  src/kernel_check/linear_geglu.rs   Bench      benches/kernels.rs "linear_geglu"
 
 #import elem as h
 #import activation

@@ -3,8 +3,8 @@
 // Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   tiles: [n, 4]
 // Work        workgroup = (one tile of WG queries, one head); an invocation loops over all keys of its sequence
 // Numerics    online softmax as in shaders/attention.wgsl, one key at a time
-// Host        src/kernels/attention.rs        Reference  src/reference/attention.rs
-// Test        tests/kernels/attention.rs      Bench     benches/kernels.rs "attention"
+// Host   src/kernels/attention.rs        Reference  src/reference/attention.rs
+// Check  src/kernel_check/attention.rs   Bench      benches/kernels.rs "attention"
 
 #import alibi
 

@@ -3,8 +3,8 @@
 // Shapes      x: [T, K]   w: [N, K]   bias: [N]   r, y: [T, N]
 // Work        one invocation per output, WG along N; every operand is read from memory each time
 // Numerics    f32 accumulate, in order of k, four at a time
-// Host        src/kernels/linear.rs           Reference  src/reference/linear.rs
-// Test        tests/kernels/linear.rs         Bench     benches/kernels.rs "linear"
+// Host   src/kernels/linear.rs        Reference  src/reference/linear.rs
+// Check  src/kernel_check/linear.rs   Bench      benches/kernels.rs "linear"
 
 #import activation
 

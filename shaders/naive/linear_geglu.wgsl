@@ -3,8 +3,8 @@
 // Shapes      x: [T, K]   w: [2F, K], four rows of W_g, four of W_u, and so on   h: [T, F]
 // Work        one invocation per vec4 of h, WG along F; every operand is read from memory each time
 // Numerics    f32 accumulate, in order of k, four at a time
-// Host        src/kernels/linear_geglu.rs     Reference  src/reference/linear_geglu.rs
-// Test        tests/kernels/linear_geglu.rs   Bench     benches/kernels.rs "linear_geglu"
+// Host   src/kernels/linear_geglu.rs        Reference  src/reference/linear_geglu.rs
+// Check  src/kernel_check/linear_geglu.rs   Bench      benches/kernels.rs "linear_geglu"
 
 #import activation
 

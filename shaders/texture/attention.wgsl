@@ -12,8 +12,8 @@
 // Skips       no padding and no mask: the keys of a sequence are its first tokens.  Tiles of keys whose weight is
 //             provably below params.skip are skipped (proof in lib/skip_bound.wgsl)
 // Numerics    f32; M starts at -3.4e38, not -inf (fast-math drivers drop inf)
-// Host        src/kernels/attention.rs        Reference  src/reference/attention.rs
-// Test        tests/kernels/attention.rs      Bench     benches/kernels.rs "attention"
+// Host   src/kernels/attention.rs        Reference  src/reference/attention.rs
+// Check  src/kernel_check/attention.rs   Bench      benches/kernels.rs "attention"
 
 #import page
 #import lanes

@@ -6,8 +6,8 @@
 // Work        invocation = one texel of y, WG of them along the rows
 // Traffic     reads n*D, writes n*D elements; memory-bound
 // Numerics    none: bits are copied
-// Host        src/kernels/gather.rs           Reference  src/reference/gather.rs
-// Test        tests/kernels/gather.rs         Bench     benches/kernels.rs "gather"
+// Host   src/kernels/gather.rs        Reference  src/reference/gather.rs
+// Check  src/kernel_check/gather.rs   Bench      benches/kernels.rs "gather"
 
 #import page
 

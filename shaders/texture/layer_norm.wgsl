@@ -9,8 +9,8 @@
 // Work        one invocation per row, WG rows per workgroup; the row is read three times, from cache
 // Memory      no workgroup memory, no barrier
 // Numerics    f32; two passes, E[(z-mean)^2], summed in the four lanes of a vec4
-// Host        src/kernels/layer_norm.rs       Reference  src/reference/layer_norm.rs
-// Test        tests/kernels/layer_norm.rs     Bench     benches/kernels.rs "layer_norm"
+// Host   src/kernels/layer_norm.rs        Reference  src/reference/layer_norm.rs
+// Check  src/kernel_check/layer_norm.rs   Bench      benches/kernels.rs "layer_norm"
 
 #import page
 

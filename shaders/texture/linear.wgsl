@@ -6,8 +6,8 @@
 // Work        invocation = TM rows by TN columns of y; the S lanes of a subgroup share the columns of W
 // Memory      no workgroup memory, no barrier; TM·TN sums in registers
 // Numerics    f32 accumulate in fixed order of k: a row's result does not depend on its neighbours
-// Host        src/kernels/linear.rs           Reference  src/reference/linear.rs
-// Test        tests/kernels/linear.rs         Bench     benches/kernels.rs "linear"
+// Host   src/kernels/linear.rs        Reference  src/reference/linear.rs
+// Check  src/kernel_check/linear.rs   Bench      benches/kernels.rs "linear"
 
 #import activation
 #import page

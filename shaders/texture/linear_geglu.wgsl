@@ -5,8 +5,8 @@
 // Work        invocation = TM rows by TN columns of x·Wᵀ, hence TN/2 of h; the S lanes of a subgroup share columns
 // Traffic     the wide product never leaves the registers
 // Numerics    f32 accumulate in fixed order of k
-// Host        src/kernels/linear_geglu.rs     Reference  src/reference/linear_geglu.rs
-// Test        tests/kernels/linear_geglu.rs   Bench     benches/kernels.rs "linear_geglu"
+// Host   src/kernels/linear_geglu.rs        Reference  src/reference/linear_geglu.rs
+// Check  src/kernel_check/linear_geglu.rs   Bench      benches/kernels.rs "linear_geglu"
 
 #import page
 #import activation

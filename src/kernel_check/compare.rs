@@ -1,5 +1,6 @@
 //! Comparison of a device's results with the CPU reference.
 
+use crate::recording::Format;
 use std::fmt;
 
 /// Allowed difference between a device and the reference.
@@ -9,6 +10,16 @@ pub struct Tolerance {
     pub atol: f32,
     /// Part relative to the reference's value.
     pub rtol: f32,
+}
+
+impl Tolerance {
+    /// Adds the rounding of an output of a format: half a unit in the last place of f16 is 2⁻¹¹ of
+    /// the value, and at least 2⁻²⁵.
+    pub(super) fn rounded_to(self, output: Format) -> Self {
+        let half = if output.half() { 1.0 } else { 0.0 };
+        let atol = self.atol + half / (1 << 24) as f32;
+        Self { atol, rtol: self.rtol + half / 2048.0 }
+    }
 }
 
 /// Result of a comparison with the reference.

@@ -1,129 +1,90 @@
 //! Single-kernel checks: a case of a given shape on seeded data, recorded on any engine.
 //!
-//! The tests compare two engines with it, `jinabert doctor` checks a device with it, and the
-//! benchmarks measure it.
+//! One file per kernel, of its name: its case, and the cases that tests, `jinabert doctor` and the
+//! benchmarks use.
 
+mod attention;
+mod choices;
 mod clock;
 mod compare;
+mod embed;
+mod gather;
+mod key_norm;
+mod layer_norm;
+mod linear;
+mod linear_geglu;
+mod pool;
 pub mod roof;
 mod seeded;
-mod tolerance;
 
 use crate::{
-    activation::Activation,
     error::Error,
-    kernels::{
-        KernelVariant, Tier, Tile,
-        attention::{self, SKIP_EPS},
-        gather, layer_norm, linear, linear_geglu, pool,
-    },
+    kernels::{KernelVariant, Tier, Tile},
     recording::{Caps, Engine, Format, KernelId, Recording, Tensor},
 };
+pub use attention::AttentionCase;
+pub use choices::Choices;
 pub use clock::Clock;
 pub use compare::{Comparison, Tolerance, compare};
-pub use seeded::UNWRITTEN;
-use seeded::{Role, Seeded, offsets};
+pub use embed::EmbedCase;
+pub use gather::GatherCase;
+pub use key_norm::KeyNormCase;
+pub use layer_norm::LayerNormCase;
+pub use linear::LinearCase;
+pub use linear_geglu::LinearGegluCase;
+pub use pool::PoolCase;
+pub use seeded::{Seeded, UNWRITTEN};
+use std::fmt;
 
-/// One dispatch of one kernel (one per part, for `embed`).
-#[derive(Clone, Debug, PartialEq)]
-pub enum KernelCase {
-    /// Rows of a vocabulary in `parts` parts, then LayerNorm.
-    Embed {
-        /// T
-        t: u32,
-        /// D
-        d: u32,
-        /// V
-        vocab: u32,
-        /// Number of bindings for the vocabulary.
-        parts: u32,
-    },
-    /// `activation(x·Wᵀ + bias)`
-    Linear {
-        /// T
-        t: u32,
-        /// N
-        n: u32,
-        /// K
-        k: u32,
-        /// Activation after product and bias.
-        activation: Activation,
-        /// Add a residual.
-        residual: bool,
-    },
-    /// `activation(x·W_gᵀ) ⊙ (x·W_uᵀ)`
-    LinearGeglu {
-        /// T
-        t: u32,
-        /// F
-        f: u32,
-        /// K
-        k: u32,
-        /// True if the first half of the matrix is the gate.
-        gate_first: bool,
-        /// Activation of the gate.
-        activation: Activation,
-    },
-    /// Maximum norm of the keys of each tile.
-    KeyNorm {
-        /// Tokens of each sequence.
-        lengths: Vec<u32>,
-        /// Number of a sequence's last tokens that are not keys; its first token always is one.
-        query_only: u32,
-        /// H
-        heads: u32,
-        /// E
-        e: u32,
-    },
-    /// ALiBi attention over sequences.
-    Attention {
-        /// Tokens of each sequence.
-        lengths: Vec<u32>,
-        /// Number of a sequence's last tokens that are not keys; its first token always is one.
-        query_only: u32,
-        /// H
-        heads: u32,
-        /// E
-        e: u32,
-        /// Standard deviation of the scores before the bias: 1 is typical, 30 makes softmax a
-        /// maximum.
-        sharpness: f32,
-        /// Maximum share of a row that may be skipped; 0 for none.
-        skip_eps: f32,
-    },
-    /// Residual add and LayerNorm.
-    LayerNorm {
-        /// T
-        t: u32,
-        /// D
-        d: u32,
-        /// Add a residual.
-        residual: bool,
-        /// Offset of all elements of x: a large mean breaks one-pass variances.
-        shift: f32,
-    },
-    /// Mean, truncation, norm.
-    Pool {
-        /// T
-        t: u32,
-        /// Spans: first token and end, exclusive.
-        spans: Vec<[u32; 2]>,
-        /// D
-        d: u32,
-        /// Number of components kept.
-        dims: u32,
-        /// Divide by the L2 norm.
-        normalize: bool,
-    },
-    /// Rows of a matrix.
-    Gather {
-        /// T
-        t: u32,
-        /// D
-        d: u32,
-        /// Rows to gather.
-        rows: Vec<u32>,
-    },
+/// Cases of all kernels, in the order of [`kernels::ALL`](crate::kernels::ALL).
+pub const ALL: &[Suite] = &[
+    embed::SUITE,
+    linear::SUITE,
+    linear_geglu::SUITE,
+    key_norm::SUITE,
+    attention::SUITE,
+    layer_norm::SUITE,
+    pool::SUITE,
+    gather::SUITE,
+];
+
+/// Cases of one kernel.
+pub struct Suite {
+    /// The kernel.
+    pub kernel: KernelId,
+    /// Small case at the width of a base model, for a quick check of a device.
+    pub sample: fn() -> Box<dyn KernelCase>,
+    /// Hard cases: one row, sizes next to every tile edge, more rows than one grid dimension holds.
+    pub hard: fn() -> Vec<Box<dyn KernelCase>>,
+    /// Random case.
+    pub random: fn(&mut Choices) -> Box<dyn KernelCase>,
+    /// Cases of a model of given sizes, for benchmarks.
+    pub layer: fn(LayerSizes) -> Vec<LayerCase>,
+}
+
+/// Sizes of a model's layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerSizes {
+    /// D
+    pub d: u32,
+    /// H
+    pub heads: u32,
+    /// F
+    pub f: u32,
+}
+
+/// Case of a model for any number of tokens.
+pub struct LayerCase {
+    /// Sizes, without the number of tokens.
+    pub shape: String,
+    /// Case for a number of tokens.
+    pub case: Box<dyn Fn(u32) -> Box<dyn KernelCase>>,
+}
+
+impl LayerCase {
+    fn new<C: KernelCase + 'static>(shape: String, case: impl Fn(u32) -> C + 'static) -> Self {
+        Self { shape, case: Box::new(move |t| Box::new(case(t))) }
+    }
 }
 
 /// A case recorded on an engine.
@@ -143,90 +104,69 @@ pub struct Work {
     pub bytes: f64,
 }
 
-/// Spans of sequences laid end to end.
-pub fn sequences(lengths: &[u32]) -> Vec<[u32; 2]> {
-    offsets(lengths).windows(2).map(|range| [range[0], range[1]]).collect()
-}
-
-impl KernelCase {
-    /// A product without activation.
-    pub fn linear(t: u32, n: u32, k: u32, residual: bool) -> Self {
-        Self::Linear { t, n, k, activation: Activation::Identity, residual }
-    }
-
-    /// Unit vectors of sequences of the given lengths.
-    pub fn pool(lengths: &[u32], d: u32) -> Self {
-        let t = lengths.iter().sum();
-        let spans = sequences(lengths);
-        Self::Pool { t, spans, d, dims: d, normalize: true }
-    }
-
+/// One dispatch of one kernel (one per part, for `embed`) with given sizes.  Its
+/// [`Display`](fmt::Display) names the kernel and the sizes.
+pub trait KernelCase: fmt::Debug + fmt::Display {
     /// The kernel.
-    pub fn kernel(&self) -> KernelId {
-        match self {
-            Self::Embed { .. } => KernelId::Embed,
-            Self::Linear { .. } => KernelId::Linear,
-            Self::LinearGeglu { .. } => KernelId::LinearGeglu,
-            Self::KeyNorm { .. } => KernelId::KeyNorm,
-            Self::Attention { .. } => KernelId::Attention,
-            Self::LayerNorm { .. } => KernelId::LayerNorm,
-            Self::Pool { .. } => KernelId::Pool,
-            Self::Gather { .. } => KernelId::Gather,
-        }
+    fn kernel(&self) -> KernelId;
+
+    /// Tier whose kernel a tier uses; `None` if all tiers of a device with the same storage formats
+    /// use one kernel.
+    fn tier(&self, _tier: Tier) -> Option<Tier> {
+        None
     }
+
+    /// Storage formats of the tensors that determine the kernel's code.
+    fn formats(&self, variant: KernelVariant) -> [Format; 2];
+
+    /// Tiles that the kernel of a variant may have, the default last: more than one only for
+    /// products.
+    fn tiles(&self, variant: KernelVariant) -> Vec<Tile> {
+        vec![Tile::new(variant.tier)]
+    }
+
+    /// Uploads seeded inputs and records the dispatch; returns the output.
+    ///
+    /// # Errors
+    /// Errors of [`Engine::upload`].
+    fn dispatch(&self, rec: &mut Recording, data: &mut Seeded, tile: Tile)
+    -> Result<Tensor, Error>;
+
+    /// Minimum work for the case, with tensors stored as in a variant.
+    fn work(&self, variant: KernelVariant) -> Work;
+
+    /// Allowed difference from the reference.
+    ///
+    /// Inputs are of order 1, so an f32 sum of n products has an error of about √n·2⁻²⁴ of the
+    /// terms' size at random and n·2⁻²⁴ at worst.  The bounds are ten or more times the errors on
+    /// lavapipe and SwiftShader, and a hundredth of those of the mildest mutation in
+    /// `tools/mutants.py`.  f16 inputs are the same for the reference, so only the rounding of an
+    /// f16 output is added.
+    fn tolerance(&self, variant: KernelVariant) -> Tolerance;
 
     /// Variants of a device with different kernels for this case: for products and attention
     /// every tier, for the others one per storage format of their tensors.
-    pub fn variants(&self, caps: &Caps) -> Vec<KernelVariant> {
+    fn variants(&self, caps: &Caps) -> Vec<KernelVariant> {
         let own = |variant: KernelVariant| {
-            let tier = Some(variant.tier).filter(|tier| match self {
-                Self::Linear { .. } | Self::LinearGeglu { .. } | Self::Attention { .. } => true,
-                _ => tier.format() == Format::F32 && caps.cpu,
-            });
-            // Only products have subgroup-matrix variants.
-            let tier = match (self, tier) {
-                (Self::Attention { .. }, Some(Tier::Matrix { .. })) => Some(Tier::Tiled),
-                (_, tier) => tier,
-            };
-            let stream = variant.stream();
-            let wide = variant.wide();
-            let formats = match self {
-                Self::Embed { .. } => [stream, variant.table()],
-                Self::Linear { .. } | Self::LinearGeglu { .. } => [variant.weights(), wide],
-                Self::KeyNorm { .. } | Self::Attention { .. } => [wide, wide],
-                Self::LayerNorm { .. } => [stream, wide],
-                Self::Pool { .. } | Self::Gather { .. } => [stream, stream],
-            };
-            (tier, formats)
+            let alone = caps.cpu && variant.tier.format() == Format::F32;
+            let tier = self.tier(variant.tier).or(alone.then_some(variant.tier));
+            (tier, self.formats(variant))
         };
         let all = KernelVariant::all(caps);
         let new = |n: &usize| all[..*n].iter().all(|&other| own(other) != own(all[*n]));
         (0..all.len()).filter(new).map(|n| all[n]).collect()
     }
 
-    /// Tiles that a variant's kernel for this case may have, the default last: more than one
-    /// only for products.
-    pub fn tiles(&self, variant: impl Into<KernelVariant>) -> Vec<Tile> {
-        let tier = variant.into().tier;
-        match self {
-            Self::Linear { .. } | Self::LinearGeglu { .. } => {
-                Tile::by_rows(tier).into_iter().map(|(_, tile)| tile).collect()
-            }
-            _ => vec![Tile::new(tier)],
-        }
-    }
-
     /// Uploads seeded inputs and records the dispatch, with the default tile.
     ///
     /// # Errors
     /// Errors of [`Engine::upload`].
-    pub fn record(
+    fn record(
         &self,
         engine: &mut dyn Engine,
-        variant: impl Into<KernelVariant>,
+        variant: KernelVariant,
         seed: u64,
     ) -> Result<Recorded, Error> {
-        let variant = variant.into();
         self.record_tiled(engine, variant, Tile::new(variant.tier), seed)
     }
 
@@ -234,173 +174,30 @@ impl KernelCase {
     ///
     /// # Errors
     /// Errors of [`Engine::upload`].
-    pub fn record_tiled(
+    fn record_tiled(
         &self,
         engine: &mut dyn Engine,
-        variant: impl Into<KernelVariant>,
+        variant: KernelVariant,
         tile: Tile,
         seed: u64,
     ) -> Result<Recorded, Error> {
-        let variant = variant.into();
-        let tier = variant.tier;
-        assert_eq!(tile.layout(), Tile::new(tier).layout(), "a tile of another tier");
-        let mut data = Seeded { engine, variant, state: seed };
+        assert_eq!(tile.layout(), Tile::new(variant.tier).layout(), "a tile of another tier");
+        let mut data = Seeded::new(engine, variant, seed);
         let mut recording = Recording::new();
-        let output = match *self {
-            Self::Embed { t, d, vocab, parts } => {
-                data.embed(&mut recording, [t, d, vocab, parts])?
-            }
-            Self::Linear { t, n, k, activation, residual } => {
-                let usual = linear::Spec::new(variant, residual);
-                let spec = linear::Spec { tile, activation, ..usual };
-                let x_role = if residual { Role::Wide } else { Role::Stream };
-                let y_role = if residual { Role::Stream } else { Role::Wide };
-                let x = data.normal([t, k], 1.0, x_role)?;
-                let w = data.weights([n, k], |w, shape| tile.layout().arrange(w, shape))?;
-                let bias = data.vector(n, 1.0, 0.0)?;
-                let y = data.undefined([t, n], y_role)?;
-                let r = if residual { data.normal([t, n], 1.0, Role::Stream)? } else { x };
-                let kernel = linear::kernel(spec);
-                let args = linear::Args { x: &x, w: &w, bias: &bias, r: &r, y: &y };
-                linear::record(&mut recording, &kernel, args);
-                y
-            }
-            Self::LinearGeglu { t, f, k, gate_first, activation } => {
-                let x = data.normal([t, k], 2.0, Role::Stream)?;
-                let arrange = |w, shape| linear_geglu::arrange(tier, gate_first, w, shape);
-                let w = data.weights([2 * f, k], arrange)?;
-                let h = data.undefined([t, f], Role::Wide)?;
-                let usual = linear_geglu::Spec::new(variant, gate_first, activation);
-                let spec = linear_geglu::Spec { tile, ..usual };
-                let args = linear_geglu::Args { x: &x, w: &w, h: &h };
-                linear_geglu::record(&mut recording, &linear_geglu::kernel(spec), args);
-                h
-            }
-            Self::KeyNorm { ref lengths, query_only, heads, e } => {
-                // Columns of a wider tensor, as in the model.
-                let shape = [lengths.iter().sum(), heads * e + 4];
-                let wide = data.normal(shape, 1.0, Role::Wide)?;
-                let k = wide.columns(4..4 + heads * e);
-                data.key_norm(&mut recording, (lengths, query_only), &k, e)?.norms
-            }
-            Self::Attention { ref lengths, query_only, heads, e, sharpness, skip_eps } => {
-                let sequences = (&lengths[..], query_only);
-                let skip = attention::skip(skip_eps);
-                data.attention(&mut recording, sequences, [heads, e], sharpness, skip)?
-            }
-            Self::LayerNorm { t, d, residual, shift } => {
-                let x = data.shifted([t, d], 1.0, shift, Role::Stream)?;
-                let r = data.normal([t, d], 1.0, Role::Stream)?;
-                let gamma = data.vector(d, 0.2, 1.0)?;
-                let beta = data.vector(d, 0.5, 0.0)?;
-                let y = data.undefined([t, d], Role::Wide)?;
-                let spec = layer_norm::Spec::wide(variant, d);
-                let kernel = layer_norm::kernel(layer_norm::Spec { residual, ..spec });
-                let args = layer_norm::Args { x: &x, r: &r, gamma: &gamma, beta: &beta, y: &y };
-                layer_norm::record(&mut recording, &kernel, args, 1e-12);
-                y
-            }
-            Self::Pool { t, ref spans, d, dims, normalize } => {
-                let x = data.shifted([t, d], 1.0, 0.3, Role::Stream)?;
-                let n = spans.len() as u32;
-                let y = data.plain([n, dims], &vec![UNWRITTEN; (n * dims) as usize])?;
-                let spans = data.integers([n, 2], spans.as_flattened())?;
-                let kernel = pool::kernel(pool::Spec::new(variant, d));
-                let args = pool::Args { x: &x, spans: &spans, y: &y };
-                pool::record(&mut recording, &kernel, args, normalize);
-                y
-            }
-            Self::Gather { t, d, ref rows } => {
-                let x = data.normal([t, d], 1.0, Role::Stream)?;
-                let n = rows.len() as u32;
-                let rows = data.integers([n], rows)?;
-                let y = data.undefined([n, d], Role::Stream)?;
-                let kernel = gather::kernel(gather::Spec::new(variant, d));
-                let args = gather::Args { x: &x, rows: &rows, y: &y };
-                gather::record(&mut recording, &kernel, args);
-                y
-            }
-        };
+        let output = self.dispatch(&mut recording, &mut data, tile)?;
         Ok(Recorded { recording, output })
     }
 
-    /// Minimum work for the case, with tensors stored as in a variant.
-    pub fn work(&self, variant: impl Into<KernelVariant>) -> Work {
-        let variant = variant.into();
-        let size = |format: Format, n: u64| f64::from(format.bytes()) * n as f64;
-        let stream = |n: u64| size(variant.stream(), n);
-        let wide = |n: u64| size(variant.wide(), n);
-        let weights = |n: u64| size(variant.weights(), n);
-        let product = |sizes: &[u32]| sizes.iter().map(|&n| u64::from(n)).product::<u64>();
-        match *self {
-            Self::Embed { t, d, .. } => {
-                let td = product(&[t, d]);
-                let bytes = size(variant.table(), td) + stream(2 * td);
-                Work { flops: 8.0 * td as f64, bytes }
-            }
-            Self::Linear { t, n, k, residual, .. } => {
-                let inputs = product(&[t, k]);
-                let outputs = product(&[t, n]);
-                let activations = if residual {
-                    wide(inputs) + stream(2 * outputs)
-                } else {
-                    stream(inputs) + wide(outputs)
-                };
-                Work {
-                    flops: 2.0 * product(&[t, n, k]) as f64,
-                    bytes: activations + weights(product(&[n, k])),
-                }
-            }
-            Self::LinearGeglu { t, f, k, .. } => Work {
-                flops: 4.0 * product(&[t, f, k]) as f64 + 25.0 * product(&[t, f]) as f64,
-                bytes: stream(product(&[t, k]))
-                    + weights(2 * product(&[f, k]))
-                    + wide(product(&[t, f])),
-            },
-            Self::KeyNorm { ref lengths, query_only, heads, e } => {
-                let keys: u32 = seeded::keys(lengths, query_only).iter().sum();
-                let read = u64::from(keys) * product(&[heads, e]);
-                Work { flops: 2.0 * read as f64, bytes: wide(read) }
-            }
-            Self::Attention { ref lengths, query_only, heads, e, .. } => {
-                let d = product(&[heads, e]);
-                let keys = seeded::keys(lengths, query_only);
-                let pairs: u64 =
-                    lengths.iter().zip(&keys).map(|(&n, &keys)| product(&[n, keys])).sum();
-                let t: u32 = lengths.iter().chain(&keys).sum();
-                Work { flops: 4.0 * (pairs * d) as f64, bytes: wide(2 * u64::from(t) * d) }
-            }
-            Self::LayerNorm { t, d, residual, .. } => {
-                let td = product(&[t, d]);
-                let tensors = if residual { 3 } else { 2 };
-                Work { flops: 8.0 * td as f64, bytes: stream((tensors - 1) * td) + wide(td) }
-            }
-            Self::Pool { ref spans, d, dims, .. } => {
-                let tokens: u64 = spans.iter().map(|&[start, end]| u64::from(end - start)).sum();
-                let td = tokens * u64::from(d);
-                let written = spans.len() as u64 * u64::from(dims);
-                Work { flops: td as f64, bytes: stream(td + written) }
-            }
-            Self::Gather { d, ref rows, .. } => {
-                let moved = rows.len() as u64 * u64::from(d);
-                Work { flops: 0.0, bytes: stream(2 * moved) }
-            }
-        }
-    }
-}
-
-impl KernelCase {
     /// Runs the case on `engine` and on the CPU reference, and compares.
     ///
     /// # Errors
     /// Errors of the engine.
-    pub fn check(
+    fn check(
         &self,
         engine: &mut dyn Engine,
-        variant: impl Into<KernelVariant>,
+        variant: KernelVariant,
         seed: u64,
     ) -> Result<Comparison, Error> {
-        let variant = variant.into();
         self.check_tiled(engine, variant, Tile::new(variant.tier), seed)
     }
 
@@ -408,14 +205,13 @@ impl KernelCase {
     ///
     /// # Errors
     /// Errors of the engine.
-    pub fn check_tiled(
+    fn check_tiled(
         &self,
         engine: &mut dyn Engine,
-        variant: impl Into<KernelVariant>,
+        variant: KernelVariant,
         tile: Tile,
         seed: u64,
     ) -> Result<Comparison, Error> {
-        let variant = variant.into();
         let mut reference = crate::cpu::Engine::new(Tier::Reference);
         let recorded =
             self.record(&mut reference, KernelVariant { tier: Tier::Reference, ..variant }, seed)?;
@@ -426,28 +222,39 @@ impl KernelCase {
     }
 }
 
-/// A small case for each kernel, for a quick device check.
-pub fn samples() -> Vec<KernelCase> {
-    let lengths = vec![1, 64, 65, 130];
-    let gate_first = true;
-    let activation = Activation::Gelu;
-    vec![
-        KernelCase::Embed { t: 37, d: 768, vocab: 300, parts: 2 },
-        KernelCase::linear(130, 384, 768, true),
-        KernelCase::LinearGeglu { t: 37, f: 768, k: 384, gate_first, activation },
-        KernelCase::KeyNorm { lengths: lengths.clone(), query_only: 0, heads: 12, e: 64 },
-        KernelCase::Attention {
-            lengths: lengths.clone(),
-            query_only: 0,
-            heads: 12,
-            e: 64,
-            sharpness: 1.0,
-            skip_eps: SKIP_EPS,
-        },
-        KernelCase::LayerNorm { t: 37, d: 768, residual: true, shift: 0.0 },
-        KernelCase::pool(&lengths, 768),
-        KernelCase::Gather { t: 260, d: 768, rows: vec![259, 0, 64, 64, 130] },
-    ]
+/// Boxes some cases of a kernel.
+fn boxed<C: KernelCase + 'static>(cases: impl IntoIterator<Item = C>) -> Vec<Box<dyn KernelCase>> {
+    cases.into_iter().map(|case| Box::new(case) as Box<dyn KernelCase>).collect()
+}
+
+/// Bytes of a tensor.
+fn bytes(format: Format, elements: u64) -> f64 {
+    f64::from(format.bytes()) * elements as f64
+}
+
+fn product(sizes: &[u32]) -> u64 {
+    sizes.iter().map(|&n| u64::from(n)).product()
+}
+
+/// First token of each sequence, and the total.
+fn offsets(lengths: &[u32]) -> Vec<u32> {
+    let mut total = 0;
+    let ends = lengths.iter().map(|n| {
+        total += n;
+        total
+    });
+    std::iter::once(0).chain(ends).collect()
+}
+
+/// Spans of sequences laid end to end.
+pub fn sequences(lengths: &[u32]) -> Vec<[u32; 2]> {
+    offsets(lengths).windows(2).map(|range| [range[0], range[1]]).collect()
+}
+
+/// Lengths of sequences of `length` tokens, and of one with the rest.
+fn split(t: u32, length: u32) -> Vec<u32> {
+    let whole = std::iter::repeat_n(length, (t / length) as usize);
+    whole.chain(Some(t % length).filter(|&rest| rest > 0)).collect()
 }
 
 #[cfg(test)]
@@ -455,10 +262,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kernel_has_a_sample() {
-        let words: Vec<_> = samples().iter().map(KernelCase::kernel).collect();
-        let kernels: Vec<_> =
-            crate::kernels::ALL.iter().map(|interface| interface.kernel).collect();
-        assert_eq!(words, kernels);
+    fn every_kernel_has_cases_named_after_it() {
+        let sizes = LayerSizes { d: 64, heads: 4, f: 128 };
+        let kernels = crate::kernels::ALL;
+        assert_eq!(ALL.len(), kernels.len());
+        for (suite, interface) in ALL.iter().zip(kernels) {
+            assert_eq!(suite.kernel, interface.kernel);
+            let mut cases = (suite.hard)();
+            cases.push((suite.sample)());
+            cases.push((suite.random)(&mut Choices::new(&[7; 100])));
+            cases.extend((suite.layer)(sizes).iter().map(|layer| (layer.case)(64)));
+            for case in cases {
+                assert_eq!(case.kernel(), suite.kernel);
+                assert!(case.to_string().starts_with(&format!("{} ", suite.kernel)), "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_of_sequences_add_up() {
+        assert_eq!(split(300, 128), [128, 128, 44]);
+        assert_eq!(split(16, 128), [16]);
+        assert_eq!(split(256, 128), [128, 128]);
     }
 }

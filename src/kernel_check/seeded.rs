@@ -1,22 +1,12 @@
 //! Inputs from a counter: the same seed gives the same data on every engine and in every tier.
 
+use super::offsets;
 use crate::{
     elements::TensorData,
     error::Error,
-    kernels::{Dtype, KernelVariant, alibi, attention, embed, key_norm, work_list},
+    kernels::{Dtype, KernelVariant, attention, key_norm, work_list},
     recording::{Engine, Format, Recording, Shape, Tensor},
 };
-
-/// First token of each sequence, and the total.
-pub(super) fn offsets(lengths: &[u32]) -> Vec<u32> {
-    let mut total = 0;
-    std::iter::once(0)
-        .chain(lengths.iter().map(|n| {
-            total += n;
-            total
-        }))
-        .collect()
-}
 
 /// Number of keys of each sequence if the last `query_only` tokens are not keys.
 pub(super) fn keys(lengths: &[u32], query_only: u32) -> Vec<u32> {
@@ -33,15 +23,19 @@ pub(super) enum Role {
 }
 
 /// Creates tensors from a counter: the same seed gives the same data on every engine.
-pub(super) struct Seeded<'a> {
-    pub(super) engine: &'a mut dyn Engine,
+pub struct Seeded<'a> {
+    engine: &'a mut dyn Engine,
     pub(super) variant: KernelVariant,
-    pub(super) state: u64,
+    state: u64,
 }
 
-impl Seeded<'_> {
+impl<'a> Seeded<'a> {
+    pub(super) fn new(engine: &'a mut dyn Engine, variant: KernelVariant, seed: u64) -> Self {
+        Self { engine, variant, state: seed }
+    }
+
     /// Next number of splitmix64 (Steele, Lea, Flood 2014).
-    pub(super) fn next(&mut self) -> u64 {
+    fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let z = (self.state ^ (self.state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -49,7 +43,7 @@ impl Seeded<'_> {
     }
 
     /// Almost normal with mean 0: the sum of twelve uniform 5-bit numbers has a deviation of 32.
-    pub(super) fn draw(&mut self) -> f32 {
+    fn draw(&mut self) -> f32 {
         let bits = self.next();
         let sum: u64 = (0..12).map(|n| (bits >> (5 * n)) & 31).sum();
         (sum as f32 - 186.0) / 31.98
@@ -142,35 +136,10 @@ impl Seeded<'_> {
         Ok(tensor)
     }
 
-    pub(super) fn embed(&mut self, rec: &mut Recording, sizes: [u32; 4]) -> Result<Tensor, Error> {
-        let [t, d, vocab, parts] = sizes;
-        let ids: Vec<u32> = (0..t).map(|_| (self.next() % u64::from(vocab)) as u32).collect();
-        let type_ids: Vec<u32> = (0..t).map(|_| (self.next() % 2) as u32).collect();
-        let ids = self.integers([t], &ids)?;
-        let type_ids = self.integers([t], &type_ids)?;
-        let kinds = self.drawn(2 * d as usize, 0.04, 0.0);
-        let kind = self.plain([2, d], &kinds)?;
-        let gamma = self.vector(d, 0.2, 1.0)?;
-        let beta = self.vector(d, 0.5, 0.0)?;
-        let x = self.undefined([t, d], Role::Stream)?;
-        let kernel = embed::kernel(embed::Spec::new(self.variant, d));
-        let step = vocab.div_ceil(parts);
-        for first in (0..vocab).step_by(step as usize) {
-            let rows = step.min(vocab - first);
-            let word = self.drawn((rows * d) as usize, 0.05, 0.0);
-            let word = self.store([rows, d], word, Role::Table)?;
-            let args = embed::Args {
-                ids: &ids,
-                type_ids: &type_ids,
-                word: &word,
-                kind: &kind,
-                gamma: &gamma,
-                beta: &beta,
-                x: &x,
-            };
-            embed::record(rec, &kernel, args, first, 1e-12);
-        }
-        Ok(x)
+    /// Numbers below `end`.
+    pub(super) fn drawn_integers(&mut self, n: u32, end: u32) -> Result<Tensor, Error> {
+        let drawn: Vec<u32> = (0..n).map(|_| (self.next() % u64::from(end)) as u32).collect();
+        self.integers([n], &drawn)
     }
 
     /// Queries, keys and values, \[T, 3D\], as the output of one product.
@@ -189,6 +158,7 @@ impl Seeded<'_> {
         self.store([t, 3 * d], qkv, Role::Wide)
     }
 
+    /// Records `key_norm` for the keys of sequences, of which the last `query_only` tokens are none.
     pub(super) fn key_norm(
         &mut self,
         rec: &mut Recording,
@@ -206,34 +176,6 @@ impl Seeded<'_> {
         let args = key_norm::Args { k, tiles: &tiles, norms: &norms };
         key_norm::record(rec, &kernel, args);
         Ok(Keys { keys, tiles, norms })
-    }
-
-    pub(super) fn attention(
-        &mut self,
-        rec: &mut Recording,
-        sequences: (&[u32], u32),
-        [heads, e]: [u32; 2],
-        sharpness: f32,
-        skip: f32,
-    ) -> Result<Tensor, Error> {
-        let d = heads * e;
-        let qkv = self.projections(sequences.0, [heads, e], sharpness)?;
-        let [q, k, v] = [0, d, 2 * d].map(|first| qkv.columns(first..first + d));
-        let Keys { keys, tiles, norms } = self.key_norm(rec, sequences, &k, e)?;
-        let context = self.undefined([qkv.shape2()[0], d], Role::Wide)?;
-        let slopes = self.plain([heads], &alibi::slopes(heads as usize))?;
-        let kernel = attention::kernel(attention::Spec::new(self.variant, e));
-        let args = attention::Args {
-            q: &q,
-            k: &k,
-            v: &v,
-            slopes: &slopes,
-            tiles: &tiles,
-            norms: &norms,
-            context: &context,
-        };
-        attention::record(rec, &kernel, args, skip, &keys);
-        Ok(context)
     }
 }
 
@@ -256,7 +198,7 @@ mod tests {
     #[test]
     fn the_draw_is_standard_normal() {
         let mut engine = crate::cpu::Engine::new(Tier::Reference);
-        let mut data = Seeded { engine: &mut engine, variant: Tier::Reference.into(), state: 1 };
+        let mut data = Seeded::new(&mut engine, Tier::Reference.into(), 1);
         let sample: Vec<f64> = (0..100_000).map(|_| f64::from(data.draw())).collect();
         let mean = sample.iter().sum::<f64>() / 1e5;
         let variance = sample.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 1e5;

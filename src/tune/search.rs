@@ -5,6 +5,7 @@ use super::{
     tuned_kernel::{Choice, TUNED_KERNELS, TunedKernel},
 };
 use crate::{
+    activation::Activation,
     error::Error,
     gpu,
     kernel_check::{Clock, KernelCase, Recorded, compare},
@@ -328,7 +329,8 @@ impl<K: FnMut(&Progress), R: FnMut(&Trial)> Search<K, R> {
         let answer = reference.run(&expected.recording, &expected.output)?;
         let small = sample.record(&mut self.engine, variant, 2)?;
         let sink = self.engine.alloc([4].into(), Format::F32)?;
-        Ok(Bench { kernel, rows, variant, case, large, sample, small, answer, sink })
+        let activation = self.sizes.activation();
+        Ok(Bench { kernel, activation, rows, variant, case, large, sample, small, answer, sink })
     }
 
     /// Checks and times a candidate; `None` if it is wrong.
@@ -401,11 +403,13 @@ struct Total {
 /// A case set up for timing candidates.
 struct Bench {
     kernel: TunedKernel,
+    /// Activation of the gate.
+    activation: Activation,
     rows: u32,
     variant: KernelVariant,
-    case: KernelCase,
+    case: Box<dyn KernelCase>,
     large: Recorded,
-    sample: KernelCase,
+    sample: Box<dyn KernelCase>,
     small: Recorded,
     /// Reference result of `small`.
     answer: Vec<f32>,
@@ -433,10 +437,9 @@ impl Bench {
                 linear::record(&mut out, &kernel, linear::Args::from(&command));
             }
             (TunedKernel::LinearGeglu, Choice::Product(tile)) => {
-                let KernelCase::LinearGeglu { gate_first, activation, .. } = self.case else {
-                    unreachable!("made for this kernel")
-                };
-                let usual = linear_geglu::Spec::new(self.variant, gate_first, activation);
+                let params: linear_geglu::Params = command.params();
+                let gate_first = params.gate_first == 1;
+                let usual = linear_geglu::Spec::new(self.variant, gate_first, self.activation);
                 let kernel = linear_geglu::kernel(linear_geglu::Spec { tile, ..usual });
                 linear_geglu::record(&mut out, &kernel, linear_geglu::Args::from(&command));
             }

@@ -2,7 +2,7 @@
 
 use super::Sizes;
 use crate::{
-    kernel_check::KernelCase,
+    kernel_check::{AttentionCase, KernelCase, LinearCase, LinearGegluCase},
     kernels::{KernelConfig, Tier, Tile, attention},
 };
 use std::fmt;
@@ -36,50 +36,29 @@ impl TunedKernel {
         }
     }
 
-    pub(super) fn case(self, sizes: Sizes, t: u32) -> KernelCase {
+    pub(super) fn case(self, sizes: Sizes, t: u32) -> Box<dyn KernelCase> {
         let Sizes { hidden: d, intermediate: f, heads, .. } = sizes;
-        let gate_first = true;
         let activation = sizes.activation();
-        let e = sizes.head_width();
-        let skip_eps = attention::SKIP_EPS;
         match self {
-            Self::Linear => KernelCase::linear(t, 3 * d, d, false),
-            Self::LinearAdd => KernelCase::linear(t, d, f, true),
-            Self::LinearGeglu => KernelCase::LinearGeglu { t, f, k: d, gate_first, activation },
-            Self::Attention => KernelCase::Attention {
-                lengths: vec![t],
-                query_only: 0,
-                heads,
-                e,
-                sharpness: 1.0,
-                skip_eps,
-            },
+            Self::Linear => Box::new(LinearCase::new(t, 3 * d, d, false)),
+            Self::LinearAdd => Box::new(LinearCase::new(t, d, f, true)),
+            Self::LinearGeglu => {
+                Box::new(LinearGegluCase { t, f, k: d, gate_first: true, activation })
+            }
+            Self::Attention => Box::new(AttentionCase::new(&[t], heads, sizes.head_width())),
         }
     }
 
     /// A small case that covers the edges of every tile.
-    pub(super) fn sample(self, sizes: Sizes) -> KernelCase {
-        let gate_first = true;
+    pub(super) fn sample(self, sizes: Sizes) -> Box<dyn KernelCase> {
         let activation = sizes.activation();
-        let e = sizes.head_width();
-        let skip_eps = attention::SKIP_EPS;
         match self {
-            Self::Linear => KernelCase::linear(67, 132, 76, false),
-            Self::LinearAdd => KernelCase::linear(67, 132, 76, true),
+            Self::Linear => Box::new(LinearCase::new(67, 132, 76, false)),
+            Self::LinearAdd => Box::new(LinearCase::new(67, 132, 76, true)),
             Self::LinearGeglu => {
-                KernelCase::LinearGeglu { t: 67, f: 68, k: 76, gate_first, activation }
+                Box::new(LinearGegluCase { t: 67, f: 68, k: 76, gate_first: true, activation })
             }
-            Self::Attention => {
-                let lengths = vec![70, 9, 1];
-                KernelCase::Attention {
-                    lengths,
-                    query_only: 0,
-                    heads: 2,
-                    e,
-                    sharpness: 1.0,
-                    skip_eps,
-                }
-            }
+            Self::Attention => Box::new(AttentionCase::new(&[70, 9, 1], 2, sizes.head_width())),
         }
     }
 

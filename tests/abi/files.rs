@@ -62,7 +62,7 @@ fn check_begin(word: &str, text: &str) -> Check {
     })
 }
 
-/// Checks that the header names the kernel and its host file, reference, test and benchmark.
+/// Checks that the header names the kernel and its host file, reference, check and benchmark.
 fn check_header(word: &str, text: &str, exists: impl Fn(&str) -> bool) -> Check {
     check_begin(word, text)?;
     let header: String =
@@ -70,7 +70,7 @@ fn check_header(word: &str, text: &str, exists: impl Fn(&str) -> bool) -> Check 
     for (label, path) in [
         ("Host", format!("src/kernels/{word}.rs")),
         ("Reference", format!("src/reference/{word}.rs")),
-        ("Test", format!("tests/kernels/{word}.rs")),
+        ("Check", format!("src/kernel_check/{word}.rs")),
         ("Bench", "benches/kernels.rs".to_owned()),
     ] {
         let label_at = format!(" {label} ");
@@ -126,13 +126,14 @@ fn broken_files_are_refused() {
 
     let header = "// k: what it does.\n\
                   // Host  src/kernels/k.rs    Reference  src/reference/k.rs\n\
-                  // Test  tests/kernels/k.rs  Bench     benches/kernels.rs \"k\"\n\nfn k() {}\n";
+                  // Check src/kernel_check/k.rs  Bench     benches/kernels.rs \"k\"\n\nfn k() {}\n";
     assert_eq!(check_header("k", header, |_| true), Ok(()));
     assert_refused(check_header("j", header, |_| true), "`// j: `");
     let unnamed = header.replace("src/reference/k.rs", "src/reference/j.rs");
     assert_refused(check_header("k", &unnamed, |_| true), "Reference `src/reference/k.rs`");
-    let test_missing = |path: &str| !path.starts_with("tests/");
-    assert_refused(check_header("k", header, test_missing), "`tests/kernels/k.rs` does not exist");
+    let check_missing = |path: &str| !path.starts_with("src/kernel_check/");
+    let refusal = "`src/kernel_check/k.rs` does not exist";
+    assert_refused(check_header("k", header, check_missing), refusal);
     let below = header.replace("// Test", "\n// Test"); // no longer in the header
     assert_refused(check_header("k", &below, |_| true), "Test `tests/kernels/k.rs`");
 }

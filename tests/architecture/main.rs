@@ -124,7 +124,7 @@ const UNFINISHED: &[&str] = &["TO-DO", "FIX-ME", "todo-!", "unimplemented-!", "d
 
 /// Files that each kernel must have.
 const KERNEL_FILES: &[&str] =
-    &["shaders/{}.wgsl", "src/kernels/{}.rs", "src/reference/{}.rs", "tests/kernels/{}.rs"];
+    &["shaders/{}.wgsl", "src/kernels/{}.rs", "src/reference/{}.rs", "src/kernel_check/{}.rs"];
 
 // ---- Reading ----
 

@@ -1,6 +1,6 @@
-use super::{Suite, run};
+use super::{Rule, run};
 use jinabert::{
-    kernel_check::{KernelCase, compare},
+    kernel_check::{AttentionCase, KernelCase, compare},
     kernels::{
         KernelVariant, Tier,
         attention::{self, SKIP_EPS},
@@ -9,66 +9,21 @@ use jinabert::{
     recording::{Engine, Format, Recording, Shape, Tensor},
 };
 use libtest_mimic::Failed;
-use proptest::{collection::vec, prelude::*, sample::select};
 
-pub fn suite() -> Suite {
-    let case = |(lengths, query_only, heads, e, sharpness): (&[u32], u32, u32, u32, f32)| {
-        KernelCase::Attention {
-            lengths: lengths.to_vec(),
-            query_only,
-            heads,
-            e,
-            sharpness,
-            skip_eps: SKIP_EPS,
-        }
-    };
-    Suite {
-        hard: [
-            (&[1][..], 0, 1, 64, 1.0),
-            (&[1, 2, 31, 32, 33, 63, 64, 65], 0, 12, 8, 1.0),
-            (&[129, 1, 7], 0, 3, 64, 1.0),
-            (&[1, 32, 65, 129, 200], 20, 2, 64, 1.0), // with query-only tokens
-            (&[700, 130, 300], 128, 2, 16, 3.0),      // with whole tiles of query-only tokens
-            (&[300], 0, 8, 48, 1.0),
-            (&[257, 65], 0, 2, 32, 30.0), // scores far apart: softmax is nearly a maximum
-            (&[100, 28], 0, 2, 16, 100.0),
-            (&[70, 5], 0, 1, 128, 1.0),
-            (&[1; 700], 0, 3, 8, 1.0),
-            (&[1000, 200], 0, 4, 8, 0.1), // most tiles of the heads with steep slopes are skipped
-            (&[1000, 500], 290, 4, 8, 0.1),
-        ]
-        .map(case)
-        .into(),
-        any: (
-            vec(1..140u32, 1..6),
-            prop_oneof![Just(0u32), 1..140u32],
-            1..5u32,
-            select(vec![4u32, 8, 20, 48, 64, 128]),
-            0.0..40f32,
-            select(vec![0.0, SKIP_EPS]),
-        )
-            .prop_map(|(lengths, query_only, heads, e, sharpness, skip_eps)| {
-                KernelCase::Attention { lengths, query_only, heads, e, sharpness, skip_eps }
-            })
-            .boxed(),
-        invariants: vec![
-            ("every tile agrees with the reference", tiles),
-            ("weights sum to 1", weights),
-            ("skipping stays within its bound", skipping),
-            ("query-only tokens do not change other tokens", query_only),
-        ],
-    }
-}
+pub const INVARIANTS: &[(&str, Rule)] = &[
+    ("every tile agrees with the reference", tiles),
+    ("weights sum to 1", weights),
+    ("skipping stays within its bound", skipping),
+    ("query-only tokens do not change other tokens", query_only),
+];
 
 /// Compares every tile that a search may choose with the reference.
 fn tiles(engine: &mut dyn Engine, variant: KernelVariant) -> Result<(), Failed> {
     for (lengths, query_only, e) in
         [(vec![70, 9, 1], 0, 64), (vec![200, 130], 20, 64), (vec![65], 0, 32)]
     {
-        let skip_eps = SKIP_EPS;
-        let sharpness = 2.0;
-        let heads = 2;
-        let case = KernelCase::Attention { lengths, query_only, heads, e, sharpness, skip_eps };
+        let usual = AttentionCase::new(&lengths, 2, e);
+        let case = AttentionCase { query_only, sharpness: 2.0, ..usual };
         let mut reference = jinabert::cpu::Engine::new(Tier::Reference);
         let expected =
             case.record(&mut reference, KernelVariant { tier: Tier::Reference, ..variant }, 5)?;
@@ -264,17 +219,14 @@ impl Own {
 
 /// If every value is 1, every output is 1.
 fn weights(engine: &mut dyn Engine, variant: KernelVariant) -> Result<(), Failed> {
-    let lengths = vec![150, 3];
-    let skip_eps = SKIP_EPS;
-    let case =
-        KernelCase::Attention { lengths, query_only: 0, heads: 3, e: 16, sharpness: 5.0, skip_eps };
+    let case = AttentionCase { sharpness: 5.0, ..AttentionCase::new(&[150, 3], 3, 16) };
     let recorded = case.record(engine, variant, 3)?;
     let ones = engine.upload([153, 48].into(), variant.wide(), (&[1.0; 153 * 48]).into())?;
     let mut recording = recorded.recording.clone();
     let command = recording.commands.pop().expect("attention comes last");
     let args = attention::Args::from(&command);
     let kernel = attention::kernel(attention::Spec::new(variant, 16));
-    let skip = attention::skip(skip_eps);
+    let skip = attention::skip(SKIP_EPS);
     let args = attention::Args { v: &ones, ..args };
     attention::record(&mut recording, &kernel, args, skip, &[150, 150, 150, 3]);
     let context = run(engine, &recording, &recorded.output)?;

@@ -1,42 +1,12 @@
-use super::{Suite, run};
+use super::{Rule, run};
 use jinabert::{
     activation::Activation,
-    kernel_check::KernelCase,
     kernels::{KernelVariant, Tier, linear_geglu},
     recording::{Engine, Recording},
 };
 use libtest_mimic::Failed;
-use proptest::prelude::*;
 
-pub fn suite() -> Suite {
-    let case = |(t, f, k, gate_first, activation)| KernelCase::LinearGeglu {
-        t,
-        f,
-        k,
-        gate_first,
-        activation,
-    };
-    let activations = || prop_oneof![Just(Activation::Gelu), Just(Activation::Relu)];
-    Suite {
-        hard: [
-            (1, 4, 4, true, Activation::Gelu),
-            (37, 96, 768, true, Activation::Gelu),
-            (64, 32, 16, true, Activation::Relu),
-            (65, 100, 20, false, Activation::Gelu),
-            (33, 36, 204, true, Activation::Gelu),
-            (130, 68, 48, false, Activation::Relu),
-            (8_200, 4, 4, true, Activation::Gelu), // more rows than a page of a texture
-        ]
-        .map(case)
-        .into(),
-        any: (1..100u32, 1..50u32, 1..60u32, any::<bool>(), activations())
-            .prop_map(move |(t, f4, k4, first, activation)| {
-                case((t, 4 * f4, 4 * k4, first, activation))
-            })
-            .boxed(),
-        invariants: vec![("gelu is within its stated error", gelu)],
-    }
-}
+pub const INVARIANTS: &[(&str, Rule)] = &[("gelu is within its stated error", gelu)];
 
 /// `shaders/lib/gelu.wgsl` promises |gelu - exact| ≤ 4e-7·max(1, |x|) on [-12, 12].
 fn gelu(engine: &mut dyn Engine, variant: KernelVariant) -> Result<(), Failed> {

@@ -9,9 +9,6 @@
 mod common;
 
 mod attention;
-mod embed;
-mod gather;
-mod key_norm;
 mod layer_norm;
 mod linear;
 mod linear_geglu;
@@ -20,52 +17,40 @@ mod pool;
 
 use common::{Device, ignored};
 use jinabert::{
-    kernel_check::{KernelCase, Recorded},
+    kernel_check::{self, Choices, KernelCase, Recorded, Suite},
     kernels::{KernelVariant, Tier, Tile},
-    recording::{Engine, Recording, Tensor},
+    recording::{Engine, KernelId, Recording, Tensor},
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 use proptest::{
-    strategy::BoxedStrategy,
+    collection::vec,
+    prelude::{Strategy, any},
     test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner},
 };
 
 /// Property of a kernel; an error if an engine violates it.
 type Rule = fn(&mut dyn Engine, KernelVariant) -> Result<(), Failed>;
 
-/// Problems of one kernel.
-struct Suite {
-    /// Hard cases: one row, sizes next to every tile edge, more rows than one grid dimension
-    /// holds.
-    hard: Vec<KernelCase>,
-    /// Random cases.
-    any: BoxedStrategy<KernelCase>,
-    /// Properties that hold independently of the reference.
-    invariants: Vec<(&'static str, Rule)>,
+/// Properties of a kernel that hold independently of the reference.
+fn invariants(kernel: KernelId) -> &'static [(&'static str, Rule)] {
+    match kernel {
+        KernelId::Linear => linear::INVARIANTS,
+        KernelId::LinearGeglu => linear_geglu::INVARIANTS,
+        KernelId::Attention => attention::INVARIANTS,
+        KernelId::LayerNorm => layer_norm::INVARIANTS,
+        KernelId::Pool => pool::INVARIANTS,
+        _ => &[],
+    }
 }
 
 fn main() {
     let arguments = Arguments::from_args();
     let (devices, mut trials) = common::devices();
-    let suites = [
-        ("embed", embed::suite as fn() -> Suite),
-        ("linear", linear::suite),
-        ("linear_geglu", linear_geglu::suite),
-        ("key_norm", key_norm::suite),
-        ("attention", attention::suite),
-        ("layer_norm", layer_norm::suite),
-        ("pool", pool::suite),
-        ("gather", gather::suite),
-    ];
-    let words: Vec<_> = suites.iter().map(|(word, _)| *word).collect();
-    let kernels: Vec<_> = jinabert::kernels::ALL.iter().map(|kernel| kernel.name()).collect();
-    assert_eq!(words, kernels, "every kernel has a suite");
-
     for (name, device) in &devices {
-        for (word, suite) in &suites {
-            for variant in suite().hard[0].variants(&device.experimental_caps()) {
-                let name = format!("{name}/{word}/{variant}");
-                let trials_of = trials_of(&name, device, variant, *suite);
+        for suite in kernel_check::ALL {
+            for variant in (suite.sample)().variants(&device.experimental_caps()) {
+                let name = format!("{name}/{}/{variant}", suite.kernel);
+                let trials_of = trials_of(&name, device, variant, suite);
                 trials.extend(trials_of.into_iter().map(|trial| match variant.tier {
                     Tier::Reference => ignored(trial.name(), "this is the reference itself"),
                     _ => trial,
@@ -80,52 +65,59 @@ fn trials_of(
     name: &str,
     device: &Device,
     variant: KernelVariant,
-    suite: fn() -> Suite,
+    suite: &'static Suite,
 ) -> Vec<Trial> {
     let usual = Tile::new(variant.tier);
-    let hard = suite().hard[0].tiles(variant).into_iter().map(|tile| {
+    let hard = (suite.sample)().tiles(variant).into_iter().map(|tile| {
         let open = device.clone();
         let which = if tile == usual { String::new() } else { format!(" {tile:?}") };
         Trial::test(format!("{name}/hard{which}"), move || {
             let mut engine = open.open(variant.tier);
-            let mut cases = suite().hard.into_iter();
-            cases.try_for_each(|case| check(&case, &mut *engine, variant, tile, 1))
+            let mut cases = (suite.hard)().into_iter();
+            cases.try_for_each(|case| check(&*case, &mut *engine, variant, tile, 1))
         })
     });
     let open = device.clone();
     let any = Trial::test(format!("{name}/any"), move || {
-        let mut engine = open.open(variant.tier);
-        let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
-        let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-        let engine = std::cell::RefCell::new(&mut engine);
-        TestRunner::new_with_rng(config, rng)
-            .run(&suite().any, |case| {
-                let mut engine = engine.borrow_mut();
-                check(&case, &mut ***engine, variant, usual, 2)
-                    .map_err(|e| TestCaseError::fail(e.message().unwrap_or_default().to_owned()))
-            })
-            .map_err(|e| Failed::from(e.to_string()))
+        any_case(&mut *open.open(variant.tier), variant, suite)
     });
-    let invariants = suite().invariants.into_iter().map(|(rule, holds)| {
+    let invariants = invariants(suite.kernel).iter().map(|&(rule, holds)| {
         let open = device.clone();
         Trial::test(format!("{name}/{rule}"), move || holds(&mut *open.open(variant.tier), variant))
     });
     let open = device.clone();
     let poison = Trial::test(format!("{name}/workgroup memory may hold anything"), move || {
         let mut engine = open.open(variant.tier);
-        let mut cases = suite().hard.into_iter().take(3);
+        let mut cases = (suite.hard)().into_iter().take(3);
         cases.try_for_each(|case| {
             let tiles = case.tiles(variant);
-            tiles.into_iter().try_for_each(|tile| poison(&case, &mut *engine, variant, tile))
+            tiles.into_iter().try_for_each(|tile| poison(&*case, &mut *engine, variant, tile))
         })
     });
     let poison = (*device != Device::Cpu).then_some(poison);
     hard.chain([any]).chain(poison).chain(invariants).collect()
 }
 
+/// 24 random cases; the first failing one is shrunk.
+fn any_case(engine: &mut dyn Engine, variant: KernelVariant, suite: &Suite) -> Result<(), Failed> {
+    let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    // No case makes more choices.
+    let cases =
+        vec(any::<u32>(), 256).prop_map(|numbers| (suite.random)(&mut Choices::new(&numbers)));
+    let engine = std::cell::RefCell::new(engine);
+    TestRunner::new_with_rng(config, rng)
+        .run(&cases, |case| {
+            let mut engine = engine.borrow_mut();
+            check(&*case, &mut **engine, variant, Tile::new(variant.tier), 2)
+                .map_err(|e| TestCaseError::fail(e.message().unwrap_or_default().to_owned()))
+        })
+        .map_err(|e| Failed::from(e.to_string()))
+}
+
 /// The result does not depend on the initial contents of workgroup memory, bit for bit.
 fn poison(
-    case: &KernelCase,
+    case: &dyn KernelCase,
     engine: &mut dyn Engine,
     variant: KernelVariant,
     tile: Tile,
@@ -142,7 +134,7 @@ fn poison(
 }
 
 fn check(
-    case: &KernelCase,
+    case: &dyn KernelCase,
     engine: &mut dyn Engine,
     variant: KernelVariant,
     tile: Tile,
@@ -158,7 +150,7 @@ fn check(
 
 /// Output elements of a case.
 fn solve(
-    case: &KernelCase,
+    case: &dyn KernelCase,
     engine: &mut dyn Engine,
     variant: KernelVariant,
 ) -> Result<Vec<f32>, Failed> {

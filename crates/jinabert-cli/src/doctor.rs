@@ -95,9 +95,9 @@ impl DoctorReport {
             }
             let opened = device.open(Some(variant.tier), variant.dtype)?;
             let mut opened = Opened { variant, ..opened };
-            let samples = kernel_check::samples().into_iter();
+            let samples = kernel_check::ALL.iter().map(|suite| (suite.sample)());
             for case in samples.filter(|case| case.variants(&caps).contains(&variant)) {
-                self.kernel(&case, &mut opened)?;
+                self.kernel(&*case, &mut opened)?;
             }
         }
         Ok(())
@@ -125,7 +125,7 @@ impl DoctorReport {
     }
 
     /// Compares a kernel with its reference.
-    fn kernel(&mut self, case: &KernelCase, opened: &mut Opened) -> Result<(), CliError> {
+    fn kernel(&mut self, case: &dyn KernelCase, opened: &mut Opened) -> Result<(), CliError> {
         let name = format!("{} {}", opened.variant, case.kernel());
         match case.check(&mut *opened.engine, opened.variant, 1) {
             Err(error) => self.line(false, &name, &error.to_string()),

@@ -7,9 +7,8 @@ use super::{
 };
 use jinabert::{
     Error,
-    activation::Activation,
-    kernel_check::KernelCase,
-    kernels::{KernelVariant, attention::SKIP_EPS},
+    kernel_check::{self, KernelCase, LayerCase, LayerSizes},
+    kernels::KernelVariant,
     recording::Caps,
 };
 use serde::{Deserialize, Serialize};
@@ -70,7 +69,7 @@ pub struct KernelTiming {
 }
 
 impl KernelTiming {
-    fn new(problem: &KernelCase, variant: KernelVariant, ms: Spread, roof: &Roof) -> Self {
+    fn new(problem: &dyn KernelCase, variant: KernelVariant, ms: Spread, roof: &Roof) -> Self {
         let work = problem.work(variant);
         let intensity = work.flops / work.bytes;
         let mut timing = Self {
@@ -111,86 +110,30 @@ pub struct KernelBudget {
     pub limits: Limits,
 }
 
-/// Sizes of a published model.
-struct Size {
-    name: &'static str,
-    d: u32,
-    heads: u32,
-    f: u32,
-}
-
 /// jina-embeddings-v2-small-en and -base-en.
-const SIZES: &[Size] = &[
-    Size { name: "small", d: 512, heads: 8, f: 2048 },
-    Size { name: "base", d: 768, heads: 12, f: 3072 },
+const SIZES: &[(&str, LayerSizes)] = &[
+    ("small", LayerSizes { d: 512, heads: 8, f: 2048 }),
+    ("base", LayerSizes { d: 768, heads: 12, f: 3072 }),
 ];
-const VOCABULARY: u32 = 30_528;
 
 /// Problem of a kernel, for any number of tokens.
 pub struct Case {
     size: &'static str,
-    shape: String,
-    make: Box<dyn Fn(u32) -> KernelCase>,
+    layer: LayerCase,
 }
 
 /// Problems of a layer, of embedding and of pooling, small models first.
 pub fn cases(words: &[String]) -> Vec<Case> {
-    let all = SIZES.iter().flat_map(|&Size { name, d, heads, f }| {
-        let case =
-            |shape: String, make: Box<dyn Fn(u32) -> KernelCase>| Case { size: name, shape, make };
-        let linear = |n: u32, k: u32, residual: bool| {
-            let shape = format!("N{n} K{k}{}", if residual { " +r" } else { "" });
-            case(shape, Box::new(move |t| KernelCase::linear(t, n, k, residual)))
-        };
-        let attention = |length: u32, skip_eps: f32| {
-            let make = move |t| KernelCase::Attention {
-                lengths: split(t, length),
-                query_only: 0,
-                heads,
-                e: d / heads,
-                sharpness: 1.0,
-                skip_eps,
-            };
-            let dense = if skip_eps > 0.0 { "" } else { " dense" };
-            case(format!("H{heads} L{length}{dense}"), Box::new(make))
-        };
-        let activation = Activation::Gelu;
-        let geglu = move |t| KernelCase::LinearGeglu { t, f, k: d, gate_first: true, activation };
-        let norms = move |t| KernelCase::KeyNorm {
-            lengths: split(t, 128),
-            query_only: 0,
-            heads,
-            e: d / heads,
-        };
-        let pool = move |t| KernelCase::pool(&split(t, 128), d);
-        let gather = move |t| KernelCase::Gather { t, d, rows: (0..t).rev().collect() };
-        [
-            case(
-                format!("D{d} V{VOCABULARY}"),
-                Box::new(move |t| KernelCase::Embed { t, d, vocab: VOCABULARY, parts: 1 }),
-            ),
-            linear(3 * d, d, false),
-            linear(d, f, true),
-            case(format!("F{f} K{d}"), Box::new(geglu)),
-            case(format!("H{heads}"), Box::new(norms)),
-            attention(128, SKIP_EPS),
-            attention(1024, SKIP_EPS),
-            attention(1024, 0.0),
-            case(
-                format!("D{d} +r"),
-                Box::new(move |t| KernelCase::LayerNorm { t, d, residual: true, shift: 0.0 }),
-            ),
-            case(format!("D{d} L128"), Box::new(pool)),
-            case(format!("D{d}"), Box::new(gather)),
-        ]
-    });
-    all.filter(|case| words.is_empty() || words.iter().any(|word| word == case.word())).collect()
-}
-
-/// Lengths of sequences of `length` tokens, and of one with the rest.
-fn split(t: u32, length: u32) -> Vec<u32> {
-    let whole = std::iter::repeat_n(length, (t / length) as usize);
-    whole.chain(Some(t % length).filter(|&rest| rest > 0)).collect()
+    let mut cases = Vec::new();
+    for &(size, sizes) in SIZES {
+        for suite in kernel_check::ALL {
+            if words.is_empty() || words.iter().any(|word| word == suite.kernel.name()) {
+                let layers = (suite.layer)(sizes).into_iter();
+                cases.extend(layers.map(|layer| Case { size, layer }));
+            }
+        }
+    }
+    cases
 }
 
 /// Token counts, largest first.
@@ -205,19 +148,23 @@ const MOST_BYTES: f64 = 256e6;
 const REFERENCE_FLOPS: f64 = 2e8;
 
 impl Case {
+    fn problem(&self, tokens: u32) -> Box<dyn KernelCase> {
+        (self.layer.case)(tokens)
+    }
+
     /// Name of the kernel.
     pub fn word(&self) -> &'static str {
-        (self.make)(LEAST).kernel().name()
+        self.problem(LEAST).kernel().name()
     }
 
     /// Versions of the kernel that differ on this device.
     pub fn variants(&self, caps: &Caps) -> Vec<KernelVariant> {
-        (self.make)(LEAST).variants(caps)
+        self.problem(LEAST).variants(caps)
     }
 
     /// Largest token count for which `fits` holds.
-    fn most(&self, fits: impl Fn(&KernelCase) -> bool) -> u32 {
-        let found = TOKENS.into_iter().find(|&t| fits(&(self.make)(t)));
+    fn most(&self, fits: impl Fn(&dyn KernelCase) -> bool) -> u32 {
+        let found = TOKENS.into_iter().find(|&t| fits(&*self.problem(t)));
         found.unwrap_or(LEAST)
     }
 
@@ -233,7 +180,7 @@ impl Case {
             kernel: self.word().to_owned(),
             tier: variant.to_string(),
             size: self.size.to_owned(),
-            shape: self.shape.clone(),
+            shape: self.layer.shape.clone(),
             tokens: 0,
             problem: String::new(),
             check: Check { tokens: 0, error: None, fault: None },
@@ -261,12 +208,12 @@ impl Case {
     ) -> Result<(), Error> {
         let t = self.tokens(target, open, variant, budget)?;
         let fewer = self.most(|problem| problem.work(variant).flops <= REFERENCE_FLOPS).min(t);
-        let problem = (self.make)(t);
+        let problem = self.problem(t);
         row.tokens = t;
         row.check.tokens = fewer;
         row.problem = problem.to_string();
 
-        let checked = (self.make)(fewer).check(open.engine(), variant, 1)?;
+        let checked = self.problem(fewer).check(open.engine(), variant, 1)?;
         row.check.error = Some(checked.error).filter(|error| error.is_finite());
         if checked.wrong > 0 {
             let (n, actual, expected) = checked.worst[0];
@@ -278,7 +225,7 @@ impl Case {
         }
         let recorded = problem.record(open.engine(), variant, 1)?;
         let ms = target.time(open, &recorded.recording, budget.limits)?;
-        row.timing = Some(KernelTiming::new(&problem, variant, ms, roof));
+        row.timing = Some(KernelTiming::new(&*problem, variant, ms, roof));
         Ok(())
     }
 
@@ -294,7 +241,7 @@ impl Case {
         let once = Limits { least: 1, most: 1, time: Duration::ZERO };
         let mut t = LEAST;
         for _ in 0..2 {
-            let problem = (self.make)(t);
+            let problem = self.problem(t);
             let recorded = problem.record(open.engine(), variant, 1)?;
             let took = 1e-3 * target.time(open, &recorded.recording, once)?.median;
             let flops_a_run =
@@ -312,17 +259,20 @@ impl Case {
 #[cfg(test)]
 pub(super) mod tests {
     use super::{super::roof::tests::roof, *};
-    use jinabert::kernels::Tier;
+    use jinabert::{
+        kernel_check::{GatherCase, LayerNormCase, LinearCase},
+        kernels::Tier,
+    };
 
     #[test]
     fn every_kernel_has_a_case() {
         let cases = cases(&[]);
         for kernel in jinabert::kernels::ALL {
             let of_it = || cases.iter().filter(|case| case.word() == kernel.name());
-            assert!(SIZES.iter().all(|size| of_it().any(|case| case.size == size.name)));
+            assert!(SIZES.iter().all(|(size, _)| of_it().any(|case| case.size == *size)));
         }
         let names: std::collections::BTreeSet<_> =
-            cases.iter().map(|case| (case.word(), case.size, case.shape.as_str())).collect();
+            cases.iter().map(|case| (case.word(), case.size, case.layer.shape.as_str())).collect();
         assert_eq!(names.len(), cases.len(), "two cases of one name");
     }
 
@@ -331,7 +281,7 @@ pub(super) mod tests {
         let ms = Spread::of([Duration::from_millis(1)]);
         let variant = Tier::Tiled.into();
         let row = |case: Case| {
-            let problem = (case.make)(FULL);
+            let problem = case.problem(FULL);
             Row {
                 kernel: case.word().to_owned(),
                 tier: "tiled".to_owned(),
@@ -339,8 +289,8 @@ pub(super) mod tests {
                 tokens: FULL,
                 problem: problem.to_string(),
                 check: Check { tokens: FULL, error: Some(0.0), fault: None },
-                timing: Some(KernelTiming::new(&problem, variant, ms, &roof())),
-                shape: case.shape,
+                timing: Some(KernelTiming::new(&*problem, variant, ms, &roof())),
+                shape: case.layer.shape,
             }
         };
         cases(&[]).into_iter().map(row).collect()
@@ -354,28 +304,22 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn lengths_of_sequences_add_up() {
-        assert_eq!(split(300, 128), [128, 128, 44]);
-        assert_eq!((split(16, 128), split(256, 128)), (vec![16], vec![128, 128]));
-    }
-
-    #[test]
     fn percent_is_of_the_limit_that_applies() {
         let ms = Spread::of([Duration::from_millis(1)]);
         // 2·64³ operations on 3·64² floats: 10.7 a byte, just right of the ridge
         let variant = Tier::Tiled.into();
-        let problem = KernelCase::linear(64, 64, 64, false);
+        let problem = LinearCase::new(64, 64, 64, false);
         let timing = KernelTiming::new(&problem, variant, ms, &roof());
         let is =
             |value: Option<f64>, expected: f64| (value.expect("known") - expected).abs() < 1e-9;
         assert!(is(timing.gflops, 0.524_288) && timing.bound == Bound::Compute);
         assert!(is(timing.percent, 0.524_288));
-        let problem = KernelCase::LayerNorm { t: 1000, d: 1000, residual: true, shift: 0.0 };
+        let problem = LayerNormCase { t: 1000, d: 1000, residual: true, shift: 0.0 };
         let timing = KernelTiming::new(&problem, variant, ms, &roof());
         assert!(is(timing.gbps, 12.0) && timing.bound == Bound::Memory);
         assert!(is(timing.percent, 120.0), "{:?}", timing.percent);
         // No operations: the memory limit applies.
-        let problem = KernelCase::Gather { t: 1000, d: 1000, rows: (0..1000).collect() };
+        let problem = GatherCase { t: 1000, d: 1000, rows: (0..1000).collect() };
         let timing = KernelTiming::new(&problem, variant, ms, &roof());
         assert!(is(timing.gflops, 0.0) && is(timing.gbps, 8.0) && timing.bound == Bound::Memory);
         assert!(is(timing.percent, 80.0), "{:?}", timing.percent);

@@ -9,7 +9,7 @@ use super::{
 };
 use jinabert::{
     Error,
-    kernel_check::{Clock, KernelCase, roof as shaders},
+    kernel_check::{Clock, KernelCase, LayerNormCase, LinearCase, roof as shaders},
     kernels::Tier,
     recording::{Engine, Format},
 };
@@ -217,8 +217,8 @@ fn latency(open: &mut Open, budget: RoofBudget) -> Result<(Spread, f64), Error> 
     let four = [4].into();
     let recording = match open {
         Open::Cpu(engine) => {
-            let small = KernelCase::LayerNorm { t: 1, d: 32, residual: false, shift: 0.0 };
-            small.record(&mut **engine, Tier::Blocked, 1)?.recording
+            let small = LayerNormCase { t: 1, d: 32, residual: false, shift: 0.0 };
+            small.record(&mut **engine, Tier::Blocked.into(), 1)?.recording
         }
         Open::Gpu(engine) => {
             let x = engine.upload(four, Format::F32, (&[1.0; 4]).into())?;
@@ -303,11 +303,11 @@ fn gpu_compute(target: &Target, open: &mut Open, budget: RoofBudget) -> Result<L
 }
 
 fn product(target: &Target, open: &mut Open, budget: RoofBudget) -> Result<Limit, Error> {
-    let problem = KernelCase::linear(1024, 1024, 1024, false);
-    let recorded = problem.record(open.engine(), Tier::Blocked, 1)?;
+    let problem = LinearCase::new(1024, 1024, 1024, false);
+    let recorded = problem.record(open.engine(), Tier::Blocked.into(), 1)?;
     let ms = target.time(open, &recorded.recording, budget.limits)?;
     let by = "product of 1024³, of this device itself".to_owned();
-    Limit::new(problem.work(Tier::Blocked).flops, by, ms)
+    Limit::new(problem.work(Tier::Blocked.into()).flops, by, ms)
 }
 
 fn core_copy(budget: RoofBudget) -> Result<Limit, Error> {
