@@ -41,54 +41,108 @@ impl Settings {
         cache: Option<&Path>,
         variable: impl Fn(&str) -> Option<PathBuf>,
     ) -> Result<Self, Error> {
-        let given = |name: &str| variable(name).filter(|value| !value.as_os_str().is_empty());
-        let text = |name: &str| given(name).map(|value| value.to_string_lossy().trim().to_owned());
-        let path = |name: &str| given(name).map(|path| expanded(path, &variable));
-        let flag = |name: &str| text(name).is_some_and(|value| is_true(&value));
-        let user = || {
-            let cached = path("XDG_CACHE_HOME").map(|dir| dir.join("huggingface"));
-            cached.or_else(|| home_dir(&variable).map(|home| home.join(".cache/huggingface")))
-        };
-        let home = path("HF_HOME").or_else(user);
+        let variables = Variables(variable);
+        let home = variables.home();
         let cache = cache
             .map(Path::to_owned)
-            .or_else(|| path("HF_HUB_CACHE"))
-            .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
+            .or_else(|| variables.path("HF_HUB_CACHE"))
+            .or_else(|| variables.path("HUGGINGFACE_HUB_CACHE"))
             .or_else(|| home.as_ref().map(|home| home.join("hub")));
-        let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
+        let endpoint = variables.endpoint()?;
+        let silence = variables.silence()?;
+        let token = variables.token(home.as_deref())?;
+        Ok(Self {
+            cache: cache.ok_or_else(|| {
+                Error::Option("no home directory: say with HF_HOME where models are kept".into())
+            })?,
+            endpoint,
+            token,
+            offline: variables.flag("HF_HUB_OFFLINE") || variables.flag("TRANSFORMERS_OFFLINE"),
+            silence,
+            authorities: variables.authorities(),
+        })
+    }
+}
+
+/// Environment variables, from a function that looks one up.
+struct Variables<F>(F);
+
+impl<F: Fn(&str) -> Option<PathBuf>> Variables<F> {
+    /// Value of a variable; an empty one counts as unset.
+    fn value(&self, name: &str) -> Option<PathBuf> {
+        (self.0)(name).filter(|value| !value.as_os_str().is_empty())
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.value(name).map(|value| value.to_string_lossy().trim().to_owned())
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.value(name).map(|path| expanded(path, &self.0))
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.text(name).is_some_and(|value| is_true(&value))
+    }
+
+    /// Directory of the hub's files: cache and token.
+    fn home(&self) -> Option<PathBuf> {
+        let cached = || self.path("XDG_CACHE_HOME").map(|dir| dir.join("huggingface"));
+        self.path("HF_HOME")
+            .or_else(cached)
+            .or_else(|| home_dir(&self.0).map(|home| home.join(".cache/huggingface")))
+    }
+
+    fn endpoint(&self) -> Result<String, Error> {
+        let endpoint = self.text("HF_ENDPOINT");
+        let endpoint = endpoint.unwrap_or_else(|| "https://huggingface.co".to_owned());
         if !endpoint.starts_with("https://") && !endpoint.starts_with("http://") {
             let expected = "expected an address that starts with https:// or http://";
             return Err(Error::Option(format!("HF_ENDPOINT `{endpoint}`: {expected}")));
         }
-        let silence = match text("HF_HUB_DOWNLOAD_TIMEOUT") {
-            None => SILENCE,
-            Some(seconds) => match seconds.parse() {
-                Ok(seconds @ 1..=86_400) => Duration::from_secs(seconds),
-                _ => {
-                    let message = format!(
-                        "expected an HF_HUB_DOWNLOAD_TIMEOUT of 1 to 86400 seconds, got `{seconds}`"
-                    );
-                    return Err(Error::Option(message));
-                }
-            },
-        };
-        let token = if flag("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
-            None
-        } else {
-            ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]
-                .iter()
-                .find_map(|name| Some((text(name)?, (*name).to_owned())))
-                .or_else(|| {
-                    let file = path("HF_TOKEN_PATH").or_else(|| Some(home?.join("token")))?;
-                    let from = format!("the token in `{}`", file.display());
-                    Some((fs::read_to_string(file).ok()?.trim().to_owned(), from))
-                })
-                .filter(|(secret, _)| !secret.is_empty())
-                .map(|(secret, from)| Token { secret, from })
-        };
+        Ok(endpoint.trim_end_matches('/').to_owned())
+    }
+
+    /// Time without any data after which a download fails.
+    fn silence(&self) -> Result<Duration, Error> {
+        let Some(seconds) = self.text("HF_HUB_DOWNLOAD_TIMEOUT") else { return Ok(SILENCE) };
+        match seconds.parse() {
+            Ok(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
+            _ => Err(Error::Option(format!(
+                "expected an HF_HUB_DOWNLOAD_TIMEOUT of 1 to 86400 seconds, got `{seconds}`"
+            ))),
+        }
+    }
+
+    /// Access token: of a variable, else of a file, which may be in `home`.
+    fn token(&self, home: Option<&Path>) -> Result<Option<Token>, Error> {
+        if self.flag("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
+            return Ok(None);
+        }
+        let names = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
+        let found = names
+            .iter()
+            .find_map(|name| Some(Token { secret: self.text(name)?, from: (*name).to_owned() }))
+            .or_else(|| {
+                let path = self.path("HF_TOKEN_PATH").or_else(|| Some(home?.join("token")))?;
+                let from = format!("the token in `{}`", path.display());
+                let secret = fs::read_to_string(path).ok()?.trim().to_owned();
+                Some(Token { secret, from })
+            })
+            .filter(|token| !token.secret.is_empty());
+        match found {
+            Some(Token { secret, from }) if !secret.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Err(Error::Option(format!("{from}: not what a token of the hub looks like")))
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// Files and directories of certificate authorities, with the names of their variables.
+    fn authorities(&self) -> Vec<(&'static str, PathBuf)> {
         let mut authorities = Vec::new();
         for name in roots::VARIABLES {
-            match path(name) {
+            match self.path(name) {
                 // List of paths, as OpenSSL reads it.
                 Some(several) if name == "SSL_CERT_DIR" => {
                     authorities.extend(env::split_paths(&several).map(|path| (name, path)));
@@ -97,21 +151,7 @@ impl Settings {
                 None => {}
             }
         }
-        if let Some(Token { from, .. }) =
-            token.as_ref().filter(|token| !token.secret.bytes().all(|byte| byte.is_ascii_graphic()))
-        {
-            return Err(Error::Option(format!("{from}: not what a token of the hub looks like")));
-        }
-        Ok(Self {
-            cache: cache.ok_or_else(|| {
-                Error::Option("no home directory: say with HF_HOME where models are kept".into())
-            })?,
-            endpoint: endpoint.trim_end_matches('/').to_owned(),
-            token,
-            offline: flag("HF_HUB_OFFLINE") || flag("TRANSFORMERS_OFFLINE"),
-            silence,
-            authorities,
-        })
+        authorities
     }
 }
 
