@@ -138,9 +138,7 @@ pub fn measure(target: &mut Target, budget: RoofBudget) -> Result<Roof, Error> {
     let mut open = target.open(Tier::Blocked)?;
     let (submit_ms, dispatch_us) = latency(&mut open, budget)?;
     target.submit_ms = submit_ms.median;
-    if let Open::Gpu(_) = open {
-        settle_clock(target, &mut open)?;
-    }
+    settle_clock(target, &mut open)?;
     let memory = limit(target, &mut open, Bound::Memory, budget)?;
     let compute = limit(target, &mut open, Bound::Compute, budget)?;
     target.close(open);
@@ -237,8 +235,11 @@ fn latency(open: &mut Open, budget: RoofBudget) -> Result<(Spread, f64), Error> 
     Ok((one, (1e3 * (all.median - one.median) / MORE as f64).max(0.0)))
 }
 
-/// Switches to the wall clock if timestamps do not move.
+/// Switches from timestamps to the wall clock if they do not move.
 fn settle_clock(target: &mut Target, open: &mut Open) -> Result<(), Error> {
+    if target.clock == Clock::Wall {
+        return Ok(());
+    }
     let shape = [1 << 20].into();
     let x = open.engine().alloc(shape, Format::F32)?;
     let y = open.engine().alloc(shape, Format::F32)?;
@@ -246,9 +247,7 @@ fn settle_clock(target: &mut Target, open: &mut Open) -> Result<(), Error> {
     let sink = open.engine().alloc([4].into(), Format::F32)?;
     wall(open, &recording, &sink)?; // compiles the pipelines
     let took = wall(open, &recording, &sink)?;
-    if target.clock == Clock::Timestamps
-        && let Open::Gpu(engine) = open
-    {
+    if let Open::Gpu(engine) = open {
         let timestamps = engine.profile(&recording)?.iter().map(|span| span.time).sum();
         target.clock = Clock::working(took, timestamps);
     }
