@@ -1,6 +1,6 @@
 //! Description of a checkpoint from its headers alone: no values are read, no device is opened.
 
-use super::{Architecture, Config, HeadKind, Opened, Task, architecture, loader, task};
+use super::{Architecture, Config, HeadKind, ModelFiles, Task, architecture, loader, task};
 use crate::{
     activation::Activation,
     error::Error,
@@ -49,7 +49,8 @@ impl ModelInfo {
     /// # Errors
     /// Errors of [`Model::open`](super::Model::open) that need no tensor values.
     pub fn open(files: impl Into<Files>) -> Result<Self, Error> {
-        let Opened { config, checkpoint, architecture, prefix } = Opened::new(&files.into())?;
+        let ModelFiles { config, checkpoint, architecture, prefix } =
+            ModelFiles::open(&files.into())?;
         let head = HeadKind::detect(checkpoint.names());
         let used = |name: &str| {
             !architecture::may_be_unused(name)

@@ -82,8 +82,8 @@ pub struct Model {
     variant: KernelVariant,
 }
 
-/// A model directory whose tensor names agree with its configuration.
-struct Opened {
+/// Configuration and checkpoint of a model, whose tensor names agree with the configuration.
+pub struct ModelFiles {
     config: Config,
     /// The encoder's tensors, by names without the prefix.
     checkpoint: Checkpoint,
@@ -92,8 +92,12 @@ struct Opened {
     prefix: String,
 }
 
-impl Opened {
-    fn new(files: &Files) -> Result<Self, Error> {
+impl ModelFiles {
+    /// Reads `config.json` and the headers of the weights.
+    ///
+    /// # Errors
+    /// Errors of [`Model::open`] that need no tensor values.
+    pub fn open(files: &Files) -> Result<Self, Error> {
         let config = Config::open(files)?;
         let checkpoint = Checkpoint::open(files)?;
         let (architecture, prefix) =
@@ -102,6 +106,11 @@ impl Opened {
         let checkpoint = checkpoint.below(&prefix)?;
         architecture.agree(&config).map_err(Error::Model)?;
         Ok(Self { config, checkpoint, architecture, prefix })
+    }
+
+    /// True if every matrix of real numbers is in f16.
+    pub fn is_half(&self) -> bool {
+        self.checkpoint.is_half()
     }
 }
 
@@ -138,11 +147,23 @@ impl Model {
     /// As [`Model::open`], and [`Error::Model`] if the checkpoint does not support the task.
     pub fn open_with(
         files: impl Into<Files>,
+        engine: Box<dyn Engine>,
+        variant: KernelVariant,
+        options: ModelOptions,
+    ) -> Result<Self, Error> {
+        Self::load(ModelFiles::open(&files.into())?, engine, variant, options)
+    }
+
+    /// As [`Model::open_with`], from files whose headers have been read.
+    ///
+    /// # Errors
+    /// As [`Model::open_with`].
+    pub fn load(
+        ModelFiles { config, checkpoint, architecture, .. }: ModelFiles,
         mut engine: Box<dyn Engine>,
         variant: KernelVariant,
         ModelOptions { numerics, plan, task, widen }: ModelOptions,
     ) -> Result<Self, Error> {
-        let Opened { config, checkpoint, architecture, .. } = Opened::new(&files.into())?;
         let head = task.head(HeadKind::detect(checkpoint.names()))?;
         let usual = || KernelConfig::usual_on(engine.caps(), variant.tier, config.head_width());
         let plan = plan.unwrap_or_else(usual);
