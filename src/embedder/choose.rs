@@ -4,7 +4,7 @@
 
 use super::{
     Options,
-    load::{Loaded, is_hardware, load},
+    load::{Loaded, is_hardware, load, subject},
 };
 use crate::{
     batch::{PackedBatch, Tokens},
@@ -13,7 +13,7 @@ use crate::{
     files::Files,
     gpu::{self, AdapterSummary},
     model::{Config, Model, Output},
-    tune::{self, SHORT, Sizes, Speed, Speeds, Subject, Tune},
+    tune::{self, SHORT, Speed, Speeds, Subject, Tune},
 };
 use std::time::{Duration, Instant};
 
@@ -47,7 +47,7 @@ pub(super) fn best(files: &Files, options: &Options, config: &Config) -> Result<
 
 /// Loads the model on the device, or on the CPU if that fails and the options allow it.
 fn load_or_fall_back(files: &Files, options: &Options, config: &Config) -> Result<Loaded, Error> {
-    let error = match load(files, options, config) {
+    let error = match load(files, options, config, false) {
         Err(error)
             if (error.is_of_device() || matches!(error, Error::NoGpu { .. }))
                 && options.falls_back()
@@ -62,7 +62,7 @@ fn load_or_fall_back(files: &Files, options: &Options, config: &Config) -> Resul
         Err(error) => return Err(error),
     };
     tracing::warn!("{error}; the CPU takes over");
-    let mut loaded = load(files, &options.on_cpu(), config)?;
+    let mut loaded = load(files, &options.on_cpu(), config, false)?;
     loaded.after = Some(error.to_string());
     Ok(loaded)
 }
@@ -86,7 +86,7 @@ fn choose(files: &Files, options: &Options, config: &Config) -> Result<Option<Ch
         return Ok(None);
     }
     let Some((index, adapter)) = candidate(options) else { return Ok(None) };
-    let subject = Subject::new(Sizes::of(config), config.layers, options.dtype);
+    let subject = subject(config, options);
     let on_gpu = Options { device: Device::Index(index), ..options.clone() };
     let on_gpu = Options { fallback: Some(options.falls_back()), ..on_gpu };
     let on_cpu = options.on_cpu();
@@ -94,7 +94,7 @@ fn choose(files: &Files, options: &Options, config: &Config) -> Result<Option<Ch
         Some(Speeds { gpu, cpu: Some(cpu) }) => (gpu, cpu, None, None),
         _ => {
             let measured = Options { tune: known(options.tune), ..on_gpu.clone() };
-            let gpu = load(files, &measured, config)
+            let gpu = load(files, &measured, config, false)
                 .and_then(|mut gpu| Ok((speed(&mut gpu.model)?, gpu)));
             let (gpu_speed, gpu) = match gpu {
                 Ok(found) => found,
@@ -105,7 +105,7 @@ fn choose(files: &Files, options: &Options, config: &Config) -> Result<Option<Ch
                 }
                 Err(error) => return Err(error),
             };
-            let mut cpu = load(files, &options.on_cpu(), config)?;
+            let mut cpu = load(files, &options.on_cpu(), config, false)?;
             let cpu_speed = speed(&mut cpu.model)?;
             let speeds = Speeds { gpu: gpu_speed, cpu: Some(cpu_speed) };
             keep(options, &adapter, &subject, speeds);
@@ -135,14 +135,13 @@ fn measure_named(loaded: &mut Loaded, options: &Options, config: &Config) {
     else {
         return;
     };
-    let subject = Subject::new(Sizes::of(config), config.layers, options.dtype);
     let named = options.gpu.is_none() && options.tier.is_none() && options.batch_tokens.is_none();
-    if !named || tune::speeds(&adapter, &subject).is_some() {
+    if !named || loaded.speeds.is_some() {
         return;
     }
     match speed(&mut loaded.model) {
         Ok(gpu) => {
-            keep(options, &adapter, &subject, Speeds { gpu, cpu: None });
+            keep(options, &adapter, &subject(config, options), Speeds { gpu, cpu: None });
             loaded.batch_tokens = loaded.batch_tokens.min(gpu.batch_tokens());
         }
         Err(error) => tracing::warn!("{adapter} was not measured: {error}"),

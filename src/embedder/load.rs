@@ -11,11 +11,11 @@ use crate::{
     gpu::{self, AdapterSummary},
     kernels::{KernelConfig, KernelVariant},
     model::{
-        Checkpoint, ColbertConfig, Config, Model, ModelOptions, Numerics,
+        ColbertConfig, Config, Model, ModelFiles, ModelOptions, Numerics,
         SentenceTransformersConfig, Task,
     },
     text::Tokenizer,
-    tune::{self, History, Sizes, Stored, Subject, Tune},
+    tune::{self, History, Sizes, Speeds, Stored, Subject, Tune},
 };
 use std::time::Duration;
 
@@ -99,6 +99,8 @@ pub(super) struct Loaded {
     pub(super) software: bool,
     /// The adapter; none for the CPU.
     pub(super) adapter: Option<AdapterSummary>,
+    /// Known speeds of a model of this size on the adapter, if it is hardware.
+    pub(super) speeds: Option<Speeds>,
     /// The device chosen by `auto`; the embedder keeps it.
     pub(super) chosen: Option<Device>,
 }
@@ -118,17 +120,13 @@ pub(super) fn cautious(time: Duration) -> Duration {
     time.min(gpu::SUBMISSION) / 4
 }
 
-/// Opens the device and loads the model onto it.
-pub(super) fn load(files: &Files, options: &Options, config: &Config) -> Result<Loaded, Error> {
-    load_as(files, options, config, false)
-}
-
-/// As [`load`]; `widen` stores weights in f32 even if the device reads f16.
-pub(super) fn load_as(
+/// Opens the device and loads the model onto it; `widen` stores weights in f32 even if the device
+/// reads f16.
+pub(super) fn load(
     files: &Files,
     options: &Options,
     config: &Config,
-    widen: bool,
+    mut widen: bool,
 ) -> Result<Loaded, Error> {
     if options.injected().is_closed() && options.device != Device::Cpu {
         return Err(Error::NoGpu { needs: "one that can be opened, as ordered".to_owned() });
@@ -146,12 +144,12 @@ pub(super) fn load_as(
         options.max_submission_time
     });
     opened.engine.inject(options.injected());
-    let half_weights = adapter.is_some() && Checkpoint::open(files)?.is_half();
+    let files = ModelFiles::open(files)?;
+    let half_weights = files.is_half();
     let mut plan = plan(half_weights, &opened, config, options);
     if let Some(plan) = &plan {
         opened.variant.tier = plan.tier;
     }
-    let mut widen = widen;
     if options.tier.is_none() {
         let caps = opened.engine.caps();
         let wanted = opened.variant.for_weights(half_weights, caps);
@@ -171,20 +169,26 @@ pub(super) fn load_as(
     let (gpu, cpu) = BATCH_TOKENS;
     let software = opened.engine.caps().software;
     let hardware = adapter.as_ref().filter(|adapter| is_hardware(adapter, options));
-    let batch_tokens = hardware.map_or(cpu, |adapter| {
-        let subject = Subject::new(Sizes::of(config), config.layers, options.dtype);
-        let speeds = tune::speeds(adapter, &subject);
-        speeds.map_or(gpu, |speeds| speeds.gpu.batch_tokens().min(gpu))
-    });
+    let speeds = hardware.and_then(|adapter| tune::speeds(adapter, &subject(config, options)));
+    let batch_tokens = match &speeds {
+        Some(speeds) => speeds.gpu.batch_tokens().min(gpu),
+        None if hardware.is_some() => gpu,
+        None => cpu,
+    };
     let Options { skip_eps, deterministic, task, .. } = *options;
     let numerics = Numerics { skip_eps, deterministic };
     let choices = ModelOptions { numerics, plan, task, widen };
-    let model = Model::open_with(files.clone(), opened.engine, opened.variant, choices)?;
+    let model = Model::load(files, opened.engine, opened.variant, choices)?;
     let device = opened.name;
     let batch_tokens = batch_tokens.min(model.fused_tokens());
     let after = None;
     let chosen = None;
-    Ok(Loaded { model, device, after, batch_tokens, software, adapter, chosen })
+    Ok(Loaded { model, device, after, batch_tokens, software, adapter, speeds, chosen })
+}
+
+/// Properties of the model that determine its speed.
+pub(super) fn subject(config: &Config, options: &Options) -> Subject {
+    Subject::new(Sizes::of(config), config.layers, options.dtype)
 }
 
 /// True for a GPU, or for a device that poses as one in a test.

@@ -213,7 +213,7 @@ impl Runner {
             _ if slot.caps.cpu => Options { tier: Some(variant.tier), ..as_before.on_cpu() },
             _ => as_before,
         };
-        let loaded = load::load_as(&self.files, &options, &self.config, widen)?;
+        let loaded = load::load(&self.files, &options, &self.config, widen)?;
         if *loaded.model.config() != self.config {
             let what = "its files are not what they were when it was opened";
             return Err(Error::Model(what.to_owned()));
