@@ -26,7 +26,7 @@ fn forward(criterion: &mut Criterion) {
         let all: Vec<&Tokens> = all.iter().collect();
         group.throughput(Throughput::Elements((sequences * length) as u64));
         group.bench_function(format!("{sequences}x{length}"), |bencher| {
-            bencher.iter(|| embedder.embed_tokens(&all).expect("a working device"));
+            bencher.iter(|| embedder.tokens().embed(&all).expect("a working device"));
         });
     }
     group.finish();
@@ -44,8 +44,8 @@ fn verify(embedder: &Embedder, dir: &std::path::Path) {
     let cpu = Embedder::open_with(dir, options).expect("a good checkpoint");
     let all = tokens(3, 40);
     let all: Vec<&Tokens> = all.iter().collect();
-    let a = embedder.embed_tokens(&all);
-    let b = cpu.embed_tokens(&all);
+    let a = embedder.tokens().embed(&all);
+    let b = cpu.tokens().embed(&all);
     for (a, b) in a.expect("a working device").iter().zip(&b.expect("a working CPU")) {
         let error = a.iter().zip(b.iter()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(error <= 1e-5, "the device is {error:e} off");

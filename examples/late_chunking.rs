@@ -6,7 +6,7 @@
 //! the others say "the town", as articles do.  A question is about a town and a topic, whose
 //! paragraph comes second, seventh or last.
 
-use jinabert::{Embedder, Options, Vector, text::Chunking};
+use jinabert::{Embedder, Options, Prompt, Vector, text::Chunking};
 use std::{env, error::Error, ops::Range};
 
 const STARTS: [&str; 8] = ["Ard", "Bel", "Cor", "Dun", "Elm", "Fal", "Gren", "Hol"];
@@ -148,7 +148,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let spans: Vec<_> =
             documents.iter().map(|d| Chunking::Spans(d.paragraphs.clone())).collect();
-        let late = embedder.embed_chunks_of(&texts, &spans.iter().collect::<Vec<_>>())?;
+        let spans: Vec<_> = spans.iter().collect();
+        let options = embedder.encode_options();
+        let late =
+            embedder.compute(embedder.jobs().chunks(&texts, &spans, &Prompt::Auto, options)?)?;
         let late: Vec<Vec<Vector>> =
             late.into_iter().map(|d| d.chunks.into_iter().map(|c| c.vector).collect()).collect();
         let whole: Vec<_> = embedder.embed(&texts)?.into_iter().map(|v| vec![v]).collect();

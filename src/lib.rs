@@ -18,8 +18,12 @@
 //! # Other tasks
 //!
 //! A checkpoint is opened for one [`Task`]: embeddings, reranking ([`Embedder::rerank`]), a vector
-//! for every token ([`Embedder::embed_each_token`]), classification, masked tokens.  Late chunking,
-//! for chunks of a long text with context, is [`Embedder::embed_chunks`].
+//! for every token ([`Embedder::multi_vector`], [`TokenCalls::each_token`]), classification
+//! ([`TokenCalls::classify`]), masked tokens ([`Embedder::fill_mask`]).  Late chunking, for chunks
+//! of a long text with context, is [`Embedder::embed_chunks`].
+//!
+//! Calls whose input is token ids are in [`Embedder::tokens`], and [`Embedder::jobs`] takes options
+//! for each call, such as [`EncodeOptions::dimensions`].
 //!
 //! # Many callers
 //!
@@ -152,14 +156,14 @@ pub use batch::Tokens;
 pub use device::Device;
 pub use embedder::{
     Candidate, Embedded, EmbeddedChunk, EmbeddedChunks, Embedder, EncodeJob, EncodeOptions,
-    EncoderInput, LengthBucket, Masked, OnLong, Options, Perplexity, PerplexityOptions, Pooling,
-    Power, Progress, Prompt, Role, Score, SequenceInput, TokenVectors, TruncationSide, Vector,
-    probabilities,
+    EncoderInput, Jobs, LengthBucket, Masked, OnLong, Options, Perplexity, PerplexityOptions,
+    Pooling, Power, Progress, Prompt, Role, Runtime, Score, SequenceInput, TokenCalls,
+    TokenVectors, Tokenization, TruncationSide, Vector, probabilities,
 };
 pub use error::Error;
 pub use files::Files;
 pub use kernels::{Dtype, Tier};
-pub use model::{Config, ModelInfo, Task};
+pub use model::{Architecture, Config, Mlp, ModelInfo, Output, SentenceTransformersConfig, Task};
 pub use precision::Precision;
 pub use recording::{InFlight, Span};
 pub use scheduler::{EmbedFuture, Queue};

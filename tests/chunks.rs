@@ -53,8 +53,8 @@ fn spans_are_means_of_the_token_outputs() {
             vec![0..1],
             vec![],
         ];
-        let hidden = embedder.embed_each_token(&tokens).expect("short texts");
-        let vectors = embedder.embed_spans(&tokens, &spans).expect("good spans");
+        let hidden = embedder.tokens().each_token(&tokens).expect("short texts");
+        let vectors = embedder.tokens().spans(&tokens, &spans).expect("good spans");
         for (n, spans) in spans.iter().enumerate() {
             assert_eq!(vectors[n].len(), spans.len());
             for (span, vector) in spans.iter().zip(&vectors[n]) {
@@ -70,7 +70,7 @@ fn bad_spans_are_refused() {
     let embedder = open(Options::default());
     let tokens = drawn(10, 1);
     for span in [Range { start: 3, end: 3 }, Range { start: 4, end: 3 }, 0..11, 10..11] {
-        let error = embedder.embed_spans(&[&tokens], &[vec![span.clone()]]).expect_err("bad");
+        let error = embedder.tokens().spans(&[&tokens], &[vec![span.clone()]]).expect_err("bad");
         assert!(error.to_string().contains(&format!("{span:?} are no part of 10")), "{error}");
     }
 }
@@ -97,24 +97,25 @@ fn each_token_comes_from_the_window_that_owns_it() {
     while hidden.len() < LENGTH * d {
         let end = LENGTH.min(start + WINDOW);
         let window = Tokens::new(text.ids[start..end].to_vec());
-        let rows = embedder.embed_each_token(&[&window]).expect("a window").remove(0);
+        let rows = embedder.tokens().each_token(&[&window]).expect("a window").remove(0);
         let known = hidden.len() / d - start;
         hidden.extend_from_slice(&rows[known * d..]);
         start = end - OVERLAP;
     }
     assert_eq!(hidden.len(), LENGTH * d);
-    let each = embedder.embed_each_token(&[&text]).expect("windows").remove(0);
+    let each = embedder.tokens().each_token(&[&text]).expect("windows").remove(0);
     assert_eq!(each.len(), hidden.len());
     assert!(each.iter().zip(&hidden).all(|(a, b)| (a - b).abs() <= 1e-5), "token outputs");
     let spans =
         vec![0..1, 0..256, 950..1_050, 900..1_900, 12_345..12_346, 2_000..29_000, 29_990..LENGTH];
-    let vectors = embedder.embed_spans(&[&text], std::slice::from_ref(&spans)).expect("good spans");
+    let vectors =
+        embedder.tokens().spans(&[&text], std::slice::from_ref(&spans)).expect("good spans");
     for (span, vector) in spans.iter().zip(&vectors[0]) {
         close(&format!("{span:?}"), vector, &mean(&hidden, d, span.clone(), true), 1e-5);
     }
-    let whole = embedder.embed_tokens(&[&text, &drawn(5, 1)]).expect("windows");
+    let whole = embedder.tokens().embed(&[&text, &drawn(5, 1)]).expect("windows");
     close("whole", &whole[0], &mean(&hidden, d, 0..LENGTH, true), 1e-5);
-    let alone = open(Options::default()).embed_tokens(&[&drawn(5, 1)]).expect("short");
+    let alone = open(Options::default()).tokens().embed(&[&drawn(5, 1)]).expect("short");
     assert_eq!(whole[1].len(), d);
     close(
         "a short one",
@@ -133,11 +134,11 @@ fn one_window_equals_a_forward_without_windows() {
     let fits = drawn(limit, 1);
     let long = drawn(limit + 1, 1);
     let plain = open(options(OnLong::Error));
-    let a = windows.embed_tokens(&[&fits]);
-    let b = plain.embed_tokens(&[&fits]);
+    let a = windows.tokens().embed(&[&fits]);
+    let b = plain.tokens().embed(&[&fits]);
     assert_eq!(a.expect("one window"), b.expect("fits"));
-    assert!(plain.embed_tokens(&[&long]).is_err());
-    assert!(windows.embed_tokens(&[&long]).is_ok());
+    assert!(plain.tokens().embed(&[&long]).is_err());
+    assert!(windows.tokens().embed(&[&long]).is_ok());
 }
 
 /// Chunks of texts have consistent text, tokens and vectors; truncation keeps the chunks that are
@@ -151,7 +152,7 @@ fn chunks_have_consistent_text_tokens_and_vectors() {
     for chunking in [Chunking::Tokens(count(7)), Chunking::Sentences(count(2))] {
         let found = embedder.embed_chunks(&[text, "x"], &chunking).expect("chunks");
         let tokens = tokenizer.encode(&[text], None).expect("tokens").remove(0).tokens;
-        let hidden = embedder.embed_each_token(&[&tokens]).expect("hidden").remove(0);
+        let hidden = embedder.tokens().each_token(&[&tokens]).expect("hidden").remove(0);
         assert_eq!(found[0].tokens, tokens.len());
         let mut said = String::new();
         let mut next = 0;
@@ -185,7 +186,7 @@ fn overlapping_chunks_are_means_of_the_token_outputs() {
     let tokenizer = Tokenizer::open(&natural().join("tokenizer.json")).expect("a tokenizer");
     let embedder = open(Options::default());
     let tokens = tokenizer.encode(&[text], None).expect("tokens").remove(0).tokens;
-    let hidden = embedder.embed_each_token(&[&tokens]).expect("hidden").remove(0);
+    let hidden = embedder.tokens().each_token(&[&tokens]).expect("hidden").remove(0);
     let own = tokens.len() - 2; // without [CLS] and [SEP]
     for (size, overlap) in [(7, 3), (7, 6), (2, 1), (own - 1, 1), (own, 3), (1000, 999)] {
         let chunking: Chunking = format!("tokens:{size}:{overlap}").parse().expect("good");

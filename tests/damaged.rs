@@ -43,7 +43,7 @@ fn holds(files: Files, task: Task) -> TestCaseResult {
     let finite = |vectors: &[jinabert::Vector]| {
         vectors.iter().all(|vector| vector.iter().all(|x| x.is_finite()))
     };
-    match opened.embed_tokens(&[&Tokens::new(vec![2, 5, 3])]) {
+    match opened.tokens().embed(&[&Tokens::new(vec![2, 5, 3])]) {
         Ok(vectors) => prop_assert!(finite(&vectors)),
         Err(Error::Input { .. } | Error::NotFinite(_) | Error::TooLong { .. }) => {}
         Err(error) => return Err(TestCaseError::fail(format!("ids: {error:?}"))),

@@ -160,11 +160,12 @@ fn auto_takes_the_faster_of_gpu_and_cpu() {
         let device = embedder.device();
         assert!(device.starts_with("cpu") && device.contains("chosen by measurement"), "{device}");
         assert!(device.contains("tokens/s"), "{device}");
-        assert_eq!(embedder.kind(), "cpu");
+        assert_eq!(embedder.runtime().kind(), "cpu");
     }
     let named = open(&Options { device: Device::Index(0), ..options.clone() });
     assert!(!named.device().contains("measurement"), "{}", named.device());
-    assert!(named.batch_tokens() < 16_384, "its batches take a moment: {}", named.batch_tokens());
+    let tokens = named.runtime().batch_tokens();
+    assert!(tokens < 16_384, "its batches take a moment: {tokens}");
     // If the GPU cannot be opened, the CPU is used, and the reason is reported.
     faults.close(true);
     let device = open(&options).device();
@@ -177,11 +178,11 @@ fn with_fallback_the_cpu_replaces_a_lost_device() {
     let expected = expected(&texts);
     each(|options, faults| {
         let embedder = open(&Options { fallback: Some(true), ..options });
-        assert_eq!(embedder.kind(), "gpu");
+        assert_eq!(embedder.runtime().kind(), "gpu");
         faults.order(0, Fault::Lost);
         faults.close(true);
         assert_same(&embedder.embed(&texts).expect("the CPU"), &expected);
-        assert_eq!(embedder.kind(), "cpu");
+        assert_eq!(embedder.runtime().kind(), "cpu");
         let device = embedder.device();
         assert!(device.starts_with("cpu") && device.contains("took over after"), "{device}");
         // From now on, failures are handled by the CPU's own retries.
@@ -287,10 +288,10 @@ fn out_of_memory_halves_the_batches() {
     each(|options, faults| {
         let embedder = open(&options);
         embedder.embed(&texts[..1]).expect("no failure");
-        faults.limit_memory(Some(embedder.allocated_bytes() + 100_000));
-        let before = embedder.batch_tokens();
+        faults.limit_memory(Some(embedder.runtime().allocated_bytes() + 100_000));
+        let before = embedder.runtime().batch_tokens();
         assert_same(&embedder.embed(&texts).expect("halved"), &expected);
-        assert!(faults.refused() > 0 && embedder.batch_tokens() < before);
+        assert!(faults.refused() > 0 && embedder.runtime().batch_tokens() < before);
         // From now on batches are smaller, and fit.
         let refused = faults.refused();
         assert_same(&embedder.embed(&texts).expect("small enough"), &expected);
@@ -315,7 +316,7 @@ fn with_fallback_a_model_too_large_for_the_device_goes_to_the_cpu() {
         let error = opened.map(|_| ()).expect_err("no room");
         assert!(matches!(error, Error::Memory(_)), "{error:?}");
         let embedder = open(&Options { fallback: Some(true), ..options });
-        assert_eq!(embedder.kind(), "cpu");
+        assert_eq!(embedder.runtime().kind(), "cpu");
         assert_same(&embedder.embed(&texts).expect("the CPU"), &expected);
     });
 }
@@ -353,7 +354,7 @@ fn an_application_shares_its_device_and_keeps_its_callbacks() {
         let gpu = Gpu::shared(&adapter, &device, &queue).expect("WebGPU's defaults");
         let options = Options { gpu: Some(gpu), ..Options::default() };
         let embedder = open(&options);
-        assert_eq!(embedder.kind(), "gpu");
+        assert_eq!(embedder.runtime().kind(), "gpu");
         assert_same(&embedder.embed(&texts).expect("no failure"), &expected);
         // A second model on the device, and the application's own work in between.
         let other = open(&Options { fallback: Some(true), ..options });
@@ -371,7 +372,7 @@ fn an_application_shares_its_device_and_keeps_its_callbacks() {
         let error = embedder.embed(&texts).expect_err("the application's device is gone");
         assert!(matches!(error, Error::Gpu(_)), "{error:?}");
         assert_same(&other.embed(&texts).expect("the CPU"), &expected);
-        assert_eq!(other.kind(), "cpu");
+        assert_eq!(other.runtime().kind(), "cpu");
         let _ = device.poll(wgpu::PollType::Poll);
         assert_eq!(lost.load(Ordering::Relaxed), 1, "its callback is its own");
     }

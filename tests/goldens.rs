@@ -178,7 +178,7 @@ fn rerank(dir: PathBuf, expected: [f32; 2]) -> Outcome {
 fn one_text(dir: PathBuf) -> Outcome {
     let tokenizer = Tokenizer::open(&dir.join("tokenizer.json"))?;
     let tokens: Tokens = tokenizer.encode(&[DEEP], None)?.remove(0).tokens;
-    let logits = open(dir, Task::Rerank, true)?.classify_tokens(&[&tokens])?;
+    let logits = open(dir, Task::Rerank, true)?.tokens().classify(&[&tokens])?;
     near(&logits[0], &[-0.604_534_4], 5e-3)
 }
 

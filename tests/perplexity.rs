@@ -37,10 +37,11 @@ fn batches_equal_each_list_alone() {
         ];
         let masked: Vec<(&Tokens, &[usize])> =
             lists.iter().zip(&places).map(|(list, places)| (list, &places[..])).collect();
-        let together = embedder.log_probabilities(&masked).expect("short lists");
+        let together = embedder.tokens().log_probabilities(&masked).expect("short lists");
         let mut compared = 0;
         for (one, found) in masked.iter().zip(&together) {
-            let alone = embedder.log_probabilities(&[*one]).expect("a short list").remove(0);
+            let alone =
+                embedder.tokens().log_probabilities(&[*one]).expect("a short list").remove(0);
             assert_eq!((alone.len(), found.len()), (one.1.len(), one.1.len()), "{name}");
             for (a, b) in alone.iter().zip(found) {
                 assert!((a - b).abs() <= 1e-4 && *a < 0.0, "{name}: {a} alone, {b} in a batch");
@@ -54,7 +55,7 @@ fn batches_equal_each_list_alone() {
         let both: Vec<usize> = (0..1020).collect();
         let all = open(name, Options::default());
         let copies: Vec<(&Tokens, &[usize])> = vec![(&wide, &both); 3];
-        let all = all.log_probabilities(&copies).expect("short lists");
+        let all = all.tokens().log_probabilities(&copies).expect("short lists");
         for other in &all[1..] {
             assert!(all[0].iter().zip(other).all(|(a, b)| (a - b).abs() <= 1e-4), "{name}");
         }
@@ -84,7 +85,7 @@ fn tokens_masked_alone_have_the_published_log_probabilities() {
             let places: Vec<[usize; 1]> = (0..tokens.len()).filter(ordinary).map(|n| [n]).collect();
             let masked: Vec<(&Tokens, &[usize])> =
                 places.iter().map(|place| (&tokens, &place[..])).collect();
-            let found = embedder.log_probabilities(&masked).expect("a short list");
+            let found = embedder.tokens().log_probabilities(&masked).expect("a short list");
             assert_eq!(found.len(), expected.len(), "{name}");
             for (found, expected) in found.iter().zip(expected) {
                 let expected = expected.as_f64().expect("f64");
@@ -128,7 +129,7 @@ fn lengths_score_the_same_tokens_in_windows_of_their_own() {
         let read = Tokens::new(read);
         for pass in 0..5 {
             let places: Vec<usize> = (1 + pass..63).step_by(5).collect();
-            sum += embedder.log_probabilities(&[(&read, &places)]).expect("a list")[0]
+            sum += embedder.tokens().log_probabilities(&[(&read, &places)]).expect("a list")[0]
                 .iter()
                 .sum::<f64>();
         }

@@ -6,7 +6,7 @@ mod common;
 
 use common::fixture;
 use jinabert::{
-    Device, Embedder, EncodeOptions, Error, Files, OnLong, Options, Pooling, Queue, Task,
+    Device, Embedder, EncodeOptions, Error, Files, OnLong, Options, Pooling, Prompt, Queue, Task,
     text::Chunking,
 };
 use rayon::prelude::*;
@@ -140,8 +140,8 @@ fn dimensions_that_the_model_does_not_have_are_refused() {
     for dimensions in [0, hidden + 1, usize::MAX] {
         let wanted = EncodeOptions { dimensions, ..queue.embedder().encode_options() };
         let refused = [
-            queue.embedder().prepare(&["a cat"], wanted).map(drop),
-            queue.embedder().prepare_chunks(&["a cat"], &[&by], wanted).map(drop),
+            queue.embedder().jobs().texts(&["a cat"], wanted).map(drop),
+            queue.embedder().jobs().chunks(&["a cat"], &[&by], &Prompt::Auto, wanted).map(drop),
             queue
                 .embedder()
                 .embed_watched(&["a cat"], wanted, |_| ControlFlow::Continue(()))
@@ -166,9 +166,10 @@ fn a_call_may_have_a_lower_limit() {
         let lower = open(Some(16));
         let embedder = open(None);
         let wanted = EncodeOptions { max_length: 16, ..embedder.encode_options() };
-        let called = embedder.prepare(&[&long], wanted).and_then(|call| embedder.compute(call));
+        let called =
+            embedder.jobs().texts(&[&long], wanted).and_then(|call| embedder.compute(call));
         let by: Chunking = "tokens:9".parse().expect("a rule");
-        let chunks = embedder.prepare_chunks(&[&long], &[&by], wanted);
+        let chunks = embedder.jobs().chunks(&[&long], &[&by], &Prompt::Auto, wanted);
         let chunks = chunks.and_then(|call| embedder.compute(call));
         if on_long == OnLong::Error {
             for error in [called.map(drop), chunks.map(drop)] {
@@ -183,7 +184,7 @@ fn a_call_may_have_a_lower_limit() {
         assert_eq!(chunks.expect("short enough"), by_options, "{on_long}");
         for max_length in [0, 2, embedder.max_length() + 1] {
             let wanted = EncodeOptions { max_length, ..embedder.encode_options() };
-            let error = embedder.prepare(&["a"], wanted).expect_err("no such limit");
+            let error = embedder.jobs().texts(&["a"], wanted).expect_err("no such limit");
             let says = format!("max length {max_length}: expected 3 to {}", embedder.max_length());
             assert_eq!(error.to_string(), says);
         }
@@ -262,11 +263,15 @@ fn embedders_jobs_and_submissions_have_debug_output() {
     for part in ["Embedder", "tiny-natural", "Embed", "cpu", "dimensions", "max_length"] {
         assert!(printed.contains(part), "`{part}` is not in {printed}");
     }
-    let prepared =
-        queue.embedder().prepare(&["a cat"], queue.embedder().encode_options()).expect("short");
+    let prepared = queue
+        .embedder()
+        .jobs()
+        .texts(&["a cat"], queue.embedder().encode_options())
+        .expect("short");
     assert!(format!("{prepared:?}").starts_with("EncodeJob"), "{prepared:?}");
     let forwards: Vec<_> = prepared.input.sequences().iter().collect();
-    let submitted = queue.embedder().submit(&forwards, prepared.input.output()).expect("a device");
+    let runtime = queue.embedder().runtime();
+    let submitted = runtime.submit(&forwards, prepared.input.output()).expect("a device");
     assert_eq!(format!("{submitted:?}"), "InFlight");
 }
 
@@ -338,13 +343,13 @@ fn a_model_in_memory_equals_the_model_on_disk() {
         let dir = fixture(name);
         let disk = Embedder::open_with(&dir, options()).expect("a fixture");
         let memory = Embedder::open_with(in_memory(name), options()).expect("the same files");
-        if disk.reads_texts() {
+        if disk.tokenization().reads_texts() {
             let [disk, memory] = [disk, memory].map(|e| e.embed(&texts).expect("short"));
             assert_eq!(disk, memory);
         } else {
             let tokens = jinabert::batch::Tokens::new(vec![1, 2, 3]);
             let [disk, memory] =
-                [disk, memory].map(|e| e.embed_tokens(&[&tokens]).expect("known ids"));
+                [disk, memory].map(|e| e.tokens().embed(&[&tokens]).expect("known ids"));
             assert_eq!(disk, memory);
         }
     }

@@ -160,7 +160,7 @@ impl Model {
     fn set_max_length(&self, py: Python<'_>, max_length: usize) -> PyResult<()> {
         let embedder = self.embedder(py)?;
         let options = EncodeOptions { max_length, ..embedder.encode_options() };
-        let checked = embedder.tokenize_as::<&str>(&[], options);
+        let checked = embedder.tokenization().texts::<&str>(&[], &Prompt::Auto, options);
         checked.map_err(|error| raise(py, error))?;
         self.max_length.store(max_length, Relaxed);
         Ok(())
@@ -181,12 +181,12 @@ impl Model {
         let facts = PyDict::new(py);
         facts.set_item("dim", embedder.dim())?;
         facts.set_item("max_length", self.max_length.load(Relaxed))?;
-        facts.set_item("batch_tokens", embedder.batch_tokens())?;
+        facts.set_item("batch_tokens", embedder.runtime().batch_tokens())?;
         facts.set_item("device", embedder.device())?;
-        facts.set_item("kind", embedder.kind())?;
+        facts.set_item("kind", embedder.runtime().kind())?;
         facts.set_item("task", embedder.task().to_string())?;
         facts.set_item("hidden", embedder.config().hidden)?;
-        let declared = embedder.declared();
+        let declared = embedder.tokenization().declared();
         facts.set_item("prompts", declared.prompts.clone())?;
         facts.set_item("default_prompt_name", declared.default_prompt.as_deref())?;
         facts.set_item("include_prompt", !declared.prompt_excluded)?;
@@ -196,7 +196,7 @@ impl Model {
     /// Bytes allocated on the device.
     fn allocated_bytes(&self, py: Python<'_>) -> PyResult<u64> {
         let embedder = self.embedder(py)?;
-        Ok(py.detach(|| embedder.allocated_bytes()))
+        Ok(py.detach(|| embedder.runtime().allocated_bytes()))
     }
 
     /// Embeds texts.
@@ -218,8 +218,10 @@ impl Model {
         let texts = read(texts)?;
         let mut matrix = Matrix::new(quantizer, texts.len())?;
         let bytes: usize = texts.iter().map(|text| text.len()).sum();
-        let soon =
-            bytes <= FEW && heard.is_none() && embedder.kind() == "cpu" && embedder.is_idle();
+        let soon = bytes <= FEW
+            && heard.is_none()
+            && embedder.runtime().kind() == "cpu"
+            && embedder.runtime().is_idle();
         let all = Arc::clone(&texts);
         let work = move |watch: &Watch| {
             let total = all.len();
@@ -255,8 +257,9 @@ impl Model {
         let all = Arc::clone(&texts);
         let options = self.usual(&embedder);
         let (states, cut) = watched(py, None, move |watch| {
-            let (tokens, cut) = tokens(embedder.tokenize_as(&all, options)?);
-            let prepared = embedder.prepare_each_token(tokens, options)?;
+            let (tokens, cut) =
+                tokens(embedder.tokenization().texts(&all, &Prompt::Auto, options)?);
+            let prepared = embedder.jobs().each_token(tokens, options)?;
             Ok((embedder.compute_watched(prepared, |_| watch.go_on())?, cut))
         })?;
         let states = states.into_iter().map(|rows| array(py, rows.len() / width, width, rows));
@@ -272,7 +275,7 @@ impl Model {
         let query = query.to_string();
         let options = self.usual(&embedder);
         let mut scores = watched(py, None, move |watch| {
-            let prepared = embedder.prepare_scores(&query, &all, options)?;
+            let prepared = embedder.jobs().scores(&query, &all, options)?;
             embedder.compute_watched(prepared, |_| watch.go_on())
         })?;
         let mut cut = (0, None);
@@ -301,7 +304,7 @@ impl Model {
         let embedded = watched(py, None, move |watch| {
             let chunkings: Vec<&Chunking> = chunkings.iter().collect();
             let prompt = Prompt::Text(prompt);
-            let prepared = embedder.prepare_chunks_prompted(&all, &chunkings, &prompt, options)?;
+            let prepared = embedder.jobs().chunks(&all, &chunkings, &prompt, options)?;
             embedder.compute_watched(prepared, |_| watch.go_on())
         })?;
         let text = |text: jinabert::EmbeddedChunks| {
@@ -321,8 +324,9 @@ impl Model {
         let texts = read(texts)?;
         let all = Arc::clone(&texts);
         let options = self.usual(&embedder);
-        let (tokens, cut) =
-            tokens(watched(py, None, move |_| embedder.tokenize_as(&all, options))?);
+        let (tokens, cut) = tokens(watched(py, None, move |_| {
+            embedder.tokenization().texts(&all, &Prompt::Auto, options)
+        })?);
         Ok((tokens.into_iter().map(|tokens| tokens.ids).collect(), cut))
     }
 }

@@ -13,8 +13,10 @@
 //! A prompt goes before the text once; its tokens belong to the text's first chunk.
 
 use super::{
-    Embedder, EncodeOptions, OnLong, Output, Pooling, Prompt, Vector,
+    Embedder, EncodeOptions, Jobs, OnLong, Output, Pooling, Prompt, TokenCalls, Tokenization,
+    Vector,
     job::{EncodeJob, SequenceInput},
+    tokens::cloned,
 };
 use crate::{
     batch::Tokens,
@@ -56,7 +58,8 @@ impl Embedder {
     /// Embeds the chunks of each text, the text read as a whole: late chunking.
     ///
     /// A text over the limit is an error, is cut, or is read in windows, as
-    /// [`OnLong`](super::OnLong) says.
+    /// [`OnLong`](super::OnLong) says.  [`Jobs::chunks`] takes a chunking for each text and
+    /// a prompt.
     ///
     /// # Errors
     /// As [`Embedder::embed`], and [`Error::Input`] for chunks that are not of their text.
@@ -66,42 +69,10 @@ impl Embedder {
         chunking: &Chunking,
     ) -> Result<Vec<EmbeddedChunks>, Error> {
         let chunkings = vec![chunking; texts.len()];
-        self.embed_chunks_of(texts, &chunkings)
+        self.compute(self.jobs().chunks(texts, &chunkings, &Prompt::Auto, self.defaults)?)
     }
 
-    /// As [`Embedder::embed_chunks`], with one chunking per text.
-    ///
-    /// # Errors
-    /// As [`Embedder::embed_chunks`].
-    ///
-    /// # Panics
-    /// If the number of chunkings differs from the number of texts.
-    pub fn embed_chunks_of<S: AsRef<str> + Sync>(
-        &self,
-        texts: &[S],
-        chunkings: &[&Chunking],
-    ) -> Result<Vec<EmbeddedChunks>, Error> {
-        self.compute(self.prepare_chunks(texts, chunkings, self.encode_options())?)
-    }
-
-    /// Positions of the chunks of each text; nothing is computed.  [`Embedder::embed_spans`] on
-    /// their tokens gives the result of [`Embedder::embed_chunks`].
-    ///
-    /// # Errors
-    /// As [`Embedder::embed_chunks`].
-    ///
-    /// # Panics
-    /// As [`Embedder::embed_chunks_of`].
-    pub fn chunk<S: AsRef<str> + Sync>(
-        &self,
-        texts: &[S],
-        chunkings: &[&Chunking],
-        options: EncodeOptions,
-    ) -> Result<Vec<Chunked>, Error> {
-        Ok(self.chunked(texts, chunkings, &Prompt::Auto, options)?.0)
-    }
-
-    /// As [`Embedder::chunk`], with the token count of each text before truncation.
+    /// Chunks of each text, and its token count before truncation.
     fn chunked<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
@@ -115,7 +86,7 @@ impl Embedder {
             return Err(Error::Option(what.to_owned()));
         }
         let tokenizer = self.tokenizer()?;
-        let prompt = self.prompt(prompt)?;
+        let prompt = self.tokenization().prompt(prompt)?;
         let mut chunked = text::each(texts, 0, |(index, text)| {
             let chunking = chunkings[index];
             let chunked = tokenizer.encode_chunked_after(prompt, text.as_ref(), chunking);
@@ -133,146 +104,6 @@ impl Embedder {
             }
         }
         Ok((chunked, lengths))
-    }
-
-    /// Prepares the chunk vectors of each text.
-    ///
-    /// # Errors
-    /// As [`Embedder::embed_chunks`], before anything is computed.
-    ///
-    /// # Panics
-    /// As [`Embedder::embed_chunks_of`].
-    pub fn prepare_chunks<S: AsRef<str> + Sync>(
-        &self,
-        texts: &[S],
-        chunkings: &[&Chunking],
-        options: EncodeOptions,
-    ) -> Result<EncodeJob<Vec<EmbeddedChunks>>, Error> {
-        self.prepare_chunks_prompted(texts, chunkings, &Prompt::Auto, options)
-    }
-
-    /// As [`Embedder::prepare_chunks`], with another prompt before each text.
-    ///
-    /// # Errors
-    /// As [`Embedder::prepare_chunks`] and [`Embedder::prompt`].
-    ///
-    /// # Panics
-    /// As [`Embedder::embed_chunks_of`].
-    pub fn prepare_chunks_prompted<S: AsRef<str> + Sync>(
-        &self,
-        texts: &[S],
-        chunkings: &[&Chunking],
-        prompt: &Prompt,
-        options: EncodeOptions,
-    ) -> Result<EncodeJob<Vec<EmbeddedChunks>>, Error> {
-        let (chunked, lengths) = self.chunked(texts, chunkings, prompt, options)?;
-        let spans = chunked.iter().map(|text| text.chunks.iter().map(|c| c.tokens.clone()));
-        let spans: Vec<Vec<Range<usize>>> = spans.map(Iterator::collect).collect();
-        let (tokens, chunks): (Vec<_>, Vec<_>) =
-            chunked.into_iter().map(|text| (text.tokens, text.chunks)).unzip();
-        let read: Vec<usize> = tokens.iter().map(Tokens::len).collect();
-        Ok(self.prepare_spans(tokens, spans, options)?.map(|vectors| {
-            let texts = chunks.into_iter().zip(vectors).zip(iter::zip(read, lengths));
-            let texts = texts.map(|((chunks, vectors), (tokens, full))| {
-                let pairs = chunks.into_iter().zip(vectors);
-                let chunks = pairs.map(|(chunk, vector)| EmbeddedChunk { chunk, vector }).collect();
-                EmbeddedChunks { chunks, tokens, truncated: (full > tokens).then_some(full) }
-            });
-            texts.collect()
-        }))
-    }
-
-    /// Embeds spans of token lists.  Each list is read as a whole, or in windows if it is over the
-    /// limit and [`OnLong::Window`](super::OnLong::Window) is set.
-    ///
-    /// # Errors
-    /// As [`Embedder::embed_tokens`], and [`Error::Input`] for a span that is empty, runs backwards
-    /// or passes the end.
-    ///
-    /// # Panics
-    /// If the numbers of span lists and token lists differ.
-    pub fn embed_spans(
-        &self,
-        sequences: &[&Tokens],
-        spans: &[Vec<Range<usize>>],
-    ) -> Result<Vec<Vec<Vector>>, Error> {
-        let sequences = sequences.iter().map(|&tokens| tokens.clone()).collect();
-        self.compute(self.prepare_spans(sequences, spans.to_vec(), self.encode_options())?)
-    }
-
-    /// Prepares the vectors of spans of token lists.
-    ///
-    /// # Errors
-    /// As [`Embedder::embed_spans`], before anything is computed.
-    ///
-    /// # Panics
-    /// As [`Embedder::embed_spans`].
-    pub fn prepare_spans(
-        &self,
-        sequences: Vec<Tokens>,
-        spans: Vec<Vec<Range<usize>>>,
-        options: EncodeOptions,
-    ) -> Result<EncodeJob<Vec<Vec<Vector>>>, Error> {
-        self.embeds()?;
-        let EncodeOptions { dimensions: dims, normalize, .. } = self.checked(options)?;
-        let (sequences, owners) = self.all_windows(&sequences, &spans, options)?;
-        let output = Output::Vectors { dims: dims as u32, normalize: false };
-        Ok(EncodeJob::new(sequences, output, move |rows| {
-            let mut sums: Vec<Vec<Vec<f64>>> =
-                spans.iter().map(|spans| vec![vec![0.0; dims]; spans.len()]).collect();
-            for (owner, rows) in iter::zip(owners, rows) {
-                for (&(of, share), row) in iter::zip(&owner.of, rows.chunks_exact(dims)) {
-                    let sum = &mut sums[owner.sequence][of];
-                    sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += share * f64::from(*x));
-                }
-            }
-            let vector = |sum: Vec<f64>| {
-                let norm = sum.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-12);
-                let scale = if normalize { 1.0 / norm } else { 1.0 };
-                Vector(sum.into_iter().map(|x| (x * scale) as f32).collect())
-            };
-            sums.into_iter().map(|sums| sums.into_iter().map(vector).collect()).collect()
-        }))
-    }
-
-    /// Last hidden state of every token of each list, \[T, D\] row-major, neither truncated nor
-    /// normalised.  For a list read in windows, each token's state comes from the window that owns
-    /// it.
-    ///
-    /// # Errors
-    /// As [`Embedder::embed_tokens`].
-    pub fn embed_each_token(&self, sequences: &[&Tokens]) -> Result<Vec<Vec<f32>>, Error> {
-        let sequences = sequences.iter().map(|&tokens| tokens.clone()).collect();
-        self.compute(self.prepare_each_token(sequences, self.encode_options())?)
-    }
-
-    /// Prepares the last hidden states of every token of each list.
-    ///
-    /// # Errors
-    /// As [`Embedder::embed_each_token`], before anything is computed.
-    pub fn prepare_each_token(
-        &self,
-        sequences: Vec<Tokens>,
-        options: EncodeOptions,
-    ) -> Result<EncodeJob<Vec<Vec<f32>>>, Error> {
-        self.embeds()?;
-        let d = self.config().hidden as usize;
-        let count = sequences.len();
-        let whole: Vec<_> = sequences.iter().map(|tokens| vec![0..tokens.len()]).collect();
-        let (sequences, owners) = self.all_windows(&sequences, &whole, options)?;
-        let owned = sequences.iter().map(|f| f.spans[0].start as usize * d).collect::<Vec<_>>();
-        Ok(EncodeJob::new(sequences, Output::Tokens, move |rows| {
-            let mut hidden = vec![Vec::new(); count];
-            for ((owner, mut rows), start) in owners.into_iter().zip(rows).zip(owned) {
-                let hidden: &mut Vec<f32> = &mut hidden[owner.sequence];
-                if hidden.is_empty() {
-                    *hidden = rows.split_off(start)
-                } else {
-                    hidden.extend_from_slice(&rows[start..])
-                }
-            }
-            hidden
-        }))
     }
 
     /// Checks all sequences and their spans; returns all windows in order.
@@ -332,5 +163,154 @@ impl Embedder {
             owned = end;
         }
         windows
+    }
+}
+
+impl Tokenization<'_> {
+    /// Positions of the chunks of each text, one chunking per text; nothing is computed.
+    /// [`Jobs::spans`] of their tokens gives the vectors of [`Jobs::chunks`].
+    ///
+    /// # Errors
+    /// As [`Jobs::chunks`].
+    ///
+    /// # Panics
+    /// As [`Jobs::chunks`].
+    pub fn chunks<S: AsRef<str> + Sync>(
+        self,
+        texts: &[S],
+        chunkings: &[&Chunking],
+        prompt: &Prompt,
+        options: EncodeOptions,
+    ) -> Result<Vec<Chunked>, Error> {
+        Ok(self.0.chunked(texts, chunkings, prompt, options)?.0)
+    }
+}
+
+impl Jobs<'_> {
+    /// Vectors of the chunks of each text, one chunking per text.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_chunks`] and [`Tokenization::prompt`].
+    ///
+    /// # Panics
+    /// If the number of chunkings differs from the number of texts.
+    pub fn chunks<S: AsRef<str> + Sync>(
+        self,
+        texts: &[S],
+        chunkings: &[&Chunking],
+        prompt: &Prompt,
+        options: EncodeOptions,
+    ) -> Result<EncodeJob<Vec<EmbeddedChunks>>, Error> {
+        let (chunked, lengths) = self.0.chunked(texts, chunkings, prompt, options)?;
+        let spans = chunked.iter().map(|text| text.chunks.iter().map(|c| c.tokens.clone()));
+        let spans: Vec<Vec<Range<usize>>> = spans.map(Iterator::collect).collect();
+        let (tokens, chunks): (Vec<_>, Vec<_>) =
+            chunked.into_iter().map(|text| (text.tokens, text.chunks)).unzip();
+        let read: Vec<usize> = tokens.iter().map(Tokens::len).collect();
+        Ok(self.spans(tokens, spans, options)?.map(|vectors| {
+            let texts = chunks.into_iter().zip(vectors).zip(iter::zip(read, lengths));
+            let texts = texts.map(|((chunks, vectors), (tokens, full))| {
+                let pairs = chunks.into_iter().zip(vectors);
+                let chunks = pairs.map(|(chunk, vector)| EmbeddedChunk { chunk, vector }).collect();
+                EmbeddedChunks { chunks, tokens, truncated: (full > tokens).then_some(full) }
+            });
+            texts.collect()
+        }))
+    }
+
+    /// Vectors of spans of token lists.
+    ///
+    /// # Errors
+    /// As [`TokenCalls::spans`].
+    ///
+    /// # Panics
+    /// As [`TokenCalls::spans`].
+    pub fn spans(
+        self,
+        sequences: Vec<Tokens>,
+        spans: Vec<Vec<Range<usize>>>,
+        options: EncodeOptions,
+    ) -> Result<EncodeJob<Vec<Vec<Vector>>>, Error> {
+        self.0.embeds()?;
+        let EncodeOptions { dimensions: dims, normalize, .. } = self.0.checked(options)?;
+        let (sequences, owners) = self.0.all_windows(&sequences, &spans, options)?;
+        let output = Output::Vectors { dims: dims as u32, normalize: false };
+        Ok(EncodeJob::new(sequences, output, move |rows| {
+            let mut sums: Vec<Vec<Vec<f64>>> =
+                spans.iter().map(|spans| vec![vec![0.0; dims]; spans.len()]).collect();
+            for (owner, rows) in iter::zip(owners, rows) {
+                for (&(of, share), row) in iter::zip(&owner.of, rows.chunks_exact(dims)) {
+                    let sum = &mut sums[owner.sequence][of];
+                    sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += share * f64::from(*x));
+                }
+            }
+            let vector = |sum: Vec<f64>| {
+                let norm = sum.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-12);
+                let scale = if normalize { 1.0 / norm } else { 1.0 };
+                Vector(sum.into_iter().map(|x| (x * scale) as f32).collect())
+            };
+            sums.into_iter().map(|sums| sums.into_iter().map(vector).collect()).collect()
+        }))
+    }
+
+    /// Last hidden states of every token of each list, as [`TokenCalls::each_token`] returns them.
+    ///
+    /// # Errors
+    /// As [`TokenCalls::each_token`].
+    pub fn each_token(
+        self,
+        sequences: Vec<Tokens>,
+        options: EncodeOptions,
+    ) -> Result<EncodeJob<Vec<Vec<f32>>>, Error> {
+        self.0.embeds()?;
+        let d = self.0.config().hidden as usize;
+        let count = sequences.len();
+        let whole: Vec<_> = sequences.iter().map(|tokens| vec![0..tokens.len()]).collect();
+        let (sequences, owners) = self.0.all_windows(&sequences, &whole, options)?;
+        let owned = sequences.iter().map(|f| f.spans[0].start as usize * d).collect::<Vec<_>>();
+        Ok(EncodeJob::new(sequences, Output::Tokens, move |rows| {
+            let mut hidden = vec![Vec::new(); count];
+            for ((owner, mut rows), start) in owners.into_iter().zip(rows).zip(owned) {
+                let hidden: &mut Vec<f32> = &mut hidden[owner.sequence];
+                if hidden.is_empty() {
+                    *hidden = rows.split_off(start)
+                } else {
+                    hidden.extend_from_slice(&rows[start..])
+                }
+            }
+            hidden
+        }))
+    }
+}
+
+impl TokenCalls<'_> {
+    /// Embeds spans of token lists.  Each list is read as a whole, or in windows if it is over the
+    /// limit and [`OnLong::Window`](super::OnLong::Window) is set.
+    ///
+    /// # Errors
+    /// As [`TokenCalls::embed`], and [`Error::Input`] for a span that is empty, runs backwards or
+    /// passes the end.
+    ///
+    /// # Panics
+    /// If the numbers of span lists and token lists differ.
+    pub fn spans(
+        self,
+        sequences: &[&Tokens],
+        spans: &[Vec<Range<usize>>],
+    ) -> Result<Vec<Vec<Vector>>, Error> {
+        let Self(embedder) = self;
+        let jobs = embedder.jobs();
+        embedder.compute(jobs.spans(cloned(sequences), spans.to_vec(), embedder.defaults)?)
+    }
+
+    /// Last hidden state of every token of each list, \[T, D\] row-major, neither truncated nor
+    /// normalised.  For a list read in windows, each token's state comes from the window that owns
+    /// it.
+    ///
+    /// # Errors
+    /// As [`TokenCalls::embed`].
+    pub fn each_token(self, sequences: &[&Tokens]) -> Result<Vec<Vec<f32>>, Error> {
+        let Self(embedder) = self;
+        embedder.compute(embedder.jobs().each_token(cloned(sequences), embedder.defaults)?)
     }
 }

@@ -10,18 +10,18 @@ mod prepare;
 mod prompt;
 mod recover;
 mod runner;
+mod runtime;
 mod slot;
 mod tasks;
 mod texts;
+mod tokenization;
+mod tokens;
 
 use crate::{
-    batch::Tokens,
     error::Error,
     files::Files,
     model::{Architecture, ColbertConfig, Config, Head, Output, SentenceTransformersConfig, Task},
-    recording::{InFlight, Span},
-    text::{Tokenized, Tokenizer},
-    tune::Speed,
+    text::Tokenizer,
 };
 pub use choose::Power;
 pub use chunks::{EmbeddedChunk, EmbeddedChunks};
@@ -29,11 +29,15 @@ pub use job::{EncodeJob, EncoderInput, SequenceInput};
 use options::checked_dimensions;
 pub use options::{EncodeOptions, OnLong, Options, Pooling, Prompt, TruncationSide};
 pub use perplexity::{LengthBucket, Perplexity, PerplexityOptions};
+pub use prepare::Jobs;
 use runner::Runner;
+pub use runtime::Runtime;
 use std::{fmt, io, ops::Deref, panic::resume_unwind, sync::Arc, thread};
 pub use tasks::probabilities;
 pub use tasks::{Candidate, Masked, Role, Score, TokenVectors};
 pub use texts::Progress;
+pub use tokenization::Tokenization;
+pub use tokens::TokenCalls;
 
 /// An embedding.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,6 +101,15 @@ pub struct Embedded {
 
 /// A model, ready to embed.  `Send` and `Sync`: calls from several threads take turns on the
 /// device; a [`Queue`](crate::Queue) merges them into common batches.
+///
+/// The methods here are the calls for texts.  The others are grouped:
+///
+/// | group | contents |
+/// |---|---|
+/// | [`Embedder::jobs`] | calls in two steps: jobs, for [`Embedder::compute`] or a queue |
+/// | [`Embedder::tokens`] | calls whose input is token ids |
+/// | [`Embedder::tokenization`] | texts to tokens and back, prompts |
+/// | [`Embedder::runtime`] | the model on its device: memory, speed, batches |
 pub struct Embedder {
     tokenizer: Option<Tokenizer>,
     runner: Runner,
@@ -217,36 +230,6 @@ impl Embedder {
         self.limit
     }
 
-    /// Tokens per batch; a single longer sequence gets a batch of its own.
-    pub fn batch_tokens(&self) -> usize {
-        self.runner.batch_tokens.get()
-    }
-
-    /// Pipeline depth: batches to keep in flight.  The device is then never idle, and new calls
-    /// wait no longer than necessary.
-    pub fn ahead(&self) -> usize {
-        self.runner.ahead()
-    }
-
-    /// True if nothing is being submitted or waited for: a new call would hardly wait.
-    pub fn is_idle(&self) -> bool {
-        self.runner.is_idle()
-    }
-
-    /// Submits one batch; waiting yields the rows of each sequence.  The sequences are those of an
-    /// [`EncodeJob`].
-    ///
-    /// # Errors
-    /// [`Error::Gpu`], [`Error::Memory`] or [`Error::NotFinite`] if the device fails and all
-    /// retries fail; most of them when waiting.
-    pub fn submit(
-        &self,
-        sequences: &[&SequenceInput],
-        output: Output,
-    ) -> Result<InFlight<'_, Vec<Vec<f32>>>, Error> {
-        self.runner.submit(sequences, output)
-    }
-
     /// Task for which the model was opened.
     pub fn task(&self) -> Task {
         self.task
@@ -261,110 +244,14 @@ impl Embedder {
         }
     }
 
-    /// Speed of the model on its current device, measured now in up to a quarter of a second on all
-    /// but the slowest devices; the criterion of [`Device::Auto`](crate::Device::Auto).
-    ///
-    /// # Errors
-    /// [`Error::Gpu`] or a related error if the device fails.
-    pub fn speed(&self) -> Result<Speed, Error> {
-        self.runner.attempt(choose::speed)
-    }
-
-    /// `cpu` or `gpu`.
-    pub fn kind(&self) -> &'static str {
-        if self.runner.device_info().cpu { "cpu" } else { "gpu" }
-    }
-
     /// Sizes and switches of the model.
     pub fn config(&self) -> &Config {
         &self.runner.config
     }
 
-    /// Number of the classifier's classes; 0 without a classifier.
-    pub fn classes(&self) -> usize {
-        self.head.labels()
-    }
-
-    /// Architecture of the model.
-    pub fn architecture(&self) -> &'static Architecture {
-        self.architecture
-    }
-
-    /// Bytes allocated on the device now: weights, activations of the largest batch so far,
-    /// readback.
-    pub fn allocated_bytes(&self) -> u64 {
-        self.runner.allocated_bytes()
-    }
-
-    /// Token ids of each text as the model reads them, with special tokens and the prompt of the
-    /// [`Options`].
-    ///
-    /// # Errors
-    /// As [`Embedder::embed`].
-    pub fn tokenize<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Tokenized>, Error> {
-        self.tokenize_as(texts, self.defaults)
-    }
-
-    fn tokenizer(&self) -> Result<&Tokenizer, Error> {
-        self.tokenizer.as_ref().ok_or_else(|| {
-            let message = "this model has no tokenizer.json: only token ids can be embedded";
-            Error::Option(message.to_owned())
-        })
-    }
-
-    /// Embeds token lists as given; the caller includes the special tokens.
-    ///
-    /// # Errors
-    /// [`Error::Input`] for an empty list or an id outside its table, [`Error::TooLong`] over the
-    /// limit unless windows are enabled (ids are never truncated), [`Error::Gpu`] if the device
-    /// fails.
-    pub fn embed_tokens(&self, sequences: &[&Tokens]) -> Result<Vec<Vector>, Error> {
-        let sequences = sequences.iter().map(|&tokens| tokens.clone()).collect();
-        self.compute(self.prepare_tokens(sequences, self.defaults)?)
-    }
-
-    /// Run time of each kernel for sequences of tokens, without the gaps between kernels.
-    ///
-    /// # Errors
-    /// As [`Embedder::embed_tokens`], and [`Error::NoGpu`] if the device has no timestamps.
-    pub fn profile(&self, sequences: &[&Tokens]) -> Result<Vec<Span>, Error> {
-        let output = self.vectors(self.defaults);
-        let sequences: Vec<_> = sequences.iter().map(|&tokens| tokens.clone()).collect();
-        self.check_all(&sequences)?;
-        let sequences: Vec<_> = sequences.into_iter().map(SequenceInput::whole).collect();
-        self.runner.profile(&sequences, output)
-    }
-
-    fn check(&self, index: usize, tokens: &Tokens) -> Result<(), Error> {
-        self.check_ids(index, tokens)?;
-        if tokens.len() > self.limit {
-            Err(Error::TooLong { index, tokens: tokens.len(), limit: self.limit })
-        } else {
-            Ok(())
-        }
-    }
-
-    fn check_ids(&self, index: usize, tokens: &Tokens) -> Result<(), Error> {
-        let bad = |what: String| Err(Error::Input { index, what });
-        let ids = &tokens.ids;
-        let types = &tokens.type_ids;
-        if ids.len() != types.len() {
-            return bad(format!("{} ids but {} type ids", ids.len(), types.len()));
-        }
-        if ids.is_empty() {
-            return bad("no tokens, not even special ones".to_owned());
-        }
-        if tokens.query_only >= ids.len() {
-            return bad(format!("{} tokens, {} of them query_only", ids.len(), tokens.query_only));
-        }
-        let Config { vocabulary, types: kinds, .. } = *self.config();
-        if let Some(id) = ids.iter().find(|&&id| id >= vocabulary) {
-            return bad(format!("id {id}; the vocabulary has {vocabulary} rows"));
-        }
-        if let Some(kind) = types.iter().find(|&&kind| kind >= kinds) {
-            return bad(format!("type id {kind}; the model has {kinds} types"));
-        }
-        Ok(())
+    /// Default per-call options, from the [`Options`].
+    pub fn encode_options(&self) -> EncodeOptions {
+        self.defaults
     }
 }
 

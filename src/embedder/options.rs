@@ -48,7 +48,7 @@ pub struct Options {
     /// Storage type of weights and wide activations.
     pub dtype: Dtype,
     /// Token limit of a text, special tokens included; as the model declares if `None`
-    /// ([`SentenceTransformersConfig::limit`](crate::model::SentenceTransformersConfig::limit)).
+    /// ([`SentenceTransformersConfig::limit`](crate::SentenceTransformersConfig::limit)).
     pub max_length: Option<usize>,
     /// Policy for texts over the limit.
     pub on_long: OnLong,
@@ -191,7 +191,7 @@ pub enum Pooling {
     /// As the model's files declare (`modules.json` of sentence-transformers,
     /// [`SentenceTransformersConfig`]); the mean if they declare nothing.
     ///
-    /// [`SentenceTransformersConfig`]: crate::model::SentenceTransformersConfig
+    /// [`SentenceTransformersConfig`]: crate::SentenceTransformersConfig
     #[default]
     Auto,
     /// Mean of all tokens, special tokens included; Jina's models are trained for it.

@@ -104,7 +104,9 @@ impl Embedder {
     /// # Errors
     /// [`Error::Option`] for lengths over the limit or too short for any token, and for strides
     /// that skip tokens; [`Error::Input`], naming the longest text, if all are shorter than the
-    /// shortest length; otherwise as [`Embedder::log_probabilities`].
+    /// shortest length; otherwise as [`TokenCalls::log_probabilities`].
+    ///
+    /// [`TokenCalls::log_probabilities`]: super::TokenCalls::log_probabilities
     pub fn pseudo_perplexity<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
@@ -178,7 +180,8 @@ impl Embedder {
             let mut row = Vec::new();
             for (region, jobs) in regions.iter().zip(per_region) {
                 let mut sum = Sum::default();
-                let most = jobs.first().map_or(1, |job| self.batch_tokens() / size(job) as usize);
+                let budget = self.runtime().batch_tokens();
+                let most = jobs.first().map_or(1, |job| budget / size(job) as usize);
                 for jobs in jobs.chunks(most.max(1)) {
                     self.score(region, jobs, &mut sum)?;
                     done += jobs.iter().map(size).sum::<u64>();
@@ -253,7 +256,7 @@ impl Embedder {
             .map(|job| job.masked.iter().map(|n| n - job.window.start + before.len()).collect());
         let places: Vec<Vec<usize>> = places.collect();
         let masked = read.iter().zip(&places).map(|(tokens, places)| (tokens, &places[..]));
-        let found = self.log_probabilities(&masked.collect::<Vec<_>>())?;
+        let found = self.tokens().log_probabilities(&masked.collect::<Vec<_>>())?;
         for (job, found) in jobs.iter().zip(found) {
             let scored = job.masked.iter().zip(found).filter(|(n, _)| job.scored.contains(n));
             for (_, value) in scored {

@@ -1,8 +1,9 @@
 //! Tasks of models with a head: reranking, token vectors, masked tokens.
 
 use super::{
-    Embedder, EncodeOptions, Output,
+    Embedder, EncodeOptions, Jobs, Output, TokenCalls,
     job::{EncodeJob, SequenceInput},
+    tokens::cloned,
 };
 use crate::{
     batch::{self, PackedBatch, Tokens},
@@ -124,69 +125,10 @@ impl Embedder {
         query: &str,
         documents: &[S],
     ) -> Result<Vec<Score>, Error> {
-        let scores = self.prepare_scores(query, documents, self.encode_options())?;
+        let scores = self.jobs().scores(query, documents, self.encode_options())?;
         let mut scores = self.compute(scores)?;
         scores.sort_by(|a, b| b.logit.total_cmp(&a.logit));
         Ok(scores)
-    }
-
-    /// Prepares the score of each document, in input order.
-    ///
-    /// # Errors
-    /// As [`Embedder::rerank`], before anything is computed.
-    pub fn prepare_scores<S: AsRef<str> + Sync>(
-        &self,
-        query: &str,
-        documents: &[S],
-        options: EncodeOptions,
-    ) -> Result<EncodeJob<Vec<Score>>, Error> {
-        self.opened_for(Task::Rerank)?;
-        let labels = self.classes();
-        if labels != 1 {
-            return Err(Error::Model(format!(
-                "a classifier of {labels} labels gives no one score; a reranker has 1"
-            )));
-        }
-        let pairs = self.pairs(query, documents, options)?;
-        let lengths: Vec<_> = pairs.iter().map(Tokenized::lengths).collect();
-        let tokens = pairs.into_iter().map(|pair| pair.tokens).collect();
-        Ok(self.prepare_classes(tokens)?.map(|logits| {
-            let scores = lengths.into_iter().zip(logits).enumerate();
-            let scores = scores.map(|(index, ((tokens, truncated), logits))| {
-                let logit = logits[0];
-                let score = probabilities(&logits)[0];
-                Score { index, logit, score, tokens, truncated }
-            });
-            scores.collect()
-        }))
-    }
-
-    /// Classifier logits of each list of tokens; for a model opened for [`Task::Rerank`].
-    ///
-    /// # Errors
-    /// As [`Embedder::embed_tokens`].
-    pub fn classify_tokens(&self, sequences: &[&Tokens]) -> Result<Vec<Vec<f32>>, Error> {
-        let sequences = sequences.iter().map(|&tokens| tokens.clone()).collect();
-        self.compute(self.prepare_classes(sequences)?)
-    }
-
-    /// Prepares the classifier logits of each list of tokens.
-    ///
-    /// # Errors
-    /// As [`Embedder::classify_tokens`], before anything is computed.
-    pub fn prepare_classes(
-        &self,
-        sequences: Vec<Tokens>,
-    ) -> Result<EncodeJob<Vec<Vec<f32>>>, Error> {
-        self.opened_for(Task::Rerank)?;
-        self.check_all(&sequences)?;
-        let output = Output::Vectors { dims: self.config().hidden, normalize: false };
-        let sequences = sequences.into_iter().map(SequenceInput::first).collect();
-        let head = self.head.clone();
-        Ok(EncodeJob::new(sequences, output, move |rows| {
-            let logits = head.classify(&rows.concat());
-            logits.chunks_exact(head.labels()).map(<[f32]>::to_vec).collect()
-        }))
     }
 
     /// A unit vector for every token of each text; for a model opened for [`Task::MultiVector`].
@@ -221,7 +163,7 @@ impl Embedder {
             self.pad(&mut tokenized)?;
         }
         let tokens: Vec<&Tokens> = tokenized.iter().map(|text| &text.tokens).collect();
-        let mut vectors = self.project_tokens(&tokens)?;
+        let mut vectors = self.tokens().multi_vector(&tokens)?;
         if role == Role::Document {
             vectors.iter_mut().for_each(|vectors| drop_punctuation(vectors, tokenizer));
         }
@@ -240,28 +182,6 @@ impl Embedder {
             tokens.query_only = if self.queries.attend { 0 } else { masks };
         }
         Ok(())
-    }
-
-    /// A unit vector for every token of each list; for a model opened for [`Task::MultiVector`].
-    ///
-    /// # Errors
-    /// As [`Embedder::embed_tokens`].
-    pub fn project_tokens(&self, sequences: &[&Tokens]) -> Result<Vec<TokenVectors>, Error> {
-        self.opened_for(Task::MultiVector)?;
-        let dim = self.head.projected() as usize;
-        let sequences: Vec<_> = sequences.iter().map(|&tokens| tokens.clone()).collect();
-        self.check_all(&sequences)?;
-        let ids: Vec<_> = sequences.iter().map(|tokens| tokens.ids.clone()).collect();
-        let sequences = sequences.into_iter().map(SequenceInput::whole).collect();
-        let rows = self.compute(EncodeJob::new(sequences, Output::Projected, |rows| rows))?;
-        let vectors = ids.into_iter().zip(rows);
-        let mut vectors: Vec<_> =
-            vectors.map(|(ids, values)| TokenVectors { ids, dim, values }).collect();
-        for row in vectors.iter_mut().flat_map(|v| v.values.chunks_exact_mut(dim)) {
-            let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt().max(1e-12);
-            row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
-        }
-        Ok(vectors)
     }
 
     /// The `top` most probable candidates for each masked token of a text; for a model opened for
@@ -304,58 +224,6 @@ impl Embedder {
         Ok(masked.collect())
     }
 
-    /// For each list of tokens and some positions in it, the log-probability of the token at each
-    /// position, with all positions of the list masked at once; for a model opened for
-    /// [`Task::FillMask`].  Lists run in batches, as in [`Embedder::embed_tokens`].
-    ///
-    /// # Errors
-    /// As [`Embedder::embed_tokens`], and [`Error::Model`] if the tokenizer has no mask.
-    ///
-    /// # Panics
-    /// If a position is outside its list.
-    pub fn log_probabilities(
-        &self,
-        masked: &[(&Tokens, &[usize])],
-    ) -> Result<Vec<Vec<f64>>, Error> {
-        self.opened_for(Task::FillMask)?;
-        let (mask, _) = self.mask()?;
-        for (index, (tokens, _)) in masked.iter().enumerate() {
-            self.check(index, tokens)?;
-        }
-        let mut all: Vec<Vec<f64>> = vec![Vec::new(); masked.len()];
-        let lengths: Vec<usize> = masked.iter().map(|(tokens, _)| tokens.len()).collect();
-        for members in batch::make_batches(&lengths, self.batch_tokens()) {
-            let hidden = members.iter().map(|&n| {
-                let (tokens, places) = masked[n];
-                let mut hidden = tokens.clone();
-                places.iter().for_each(|&n| hidden.ids[n] = mask);
-                hidden
-            });
-            let batch = PackedBatch::new(&hidden.collect::<Vec<_>>());
-            let places = members.iter().zip(&batch.cu_seqlens).flat_map(|(&n, &start)| {
-                let (tokens, places) = masked[n];
-                places.iter().map(move |&place| (start + place as u32, tokens.ids[place] as usize))
-            });
-            let (rows, ids): (Vec<u32>, Vec<usize>) = places.unzip();
-            let found = self.runner.attempt(|model| {
-                let mut found = Vec::with_capacity(rows.len());
-                model.each_logits(&batch, &rows, |logits| {
-                    let rows = logits.par_chunks_exact(self.vocabulary());
-                    let rows = rows.zip(&ids[found.len()..]);
-                    let some: Vec<f64> =
-                        rows.map(|(row, &id)| f64::from(row[id]) - log_sum_exp(row)).collect();
-                    found.extend(some);
-                })?;
-                Ok(found)
-            })?;
-            let mut found = found.into_iter();
-            for n in members {
-                all[n] = found.by_ref().take(masked[n].1.len()).collect();
-            }
-        }
-        Ok(all)
-    }
-
     /// Logits \[n, V\].
     fn logits(&self, tokens: &Tokens, positions: &[usize]) -> Result<Vec<f32>, Error> {
         self.check(0, tokens)?;
@@ -393,6 +261,145 @@ impl Embedder {
                 self.task
             )))
         }
+    }
+}
+
+impl Jobs<'_> {
+    /// The score of each document, in input order.
+    ///
+    /// # Errors
+    /// As [`Embedder::rerank`].
+    pub fn scores<S: AsRef<str> + Sync>(
+        self,
+        query: &str,
+        documents: &[S],
+        options: EncodeOptions,
+    ) -> Result<EncodeJob<Vec<Score>>, Error> {
+        let Self(embedder) = self;
+        embedder.opened_for(Task::Rerank)?;
+        let labels = embedder.head.labels();
+        if labels != 1 {
+            return Err(Error::Model(format!(
+                "a classifier of {labels} labels gives no one score; a reranker has 1"
+            )));
+        }
+        let pairs = embedder.pairs(query, documents, options)?;
+        let lengths: Vec<_> = pairs.iter().map(Tokenized::lengths).collect();
+        let tokens = pairs.into_iter().map(|pair| pair.tokens).collect();
+        Ok(self.classes(tokens)?.map(|logits| {
+            let scores = lengths.into_iter().zip(logits).enumerate();
+            let scores = scores.map(|(index, ((tokens, truncated), logits))| {
+                let logit = logits[0];
+                let score = probabilities(&logits)[0];
+                Score { index, logit, score, tokens, truncated }
+            });
+            scores.collect()
+        }))
+    }
+
+    /// Classifier logits of each list of tokens; for a model opened for [`Task::Rerank`].
+    ///
+    /// # Errors
+    /// As [`TokenCalls::classify`].
+    pub fn classes(self, sequences: Vec<Tokens>) -> Result<EncodeJob<Vec<Vec<f32>>>, Error> {
+        let Self(embedder) = self;
+        embedder.opened_for(Task::Rerank)?;
+        embedder.check_all(&sequences)?;
+        let output = Output::Vectors { dims: embedder.config().hidden, normalize: false };
+        let sequences = sequences.into_iter().map(SequenceInput::first).collect();
+        let head = embedder.head.clone();
+        Ok(EncodeJob::new(sequences, output, move |rows| {
+            let logits = head.classify(&rows.concat());
+            logits.chunks_exact(head.labels()).map(<[f32]>::to_vec).collect()
+        }))
+    }
+}
+
+impl TokenCalls<'_> {
+    /// Classifier logits of each list; for a model opened for [`Task::Rerank`].
+    ///
+    /// # Errors
+    /// As [`TokenCalls::embed`].
+    pub fn classify(self, sequences: &[&Tokens]) -> Result<Vec<Vec<f32>>, Error> {
+        self.0.compute(self.0.jobs().classes(cloned(sequences))?)
+    }
+
+    /// Number of the classifier's classes; 0 without a classifier.
+    pub fn classes(self) -> usize {
+        self.0.head.labels()
+    }
+
+    /// A unit vector for every token of each list; for a model opened for [`Task::MultiVector`].
+    ///
+    /// # Errors
+    /// As [`TokenCalls::embed`].
+    pub fn multi_vector(self, sequences: &[&Tokens]) -> Result<Vec<TokenVectors>, Error> {
+        let Self(embedder) = self;
+        embedder.opened_for(Task::MultiVector)?;
+        let dim = embedder.head.projected() as usize;
+        let sequences = cloned(sequences);
+        embedder.check_all(&sequences)?;
+        let ids: Vec<_> = sequences.iter().map(|tokens| tokens.ids.clone()).collect();
+        let sequences = sequences.into_iter().map(SequenceInput::whole).collect();
+        let rows = embedder.compute(EncodeJob::new(sequences, Output::Projected, |rows| rows))?;
+        let vectors = ids.into_iter().zip(rows);
+        let mut vectors: Vec<_> =
+            vectors.map(|(ids, values)| TokenVectors { ids, dim, values }).collect();
+        for row in vectors.iter_mut().flat_map(|v| v.values.chunks_exact_mut(dim)) {
+            let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt().max(1e-12);
+            row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+        }
+        Ok(vectors)
+    }
+
+    /// For each list of tokens and some positions in it, the log-probability of the token at each
+    /// position, with all positions of the list masked at once; for a model opened for
+    /// [`Task::FillMask`].  Lists run in batches, as in [`TokenCalls::embed`].
+    ///
+    /// # Errors
+    /// As [`TokenCalls::embed`], and [`Error::Model`] if the tokenizer has no mask.
+    ///
+    /// # Panics
+    /// If a position is outside its list.
+    pub fn log_probabilities(self, masked: &[(&Tokens, &[usize])]) -> Result<Vec<Vec<f64>>, Error> {
+        let Self(embedder) = self;
+        embedder.opened_for(Task::FillMask)?;
+        let (mask, _) = embedder.mask()?;
+        for (index, (tokens, _)) in masked.iter().enumerate() {
+            embedder.check(index, tokens)?;
+        }
+        let mut all: Vec<Vec<f64>> = vec![Vec::new(); masked.len()];
+        let lengths: Vec<usize> = masked.iter().map(|(tokens, _)| tokens.len()).collect();
+        for members in batch::make_batches(&lengths, embedder.runtime().batch_tokens()) {
+            let hidden = members.iter().map(|&n| {
+                let (tokens, places) = masked[n];
+                let mut hidden = tokens.clone();
+                places.iter().for_each(|&n| hidden.ids[n] = mask);
+                hidden
+            });
+            let batch = PackedBatch::new(&hidden.collect::<Vec<_>>());
+            let places = members.iter().zip(&batch.cu_seqlens).flat_map(|(&n, &start)| {
+                let (tokens, places) = masked[n];
+                places.iter().map(move |&place| (start + place as u32, tokens.ids[place] as usize))
+            });
+            let (rows, ids): (Vec<u32>, Vec<usize>) = places.unzip();
+            let found = embedder.runner.attempt(|model| {
+                let mut found = Vec::with_capacity(rows.len());
+                model.each_logits(&batch, &rows, |logits| {
+                    let rows = logits.par_chunks_exact(embedder.vocabulary());
+                    let rows = rows.zip(&ids[found.len()..]);
+                    let some: Vec<f64> =
+                        rows.map(|(row, &id)| f64::from(row[id]) - log_sum_exp(row)).collect();
+                    found.extend(some);
+                })?;
+                Ok(found)
+            })?;
+            let mut found = found.into_iter();
+            for n in members {
+                all[n] = found.by_ref().take(masked[n].1.len()).collect();
+            }
+        }
+        Ok(all)
     }
 }
 

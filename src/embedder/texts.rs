@@ -1,6 +1,6 @@
 //! Embedding of texts.
 
-use super::{Embedded, Embedder, EncodeOptions, Error, Vector, no_thread};
+use super::{Embedded, Embedder, EncodeOptions, Error, Prompt, Vector, no_thread};
 use std::{ops::ControlFlow, sync::mpsc, thread};
 
 /// Texts tokenised ahead of the computation.
@@ -91,9 +91,9 @@ impl Embedder {
             let before = embedded.len();
             let tokenized = tokenized.map_err(|error| error.moved(|n| before + n))?;
             let texts = tokenized.len();
-            let prepared = self.prepare_tokenized(tokenized, options)?;
+            let job = self.jobs().tokenized(tokenized, options)?;
             let mut progress = Progress { done: before, total };
-            let some = self.compute_watched(prepared, |of| {
+            let some = self.compute_watched(job, |of| {
                 progress.done = before + texts * of.done / of.total;
                 watch(progress)
             });
@@ -103,11 +103,12 @@ impl Embedder {
             })?);
             Ok::<(), Error>(())
         };
+        let tokenize = |texts| self.tokenization().texts(texts, &Prompt::Auto, options);
         if total <= WINDOW {
-            window(&mut embedded, self.tokenize_as(texts, options))?;
+            window(&mut embedded, tokenize(texts))?;
             return Ok(embedded);
         }
-        let mut windows = texts.chunks(WINDOW).map(|texts| self.tokenize_as(texts, options));
+        let mut windows = texts.chunks(WINDOW).map(tokenize);
         // A rayon thread must not wait for a thread that waits for rayon.
         if rayon::current_thread_index().is_some() {
             windows.try_for_each(|tokenized| window(&mut embedded, tokenized))?;

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 /// Names of products and LayerNorms omit `.weight` and `.bias`; names in a layer follow
 /// `{layers}.{i}.`.
 #[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Architecture {
     /// Human-readable name.
     pub name: &'static str,
@@ -37,6 +38,7 @@ pub struct Architecture {
 
 /// Operation before the second product of an MLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Mlp {
     /// `activation(gate) ⊙ up`, both halves from one product without a bias.
     Gated {
@@ -118,7 +120,7 @@ impl Architecture {
     }
 
     /// True if the MLP has a gate.
-    pub fn gated(&self) -> bool {
+    pub(super) fn gated(&self) -> bool {
         matches!(self.mlp, Mlp::Gated { .. })
     }
 
@@ -126,7 +128,7 @@ impl Architecture {
     ///
     /// # Errors
     /// Description of the contradiction.
-    pub fn agree(&self, config: &Config) -> Result<(), String> {
+    pub(super) fn agree(&self, config: &Config) -> Result<(), String> {
         if let Some(gated) = config.gated.filter(|gated| *gated != self.gated()) {
             let says = if gated { "`geglu` or `reglu`" } else { "`original`" };
             return Err(format!(

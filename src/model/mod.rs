@@ -40,6 +40,7 @@ use weights::Weights;
 
 /// Output of a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Output {
     /// Last hidden state of every token, \[T, D\].
     Tokens,

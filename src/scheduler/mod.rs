@@ -214,7 +214,7 @@ impl Scheduler {
             reply(Ok(Done { rows: Vec::new(), queued: zero, computed: zero }));
             return CancelGuard { shared: self.shared.clone(), call: u64::MAX };
         }
-        let short = input.tokens() <= self.embedder().batch_tokens() / 4;
+        let short = input.tokens() <= self.embedder().runtime().batch_tokens() / 4;
         let mut call = Call::new(input, short, Box::new(reply));
         let mut queue = self.shared.queue();
         // It gets no credit for the time before.
@@ -341,7 +341,7 @@ impl Shared {
         let mut in_flight = VecDeque::new();
         let mut free = Instant::now();
         loop {
-            while in_flight.len() < self.embedder.ahead() {
+            while in_flight.len() < self.embedder.runtime().ahead() {
                 let Some(batch) = self.next(in_flight.is_empty()) else { break };
                 let sequences = batch.len();
                 let tokens = batch.iter().map(|member| member.sequence().tokens()).sum();
@@ -350,7 +350,7 @@ impl Shared {
                 let submitted = self.guarded(|| {
                     let sequences: Vec<&SequenceInput> =
                         batch.iter().map(Member::sequence).collect();
-                    self.embedder.submit(&sequences, batch[0].input.output())
+                    self.embedder.runtime().submit(&sequences, batch[0].input.output())
                 });
                 in_flight.push_back((batch, submitted, tokens, begun));
             }
@@ -376,7 +376,7 @@ impl Shared {
     fn next(&self, idle: bool) -> Option<Vec<Member>> {
         let mut queue = self.queue();
         loop {
-            let batch = queue.pick(self.embedder.batch_tokens());
+            let batch = queue.pick(self.embedder.runtime().batch_tokens());
             if !batch.is_empty() {
                 return Some(batch);
             }
@@ -436,7 +436,7 @@ impl Shared {
             }
             let sequences: Vec<&SequenceInput> = members.iter().map(Member::sequence).collect();
             let output = members[0].input.output();
-            match self.guarded(|| self.embedder.submit(&sequences, output)?.wait()) {
+            match self.guarded(|| self.embedder.runtime().submit(&sequences, output)?.wait()) {
                 Ok(rows) => self.answer(&members, rows),
                 Err(failed) => self.fail(number, failed.error),
             }

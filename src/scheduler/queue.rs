@@ -5,7 +5,7 @@ use super::{
     embed_future::{Call, Reading},
 };
 use crate::{
-    embedder::{Embedded, Embedder, EncodeJob, EncodeOptions, Vector},
+    embedder::{Embedded, Embedder, EncodeJob, EncodeOptions, Prompt, Vector},
     error::Error,
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -119,9 +119,10 @@ impl Queue {
         let options = self.embedder().encode_options();
         let bytes: usize = texts.iter().map(|text| text.as_ref().len()).sum();
         let Some(readers) = (bytes > SMALL).then(|| self.0.readers()).flatten() else {
-            return Ok(self.submit(self.embedder().prepare(texts, options)?.map(vectors)));
+            return Ok(self.submit(self.embedder().jobs().texts(texts, options)?.map(vectors)));
         };
-        self.embedder().prepare::<&str>(&[], options)?; // checks that do not depend on the texts
+        // Checks that do not depend on the texts.
+        self.embedder().jobs().texts::<&str>(&[], options)?;
         let texts: Vec<String> = texts.iter().map(|text| text.as_ref().to_owned()).collect();
         let call = Call::new(Some(&self.0.reading));
         let pending = EmbedFuture::new(call.clone());
@@ -131,12 +132,11 @@ impl Queue {
         Ok(pending)
     }
 
-    /// Queues prepared work: from [`Embedder::prepare`] or its variants for chunks, tokens, scores
-    /// and classes.
-    pub fn submit<T: Send + 'static>(&self, prepared: EncodeJob<T>) -> EmbedFuture<T> {
+    /// Queues a job, made by [`Embedder::jobs`].
+    pub fn submit<T: Send + 'static>(&self, job: EncodeJob<T>) -> EmbedFuture<T> {
         let call = Call::new(None);
         let pending = EmbedFuture::new(call.clone());
-        call.submit(&self.scheduler(), prepared);
+        call.submit(&self.scheduler(), job);
         pending
     }
 
@@ -164,10 +164,10 @@ fn read(
                 return Ok(None);
             }
             let before = tokenized.len();
-            let some = embedder.tokenize_as(some, options);
+            let some = embedder.tokenization().texts(some, &Prompt::Auto, options);
             tokenized.extend(some.map_err(|error| error.moved(|n| before + n))?);
         }
-        Ok(Some(embedder.prepare_tokenized(tokenized, options)?.map(vectors)))
+        Ok(Some(embedder.jobs().tokenized(tokenized, options)?.map(vectors)))
     };
     match catch_unwind(AssertUnwindSafe(prepare)) {
         Ok(Ok(Some(prepared))) => call.submit(scheduler, prepared),

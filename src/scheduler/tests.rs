@@ -15,7 +15,7 @@ fn embedder() -> Arc<Embedder> {
 
 fn work(embedder: &Embedder, lengths: &[usize]) -> EncoderInput {
     let tokens = lengths.iter().map(|&n| Tokens::new(vec![7; n])).collect();
-    embedder.prepare_tokens(tokens, embedder.encode_options()).expect("good tokens").input
+    embedder.jobs().tokens(tokens, embedder.encode_options()).expect("good tokens").input
 }
 
 /// Creates a queue from the sequence lengths of each call, with a flag for short calls.
@@ -93,7 +93,7 @@ fn batches_are_full_and_of_one_kind() {
 
     let options = EncodeOptions { normalize: false, ..embedder.encode_options() };
     let tokens = vec![Tokens::new(vec![7; 5])];
-    let other = embedder.prepare_tokens(tokens, options).expect("good tokens").input;
+    let other = embedder.jobs().tokens(tokens, options).expect("good tokens").input;
     let mut queue = self::queue(&embedder, &[(&[5], true), (&[5], true)]);
     queue.calls.insert(2, Call::new(other, true, Box::new(|_| ())));
     queue.calls.insert(3, Call::new(work(&embedder, &[5]), true, Box::new(|_| ())));
@@ -112,7 +112,8 @@ fn many_callers_get_their_own_rows() {
         .iter()
         .enumerate()
         .map(|(n, texts)| {
-            let prepared = embedder.prepare(texts, embedder.encode_options()).expect("good texts");
+            let prepared =
+                embedder.jobs().texts(texts, embedder.encode_options()).expect("good texts");
             let (input, finish) = prepared.split();
             let sender = sender.clone();
             scheduler.submit(input, move |done| {
@@ -185,7 +186,7 @@ fn nothing_asked_is_answered_at_once() {
     let scheduler = Scheduler::new(embedder.clone(), |_| ()).expect("a thread");
     let (sender, receiver) = std::sync::mpsc::channel();
     let none: [&str; 0] = [];
-    let input = embedder.prepare(&none, embedder.encode_options()).expect("no texts").input;
+    let input = embedder.jobs().texts(&none, embedder.encode_options()).expect("no texts").input;
     let _ticket = scheduler.submit(input, move |done| sender.send(done).expect("a listener"));
     assert!(receiver.recv().expect("an answer").expect("no rows").rows.is_empty());
 }

@@ -4,7 +4,7 @@ use super::{
     CallError, CallerError, EmbedderHandle, Status, guard, handle,
     raw::{self, Room, Versioned},
 };
-use jinabert::text;
+use jinabert::{Prompt, text};
 use std::{ffi::c_char, mem::offset_of, num::NonZeroUsize, ops::Range};
 
 /// `jinabert_chunking.unit`: where texts are split.
@@ -118,7 +118,8 @@ pub unsafe extern "C" fn jinabert_embed_chunks(
             [one] => vec![one; count],
             each => each.iter().collect(),
         };
-        let chunked = embedder.chunk(&texts, &by, embedder.encode_options())?;
+        let options = embedder.encode_options();
+        let chunked = embedder.tokenization().chunks(&texts, &by, &Prompt::Auto, options)?;
         let found: Vec<Chunk> = (0..).zip(&chunked).flat_map(positions).collect();
         let dim = embedder.dim();
         let needed = raw::product("vectors", found.len(), dim)?;
@@ -152,7 +153,7 @@ pub unsafe extern "C" fn jinabert_embed_chunks(
                 .map(|text| text.chunks.iter().map(|chunk| chunk.tokens.clone()).collect())
                 .collect();
             let tokens: Vec<_> = chunked.iter().map(|text| &text.tokens).collect();
-            let embedded = embedder.embed_spans(&tokens, &spans)?;
+            let embedded = embedder.tokens().spans(&tokens, &spans)?;
             embedded.iter().flatten().for_each(|vector| vectors.write(vector));
         }
         if let Some(mut chunks) = to_chunks {

@@ -148,7 +148,7 @@ pub unsafe extern "C" fn jinabert_embed_ids(
             (vectors, raw::lists("offsets", offsets, count, ids)?)
         };
         let lists: Vec<_> = lists.into_iter().map(|list| Tokens::new(list.to_vec())).collect();
-        let embedded = embedder.embed_tokens(&lists.iter().collect::<Vec<_>>())?;
+        let embedded = embedder.tokens().embed(&lists.iter().collect::<Vec<_>>())?;
         embedded.iter().for_each(|vector| vectors.write(vector));
         Ok(())
     };

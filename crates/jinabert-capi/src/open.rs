@@ -258,10 +258,10 @@ pub unsafe extern "C" fn jinabert_describe(
             size: size_of::<Description>(),
             dimensions: embedder.dim(),
             max_length: embedder.max_length(),
-            batch_tokens: embedder.batch_tokens(),
-            allocated_bytes: embedder.allocated_bytes(),
-            reads_texts: embedder.reads_texts().into(),
-            on_cpu: (embedder.kind() == "cpu").into(),
+            batch_tokens: embedder.runtime().batch_tokens(),
+            allocated_bytes: embedder.runtime().allocated_bytes(),
+            reads_texts: embedder.tokenization().reads_texts().into(),
+            on_cpu: (embedder.runtime().kind() == "cpu").into(),
             device: chars(&embedder.device()),
         };
         // SAFETY: what the header asks of a caller.

@@ -51,7 +51,7 @@ pub unsafe extern "C" fn jinabert_rerank(
             let query = raw::text("query", query, query_length)?;
             (query, raw::texts("documents", documents, lengths, count)?)
         };
-        let prepared = embedder.prepare_scores(query, &documents, embedder.encode_options())?;
+        let prepared = embedder.jobs().scores(query, &documents, embedder.encode_options())?;
         for score in embedder.compute(prepared)? {
             if let Some(scores) = &mut to_scores {
                 scores.write(&[score.score]);

@@ -84,7 +84,7 @@ impl DoctorReport {
         let caps = opened.engine.caps().clone();
         drop(opened);
         let embedder = Embedder::open_with(dir, Options::new().device(device));
-        match embedder.and_then(|embedder| embedder.speed()) {
+        match embedder.and_then(|embedder| embedder.runtime().speed()) {
             Ok(speed) => writeln!(self.out, "  the shipped model: {speed}")?,
             Err(error) => self.line(false, "speed", &error.to_string())?,
         }

@@ -36,7 +36,7 @@ pub fn open(
         Error::Model(_) => unfit(&dir, task, command).unwrap_or(error),
         other => other,
     })?;
-    match (task, embedder.classes()) {
+    match (task, embedder.tokens().classes()) {
         (Task::Rerank, labels) if labels != 1 => Err(classifier(labels, command).into()),
         _ => Ok((embedder, dir)),
     }

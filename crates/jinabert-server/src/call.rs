@@ -140,7 +140,7 @@ impl Call {
         let numbers = done.rows.iter().map(Vec::len).sum::<usize>();
         self.stats.times.queue += done.queued;
         self.stats.times.inference += done.computed;
-        self.stats.device_kind = Some(model.embedder().kind());
+        self.stats.device_kind = Some(model.embedder().runtime().kind());
         if numbers <= FEW_NUMBERS {
             Ok(finish(done.rows))
         } else {
@@ -172,7 +172,8 @@ impl Call {
         let mut response = Response::new(Body::new(ResponseBody::new(parts, self.permits.share())));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let first = || self.state.models().map_or("", |models| models[0].embedder().kind());
+        let first =
+            || self.state.models().map_or("", |models| models[0].embedder().runtime().kind());
         self.stats.device_kind.get_or_insert_with(first);
         self.stats.set_headers(headers);
         Ok(response)

@@ -80,7 +80,7 @@ fn prepare(
         return late(embedder, input, EncodeOptions { on_long, ..options });
     }
     let tokenized = tokenize(state, embedder, ("input", &input), &Prompt::Auto, options)?;
-    let prepared = embedder.prepare_tokenized(tokenized, options).map_err(ApiError::engine)?;
+    let prepared = embedder.jobs().tokenized(tokenized, options).map_err(ApiError::engine)?;
     Ok(prepared.map(|embedded: Vec<Embedded>| {
         let parts = embedded.into_iter().map(|one| {
             let lengths = (one.tokens, one.truncated);
@@ -99,15 +99,16 @@ pub fn tokenize(
     prompt: &Prompt,
     options: EncodeOptions,
 ) -> Result<Vec<Tokenized>, ApiError> {
+    let tokenization = embedder.tokenization();
     let tokenized = match input {
-        Input::Texts(texts) => embedder.tokenize_prompted(texts, prompt, options),
+        Input::Texts(texts) => tokenization.texts(texts, prompt, options),
         Input::Ids(lists) => {
             if let Some(index) = lists.iter().position(Vec::is_empty) {
                 let message = format!("`{field}`[{index}]: expected token ids, got an empty list");
                 return Err(ApiError::bad(message).about(field).coded("empty"));
             }
             if !state.trust_ids
-                && let Some(index) = embedder.foreign(lists).map_err(ApiError::engine)?
+                && let Some(index) = tokenization.foreign(lists).map_err(ApiError::engine)?
             {
                 let vocabulary = embedder.config().vocabulary;
                 return Err(ApiError::bad(format!(
@@ -118,7 +119,7 @@ pub fn tokenize(
                 .about(field)
                 .coded("foreign_token_ids"));
             }
-            embedder.tokenize_ids_prompted(lists, prompt, options)
+            tokenization.ids(lists, prompt, options)
         }
     };
     tokenized.map_err(ApiError::engine_in(field))
@@ -154,7 +155,7 @@ fn late(
         document.push_str(text);
     }
     let chunking = Chunking::Spans(spans);
-    let prepared = embedder.prepare_chunks(&[document], &[&chunking], options);
+    let prepared = embedder.jobs().chunks(&[document], &[&chunking], &Prompt::Auto, options);
     Ok(prepared.map_err(late_error)?.map(|mut documents| {
         let document = documents.remove(0);
         let vectors = document.chunks.into_iter().map(|chunk| chunk.vector.into_inner());

@@ -161,11 +161,12 @@ async fn classes(call: &mut Call) -> Result<Predictions, ApiError> {
             let options = state.encode_options(embedder, None, None, request.truncate)?;
             let options = Direction::of(request.truncation_direction, options);
             let tokens = embedder
-                .tokenize_sequences(&sequences, options)
+                .tokenization()
+                .sequences(&sequences, options)
                 .map_err(ApiError::engine_in("inputs"))?;
             let count = tokens.iter().map(|tokens| tokens.len()).sum();
             let prepared =
-                embedder.prepare_classes(tokens).map_err(ApiError::engine_in("inputs"))?;
+                embedder.jobs().classes(tokens).map_err(ApiError::engine_in("inputs"))?;
             Ok((prepared, model, request.raw_scores == Some(true), one, count))
         })
         .await?;

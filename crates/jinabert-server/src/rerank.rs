@@ -204,7 +204,7 @@ impl Ranking {
         let options = state.encode_options(embedder, None, None, request.truncate)?;
         let options = Direction::of(request.truncation_direction, options);
         let documents: Vec<String> = documents.into_iter().map(|document| document.0).collect();
-        let prepared = embedder.prepare_scores(&query.0, &documents, options);
+        let prepared = embedder.jobs().scores(&query.0, &documents, options);
         Ok(Self {
             prepared: prepared.map_err(ApiError::engine_in(field))?,
             top_n: top_n.map_or(usize::MAX, |n| n as usize),

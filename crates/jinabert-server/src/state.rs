@@ -38,7 +38,7 @@ impl ServedModel {
 
     /// Task of the model.
     pub fn kind(&self) -> Kind {
-        match (self.embedder().task(), self.embedder().classes()) {
+        match (self.embedder().task(), self.embedder().tokens().classes()) {
             (Task::Rerank, 1) => Kind::Reranker,
             (Task::Rerank, _) => Kind::Classifier,
             _ => Kind::Embedding,
@@ -88,7 +88,7 @@ impl Capability {
             }
             (Self::Rank, Some(model)) => {
                 let name = &model.name;
-                let labels = model.embedder().classes();
+                let labels = model.embedder().tokens().classes();
                 format!(
                     "no reranker is served here: `{name}` is a classifier of {labels} labels, for \
                      /predict"
@@ -178,7 +178,7 @@ impl State {
                 own_options.prompt = Prompt::Auto;
             }
             let embedder = Arc::new(Embedder::open_with(&source.dir, own_options)?);
-            if !embedder.reads_texts() {
+            if !embedder.tokenization().reads_texts() {
                 let dir = source.dir.display();
                 let message = format!("expected tokenizer.json in `{dir}`, which texts need");
                 return Err(Error::Model(message));
@@ -303,14 +303,14 @@ fn short_name(name: &str) -> String {
 /// Prompt that a request names.
 pub fn prompt(embedder: &Embedder, name: Option<String>) -> Result<Prompt, ApiError> {
     let Some(name) = name else { return Ok(Prompt::Auto) };
-    let declared = embedder.declared();
+    let declared = embedder.tokenization().declared();
     if !declared.prompts.contains_key(&name) {
         let got: String = name.chars().take(100).collect();
         let message = format!("`prompt_name` `{got}`: {}", declared.known_prompts());
         return Err(ApiError::bad(message).about("prompt_name"));
     }
     let prompt = Prompt::Named(name);
-    match embedder.prompt(&prompt) {
+    match embedder.tokenization().prompt(&prompt) {
         Ok(_) => Ok(prompt),
         Err(error) => Err(ApiError::engine(error).about("prompt_name")),
     }
@@ -335,14 +335,14 @@ fn retry_after(backlog: Duration, refusal: u64) -> u64 {
 fn warm_up(embedder: &Embedder) -> Result<(), Error> {
     let one = vec![0; 16.min(embedder.max_length())];
     let long = 128.min(embedder.max_length());
-    let count = embedder.batch_tokens().div_ceil(long);
+    let count = embedder.runtime().batch_tokens().div_ceil(long);
     for texts in [vec![one], vec![vec![0; long]; count]] {
         let tokens: Vec<_> = texts.into_iter().map(Tokens::new).collect();
         match embedder.task() {
-            Task::Rerank => drop(embedder.compute(embedder.prepare_classes(tokens)?)?),
-            _ => drop(
-                embedder.compute(embedder.prepare_tokens(tokens, embedder.encode_options())?)?,
-            ),
+            Task::Rerank => drop(embedder.compute(embedder.jobs().classes(tokens)?)?),
+            _ => {
+                drop(embedder.compute(embedder.jobs().tokens(tokens, embedder.encode_options())?)?)
+            }
         }
     }
     Ok(())

@@ -51,7 +51,7 @@ pub async fn info(
         "model_type": kind,
         "max_concurrent_requests": limits.concurrent_requests,
         "max_input_length": embedder.max_length(),
-        "max_batch_tokens": embedder.batch_tokens(),
+        "max_batch_tokens": embedder.runtime().batch_tokens(),
         "max_batch_requests": null,
         "max_client_batch_size": limits.client_batch,
         "auto_truncate": state.auto_truncate,

@@ -112,7 +112,7 @@ impl Prepared {
         let model = state.model(None, Capability::Embed)?;
         let characters = request.inputs.characters();
         let (tokenized, options) = request.tokenize(state, &model)?;
-        let prepared = model.embedder().prepare_tokenized(tokenized, options);
+        let prepared = model.embedder().jobs().tokenized(tokenized, options);
         let job = prepared.map_err(ApiError::engine_in("inputs"))?;
         Ok(Self { job, model, characters })
     }
@@ -131,8 +131,8 @@ impl Prepared {
         let characters = texts.iter().map(|text| text.chars().count()).sum();
         let embedder = model.embedder();
         let prompt = state::prompt(embedder, parameters.prompt_name)?;
-        let tokenized = embedder.tokenize_prompted(&texts, &prompt, options);
-        let prepared = tokenized.and_then(|texts| embedder.prepare_tokenized(texts, options));
+        let tokenized = embedder.tokenization().texts(&texts, &prompt, options);
+        let prepared = tokenized.and_then(|texts| embedder.jobs().tokenized(texts, options));
         let source = texts.len() - 1;
         let field = |error: &Error| match error {
             Error::TooLong { index, .. } | Error::Input { index, .. } if *index == source => {
@@ -178,7 +178,7 @@ async fn token_vectors(call: &mut Call) -> Result<Vec<Rows>, ApiError> {
                 return Err(ApiError::new(status, message).about("inputs"));
             }
             let tokens = tokenized.into_iter().map(|text| text.tokens).collect();
-            let prepared = model.embedder().prepare_each_token(tokens, options);
+            let prepared = model.embedder().jobs().each_token(tokens, options);
             let prepared = prepared.map_err(ApiError::engine_in("inputs"))?.map(move |hidden| {
                 let rows = hidden.into_iter().map(|values| Rows { values, width });
                 rows.collect::<Vec<_>>()

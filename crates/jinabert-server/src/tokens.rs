@@ -62,14 +62,15 @@ async fn pieces(call: &mut Call) -> Result<Vec<Vec<Token>>, ApiError> {
         let models = state.models()?;
         let special = request.add_special_tokens != Some(false);
         let embedder = models[0].embedder();
+        let tokenization = embedder.tokenization();
         let named = state::prompt(embedder, request.prompt_name)?;
-        let prompt = embedder.prompt(&named).map_err(ApiError::engine)?;
+        let prompt = tokenization.prompt(&named).map_err(ApiError::engine)?;
         let limit = state.limits.answer / NUMBERS_PER_TOKEN;
         let mut left = limit;
         let mut all = Vec::new();
         for (index, text) in texts.iter().enumerate() {
             let prompted = [prompt, text].concat();
-            let found = embedder
+            let found = tokenization
                 .pieces(&prompted, special, left)
                 .map_err(|error| ApiError::engine_in("inputs")(error.moved(|_| index)))?;
             let Some(pieces) = found else {
@@ -152,7 +153,7 @@ async fn texts(call: &mut Call) -> Result<Vec<String>, ApiError> {
         };
         state.limits.batch("ids", lists.len())?;
         let models = state.models()?;
-        let text = |ids: &Vec<u32>| models[0].embedder().decode(ids, special);
+        let text = |ids: &Vec<u32>| models[0].embedder().tokenization().decode(ids, special);
         lists.iter().map(text).collect::<Result<_, _>>().map_err(ApiError::engine)
     })
     .await

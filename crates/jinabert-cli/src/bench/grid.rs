@@ -39,7 +39,7 @@ impl Grid {
     /// Opens a model, already open on the CPU, on another device, and compares the two.
     ///
     /// # Errors
-    /// As [`Embedder::open_with`] and [`Embedder::embed_tokens`].
+    /// As [`Embedder::open_with`] and [`TokenCalls::embed`](jinabert::TokenCalls::embed).
     pub fn new(dir: &Path, device: Device, cpu: Embedder) -> Result<Self, Error> {
         let (embedder, error) = match device {
             Device::Cpu => (cpu, None),
@@ -67,7 +67,7 @@ impl Grid {
     /// Measures the next batch; `None` after the last.
     ///
     /// # Errors
-    /// As [`Embedder::embed_tokens`].
+    /// As [`TokenCalls::embed`](jinabert::TokenCalls::embed).
     pub fn next(&mut self, roof: &Roof, budget: GridBudget) -> Result<Option<&mut Cell>, Error> {
         let Some((sequences, length)) = self.left.next() else { return Ok(None) };
         let tokens = f64::from(sequences) * f64::from(length);
@@ -123,8 +123,8 @@ fn difference(a: &Embedder, b: &Embedder) -> Result<f32, Error> {
     let length = a.max_length().min(70) as u32;
     let tokens = batch(2, length, a.config().vocabulary);
     let tokens: Vec<&Tokens> = tokens.iter().collect();
-    let of_a = a.embed_tokens(&tokens)?;
-    let of_b = b.embed_tokens(&tokens)?;
+    let of_a = a.tokens().embed(&tokens)?;
+    let of_b = b.tokens().embed(&tokens)?;
     let pairs = of_a.iter().zip(&of_b).flat_map(|(a, b)| a.iter().zip(b.iter()));
     Ok(pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max))
 }

@@ -144,7 +144,7 @@ pub fn check(sequences: &[Tokens], embedder: &Embedder) -> Result<(), (usize, St
 /// Times one forward over all sequences: a first run, then more within the limits.
 ///
 /// # Errors
-/// Errors of [`Embedder::embed_tokens`].
+/// Errors of [`TokenCalls::embed`](jinabert::TokenCalls::embed).
 pub fn time(
     embedder: &Embedder,
     sequences: &[Tokens],
@@ -153,7 +153,7 @@ pub fn time(
     let sequences: Vec<&Tokens> = sequences.iter().collect();
     let run = || {
         let start = Instant::now();
-        embedder.embed_tokens(&sequences)?;
+        embedder.tokens().embed(&sequences)?;
         Ok(start.elapsed())
     };
     let first = run()?;
@@ -191,13 +191,13 @@ impl KernelTimes {
 /// Profiles a few runs; returns the one with the median sum.
 ///
 /// # Errors
-/// Errors of [`Embedder::profile`].
+/// Errors of [`TokenCalls::profile`](jinabert::TokenCalls::profile).
 pub fn kernels(embedder: &Embedder, sequences: &[Tokens]) -> Result<KernelTimes, Error> {
     let sequences: Vec<&Tokens> = sequences.iter().collect();
     let mut runs = Vec::new();
     let start = Instant::now();
     while runs.is_empty() || (runs.len() < 21 && start.elapsed() < Duration::from_secs(2)) {
-        runs.push(KernelTimes::of(&embedder.profile(&sequences)?));
+        runs.push(KernelTimes::of(&embedder.tokens().profile(&sequences)?));
     }
     runs.sort_by(|a, b| a.sum().total_cmp(&b.sum()));
     Ok(runs.swap_remove(runs.len() / 2))

@@ -114,7 +114,7 @@ fn write(window: &Window, embedder: &Embedder, sink: &Sink) -> Result<usize, Cli
     let tokens: Vec<(&Tokens, usize)> = window.tokens();
     let sequences: Vec<&Tokens> = tokens.iter().map(|(tokens, _)| *tokens).collect();
     let width = embedder.config().hidden as usize;
-    let hidden = embedder.embed_each_token(&sequences);
+    let hidden = embedder.tokens().each_token(&sequences);
     let hidden = hidden.map_err(|error| window.with_position(error))?;
     for ((item, tokens), values) in window.items.iter().zip(&sequences).zip(&hidden) {
         match sink {

@@ -6,7 +6,7 @@ use crate::{
     item::{Content, Item, with_position},
 };
 use jinabert::{
-    EmbeddedChunk, EmbeddedChunks, Embedder, Error, Vector,
+    EmbeddedChunk, EmbeddedChunks, Embedder, Error, Prompt, Vector,
     batch::Tokens,
     text::{Chunk, Chunking, Tokenized},
 };
@@ -135,12 +135,13 @@ impl Window {
         let prepared = match &job.late {
             None => {
                 let tokens = self.tokens().into_iter().map(|(tokens, _)| tokens.clone()).collect();
-                embedder.prepare_tokens(tokens, embedder.encode_options()).map(|_| ())
+                embedder.jobs().tokens(tokens, embedder.encode_options()).map(|_| ())
             }
             Some(late) => {
                 let (texts, chunkings) = self.chunkings(late)?;
                 let chunkings: Vec<&Chunking> = chunkings.iter().collect();
-                embedder.prepare_chunks(&texts, &chunkings, embedder.encode_options()).map(|_| ())
+                let options = embedder.encode_options();
+                embedder.jobs().chunks(&texts, &chunkings, &Prompt::Auto, options).map(|_| ())
             }
         };
         prepared.map_err(|error| self.with_position(error))
@@ -177,7 +178,7 @@ impl Window {
     fn whole(&self, embedder: &Embedder) -> Result<Vec<Embedded>, Error> {
         let tokens = self.tokens();
         let sequences: Vec<&Tokens> = tokens.iter().map(|(tokens, _)| *tokens).collect();
-        let vectors = embedder.embed_tokens(&sequences)?.into_iter().zip(tokens);
+        let vectors = embedder.tokens().embed(&sequences)?.into_iter().zip(tokens);
         let embedded = vectors.map(|(vector, (tokens, full))| Embedded {
             vectors: vec![(None, vector)],
             tokens: tokens.len(),
@@ -215,7 +216,9 @@ impl Window {
     ) -> Result<Result<Vec<Embedded>, Error>, CliError> {
         let (texts, chunkings) = self.chunkings(late)?;
         let chunkings: Vec<&Chunking> = chunkings.iter().collect();
-        let embedded = embedder.embed_chunks_of(&texts, &chunkings);
+        let options = embedder.encode_options();
+        let job = embedder.jobs().chunks(&texts, &chunkings, &Prompt::Auto, options);
+        let embedded = job.and_then(|job| embedder.compute(job));
         Ok(embedded.map(|texts| texts.into_iter().map(Embedded::from).collect()))
     }
 }

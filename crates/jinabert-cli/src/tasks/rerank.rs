@@ -15,7 +15,7 @@ pub fn run(args: &Rerank, quiet: bool) -> Result<(), CliError> {
     let options = Options { task: Task::Rerank, ..args.model.options()? };
     let (embedder, _) = source::open(&args.model, options, "rerank", quiet)?;
     documents.skip(|text| {
-        embedder.prepare_scores(&args.query, &[text], embedder.encode_options()).map(|_| ())
+        embedder.jobs().scores(&args.query, &[text], embedder.encode_options()).map(|_| ())
     })?;
     let items = &documents.items;
     let scores = embedder.rerank(&args.query, &documents.texts());

@@ -197,7 +197,7 @@ fn long_texts_are_cut_or_refused() {
         ..library.encode_options()
     };
     let tail =
-        library.compute(library.prepare(&[text], wanted).expect("tokens")).expect("a vector");
+        library.compute(library.jobs().texts(&[text], wanted).expect("tokens")).expect("a vector");
     let tail = tail[0].vector.to_vec();
     assert!(tail.iter().zip(&cut).any(|(a, b)| (a - b).abs() > 1e-3));
     for side in ["Left", "left"] {
@@ -233,7 +233,7 @@ fn routes_of_text_embeddings_inference_are_served() {
     let library = embedder(SHIPPED);
     let tokens = library.tokenize(&TEXTS[..2]).expect("tokens");
     let tokens: Vec<_> = tokens.iter().map(|text| &text.tokens).collect();
-    for (n, hidden) in library.embed_each_token(&tokens).expect("rows").iter().enumerate() {
+    for (n, hidden) in library.tokens().each_token(&tokens).expect("rows").iter().enumerate() {
         let rows: Vec<_> = all[n].as_array().expect("rows").iter().map(numbers).collect();
         near(&rows, &hidden.chunks(384).map(<[f32]>::to_vec).collect::<Vec<_>>());
     }
