@@ -35,9 +35,21 @@ fn embed(out: &Path) -> Command {
     jinabert(&["embed", "--model", arg(&natural()), "--output", arg(out)])
 }
 
+/// True if this process ignores a signal, as under `nohup`: its children would, too.
+fn is_ignored(number: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (number - 1) & 1 == 1)
+}
+
 #[test]
 fn signals_leave_no_temporary_files() {
     for (signal, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
+        if is_ignored(number) {
+            eprintln!("NOT RUN: SIG{signal}, which this process ignores");
+            continue;
+        }
         for name in ["v.npy", "v.jsonl"] {
             let place = tempfile::tempdir().expect("a temporary directory");
             let out = place.path().join(name);
