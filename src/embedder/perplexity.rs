@@ -5,7 +5,12 @@
 //! between two lengths a token differs only in the amount of context around it.
 
 use super::Embedder;
-use crate::{batch::Tokens, error::Error, model::Task, text::Parts};
+use crate::{
+    batch::Tokens,
+    error::Error,
+    model::Task,
+    text::{Parts, Tokenizer},
+};
 use rayon::prelude::*;
 use std::{collections::HashMap, ops::Range};
 
@@ -89,6 +94,35 @@ struct Region<'a> {
     ordinary: Vec<bool>,
 }
 
+/// Makes regions and counts their tokens that are not scored.
+struct Census<'a> {
+    tokenizer: &'a Tokenizer,
+    /// Known answers of the tokenizer.
+    is_special: HashMap<u32, bool>,
+    unknown: usize,
+    /// Special tokens other than the unknown one.
+    special: usize,
+}
+
+impl Census<'_> {
+    fn region<'a>(&mut self, parts: &'a Parts, range: Range<usize>) -> Region<'a> {
+        let tokens = &parts.own[range];
+        let ordinary = tokens.iter().map(|&id| self.is_ordinary(id)).collect();
+        Region { parts, tokens, ordinary }
+    }
+
+    fn is_ordinary(&mut self, id: u32) -> bool {
+        if Some(id) == self.tokenizer.unknown() {
+            self.unknown += 1;
+            return false;
+        }
+        let tokenizer = self.tokenizer;
+        let is_special = *self.is_special.entry(id).or_insert_with(|| tokenizer.is_special(id));
+        self.special += usize::from(is_special);
+        !is_special
+    }
+}
+
 /// A window of a region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Window {
@@ -111,7 +145,7 @@ impl Embedder {
         &self,
         texts: &[S],
         measure: &PerplexityOptions,
-        mut progress: impl FnMut(u64, u64),
+        progress: impl FnMut(u64, u64),
     ) -> Result<Perplexity, Error> {
         self.opened_for(Task::FillMask)?;
         self.mask()?;
@@ -138,22 +172,10 @@ impl Embedder {
             lengths.into_iter().partition(|&length| length <= longest);
         let region_tokens = lengths[lengths.len() - 1] - special;
         let chosen = regions(&sizes, region_tokens, measure.windows);
-        let mut kinds = HashMap::new();
-        let unknown = tokenizer.unknown();
-        let mut unknowns = 0;
-        let mut specials = 0;
+        let mut census = Census { tokenizer, is_special: HashMap::new(), unknown: 0, special: 0 };
         let regions: Vec<Region> = chosen
             .iter()
-            .map(|&(n, start)| {
-                let tokens = &parts[n].own[start..start + region_tokens];
-                let ordinary = tokens.iter().map(|&id| {
-                    unknowns += usize::from(Some(id) == unknown);
-                    let kind = kinds.entry(id).or_insert_with(|| tokenizer.is_special(id));
-                    specials += usize::from(*kind && Some(id) != unknown);
-                    !*kind && Some(id) != unknown
-                });
-                Region { ordinary: ordinary.collect(), parts: &parts[n], tokens }
-            })
+            .map(|&(n, start)| census.region(&parts[n], start..start + region_tokens))
             .collect();
         if !regions.iter().any(|region| region.ordinary.contains(&true)) {
             let what = format!("none of its {} tokens can be scored", sizes[index]);
@@ -167,30 +189,7 @@ impl Embedder {
                 windows(region_tokens, length - special, stride)
             })
             .collect();
-        let mut work: Vec<Vec<Vec<Job>>> = Vec::new();
-        for plan in &plans {
-            let jobs = |region| jobs(region, plan, measure.mask_every);
-            work.push(regions.iter().map(jobs).collect());
-        }
-        let size = |job: &Job| (job.window.len() + special) as u64;
-        let total = work.iter().flatten().flatten().map(size).sum();
-        let mut done = 0;
-        let mut sums = Vec::new();
-        for per_region in &work {
-            let mut row = Vec::new();
-            for (region, jobs) in regions.iter().zip(per_region) {
-                let mut sum = Sum::default();
-                let budget = self.runtime().batch_tokens();
-                let most = jobs.first().map_or(1, |job| budget / size(job) as usize);
-                for jobs in jobs.chunks(most.max(1)) {
-                    self.score(region, jobs, &mut sum)?;
-                    done += jobs.iter().map(size).sum::<u64>();
-                    progress(done, total);
-                }
-                row.push(sum);
-            }
-            sums.push(row);
-        }
+        let sums = self.score_all(&regions, &plans, measure.mask_every, special, progress)?;
         let mut at: Vec<LengthBucket> = Vec::new();
         for ((&length, plan), row) in lengths.iter().zip(&plans).zip(&sums) {
             let mut found = LengthBucket::new(length, row, &sums[0]);
@@ -203,9 +202,44 @@ impl Embedder {
             texts_left_out: sizes.iter().filter(|&&size| size < region_tokens).count(),
             regions: regions.len(),
             region_tokens,
-            unknown: unknowns,
-            special: specials,
+            unknown: census.unknown,
+            special: census.special,
         })
+    }
+
+    /// Sums for each plan and region.
+    fn score_all(
+        &self,
+        regions: &[Region],
+        plans: &[Vec<Window>],
+        mask_every: usize,
+        special: usize,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Vec<Vec<Sum>>, Error> {
+        let mut work: Vec<Vec<Vec<Job>>> = Vec::new();
+        for plan in plans {
+            work.push(regions.iter().map(|region| jobs(region, plan, mask_every)).collect());
+        }
+        let size = |job: &Job| (job.window.len() + special) as u64;
+        let total = work.iter().flatten().flatten().map(size).sum();
+        let batch = self.runtime().batch_tokens();
+        let mut done = 0;
+        let mut sums = Vec::new();
+        for per_region in &work {
+            let mut row = Vec::new();
+            for (region, jobs) in regions.iter().zip(per_region) {
+                let mut sum = Sum::default();
+                let most = jobs.first().map_or(1, |job| batch / size(job) as usize);
+                for jobs in jobs.chunks(most.max(1)) {
+                    self.score(region, jobs, &mut sum)?;
+                    done += jobs.iter().map(size).sum::<u64>();
+                    progress(done, total);
+                }
+                row.push(sum);
+            }
+            sums.push(row);
+        }
+        Ok(sums)
     }
 
     /// Sorted lengths, each within the limit and long enough for a token of text.

@@ -40,21 +40,7 @@ pub fn run(args: &Embed, quiet: bool) -> Result<(), CliError> {
         Some(items) => items.skipped(),
         None => args.input.skip_bad_lines.then(Arc::default),
     };
-    let options = Options {
-        dimensions: args.dimensions,
-        normalize: !args.no_normalize,
-        prompt: args.prompt.choice(),
-        pooling: match args.pooling {
-            None => jinabert::Pooling::Auto,
-            Some(Pooling::Cls) => jinabert::Pooling::Cls,
-            Some(Pooling::Mean | Pooling::None) => jinabert::Pooling::Mean,
-        },
-        workload: match input {
-            Some(_) => jinabert::Workload::Throughput,
-            None => jinabert::Workload::Latency,
-        },
-        ..args.model.options()?
-    };
+    let options = options(args, input.is_some())?;
     let late = late(args)?;
     let (embedder, _) = source::open(&args.model, options, "embed", quiet)?;
     if tokens {
@@ -69,21 +55,11 @@ pub fn run(args: &Embed, quiet: bool) -> Result<(), CliError> {
         width: quantizer.width(),
         chunks: job.late.is_some(),
     };
-    let mut run = Run {
-        writer: Writer::open(&args.output, style)?,
-        quantizer,
-        outside: 0,
-        job,
-        progress: match &input {
-            Some(items) => Progress::new(items.size, quiet),
-            None => Progress::hidden(),
-        },
-        texts: 0,
-        vectors: 0,
-        tokens: 0,
-        truncated: 0,
-        first_truncated: None,
+    let progress = match &input {
+        Some(items) => Progress::new(items.size, quiet),
+        None => Progress::hidden(),
     };
+    let mut run = Run::new(Writer::open(&args.output, style)?, quantizer, job, progress);
     match input {
         None => {
             let window = Window::new(Items::of_texts(&args.text), 0, &run.job)?;
@@ -93,6 +69,22 @@ pub fn run(args: &Embed, quiet: bool) -> Result<(), CliError> {
         Some(items) => run.all(Reader::new(items, Arc::clone(&run.job)))?,
     }
     run.finish()
+}
+
+/// Options of the model for a call, in bulk if the texts are read from a file.
+fn options(args: &Embed, bulk: bool) -> Result<Options, CliError> {
+    Ok(Options {
+        dimensions: args.dimensions,
+        normalize: !args.no_normalize,
+        prompt: args.prompt.choice(),
+        pooling: match args.pooling {
+            None => jinabert::Pooling::Auto,
+            Some(Pooling::Cls) => jinabert::Pooling::Cls,
+            Some(Pooling::Mean | Pooling::None) => jinabert::Pooling::Mean,
+        },
+        workload: if bulk { jinabert::Workload::Throughput } else { jinabert::Workload::Latency },
+        ..args.model.options()?
+    })
 }
 
 /// Names of the output's own fields, in addition to those of the input.
@@ -131,6 +123,21 @@ struct Run {
 }
 
 impl Run {
+    fn new(writer: Writer, quantizer: Quantizer, job: Arc<Job>, progress: Progress) -> Self {
+        Self {
+            job,
+            writer,
+            quantizer,
+            outside: 0,
+            progress,
+            texts: 0,
+            vectors: 0,
+            tokens: 0,
+            truncated: 0,
+            first_truncated: None,
+        }
+    }
+
     /// Embeds each window while the previous one is written, if the next window is ready.
     fn all(&mut self, mut reader: Reader) -> Result<(), CliError> {
         let mut done = None;

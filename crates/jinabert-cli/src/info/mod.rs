@@ -117,55 +117,83 @@ impl Facts {
     }
 
     fn text(&self) -> String {
-        let ModelInfo { config, architecture, prefix, head, files, tensors, .. } = &self.info;
-        let (used, ignored): (Vec<_>, Vec<_>) = tensors.iter().partition(|t| t.used);
         let mut rows = vec![("model", self.name.clone())];
+        rows.extend(self.network_rows());
+        rows.extend(self.file_rows());
+        match &self.tokenizer {
+            None => rows.push(("tokenizer", "none: only token ids can be embedded".to_owned())),
+            Some(tokenizer) => rows.extend(tokenizer.rows()),
+        }
+        rows.extend(self.declared_rows());
+        rows.push((
+            "CPU memory",
+            format!(
+                "{} of weights, {} for a batch of {BATCH} tokens",
+                size(self.info.weight_bytes(&cpu_caps())),
+                size(self.info.batch_bytes(BATCH))
+            ),
+        ));
+        rows.into_iter().map(|(key, value)| format!("{key:<12} {value}\n")).collect()
+    }
+
+    /// Graph, task and sizes.
+    fn network_rows(&self) -> Vec<(&'static str, String)> {
+        let ModelInfo { config, architecture, prefix, head, .. } = &self.info;
         let below = if prefix.is_empty() { String::new() } else { format!(", below `{prefix}`") };
-        rows.push(("graph", format!("{}{below}", architecture.name)));
         let head_name = head.map_or("an encoder without a head".to_owned(), |h| h.to_string());
-        let what = match (head, self.info.labels()) {
+        let task = match (head, self.info.labels()) {
             (Some(HeadKind::Classifier), labels) if labels != 1 => {
                 format!("serve (POST /predict): a classifier of {labels} labels")
             }
             (Some(HeadKind::MaskedLm), _) => format!("fill-mask and embed: {head_name}"),
             _ => format!("{}: {head_name}", self.info.task()),
         };
-        rows.push(("for", what));
         let jinabert::model::Config { hidden, layers, heads, intermediate, vocabulary, .. } =
             config;
         let width = config.head_width();
-        rows.push((
-            "sizes",
-            format!(
-                "{layers} layers, {hidden} wide, {heads} heads of {width}, MLP {intermediate}, \
-                 {vocabulary} × {hidden} word embeddings, {} token types",
-                config.types
-            ),
-        ));
-        rows.push(("MLP", self.info.feed_forward().to_owned()));
+        let sizes = format!(
+            "{layers} layers, {hidden} wide, {heads} heads of {width}, MLP {intermediate}, \
+             {vocabulary} × {hidden} word embeddings, {} token types",
+            config.types
+        );
         let slopes = alibi::slopes(*heads as usize);
         let slopes: Vec<String> = slopes.iter().map(|slope| format!("{slope:.4}")).collect();
-        rows.push(("ALiBi", format!("{} slopes: {}", slopes.len(), slopes.join(" "))));
-        rows.push(("eps", format!("{:e}", config.eps)));
         let (limit, key) = self.limit();
-        rows.push(("max length", format!("{limit} ({key})")));
-        rows.push(("parameters", grouped(self.info.parameters())));
+        vec![
+            ("graph", format!("{}{below}", architecture.name)),
+            ("for", task),
+            ("sizes", sizes),
+            ("MLP", self.info.feed_forward().to_owned()),
+            ("ALiBi", format!("{} slopes: {}", slopes.len(), slopes.join(" "))),
+            ("eps", format!("{:e}", config.eps)),
+            ("max length", format!("{limit} ({key})")),
+        ]
+    }
+
+    /// Parameters, files and tensors.
+    fn file_rows(&self) -> Vec<(&'static str, String)> {
+        let ModelInfo { files, tensors, .. } = &self.info;
         let dtypes = self.info.dtypes();
         let dtypes = dtypes.iter().map(|(dtype, n)| format!("{dtype} ({})", grouped(*n)));
-        rows.push(("stored as", dtypes.collect::<Vec<_>>().join(", ")));
+        let mut rows = vec![
+            ("parameters", grouped(self.info.parameters())),
+            ("stored as", dtypes.collect::<Vec<_>>().join(", ")),
+        ];
         for (path, bytes) in files {
             rows.push(("file", format!("{}, {}", file_name(path), size(*bytes))));
         }
+        let (used, ignored): (Vec<_>, Vec<_>) = tensors.iter().partition(|t| t.used);
         rows.push(("tensors", format!("{} used, {} ignored", used.len(), ignored.len())));
         if !ignored.is_empty() {
             let names = ignored.iter().map(|tensor| tensor.name.as_str());
             rows.push(("ignored", jinabert::model::kinds(names)));
         }
-        match &self.tokenizer {
-            None => rows.push(("tokenizer", "none: only token ids can be embedded".to_owned())),
-            Some(tokenizer) => rows.extend(tokenizer.rows()),
-        }
-        rows.push(("pooling", self.declared.to_string()));
+        rows
+    }
+
+    /// Pooling, prompts and licence.
+    fn declared_rows(&self) -> Vec<(&'static str, String)> {
+        let mut rows = vec![("pooling", self.declared.to_string())];
         if !self.declared.prompts.is_empty() {
             let prompts = self.declared.prompts.iter();
             let prompts = prompts.map(|(name, text)| format!("{name} `{}`", text.escape_debug()));
@@ -176,15 +204,7 @@ impl Facts {
         // The directory may be an incomplete copy of a repository.
         let silent = if self.card { "not declared" } else { "unknown: no README.md here" };
         rows.push(("licence", self.licence.clone().unwrap_or(silent.to_owned())));
-        rows.push((
-            "CPU memory",
-            format!(
-                "{} of weights, {} for a batch of {BATCH} tokens",
-                size(self.info.weight_bytes(&cpu_caps())),
-                size(self.info.batch_bytes(BATCH))
-            ),
-        ));
-        rows.into_iter().map(|(key, value)| format!("{key:<12} {value}\n")).collect()
+        rows
     }
 
     /// Maximum text length in tokens, and the key that sets it: the keys of sentence-transformers
