@@ -19,6 +19,7 @@
 //!   space after it.  A sentence of only white space, or without the start of a token, is part of
 //!   the one before it, or, at the start of the text, of the one after it.
 
+use super::offsets::{CharOffsets, LeftOut};
 use crate::{batch::Tokens, error::Error};
 use std::{num::NonZeroUsize, ops::Range, str::FromStr};
 use unicode_segmentation::UnicodeSegmentation;
@@ -60,29 +61,33 @@ impl FromStr for Chunking {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let bad = |what: &str| Err(Error::Option(format!("chunks `{text}`: {what}")));
-        let Some((unit, count)) = text.split_once(':') else {
-            return bad("expected tokens:N, sentences:N, or an overlap too: tokens:N:OVERLAP");
-        };
+        Self::parse(text).map_err(|what| Error::Option(format!("chunks `{text}`: {what}")))
+    }
+}
+
+impl Chunking {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (unit, numbers) = text.split_once(':').ok_or_else(|| {
+            "expected tokens:N, sentences:N, or an overlap too: tokens:N:OVERLAP".to_owned()
+        })?;
         let unit = match unit {
             "tokens" => Unit::Tokens,
             "sentences" => Unit::Sentences,
-            _ => return bad(&format!("`{unit}` is neither tokens nor sentences")),
+            _ => return Err(format!("`{unit}` is neither tokens nor sentences")),
         };
-        let (count, overlap) = match count.split_once(':') {
+        let (count, overlap) = match numbers.split_once(':') {
             Some((count, overlap)) => (count, Some(overlap)),
-            None => (count, None),
+            None => (numbers, None),
         };
-        let Ok(size) = count.parse::<NonZeroUsize>() else {
-            return bad(&format!("`{count}` is not a number from 1 on"));
-        };
+        let size: NonZeroUsize =
+            count.parse().map_err(|_| format!("`{count}` is not a number from 1 on"))?;
         let overlap = match overlap.map(str::parse::<usize>) {
             None => 0,
             Some(Ok(overlap)) => overlap,
-            Some(Err(_)) => return bad("the overlap is not a number"),
+            Some(Err(_)) => return Err("the overlap is not a number".to_owned()),
         };
         if overlap >= size.get() {
-            return bad(&no_step(size, overlap));
+            return Err(no_step(size, overlap));
         }
         Ok(match (unit, overlap) {
             (Unit::Tokens, 0) => Self::Tokens(size),
@@ -155,6 +160,14 @@ pub(super) struct Places {
 }
 
 impl Places {
+    /// Places in the text after a prompt of so many tokens and bytes; the prompt's tokens count as
+    /// special tokens before it.
+    pub fn after_prompt(self, tokens: usize, bytes: usize) -> Self {
+        let own = self.starts[tokens..].iter();
+        let starts = own.map(|start| start.saturating_sub(bytes)).collect();
+        Self { starts, before: self.before + tokens, after: self.after }
+    }
+
     /// Splits the text into chunks, or returns an error message.
     pub fn cut(&self, text: &str, chunking: &Chunking) -> Result<Vec<Chunk>, String> {
         let (unit, size, overlap) = match chunking {
@@ -180,27 +193,33 @@ impl Places {
 
     /// Token index and byte offset of each token but the first.
     fn tokens(&self, text: &str) -> impl Iterator<Item = (usize, usize)> {
-        let first = move |token: usize| {
-            let start = self.starts[token];
-            if token.checked_sub(1).is_some_and(|before| self.starts[before] == start) {
-                // The character at this position is in the chunk before.
-                start + text[start..].chars().next().map_or(0, char::len_utf8)
-            } else {
-                start
-            }
-        };
-        (1..self.starts.len()).map(move |token| (token, first(token)))
+        (1..self.starts.len()).map(move |token| (token, self.bound(text, token)))
+    }
+
+    /// Byte offset where the text of a token begins if the token before is in another chunk.
+    fn bound(&self, text: &str, token: usize) -> usize {
+        let start = self.starts[token];
+        if token.checked_sub(1).is_some_and(|before| self.starts[before] == start) {
+            // The character at this position is in the chunk before.
+            start + text[start..].chars().next().map_or(0, char::len_utf8)
+        } else {
+            start
+        }
+    }
+
+    /// First token that begins at a byte offset or after it.
+    fn token_from(&self, at: usize) -> usize {
+        self.starts.partition_point(|&start| start < at)
     }
 
     /// First token and byte offset of each sentence but the first.
     fn sentences(&self, text: &str) -> Vec<(usize, usize)> {
-        let token = |at: usize| self.starts.partition_point(|&start| start < at);
         let mut cuts = Vec::new();
         let mut begun = false;
         for sentence in sentences(text) {
-            let first = token(sentence.start);
+            let first = self.token_from(sentence.start);
             let blank = text[sentence.clone()].trim().is_empty();
-            if !blank && first < token(sentence.end) {
+            if !blank && first < self.token_from(sentence.end) {
                 if begun {
                     cuts.push((first, sentence.start));
                 }
@@ -216,56 +235,65 @@ impl Places {
         }
         let places: Vec<usize> =
             text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
-        let length = places.len() - 1;
         let mut found = Vec::new();
         let mut last = 0;
-        for (n, Range { start, end }) in spans.iter().cloned().enumerate() {
-            let bad = |what: String| Err(format!("span {n}, {start}..{end}: {what}"));
-            if start > end {
-                return bad("runs backwards".to_owned());
-            }
-            if start == end {
-                return bad("is empty".to_owned());
-            }
-            if end > length {
-                return bad(format!("passes the end of the text, {length} characters"));
-            }
-            if start < last {
-                return bad(format!("begins before the span before it ends, at {last}"));
-            }
-            let bytes = places[start]..places[end];
-            let token = |at: usize| self.starts.partition_point(|&start| start < at);
-            let tokens = token(bytes.start)..token(bytes.end);
-            if tokens.is_empty() {
-                return bad("no token begins in it, and a chunk has at least one".to_owned());
-            }
-            last = end;
-            found.push((tokens, bytes));
+        for (n, span) in spans.iter().enumerate() {
+            let Range { start, end } = span;
+            let ranges = self
+                .at_span(&places, span, last)
+                .map_err(|what| format!("span {n}, {start}..{end}: {what}"))?;
+            found.push(ranges);
+            last = *end;
         }
         Ok(self.chunks(text, found))
     }
 
+    /// Token and byte range of a caller's span that begins at `last` or later; `places` has the
+    /// byte offset of every character, and of the end.
+    fn at_span(
+        &self,
+        places: &[usize],
+        &Range { start, end }: &Range<usize>,
+        last: usize,
+    ) -> Result<(Range<usize>, Range<usize>), String> {
+        let length = places.len() - 1;
+        if start > end {
+            return Err("runs backwards".to_owned());
+        }
+        if start == end {
+            return Err("is empty".to_owned());
+        }
+        if end > length {
+            return Err(format!("passes the end of the text, {length} characters"));
+        }
+        if start < last {
+            return Err(format!("begins before the span before it ends, at {last}"));
+        }
+        let bytes = places[start]..places[end];
+        let tokens = self.token_from(bytes.start)..self.token_from(bytes.end);
+        if tokens.is_empty() {
+            return Err("no token begins in it, and a chunk has at least one".to_owned());
+        }
+        Ok((tokens, bytes))
+    }
+
     /// Adds the special tokens, and converts bytes to characters.
     fn chunks(&self, text: &str, spans: Vec<(Range<usize>, Range<usize>)>) -> Vec<Chunk> {
-        let own = self.starts.len();
-        let mut byte = 0;
-        let mut char = 0;
-        let mut chars = |to: usize| {
-            if to < byte {
-                char -= text[to..byte].chars().count(); // back into an overlap
-            } else {
-                char += text[byte..to].chars().count();
-            }
-            byte = to;
-            char
-        };
-        let chunk = |(tokens, bytes): (Range<usize>, Range<usize>)| {
-            let start = if tokens.start == 0 { 0 } else { self.before + tokens.start };
-            let after = if tokens.end == own { self.after } else { 0 };
-            let tokens = start..self.before + tokens.end + after;
-            Chunk { tokens, chars: chars(bytes.start)..chars(bytes.end), bytes }
-        };
-        spans.into_iter().map(chunk).collect()
+        let mut offsets = CharOffsets::new(text);
+        let chunks = spans.into_iter().map(|(own, bytes)| Chunk {
+            tokens: self.with_special(&own),
+            chars: offsets.range(&bytes),
+            bytes,
+        });
+        chunks.collect()
+    }
+
+    /// Range in the sequence of a range of the text's own tokens, with the special tokens before
+    /// the first and after the last.
+    fn with_special(&self, own: &Range<usize>) -> Range<usize> {
+        let start = if own.start == 0 { 0 } else { self.before + own.start };
+        let after = if own.end == self.starts.len() { self.after } else { 0 };
+        start..self.before + own.end + after
     }
 }
 
@@ -296,28 +324,19 @@ fn sentences(text: &str) -> Vec<Range<usize>> {
     // The rules depend on the presence of white space, not its length; but from every white space
     // character the crate scans all that follow.  So a run of equal ones is passed as one.
     let mut short = String::with_capacity(text.len());
-    let mut runs = Vec::new();
+    let mut left_out = LeftOut::default();
     let mut last = None;
-    let mut left_out = 0;
     for c in text.chars() {
         let breaks = matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
         if last == Some(c) && c.is_whitespace() && !breaks {
-            left_out += c.len_utf8();
-            match runs.last_mut() {
-                Some((at, bytes)) if *at == short.len() => *bytes = left_out,
-                _ => runs.push((short.len(), left_out)),
-            }
+            left_out.add(short.len(), c.len_utf8());
         } else {
             short.push(c);
             last = Some(c);
         }
     }
-    let whole = |at: usize| match runs.partition_point(|&(run, _)| run <= at) {
-        0 => at,
-        n => at + runs[n - 1].1,
-    };
     let bounds = short.split_sentence_bound_indices();
-    bounds.map(|(at, sentence)| whole(at)..whole(at + sentence.len())).collect()
+    bounds.map(|(at, sentence)| left_out.restored(&(at..at + sentence.len()))).collect()
 }
 
 #[cfg(test)]

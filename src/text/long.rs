@@ -21,6 +21,7 @@
 //! of just the two; so the merge would happen there, too, but there both stay separate.  By the
 //! same argument every run of tokens of a list is the list of its own text.
 
+use super::offsets::{LeftOut, boundary};
 use std::{borrow::Cow, collections::HashSet, iter, ops::Range};
 
 /// Approximate bytes of one piece; a text of up to twice as many is read whole.
@@ -48,6 +49,18 @@ pub(super) enum Kind {
     Bytes,
 }
 
+impl Kind {
+    /// True if there is certainly no seam inside an added token.
+    fn keeps_whole(&self, token: &Added) -> bool {
+        match self {
+            Self::Words { .. } => {
+                !token.normalized || !token.content.contains(|c: char| !c.is_ascii_graphic())
+            }
+            Self::Bytes => !token.content.contains(char::is_whitespace),
+        }
+    }
+}
+
 /// An added token, such as `[MASK]`.
 pub(super) struct Added {
     pub content: String,
@@ -66,6 +79,11 @@ impl Added {
     fn is_marked(&self) -> bool {
         let ends = [self.content.chars().next(), self.content.chars().next_back()];
         !ends.into_iter().flatten().any(char::is_alphanumeric)
+    }
+
+    /// True if the token ends with a character, and includes the white space after it.
+    fn takes_space_after(&self, last: char) -> bool {
+        self.rstrip && self.content.ends_with(last)
     }
 }
 
@@ -119,16 +137,11 @@ pub(super) trait Pieces {
 impl Seams {
     /// Creates the seam finder; none if an added token may cross any place.
     pub fn new(kind: Kind, added: Vec<Added>) -> Option<Self> {
-        let whole = |token: &Added| match kind {
-            Kind::Words { .. } => {
-                !token.normalized || !token.content.contains(|c: char| !c.is_ascii_graphic())
-            }
-            Kind::Bytes => !token.content.contains(char::is_whitespace),
-        };
         let strips =
             [added.iter().any(|token| token.lstrip), added.iter().any(|token| token.rstrip)];
         let spaces_only = added.iter().any(|token| token.normalized);
-        if !added.iter().all(whole) || spaces_only && strips == [true; 2] {
+        let splits = added.iter().any(|token| !kind.keeps_whole(token));
+        if splits || spaces_only && strips == [true; 2] {
             return None;
         }
         let pairs = added
@@ -157,9 +170,8 @@ impl Seams {
     fn between(&self, before: char, after: char) -> bool {
         match self.kind {
             Kind::Bytes => {
-                let space = [before, after].map(char::is_whitespace);
-                let eats = |token: &Added| token.rstrip && token.content.ends_with(before);
-                !space[0] && space[1] && !self.added.iter().any(eats)
+                let begins = !before.is_whitespace() && after.is_whitespace();
+                begins && !self.added.iter().any(|token| token.takes_space_after(before))
             }
             Kind::Words { chinese, .. } => {
                 let space = [before, after].map(is_space);
@@ -230,24 +242,22 @@ impl Seams {
         keep: Keep,
         pieces: &impl Pieces,
     ) -> Result<(Own, usize), String> {
+        if keep.last {
+            self.read_last(text, keep, pieces)
+        } else {
+            self.read_first(text, keep, pieces)
+        }
+    }
+
+    /// As [`Seams::read`], from the start of the text on.
+    fn read_first(
+        &self,
+        text: &str,
+        keep: Keep,
+        pieces: &impl Pieces,
+    ) -> Result<(Own, usize), String> {
         let mut own = Own::default();
         let mut count = 0;
-        if keep.last {
-            let mut parts = Vec::new();
-            let mut to = text.len();
-            while to > 0 && !self.enough(keep, count, text.len() - to) {
-                let from = self.before(text, to);
-                let mut part = self.segment(&text[from..to], Keep::ALL, pieces)?.ids;
-                // Tokens beyond the limit are only counted.
-                let first = part.len().saturating_sub(keep.limit.saturating_sub(count));
-                count += part.len();
-                part.drain(..first);
-                parts.push(part);
-                to = from;
-            }
-            own.ids = parts.into_iter().rev().flatten().collect();
-            return Ok((own, count));
-        }
         let mut from = 0;
         while from < text.len() && !self.enough(keep, count, from) {
             let to = self.after(text, from);
@@ -259,6 +269,30 @@ impl Seams {
             from = to;
         }
         Ok((own, count))
+    }
+
+    /// As [`Seams::read`], from the end of the text back.
+    fn read_last(
+        &self,
+        text: &str,
+        keep: Keep,
+        pieces: &impl Pieces,
+    ) -> Result<(Own, usize), String> {
+        let mut parts = Vec::new();
+        let mut count = 0;
+        let mut to = text.len();
+        while to > 0 && !self.enough(keep, count, text.len() - to) {
+            let from = self.before(text, to);
+            let mut part = self.segment(&text[from..to], Keep::ALL, pieces)?.ids;
+            // Tokens beyond the limit are only counted.
+            let first = part.len().saturating_sub(keep.limit.saturating_sub(count));
+            count += part.len();
+            part.drain(..first);
+            parts.push(part);
+            to = from;
+        }
+        let ids = parts.into_iter().rev().flatten().collect();
+        Ok((Own { ids, spans: Vec::new() }, count))
     }
 
     /// Tokens of a segment between two seams; of a long one, no more than [`Seams::enough`].
@@ -279,34 +313,24 @@ impl Seams {
             ));
         }
         let mut own = pieces.tokens(&short, keep.spans)?;
-        let whole = |at: usize| match left_out.partition_point(|&(from, _)| from <= at) {
-            0 => at,
-            n => at + left_out[n - 1].1,
-        };
-        own.spans.iter_mut().for_each(|span| *span = whole(span.start)..whole(span.end));
+        own.spans.iter_mut().for_each(|span| *span = left_out.restored(span));
         Ok(own)
     }
 
-    /// Removes letters of a segment that change nothing; also returns their places: the offset in
-    /// the shortened text, and the bytes removed up to there.
-    fn shorten<'a>(&self, text: &'a str) -> (Cow<'a, str>, Vec<(usize, usize)>) {
+    /// Removes letters of a segment that change nothing; also returns their places.
+    fn shorten<'a>(&self, text: &'a str) -> (Cow<'a, str>, LeftOut) {
+        let mut left_out = LeftOut::default();
         if self.kept == usize::MAX {
-            return (text.into(), Vec::new());
+            return (text.into(), left_out);
         }
         let mut short = String::new();
-        let mut left_out = Vec::new();
         let mut run = 0;
-        let mut bytes = 0;
         for c in text.chars() {
             run = if is_letter(c) { run + 1 } else { 0 };
             if run <= self.kept {
                 short.push(c);
-                continue;
-            }
-            bytes += c.len_utf8();
-            match left_out.last_mut() {
-                Some((at, all)) if *at == short.len() => *all = bytes,
-                _ => left_out.push((short.len(), bytes)),
+            } else {
+                left_out.add(short.len(), c.len_utf8());
             }
         }
         (short.into(), left_out)
@@ -316,11 +340,9 @@ impl Seams {
     /// such place.
     fn stretch(&self, text: &str, keep: Keep, pieces: &impl Pieces) -> Result<Option<Own>, String> {
         let blank = self.blank(text);
-        let tokens =
-            |from: usize| pieces.tokens(&text[from..boundary(text, from + self.piece)], true);
         let mut own = Own::default();
         let mut from = 0;
-        let mut piece = tokens(0)?;
+        let mut piece = self.piece_at(text, 0, pieces)?;
         while from + self.piece < text.len() {
             if self.enough(keep, own.ids.len(), from) {
                 return Ok(Some(own));
@@ -333,7 +355,7 @@ impl Seams {
                 if !parted || !self.inside(text, end, blank) {
                     continue;
                 }
-                let next = tokens(end)?;
+                let next = self.piece_at(text, end, pieces)?;
                 let first = next.ids.first();
                 if first.is_some_and(|&first| pieces.apart(piece.ids[n - 1], first)) {
                     found = Some((n, end, next));
@@ -350,11 +372,18 @@ impl Seams {
         Ok(Some(own))
     }
 
+    /// Tokens of the piece that begins at a place, with their spans.
+    fn piece_at(&self, text: &str, from: usize, pieces: &impl Pieces) -> Result<Own, String> {
+        pieces.tokens(&text[from..boundary(text, from + self.piece)], true)
+    }
+
     /// Number of white space bytes at the beginning, unless an added token may include some.
     fn blank(&self, text: &str) -> usize {
         let rest = text.trim_start();
-        let eats = |token: &Added| token.rstrip || token.lstrip && rest.starts_with(&token.content);
-        if self.added.iter().any(eats) { 0 } else { text.len() - rest.len() }
+        let mut added = self.added.iter();
+        let taken =
+            added.any(|token| token.rstrip || token.lstrip && rest.starts_with(&token.content));
+        if taken { 0 } else { text.len() - rest.len() }
     }
 
     /// True if GPT-2's pattern matches the split stretch like the whole, except that one match
@@ -382,16 +411,10 @@ impl Own {
     fn extend(&mut self, piece: Self, tokens: usize, from: usize, spans: bool) {
         self.ids.extend_from_slice(&piece.ids[..tokens]);
         if spans {
-            let moved = |span: Range<usize>| span.start + from..span.end + from;
-            self.spans.extend(piece.spans.into_iter().take(tokens).map(moved));
+            let spans = piece.spans.into_iter().take(tokens);
+            self.spans.extend(spans.map(|span| span.start + from..span.end + from));
         }
     }
-}
-
-/// Last character boundary up to a place.
-pub(super) fn boundary(text: &str, at: usize) -> usize {
-    let at = at.min(text.len());
-    (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }
 
 /// True if BERT's normalizer treats the character as white space; it drops most control characters.
@@ -421,19 +444,22 @@ fn is_letter(c: char) -> bool {
 /// from its start: ascending, and never inside a character.
 pub(super) fn starts(text: &str, spans: impl Iterator<Item = (usize, usize, usize)>) -> Vec<usize> {
     let mut last = 0;
-    let start = |(start, end, taken): (usize, usize, usize)| {
-        let start = boundary(text, start);
-        let end = boundary(text, end);
-        let part = &text[start..end];
-        let start = match part.find(|c: char| !c.is_whitespace()) {
-            Some(at) => start + at,
-            None if part.starts_with(' ') => start,
-            None => start.saturating_sub(taken),
-        };
-        last = start.max(last);
+    let ascending = spans.map(|(from, to, stripped)| {
+        last = last.max(first_character(text, from..to, stripped));
         last
-    };
-    spans.map(start).collect()
+    });
+    ascending.collect()
+}
+
+/// Byte offset of the first character of a token that is not white space, if there is one.
+fn first_character(text: &str, span: Range<usize>, stripped: usize) -> usize {
+    let start = boundary(text, span.start);
+    let part = &text[start..boundary(text, span.end)];
+    match part.find(|c: char| !c.is_whitespace()) {
+        Some(at) => start + at,
+        None if part.starts_with(' ') => start,
+        None => start.saturating_sub(stripped),
+    }
 }
 
 /// All characters classified as letters of a word, and all classified as separate words.

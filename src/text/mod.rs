@@ -2,6 +2,7 @@
 
 mod chunk;
 mod long;
+mod offsets;
 #[cfg(test)]
 mod tests;
 mod tokenizer;

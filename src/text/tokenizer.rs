@@ -2,7 +2,8 @@
 
 use super::{
     chunk::{Chunked, Chunking, Places},
-    long::{Added, Keep, Kind, Own, Pieces, Seams, boundary, starts},
+    long::{Added, Keep, Kind, Own, Pieces, Seams, starts},
+    offsets::{CharOffsets, prompted, stripped, trimmed},
     tokens::{Around, Cut, Parts, Piece, Tokenized, each, longest_first},
 };
 use crate::{batch::Tokens, error::Error};
@@ -10,14 +11,13 @@ use std::{
     borrow::Cow,
     collections::HashSet,
     fmt,
-    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
 use tokenizers::{
     Encoding, Model, ModelWrapper, NormalizerWrapper, OffsetType, PostProcessor,
     PostProcessorWrapper, PreTokenizer, PreTokenizerWrapper, Token, TruncationDirection,
-    pre_tokenizers::byte_level::ByteLevel,
+    models::bpe::BPE, pre_tokenizers::byte_level::ByteLevel,
 };
 
 /// Tokenizer with truncation and padding of its file disabled: this crate handles lengths.
@@ -52,19 +52,8 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Model`] if it is not a tokenizer.
     pub fn parse(bytes: &[u8], name: &Path) -> Result<Self, Error> {
-        let bad = |e: &dyn std::fmt::Display| Error::Model(format!("`{}`: {e}", name.display()));
-        let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
-        // The library panics in some places if this is not JSON, or JSON of another kind.
-        serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|e| bad(&e))?;
-        let mut inner = catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes))
-            .map_err(|_| bad(&"not a tokenizer, though JSON"))?
-            .map_err(|e| bad(&e))?;
-        inner.with_padding(None);
-        inner.with_truncation(None).map_err(|e| bad(&e))?;
-        // It also panics on any text if a post-processor names a token that does not exist.
-        let texts = || (inner.encode("a", true).is_ok(), inner.encode(("a", "b"), true).is_ok());
-        let tried = catch_unwind(AssertUnwindSafe(texts));
-        tried.map_err(|_| bad(&"its post-processor contradicts itself"))?;
+        let inner =
+            read(bytes).map_err(|what| Error::Model(format!("`{}`: {what}", name.display())))?;
         let special = inner.get_post_processor().map_or(0, |post| post.added_tokens(false));
         let added = inner.get_added_tokens_decoder();
         let specials = added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id);
@@ -88,9 +77,7 @@ impl Tokenizer {
         texts: &[S],
         cut: Option<Cut>,
     ) -> Result<Vec<Tokenized>, Error> {
-        let encode =
-            |(n, text): (usize, &S)| self.encode_one(text.as_ref(), cut).map_err(|e| refused(n, e));
-        each(texts, 0, encode)
+        each(texts, 0, |(n, text)| self.encode_one(text.as_ref(), cut).map_err(|e| refused(n, e)))
     }
 
     /// Tokenises two texts as one sequence, with special tokens and type ids from the tokenizer.
@@ -115,7 +102,7 @@ impl Tokenizer {
         others: &[S],
         cut: Option<Cut>,
     ) -> Result<Vec<Tokenized>, Error> {
-        let special = self.inner.get_post_processor().map_or(0, |post| post.added_tokens(true));
+        let special = self.special_in_pairs();
         if special <= self.special {
             let what = "tokenizer.json joins no pairs: nothing would part the two texts";
             return Err(Error::Model(what.to_owned()));
@@ -125,23 +112,37 @@ impl Tokenizer {
             let what = format!("expected room for two texts, got {} tokens in all", cut.limit);
             return Err(Error::Option(what));
         }
-        let bytes = first.len();
-        let cut = cut.map(|cut| Cut { limit: room, ..cut });
-        let (first, length) = self.own(first, cut).map_err(|e| refused(0, e))?;
-        let encode = |(n, other): (usize, &S)| {
-            let (mut other, others) = self.own(other.as_ref(), cut).map_err(|e| refused(n, e))?;
-            let mut first = first.clone();
-            let full_length = length + others + special;
-            if let Some(cut) = cut.filter(|_| length + others > room) {
-                let (some, rest) = longest_first(length, others, room);
-                first.truncate(some, 0, direction(cut));
-                other.truncate(rest, 0, direction(cut));
-            }
-            let pair =
-                self.inner.post_process(first, Some(other), true).map_err(|e| refused(n, e))?;
-            Ok(Tokenized { tokens: tokens(&pair), full_length })
-        };
-        each(others, bytes, encode)
+        let own_cut = cut.map(|cut| Cut { limit: room, ..cut });
+        let own = self.own(first, own_cut).map_err(|e| refused(0, e))?;
+        each(others, first.len(), |(n, other)| {
+            self.join(&own, other.as_ref(), own_cut).map_err(|e| refused(n, e))
+        })
+    }
+
+    /// Pair of a text, given as its own tokens and their full number, and another; the limit is
+    /// that of both without special tokens.
+    fn join(
+        &self,
+        (first, first_length): &(Encoding, usize),
+        other: &str,
+        cut: Option<Cut>,
+    ) -> tokenizers::Result<Tokenized> {
+        let (mut other, other_length) = self.own(other, cut)?;
+        let mut first = first.clone();
+        let own_length = first_length + other_length;
+        if let Some(cut) = cut.filter(|cut| own_length > cut.limit) {
+            let kept = longest_first(*first_length, other_length, cut.limit);
+            first.truncate(kept.0, 0, direction(cut));
+            other.truncate(kept.1, 0, direction(cut));
+        }
+        let pair = self.inner.post_process(first, Some(other), true)?;
+        let full_length = own_length + self.special_in_pairs();
+        Ok(Tokenized { tokens: tokens(&pair), full_length })
+    }
+
+    /// Number of special tokens in every pair.
+    fn special_in_pairs(&self) -> usize {
+        self.inner.get_post_processor().map_or(0, |post| post.added_tokens(true))
     }
 
     /// Number of tokens of a text plus the special tokens of a pair.
@@ -149,9 +150,8 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Input`] if the tokenizer rejects it.
     pub fn length_in_pairs(&self, text: &str, limit: usize) -> Result<usize, Error> {
-        let special = self.inner.get_post_processor().map_or(0, |post| post.added_tokens(true));
         let own = self.own(text, Some(Cut { limit, first: false }));
-        own.map(|(_, length)| length + special).map_err(|e| refused(0, e))
+        own.map(|(_, length)| length + self.special_in_pairs()).map_err(|e| refused(0, e))
     }
 
     /// Tokenises a text, with its own tokens separate from the special tokens.
@@ -213,66 +213,53 @@ impl Tokenizer {
     ) -> Result<Option<Vec<Piece>>, Error> {
         if let Some(seams) = self.long(text) {
             let keep = Keep { limit: most, last: false, spans: true };
-            let read = seams.read(text, keep, self).map_err(|e| refused(0, e))?;
+            let (own, count) = seams.read(text, keep, self).map_err(|e| refused(0, e))?;
             let around = self.around().map_err(|e| refused(0, e))?;
-            let own = read.0;
-            return Ok((read.1 <= most).then(|| self.long_pieces(text, own, special, &around)));
+            return Ok((count <= most).then(|| self.long_pieces(text, own, special, &around)));
         }
         let encoding = self.inner.encode_char_offsets(text, special).map_err(|e| refused(0, e))?;
-        let own = encoding.get_sequence_ids();
+        let sequences = encoding.get_sequence_ids();
         let pieces = (0..encoding.len()).map(|n| Piece {
             id: encoding.get_ids()[n],
             token: encoding.get_tokens()[n].clone(),
-            special: own[n].is_none(),
+            special: sequences[n].is_none(),
             chars: encoding.get_offsets()[n].0..encoding.get_offsets()[n].1,
         });
         Ok((encoding.len() <= most).then(|| pieces.collect()))
     }
 
     fn long_pieces(&self, text: &str, own: Own, special: bool, around: &Around) -> Vec<Piece> {
-        let spelled = |id| self.inner.id_to_token(id).unwrap_or_default();
-        let added = |tokens: &Tokens| {
-            let piece = |&id: &u32| Piece { id, token: spelled(id), special: true, chars: 0..0 };
-            tokens.ids.iter().filter(|_| special).map(piece).collect::<Vec<_>>()
-        };
         let trims = match self.inner.get_post_processor() {
             Some(PostProcessorWrapper::Roberta(post)) => post.trim_offsets,
             Some(PostProcessorWrapper::ByteLevel(post)) => post.trim_offsets,
             _ => false,
         };
-        let mut byte = 0;
-        let mut char = 0;
-        let mut chars = |to: usize| {
-            let to = boundary(text, to);
-            char = if to >= byte {
-                char + text[byte..to].chars().count()
-            } else {
-                char - text[to..byte].chars().count()
-            };
-            byte = to;
-            char
-        };
-        let pieces = own.ids.iter().zip(own.spans).map(|(&id, mut span)| {
+        let mut offsets = CharOffsets::new(text);
+        let mut pieces = Vec::new();
+        if special {
+            pieces.extend(self.special_pieces(&around.before));
+        }
+        for (id, span) in own.ids.into_iter().zip(own.spans) {
             let part = text.get(span.clone()).unwrap_or_default();
-            let token = spelled(id);
-            let end = span.end;
+            let spelling = self.token_of(id).unwrap_or_default();
             // An added token may include white space of the text.
-            let added = part.trim() == token;
-            let token = if added { part.to_owned() } else { token };
-            if trims {
-                let mark = |c: char| if added { c.is_whitespace() } else { c == ' ' };
-                let left = part.trim_start_matches(mark);
-                let right = part.trim_end_matches(mark);
-                span.end = (end - (part.len() - right.len())).max(span.start);
-                span.start = (span.start + part.len() - left.len()).min(end);
-            }
-            span.end = span.end.max(span.start);
-            Piece { id, token, special: false, chars: chars(span.start)..chars(span.end) }
-        });
-        let mut all = added(&around.before);
-        all.extend(pieces);
-        all.extend(added(&around.after));
-        all
+            let added = part.trim() == spelling;
+            let mut bytes = if trims { trimmed(span, part, added) } else { span };
+            bytes.end = bytes.end.max(bytes.start);
+            let token = if added { part.to_owned() } else { spelling };
+            pieces.push(Piece { id, token, special: false, chars: offsets.range(&bytes) });
+        }
+        if special {
+            pieces.extend(self.special_pieces(&around.after));
+        }
+        pieces
+    }
+
+    fn special_pieces(&self, tokens: &Tokens) -> impl Iterator<Item = Piece> {
+        tokens.ids.iter().map(|&id| {
+            let token = self.token_of(id).unwrap_or_default();
+            Piece { id, token, special: true, chars: 0..0 }
+        })
     }
 
     /// True for a special token: one that texts never produce.
@@ -310,46 +297,52 @@ impl Tokenizer {
         text: &str,
         chunking: &Chunking,
     ) -> Result<Chunked, Error> {
-        let bad = |what: String| Error::Input { index: 0, what };
         let whole = if prompt.is_empty() {
             Cow::Borrowed(text)
         } else {
             Cow::Owned([prompt, text].concat())
         };
-        let of_prompt = |end: &usize| !prompt.is_empty() && *end <= prompt.len();
-        let after_prompt = |starts: &[usize]| {
-            starts.iter().map(|start| start.saturating_sub(prompt.len())).collect()
-        };
-        if let Some(seams) = self.long(&whole) {
-            let keep = Keep { spans: true, ..Keep::ALL };
-            let (own, _) = seams.read(&whole, keep, self).map_err(|e| refused(0, e))?;
-            let around = self.around().map_err(|e| refused(0, e))?;
-            let prompted = own.spans.iter().map(|span| span.end).take_while(of_prompt).count();
-            let starts = starts(&whole, own.spans.iter().map(|span| (span.start, span.end, 0)));
-            let before = around.before.len() + prompted;
-            let after = around.after.len();
-            let places = Places { starts: after_prompt(&starts[prompted..]), before, after };
-            let chunks = places.cut(text, chunking).map_err(bad)?;
-            return Ok(Chunked { chunks, after, tokens: around.with(&own.ids) });
-        }
-        let own = self.inner.encode(&*whole, false).map_err(|e| refused(0, e))?;
-        let ends = own.get_offsets().iter().map(|(_, end)| *end);
-        let prompted = ends.take_while(of_prompt).count();
-        // A byte-level post-processor strips spaces, `Ġ`, from the offsets of every token.
-        let taken = |token: &String| token.chars().take_while(|&c| c == 'Ġ').count();
+        let (tokens, places) = match self.long(&whole) {
+            Some(seams) => self.long_places(seams, &whole, prompt.len()),
+            None => self.places(&whole, prompt.len()),
+        }?;
+        let chunks = places.cut(text, chunking).map_err(|what| Error::Input { index: 0, what })?;
+        Ok(Chunked { chunks, after: places.after, tokens })
+    }
+
+    /// Tokens of a prompt and a text, joined in `whole`, and the places of the text's own.
+    fn places(&self, whole: &str, prompt_bytes: usize) -> Result<(Tokens, Places), Error> {
+        let own = self.inner.encode(whole, false).map_err(|e| refused(0, e))?;
+        let prompt_tokens = prompted(own.get_offsets().iter().map(|(_, end)| *end), prompt_bytes);
         let spans = own.get_offsets().iter().zip(own.get_tokens());
-        let starts = starts(&whole, spans.map(|(&(start, end), token)| (start, end, taken(token))));
+        let starts =
+            starts(whole, spans.map(|(&(start, end), token)| (start, end, stripped(token))));
         let encoding = self.inner.post_process(own, None, true).map_err(|e| refused(0, e))?;
         let sequences = encoding.get_sequence_ids();
         let before = sequences.iter().position(Option::is_some).unwrap_or(0);
         if sequences.iter().flatten().count() != starts.len() {
-            return Err(bad("the tokenizer does not say which tokens are the text's".to_owned()));
+            let what = "the tokenizer does not say which tokens are the text's".to_owned();
+            return Err(Error::Input { index: 0, what });
         }
         let after = encoding.len() - before - starts.len();
-        let starts = after_prompt(&starts[prompted..]);
-        let places = Places { starts, before: before + prompted, after };
-        let chunks = places.cut(text, chunking).map_err(bad)?;
-        Ok(Chunked { chunks, after, tokens: tokens(&encoding) })
+        let places = Places { starts, before, after }.after_prompt(prompt_tokens, prompt_bytes);
+        Ok((tokens(&encoding), places))
+    }
+
+    /// As [`Tokenizer::places`], for a long text.
+    fn long_places(
+        &self,
+        seams: &Seams,
+        whole: &str,
+        prompt_bytes: usize,
+    ) -> Result<(Tokens, Places), Error> {
+        let keep = Keep { spans: true, ..Keep::ALL };
+        let (own, _) = seams.read(whole, keep, self).map_err(|e| refused(0, e))?;
+        let around = self.around().map_err(|e| refused(0, e))?;
+        let prompt_tokens = prompted(own.spans.iter().map(|span| span.end), prompt_bytes);
+        let starts = starts(whole, own.spans.iter().map(|span| (span.start, span.end, 0)));
+        let places = Places { starts, before: around.before.len(), after: around.after.len() };
+        Ok((around.with(&own.ids), places.after_prompt(prompt_tokens, prompt_bytes)))
     }
 
     fn encode_one(&self, text: &str, cut: Option<Cut>) -> tokenizers::Result<Tokenized> {
@@ -382,9 +375,9 @@ impl Tokenizer {
         let keep =
             cut.map_or(Keep::ALL, |cut| Keep { limit: cut.limit, last: cut.first, spans: false });
         let (own, length) = seams.read(text, keep, self)?;
-        let token = |id| Token::new(id, String::new(), (0, 0));
-        let own = Encoding::from_tokens(own.ids.into_iter().map(token).collect(), 0);
-        Ok((self.inner.post_process(own, None, false)?, length))
+        let tokens = own.ids.into_iter().map(|id| Token::new(id, String::new(), (0, 0)));
+        let encoding = Encoding::from_tokens(tokens.collect(), 0);
+        Ok((self.inner.post_process(encoding, None, false)?, length))
     }
 
     /// Special tokens around a text, which do not depend on its length.
@@ -392,44 +385,63 @@ impl Tokenizer {
         let mut few = self.inner.encode_fast("a", false)?;
         few.truncate(1, 0, TruncationDirection::Right);
         let length = few.len();
-        let whole = self.inner.post_process(few, None, true)?;
-        let before = whole.get_sequence_ids().iter().position(Option::is_some).unwrap_or(0);
-        let whole = tokens(&whole);
-        let part = |range: Range<usize>| Tokens {
+        let encoding = self.inner.post_process(few, None, true)?;
+        let first = encoding.get_sequence_ids().iter().position(Option::is_some).unwrap_or(0);
+        let whole = tokens(&encoding);
+        let kind = whole.type_ids.get(first).copied().unwrap_or(0);
+        let [before, after] = [0..first, first + length..whole.len()].map(|range| Tokens {
             ids: whole.ids[range.clone()].to_vec(),
             type_ids: whole.type_ids[range].to_vec(),
             query_only: 0,
-        };
-        let kind = whole.type_ids.get(before).copied().unwrap_or(0);
-        Ok(Around { before: part(0..before), kind, after: part(before + length..whole.len()) })
+        });
+        Ok(Around { before, kind, after })
+    }
+
+    /// Tokens of a piece, by the steps of the library that find byte ranges.
+    fn encode_spans(&self, piece: &str) -> tokenizers::Result<Encoding> {
+        let inner = &self.inner;
+        let added = inner.get_added_vocabulary();
+        let mut parts = added.extract_and_normalize(inner.get_normalizer(), piece);
+        inner.get_pre_tokenizer().map_or(Ok(()), |pre| pre.pre_tokenize(&mut parts))?;
+        parts.tokenize(|part| inner.get_model().tokenize(part.get()))?;
+        parts.into_encoding(None, 0, OffsetType::Byte)
     }
 }
 
 impl Pieces for Tokenizer {
     /// Omits the post-processor, which moves offsets.
     fn tokens(&self, piece: &str, spans: bool) -> Result<Own, String> {
-        let inner = &self.inner;
-        let encode = || {
-            if !spans {
-                return inner.encode_fast(piece, false);
-            }
-            let added = inner.get_added_vocabulary();
-            let mut parts = added.extract_and_normalize(inner.get_normalizer(), piece);
-            inner.get_pre_tokenizer().map_or(Ok(()), |pre| pre.pre_tokenize(&mut parts))?;
-            parts.tokenize(|part| inner.get_model().tokenize(part.get()))?;
-            parts.into_encoding(None, 0, OffsetType::Byte)
-        };
-        let encoding = encode().map_err(|e| e.to_string())?;
+        let encoding =
+            if spans { self.encode_spans(piece) } else { self.inner.encode_fast(piece, false) };
+        let encoding = encoding.map_err(|e| e.to_string())?;
         let places = encoding.get_offsets().iter().filter(|_| spans).map(|&(from, to)| from..to);
         Ok(Own { ids: encoding.get_ids().to_vec(), spans: places.collect() })
     }
 
     fn apart(&self, left: u32, right: u32) -> bool {
         let model = self.inner.get_model();
-        let spelled = |id| model.id_to_token(id).unwrap_or_default();
-        let both = model.tokenize(&(spelled(left) + &spelled(right)));
+        let spellings = [left, right].map(|id| model.id_to_token(id).unwrap_or_default());
+        let both = model.tokenize(&spellings.concat());
         both.is_ok_and(|both| both.iter().map(|token| token.id).eq([left, right]))
     }
+}
+
+/// Reads the library's tokenizer, or returns an error message.
+fn read(bytes: &[u8]) -> Result<tokenizers::Tokenizer, String> {
+    let json = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    // The library panics in some places if this is not JSON, or JSON of another kind.
+    serde_json::from_slice::<serde::de::IgnoredAny>(json).map_err(|e| e.to_string())?;
+    let mut inner = catch_unwind(|| tokenizers::Tokenizer::from_bytes(json))
+        .map_err(|_| "not a tokenizer, though JSON")?
+        .map_err(|e| e.to_string())?;
+    inner.with_padding(None);
+    inner.with_truncation(None).map_err(|e| e.to_string())?;
+    // It also panics on any text if a post-processor names a token that does not exist.
+    catch_unwind(AssertUnwindSafe(|| {
+        (inner.encode("a", true).is_ok(), inner.encode(("a", "b"), true).is_ok())
+    }))
+    .map_err(|_| "its post-processor contradicts itself")?;
+    Ok(inner)
 }
 
 fn direction(cut: Cut) -> TruncationDirection {
@@ -448,17 +460,8 @@ fn seams(inner: &tokenizers::Tokenizer) -> Option<Seams> {
             Kind::Words { most: model.max_input_chars_per_word, chinese }
         }
         (PreTokenizerWrapper::ByteLevel(pre), ModelWrapper::BPE(model)) => {
-            let none = |part: &Option<String>| part.as_deref().unwrap_or_default().is_empty();
-            let known = |c: char| model.token_to_id(c.encode_utf8(&mut [0; 4])).is_some();
-            let plain = pre.use_regex
-                && !pre.add_prefix_space
-                && normalizer.is_none()
-                && !model.dropout.is_some_and(|share| share > 0.0)
-                && !model.ignore_merges
-                && none(&model.continuing_subword_prefix)
-                && none(&model.end_of_word_suffix)
-                && ByteLevel::alphabet().into_iter().all(known);
-            plain.then_some(Kind::Bytes)?
+            let plain = pre.use_regex && !pre.add_prefix_space && normalizer.is_none();
+            (plain && is_plain(model)).then_some(Kind::Bytes)?
         }
         _ => return None,
     };
@@ -470,6 +473,17 @@ fn seams(inner: &tokenizers::Tokenizer) -> Option<Seams> {
         normalized: token.normalized && normalizer.is_some(),
     });
     Seams::new(kind, added.collect())
+}
+
+/// True if merges alone make the tokens, and every byte is one.
+fn is_plain(model: &BPE) -> bool {
+    !model.dropout.is_some_and(|share| share > 0.0)
+        && !model.ignore_merges
+        && model.continuing_subword_prefix.as_deref().is_none_or(str::is_empty)
+        && model.end_of_word_suffix.as_deref().is_none_or(str::is_empty)
+        && ByteLevel::alphabet()
+            .into_iter()
+            .all(|c| model.token_to_id(c.encode_utf8(&mut [0; 4])).is_some())
 }
 
 /// Error for a text that the tokenizer rejects.
