@@ -14,7 +14,7 @@ use ureq::{
     Agent, Body,
     http::{
         Response, StatusCode, Uri,
-        header::{ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER},
+        header::{ACCEPT_ENCODING, AUTHORIZATION, AsHeaderName, LOCATION, RANGE, RETRY_AFTER},
     },
     tls::TlsConfig,
 };
@@ -103,8 +103,7 @@ impl<'a> Client<'a> {
 
     /// Requests a body, from a position on; follows redirects to other hosts.
     pub(super) fn get(&self, url: &str, from: Option<u64>) -> Result<Response<Body>, RequestError> {
-        let secure = |from: &Origin, to: &Origin| from.0 != "https" || to.0 == "https";
-        let (response, _) = self.follow(url, secure, |url| {
+        let (response, _) = self.follow(url, Origin::keeps_encryption, |url| {
             let request = self.agent.get(url);
             match from {
                 Some(from) => request.header(RANGE, format!("bytes={from}-")),
@@ -124,12 +123,12 @@ impl<'a> Client<'a> {
         &self,
         url: &str,
         may: impl Fn(&Origin, &Origin) -> bool,
-        request: impl Fn(&str) -> ureq::RequestBuilder<ureq::typestate::WithoutBody>,
+        begin: impl Fn(&str) -> ureq::RequestBuilder<ureq::typestate::WithoutBody>,
     ) -> Result<(Response<Body>, String), RequestError> {
         let home = Origin::of(self.endpoint());
         let mut url = url.to_owned();
         for _ in 0..REDIRECTS {
-            let mut request = request(&url).header(ACCEPT_ENCODING, "identity");
+            let mut request = begin(&url).header(ACCEPT_ENCODING, "identity");
             // The token is for the hub alone, not for the hosts that it redirects to.
             if let Some(Token { secret, .. }) = self.settings.token.as_ref()
                 && home.is_some()
@@ -146,8 +145,7 @@ impl<'a> Client<'a> {
                     Err(self.refused(&response))
                 };
             }
-            let location = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
-            let target = location.and_then(|to| absolute(&url, to));
+            let target = field(&response, LOCATION).and_then(|to| absolute(&url, to));
             let (Some(target), Some(from)) = (target, Origin::of(&url)) else {
                 let what = format!("{} redirects to nowhere", self.endpoint());
                 return Err(RequestError::Final(Error::Network(what)));
@@ -164,36 +162,40 @@ impl<'a> Client<'a> {
     /// Converts an error response.
     fn refused(&self, response: &Response<Body>) -> RequestError {
         let status = response.status();
+        let code = status.as_u16();
         let endpoint = self.endpoint();
-        let code = response.headers().get("x-error-code").and_then(|code| code.to_str().ok());
-        let id = self.id;
         let about = self.about();
-        let hub = |what| RequestError::Final(Error::Hub(what));
-        match status {
-            StatusCode::NOT_FOUND if code == Some("RevisionNotFound") => {
-                hub(format!("`{id}` has no revision {} at {endpoint}", self.revision))
+        RequestError::Final(match status {
+            StatusCode::NOT_FOUND
+                if field(response, "x-error-code") == Some("RevisionNotFound") =>
+            {
+                let Self { id, revision, .. } = self;
+                Error::Hub(format!("`{id}` has no revision {revision} at {endpoint}"))
             }
-            StatusCode::NOT_FOUND => hub(format!("there is no {about} at {endpoint}")),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let status = status.as_u16();
-                hub(match &self.settings.token {
-                    None => format!(
-                        "{about} is gated or private, or there is none: {endpoint} answers {status}; \
-                         set HF_TOKEN to a token that has access"
-                    ),
-                    Some(Token { from, .. }) => format!(
-                        "{about}: {endpoint} answers {status}: {from} has no access; ask for it at \
-                         {endpoint}/{id}"
-                    ),
-                })
+            StatusCode::NOT_FOUND => Error::Hub(format!("there is no {about} at {endpoint}")),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Hub(self.no_access(code)),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+                return self.busy(response);
             }
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => self.busy(response),
-            _ if status.is_server_error() => self.busy(response),
-            _ => {
-                let status = status.as_u16();
-                let what = format!("{endpoint} answered {status} to the request for {about}");
-                RequestError::Final(Error::Network(what))
-            }
+            _ if status.is_server_error() => return self.busy(response),
+            _ => Error::Network(format!("{endpoint} answered {code} to the request for {about}")),
+        })
+    }
+
+    /// Error message for a model that the token, or no token, has no access to.
+    fn no_access(&self, code: u16) -> String {
+        let endpoint = self.endpoint();
+        let about = self.about();
+        match &self.settings.token {
+            None => format!(
+                "{about} is gated or private, or there is none: {endpoint} answers {code}; \
+                 set HF_TOKEN to a token that has access"
+            ),
+            Some(Token { from, .. }) => format!(
+                "{about}: {endpoint} answers {code}: {from} has no access; ask for it at \
+                 {endpoint}/{}",
+                self.id
+            ),
         }
     }
 
@@ -203,9 +205,8 @@ impl<'a> Client<'a> {
     }
 
     fn busy(&self, response: &Response<Body>) -> RequestError {
-        let seconds = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
-        let after =
-            seconds.and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
+        let seconds = field(response, RETRY_AFTER).and_then(|after| after.trim().parse().ok());
+        let after = seconds.map(Duration::from_secs);
         let status = response.status().as_u16();
         RequestError::Passing(format!("{} answers {status}", self.endpoint()), after)
     }
@@ -320,6 +321,16 @@ impl Origin {
         let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
         Some(Self(scheme, uri.host()?.to_ascii_lowercase(), port))
     }
+
+    /// True if a redirect to another origin does not lose encryption.
+    fn keeps_encryption(&self, to: &Self) -> bool {
+        self.0 != "https" || to.0 == "https"
+    }
+}
+
+/// Text of a header field of a response.
+pub(super) fn field(response: &Response<Body>, name: impl AsHeaderName) -> Option<&str> {
+    response.headers().get(name)?.to_str().ok()
 }
 
 /// Absolute URL of a redirect, which may leave out scheme and host.

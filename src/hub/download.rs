@@ -3,7 +3,7 @@
 use super::{
     Progress, Watch,
     cache::{Cache, cannot, is_full, make_parent},
-    client::{Client, Patience, RequestError},
+    client::{Client, Patience, RequestError, field},
     digest::{Digest, Sum},
     repo::{self, Listing},
 };
@@ -47,14 +47,19 @@ fn describe_one(client: &Client, listing: &Listing, name: String) -> Result<File
         (Digest::None, Some(sha256)) => Digest::Sha256(sha256),
         (digest, _) => digest,
     };
-    let wrong = |what: &str| client.wrong_file(&name, what);
-    let size = match (header.size, stated.size) {
-        (Some(size), Some(listed)) if size != listed => {
-            return Err(wrong(&format!("{size} bytes, in the list {listed}")));
-        }
-        (size, listed) => size.or(listed).ok_or_else(|| wrong("no size is stated"))?,
-    };
+    let size =
+        agreed_size(header.size, stated.size).map_err(|what| client.wrong_file(&name, &what))?;
     Ok(File { etag: header.etag, size, digest, url: header.url, name })
+}
+
+/// Size of a file by its header and by the list of files, or an error message.
+fn agreed_size(header: Option<u64>, listed: Option<u64>) -> Result<u64, String> {
+    match (header, listed) {
+        (Some(size), Some(listed)) if size != listed => {
+            Err(format!("{size} bytes, in the list {listed}"))
+        }
+        _ => header.or(listed).ok_or_else(|| "no size is stated".to_owned()),
+    }
 }
 
 /// Downloads the files that are not in the cache; returns the paths of all, in order.
@@ -290,28 +295,32 @@ impl<'a> Partial<'a> {
 /// Position of a response's body in a file of `size` bytes, of which those from `asked` on were
 /// requested; or an error message.
 fn start(response: &Response<Body>, asked: u64, size: u64) -> Result<u64, String> {
-    let field = |name: header::HeaderName| response.headers().get(name)?.to_str().ok();
-    let number = |text: &str| text.trim().parse::<u64>().ok();
     let (start, whole) = match response.status() {
         StatusCode::PARTIAL_CONTENT => {
-            let range = field(header::CONTENT_RANGE).unwrap_or_default();
-            let parts = range.trim().strip_prefix("bytes ").and_then(|range| {
-                let (range, whole) = range.split_once('/')?;
-                let (first, _) = range.split_once('-')?;
-                Some((number(first)?, whole))
-            });
-            match parts {
-                Some((first, whole)) if first == asked => (asked, number(whole)),
+            let range = field(response, header::CONTENT_RANGE).unwrap_or_default();
+            match parts(range) {
+                Some((first, whole)) if first == asked => (asked, whole),
                 _ => return Err(format!("Content-Range `{}`", range.escape_debug())),
             }
         }
         _ => (0, None),
     };
-    let length = field(header::CONTENT_LENGTH).and_then(number);
+    let length = field(response, header::CONTENT_LENGTH).and_then(number);
     match whole.or(length.map(|length| start + length)) {
         Some(found) if found != size => Err(format!("{found} bytes instead of {size}")),
         _ => Ok(start),
     }
+}
+
+/// First byte in a Content-Range, and the size of the whole file, if it has one.
+fn parts(range: &str) -> Option<(u64, Option<u64>)> {
+    let (bytes, whole) = range.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (first, _) = bytes.split_once('-')?;
+    Some((number(first)?, number(whole)))
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -28,27 +28,35 @@ impl FromStr for Id {
 
     /// Checks the hub's own rules: letters, digits, `-`, `_` and `.`, at most 96 characters.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let bad = |what: &str| Error::Option(format!("`{text}` is no model of the hub: {what}"));
         let Some((owner, name)) = text.split_once('/') else {
-            return Err(bad("expected owner/name"));
+            return Err(no_model(text, "expected owner/name"));
         };
-        let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         for part in [owner, name] {
-            if part.is_empty() || !part.chars().all(known) {
-                return Err(bad("expected owner/name of letters, digits, `-`, `_` and `.`"));
+            if part.is_empty() || !part.chars().all(may_be_in_names) {
+                let what = "expected owner/name of letters, digits, `-`, `_` and `.`";
+                return Err(no_model(text, what));
             }
             if part.starts_with(['-', '.']) || part.ends_with(['-', '.']) {
-                return Err(bad("`-` and `.` are inside names only"));
+                return Err(no_model(text, "`-` and `.` are inside names only"));
             }
         }
         if text.contains("--") || text.contains("..") || text.ends_with(".git") {
-            return Err(bad("no `--`, no `..` and no `.git` at the end"));
+            return Err(no_model(text, "no `--`, no `..` and no `.git` at the end"));
         }
         match text.len() {
             ..=96 => Ok(Self(text.to_owned())),
-            length => Err(bad(&format!("{length} characters, over 96"))),
+            length => Err(no_model(text, &format!("{length} characters, over 96"))),
         }
     }
+}
+
+fn may_be_in_names(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+}
+
+/// Error for a text that does not name a model.
+fn no_model(text: &str, what: &str) -> Error {
+    Error::Option(format!("`{text}` is no model of the hub: {what}"))
 }
 
 /// Model at the hub as a user may write it: `owner/name`, `owner/name@revision`,
@@ -107,10 +115,8 @@ impl Reference {
             return Self::of_page(text, page);
         }
         if Self::is_address(text) {
-            return Err(Error::Option(format!(
-                "`{text}` is no model of the hub: expected an address of {} or of HF_ENDPOINT",
-                HOSTS[0]
-            )));
+            let what = format!("expected an address of {} or of HF_ENDPOINT", HOSTS[0]);
+            return Err(no_model(text, &what));
         }
         Self::of_name(text)
     }
@@ -125,32 +131,34 @@ impl Reference {
 
     /// Parses the path in the URL of a page or of a file.
     fn of_page(text: &str, page: &str) -> Result<Self, Error> {
-        let bad = |what: &str| Error::Option(format!("`{text}` is no model of the hub: {what}"));
-        let page = page.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
-        let parts: Vec<&str> = page.split('/').collect();
+        let path = page.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
+        let parts: Vec<&str> = path.split('/').collect();
         if let ["datasets" | "spaces" | "collections" | "papers", ..] = parts[..] {
-            return Err(bad(&format!("expected owner/name, got a page of {}", parts[0])));
+            let what = format!("expected owner/name, got a page of {}", parts[0]);
+            return Err(no_model(text, &what));
         }
         let [owner, name, rest @ ..] = &parts[..] else {
-            return Err(bad("expected owner/name in the address"));
+            return Err(no_model(text, "expected owner/name in the address"));
         };
         let id = format!("{owner}/{name}").parse()?;
         let (kind, rest) = match rest {
             [] => return Ok(Self { id, revision: None }),
             [kind @ ("tree" | "blob" | "resolve" | "commit"), rest @ ..] => (*kind, rest),
-            [other, ..] => return Err(bad(&format!("expected /tree/REVISION, got /{other}"))),
+            [other, ..] => {
+                let what = format!("expected /tree/REVISION, got /{other}");
+                return Err(no_model(text, &what));
+            }
         };
         // Revisions of pull requests and conversions have three parts.
         let length = if rest.first() == Some(&"refs") { 3 } else { 1 }.min(rest.len());
         let (revision, file) = rest.split_at(length);
         if !file.is_empty() && !matches!(kind, "blob" | "resolve") {
-            return Err(bad(&format!(
-                "expected the whole model, got its folder {}",
-                file.join("/")
-            )));
+            let what = format!("expected the whole model, got its folder {}", file.join("/"));
+            return Err(no_model(text, &what));
         }
-        let revision = unescaped(&revision.join("/")).ok_or_else(|| bad("a bad escape with %"))?;
-        Ok(Self { id, revision: Some(revision.parse()?) })
+        let name =
+            unescaped(&revision.join("/")).ok_or_else(|| no_model(text, "a bad escape with %"))?;
+        Ok(Self { id, revision: Some(name.parse()?) })
     }
 }
 
@@ -185,12 +193,16 @@ impl Revision {
 
     /// Escapes the revision for a URL.
     pub(super) fn escaped(&self) -> String {
-        let escape = |byte: u8| match byte {
-            b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-            _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
-        };
-        self.0.bytes().map(escape).collect()
+        self.0.bytes().map(escaped).collect()
+    }
+}
+
+/// Escapes a byte for a URL, if it needs it.
+fn escaped(byte: u8) -> String {
+    match byte {
+        b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+        _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
     }
 }
 
@@ -211,9 +223,8 @@ impl FromStr for Revision {
 
     /// Checks Git's rules for names, as far as they keep a path inside its directory.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let odd = |c: char| c.is_whitespace() || c.is_control() || "~^:?*[\\\"<>|".contains(c);
-        let part = |part: &str| part.is_empty() || part.starts_with(['.', '-']);
-        if text.split('/').any(part) || text.contains("..") || text.contains(odd) {
+        let bad_part = text.split('/').any(|part| part.is_empty() || part.starts_with(['.', '-']));
+        if bad_part || text.contains("..") || text.contains(is_refused) {
             let expected = "expected the name of a branch or a tag, or a commit";
             return Err(Error::Option(format!("revision `{text}`: {expected}")));
         }
@@ -222,6 +233,11 @@ impl FromStr for Revision {
             length => Err(Error::Option(format!("revision: {length} characters, over 200"))),
         }
     }
+}
+
+/// True for a character that no revision has.
+fn is_refused(c: char) -> bool {
+    c.is_whitespace() || c.is_control() || "~^:?*[\\\"<>|".contains(c)
 }
 
 /// True for a full commit hash.

@@ -1,7 +1,7 @@
 //! Files of a repository, and those of them that a model needs.
 
 use super::{
-    client::{Client, RequestError},
+    client::{Client, RequestError, field},
     names::{is_commit, is_hex},
 };
 use crate::error::Error;
@@ -11,6 +11,7 @@ use std::{
     fs,
     path::{Component, Path},
 };
+use ureq::{Body, http::Response};
 
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
@@ -69,6 +70,14 @@ struct Sibling {
     lfs: Option<Lfs>,
 }
 
+impl Sibling {
+    /// Name of the file, and its entry.
+    fn stated(self) -> (String, Stated) {
+        let sha256 = self.lfs.and_then(|lfs| lfs.sha256).filter(|hex| is_hex(hex, 64));
+        (self.rfilename, Stated { size: self.size, sha256 })
+    }
+}
+
 #[derive(Deserialize)]
 struct Lfs {
     sha256: Option<String>,
@@ -90,11 +99,7 @@ fn parse(text: &str, about: String) -> Result<Listing, String> {
     if !is_commit(&answer.sha) {
         return Err(format!("commit `{}`", answer.sha.escape_debug()));
     }
-    let stated = |sibling: Sibling| {
-        let sha256 = sibling.lfs.and_then(|lfs| lfs.sha256).filter(|hex| is_hex(hex, 64));
-        (sibling.rfilename, Stated { size: sibling.size, sha256 })
-    };
-    let files = answer.siblings.into_iter().map(stated).collect();
+    let files = answer.siblings.into_iter().map(Sibling::stated).collect();
     Ok(Listing { commit: answer.sha, files, about })
 }
 
@@ -151,12 +156,15 @@ pub(super) fn poolings(modules: &[u8]) -> Vec<String> {
 
 /// Path of a module's configuration, if it is pooling in a plain folder.
 fn pooling(module: &Module) -> Option<String> {
-    let plain =
-        |part: &&str| !part.starts_with('.') && !part.contains(['\\', ':', '?', '#', '%', '\0']);
     let parts: Vec<&str> = module.path.split('/').filter(|part| !part.is_empty()).collect();
     let kind = module.kind.rsplit('.').next();
-    let own = kind == Some("Pooling") && !parts.is_empty() && parts.iter().all(plain);
-    own.then(|| format!("{}/{CONFIG}", parts.join("/")))
+    let plain = !parts.is_empty() && parts.iter().all(|part| is_plain(part));
+    (plain && kind == Some("Pooling")).then(|| format!("{}/{CONFIG}", parts.join("/")))
+}
+
+/// True for the name of a folder that a path and a URL have as it is.
+fn is_plain(folder: &str) -> bool {
+    !folder.starts_with('.') && !folder.contains(['\\', ':', '?', '#', '%', '\0'])
 }
 
 /// Module in `modules.json`.
@@ -211,25 +219,37 @@ pub(super) fn header(client: &Client, commit: &str, name: &str) -> Result<Header
     let first = client.file(commit, name);
     client.patiently(|| {
         let (response, url) = client.head(&first)?;
-        let field = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.trim());
-        let wrong = |what: &str| RequestError::Final(client.wrong_file(name, what));
-        if let Some(other) = field("x-repo-commit").filter(|other| *other != commit) {
-            return Err(wrong(&format!("commit {} instead of {commit}", other.escape_debug())));
-        }
-        let etag = field("x-linked-etag")
-            .or_else(|| field("etag"))
-            .ok_or_else(|| wrong("the answer has no ETag"))?
-            .trim_start_matches("W/")
-            .trim_matches('"');
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if etag.is_empty() || etag.len() > 128 || !etag.chars().all(plain) {
-            return Err(wrong(&format!("ETag `{}`", etag.escape_debug())));
-        }
-        // The length of a redirect response is not that of the file.
-        let length = field("content-length").filter(|_| response.status().is_success());
-        let size = field("x-linked-size").or(length).and_then(|size| size.parse().ok());
-        Ok(Header { etag: etag.to_owned(), size, url })
+        read(&response, url, commit)
+            .map_err(|what| RequestError::Final(client.wrong_file(name, &what)))
     })
+}
+
+/// Reads the metadata of a file of a commit, or returns an error message.
+fn read(response: &Response<Body>, url: String, commit: &str) -> Result<Header, String> {
+    if let Some(other) = trimmed(response, "x-repo-commit").filter(|other| *other != commit) {
+        return Err(format!("commit {} instead of {commit}", other.escape_debug()));
+    }
+    let etag = trimmed(response, "x-linked-etag")
+        .or_else(|| trimmed(response, "etag"))
+        .ok_or("the answer has no ETag")?
+        .trim_start_matches("W/")
+        .trim_matches('"');
+    if etag.is_empty() || etag.len() > 128 || !etag.chars().all(may_be_in_etags) {
+        return Err(format!("ETag `{}`", etag.escape_debug()));
+    }
+    // The length of a redirect response is not that of the file.
+    let length = trimmed(response, "content-length").filter(|_| response.status().is_success());
+    let size = trimmed(response, "x-linked-size").or(length).and_then(|size| size.parse().ok());
+    Ok(Header { etag: etag.to_owned(), size, url })
+}
+
+fn trimmed<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
+    field(response, name).map(str::trim)
+}
+
+/// True for a character of an ETag that may be the name of a blob.
+fn may_be_in_etags(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '-' || c == '_'
 }
 
 #[cfg(test)]
