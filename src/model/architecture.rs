@@ -184,9 +184,9 @@ pub fn detect<'a>(
     names: impl Iterator<Item = &'a str> + Clone,
 ) -> Result<(&'static Architecture, &'a str), String> {
     let names = names.filter(|name| !name.starts_with(VISION));
-    let has = |part: &str| names.clone().any(|name| name.contains(part));
     // A position table rules out JinaBERT even if the other names agree.
-    if let Some((_, what)) = FOREIGN.iter().find(|(part, _)| has(part)) {
+    let foreign = FOREIGN.iter().find(|(part, _)| names.clone().any(|name| name.contains(part)));
+    if let Some((_, what)) = foreign {
         return Err(format!("this is {what}, which is not supported; JinaBERT is"));
     }
     for architecture in ARCHITECTURES {
@@ -202,16 +202,21 @@ pub fn detect<'a>(
 /// Distinct names without layer numbers, at most twelve.
 pub fn kinds<'a>(names: impl Iterator<Item = &'a str>) -> String {
     const MOST: usize = 12;
-    let number = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
-    let kind = |name: &str| {
-        let parts = name.split('.').map(|part| if number(part) { "{i}" } else { part });
-        parts.collect::<Vec<_>>().join(".")
-    };
     let kinds: BTreeSet<String> = names.map(kind).collect();
     let listed: Vec<&str> = kinds.iter().take(MOST).map(String::as_str).collect();
     let more = kinds.len() - listed.len();
     let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
     listed.join(", ") + &tail
+}
+
+/// Name with `{i}` for each number in it.
+fn kind(name: &str) -> String {
+    let parts = name.split('.').map(|part| if is_number(part) { "{i}" } else { part });
+    parts.collect::<Vec<_>>().join(".")
+}
+
+fn is_number(part: &str) -> bool {
+    part.bytes().all(|b| b.is_ascii_digit())
 }
 
 #[cfg(test)]

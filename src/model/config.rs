@@ -71,6 +71,51 @@ impl File {
         let values = (0..).map_while(|n| Some((n, self.id2label.get(&n.to_string())?)));
         values.map(|(n, value)| label(n, value)).collect()
     }
+
+    /// Checks the settings of which only one value is supported.
+    fn check(&self) -> Result<(), String> {
+        if let Some(kind) = self.position_embedding_type.as_deref().filter(|kind| *kind != "alibi")
+        {
+            return Err(format!(
+                "position_embedding_type is `{kind}`: this is not a JinaBERT (`alibi`); a plain BERT with a \
+                 position table is not supported"
+            ));
+        }
+        if self.hidden_act != "gelu" {
+            let act = &self.hidden_act;
+            return Err(format!("hidden_act is `{act}`; only `gelu`, the exact one, is supported"));
+        }
+        if let Some(kind) = self.mlp_type.as_deref().filter(|kind| *kind != "glu") {
+            return Err(format!("mlp_type is `{kind}`; supported: `glu`"));
+        }
+        if self.use_qk_norm {
+            return Err("use_qk_norm is true; the flash layout is supported without".to_owned());
+        }
+        match &self.window_size {
+            Some(window) if window.iter().any(|n| *n != -1) => {
+                Err(format!("window_size is {window:?}; supported: [-1, -1], no window"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn activation(&self) -> Result<Activation, String> {
+        match self.feed_forward_type.as_deref() {
+            None | Some("geglu" | "original") => Ok(Activation::Gelu),
+            Some("reglu") => Ok(Activation::Relu),
+            Some(other) => Err(format!(
+                "feed_forward_type is `{other}`; supported: `geglu`, `reglu`, `original`"
+            )),
+        }
+    }
+
+    /// True if the MLP has a gate; none if the file does not say.
+    fn gated(&self) -> Option<bool> {
+        match &self.feed_forward_type {
+            Some(kind) => Some(kind != "original"),
+            None => self.mlp_type.as_ref().map(|kind| kind == "glu"),
+        }
+    }
 }
 
 /// Name of a class; a number is allowed.
@@ -183,44 +228,16 @@ impl Config {
     /// Checks the text of a `config.json`.
     fn parse(text: &str) -> Result<Self, String> {
         let mut value: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
-        let text = value.get("text_config").and_then(Value::as_object);
-        if let (Some(clip), Some(text)) = (value.as_object(), text) {
-            value = text_tower(clip, text)?;
+        let tower = value.get("text_config").and_then(Value::as_object);
+        if let (Some(clip), Some(tower)) = (value.as_object(), tower) {
+            value = text_tower(clip, tower)?;
         }
         if let Some(keys) = value.as_object_mut() {
             plain(keys);
         }
         let file: File = serde_json::from_value(value).map_err(|e| e.to_string())?;
         let labels = file.labels()?;
-        if let Some(kind) = file.position_embedding_type.as_deref().filter(|kind| *kind != "alibi")
-        {
-            return Err(format!(
-                "position_embedding_type is `{kind}`: this is not a JinaBERT (`alibi`); a plain BERT with a \
-                 position table is not supported"
-            ));
-        }
-        if file.hidden_act != "gelu" {
-            let act = file.hidden_act;
-            return Err(format!("hidden_act is `{act}`; only `gelu`, the exact one, is supported"));
-        }
-        if let Some(kind) = file.mlp_type.as_deref().filter(|kind| *kind != "glu") {
-            return Err(format!("mlp_type is `{kind}`; supported: `glu`"));
-        }
-        if file.use_qk_norm {
-            return Err("use_qk_norm is true; the flash layout is supported without".to_owned());
-        }
-        if let Some(window) = file.window_size.filter(|window| window.iter().any(|n| *n != -1)) {
-            return Err(format!("window_size is {window:?}; supported: [-1, -1], no window"));
-        }
-        let activation = match file.feed_forward_type.as_deref() {
-            None | Some("geglu" | "original") => Activation::Gelu,
-            Some("reglu") => Activation::Relu,
-            Some(other) => {
-                return Err(format!(
-                    "feed_forward_type is `{other}`; supported: `geglu`, `reglu`, `original`"
-                ));
-            }
-        };
+        file.check()?;
         let config = Self {
             hidden: file.hidden_size,
             layers: file.num_hidden_layers,
@@ -229,11 +246,8 @@ impl Config {
             vocabulary: file.vocab_size,
             types: file.type_vocab_size,
             eps: file.layer_norm_eps as f32,
-            activation,
-            gated: match file.feed_forward_type {
-                Some(kind) => Some(kind != "original"),
-                None => file.mlp_type.map(|kind| kind == "glu"),
-            },
+            activation: file.activation()?,
+            gated: file.gated(),
             alibi: file.position_embedding_type.is_some(),
             labels,
             max_length: file.max_position_embeddings,

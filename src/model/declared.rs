@@ -61,21 +61,23 @@ impl SentenceTransformersConfig {
                 "Transformer" => {}
                 "Normalize" => self.normalize = Some(true),
                 "Pooling" => {
-                    let folder = module["path"].as_str().unwrap_or_default();
-                    let name = config_of(folder).ok_or_else(|| {
-                        let what =
-                            format!("`{}` is not a folder of the model", folder.escape_debug());
-                        bad(files, MODULES, &what)
-                    })?;
-                    let config = object(files, &name)?;
-                    let pooling = mode(&config).map_err(|what| bad(files, &name, &what))?;
-                    self.pooling = Some(pooling);
-                    self.prompt_excluded =
-                        config.get("include_prompt").is_some_and(|on| !truthy(on));
+                    self.read_pooling(files, module["path"].as_str().unwrap_or_default())?;
                 }
                 _ => self.others.push(kind.to_owned()),
             }
         }
+        Ok(())
+    }
+
+    fn read_pooling(&mut self, files: &Files, folder: &str) -> Result<(), Error> {
+        let name = config_of(folder).ok_or_else(|| {
+            let what = format!("`{}` is not a folder of the model", folder.escape_debug());
+            bad(files, MODULES, &what)
+        })?;
+        let config = object(files, &name)?;
+        let pooling = mode(&config).map_err(|what| bad(files, &name, &what))?;
+        self.pooling = Some(pooling);
+        self.prompt_excluded = config.get("include_prompt").is_some_and(|on| !truthy(on));
         Ok(())
     }
 
@@ -84,41 +86,27 @@ impl SentenceTransformersConfig {
             return Ok(());
         }
         let config = object(files, PROMPTS)?;
-        let bad = |what: String| bad(files, PROMPTS, &what);
         // For a reranker whose encoder embeds, sentence-transformers ignores the prompts.
         if config.get("model_type").is_some_and(|kind| kind != "SentenceTransformer") {
             return Ok(());
         }
-        match config.get("prompts") {
-            None | Some(Value::Null) => {}
-            Some(Value::Object(prompts)) => {
-                for (name, text) in prompts {
-                    let text = match text {
-                        Value::Null => "",
-                        Value::String(text) => text,
-                        other => {
-                            return Err(bad(format!(
-                                "prompt `{name}`: expected a text, got {other}"
-                            )));
-                        }
-                    };
-                    self.prompts.insert(name.clone(), text.to_owned());
-                }
-            }
-            Some(other) => return Err(bad(format!("prompts: expected an object, got {other}"))),
-        }
-        self.default_prompt = match config.get("default_prompt_name") {
-            None | Some(Value::Null) => None,
-            Some(Value::String(name)) if self.prompts.contains_key(name) => Some(name.clone()),
-            Some(Value::String(name)) if ALWAYS.contains(&&**name) => None,
-            Some(Value::String(name)) => {
-                return Err(bad(format!("default_prompt_name `{name}`: {}", self.known_prompts())));
-            }
-            Some(other) => {
-                return Err(bad(format!("default_prompt_name: expected a name, got {other}")));
-            }
-        };
+        self.prompts = prompts(&config).map_err(|what| bad(files, PROMPTS, &what))?;
+        self.default_prompt =
+            self.default_of(&config).map_err(|what| bad(files, PROMPTS, &what))?;
         Ok(())
+    }
+
+    /// Name of the default prompt that a file declares, which must be one of the prompts.
+    fn default_of(&self, config: &Map<String, Value>) -> Result<Option<String>, String> {
+        match config.get("default_prompt_name") {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(name)) if self.prompts.contains_key(name) => Ok(Some(name.clone())),
+            Some(Value::String(name)) if ALWAYS.contains(&&**name) => Ok(None),
+            Some(Value::String(name)) => {
+                Err(format!("default_prompt_name `{name}`: {}", self.known_prompts()))
+            }
+            Some(other) => Err(format!("default_prompt_name: expected a name, got {other}")),
+        }
     }
 
     /// Prompt by name.
@@ -210,12 +198,34 @@ fn length(files: &Files, name: &str, key: &str) -> Result<Option<usize>, Error> 
     }
 }
 
+/// Prompts by name, from the key `prompts`.
+fn prompts(config: &Map<String, Value>) -> Result<BTreeMap<String, String>, String> {
+    match config.get("prompts") {
+        None | Some(Value::Null) => Ok(BTreeMap::new()),
+        Some(Value::Object(prompts)) => prompts.iter().map(prompt).collect(),
+        Some(other) => Err(format!("prompts: expected an object, got {other}")),
+    }
+}
+
+/// Name and text of a prompt; null is an empty text.
+fn prompt((name, text): (&String, &Value)) -> Result<(String, String), String> {
+    match text {
+        Value::Null => Ok((name.clone(), String::new())),
+        Value::String(text) => Ok((name.clone(), text.clone())),
+        other => Err(format!("prompt `{name}`: expected a text, got {other}")),
+    }
+}
+
 /// Configuration path of a module in a folder; none for a folder outside the model's own.
 fn config_of(folder: &str) -> Option<String> {
     let parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
-    let plain = |part: &&str| !matches!(*part, "." | "..") && !part.contains(['\\', ':', '\0']);
-    let own = !folder.starts_with('/') && parts.iter().all(plain);
+    let own = !folder.starts_with('/') && parts.iter().all(|part| is_plain(part));
     own.then(|| [&parts[..], &["config.json"]].concat().join("/"))
+}
+
+/// True for the name of a folder that stays in the folder above it, on every system.
+fn is_plain(folder: &str) -> bool {
+    !matches!(folder, "." | "..") && !folder.contains(['\\', ':', '\0'])
 }
 
 /// Active pooling modes: from the key `pooling_mode`, a string or a list of strings, or from one
@@ -230,15 +240,15 @@ fn mode(config: &Map<String, Value>) -> Result<String, String> {
             .collect();
         return Ok(if modes.is_empty() { "mean".to_owned() } else { modes.join(" + ") });
     };
-    let words: Option<Vec<&str>> = match value {
-        Value::String(word) => Some(vec![word]),
-        Value::Array(words) if !words.is_empty() => words.iter().map(Value::as_str).collect(),
+    let names: Option<Vec<&str>> = match value {
+        Value::String(name) => Some(vec![name]),
+        Value::Array(list) if !list.is_empty() => list.iter().map(Value::as_str).collect(),
         _ => None,
     };
-    let words = words.ok_or_else(|| {
+    let modes = names.ok_or_else(|| {
         format!("pooling_mode: expected the name of a pooling or a list of names, got {value}")
     })?;
-    Ok(words.join(" + "))
+    Ok(modes.join(" + "))
 }
 
 /// True if Python treats the value as true.

@@ -15,6 +15,7 @@ use crate::{
     reference,
 };
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Dense layer on the host, for few rows.
 pub struct Dense {
@@ -43,6 +44,13 @@ pub struct Part {
     /// Vocabulary rows; `linear` has as many, padded with zeros to a multiple of four.
     rows: u32,
     linear: Linear,
+}
+
+impl Part {
+    /// Number of logits in a row, with those of the padding.
+    fn width(&self) -> u32 {
+        self.linear.bias.shape.rows()
+    }
 }
 
 /// Weights of a head.
@@ -159,19 +167,28 @@ impl Loader<'_> {
         // A multiple of the CPU's panel and of a texel.
         let step = (most as u32 / 64 * 64).max(64);
         let parts = (0..v).step_by(step as usize).map(|first| {
-            let rows = step.min(v - first);
-            let n = rows.next_multiple_of(4);
-            let mut w = w.slice((first * d) as usize..((first + rows) * d) as usize);
-            let mut bias = bias.slice(first as usize..(first + rows) as usize);
-            if n > rows {
-                let zeros = vec![0.0; ((n - rows) * d) as usize];
-                bias = TensorData::concat(&[bias, zeros[..(n - rows) as usize].into()]);
-                w = TensorData::concat(&[w, zeros[..].into()]);
-            }
-            let bias = self.upload([n].into(), bias)?;
-            Ok(Part { rows, linear: Linear { w: self.weights(w, [n, d])?, bias } })
+            let rows = first..first + step.min(v - first);
+            self.part(&w, &bias, rows)
         });
         Ok(Head::MaskedLm { transform, norm, decoder: parts.collect::<Result<_, Error>>()? })
+    }
+
+    /// Part of the decoder, from some rows of its weights \[V, D\] and its bias \[V\].
+    fn part(&mut self, w: &TensorData, bias: &TensorData, rows: Range<u32>) -> Result<Part, Error> {
+        let d = self.config.hidden;
+        let count = rows.end - rows.start;
+        let padded = count.next_multiple_of(4);
+        let mut part_w = w.slice((rows.start * d) as usize..(rows.end * d) as usize);
+        let mut part_bias = bias.slice(rows.start as usize..rows.end as usize);
+        if padded > count {
+            let zeros = vec![0.0; ((padded - count) * d) as usize];
+            let bias_zeros = &zeros[..(padded - count) as usize];
+            part_bias = TensorData::concat(&[part_bias, bias_zeros.into()]);
+            part_w = TensorData::concat(&[part_w, zeros[..].into()]);
+        }
+        let bias = self.upload([padded].into(), part_bias)?;
+        let w = self.weights(part_w, [padded, d])?;
+        Ok(Part { rows: count, linear: Linear { w, bias } })
     }
 }
 
@@ -192,12 +209,11 @@ pub struct HeadScratch {
 
 impl HeadScratch {
     pub(super) fn new(engine: &mut dyn Engine, stream: Format) -> Result<Self, Error> {
-        let mut empty = |format| engine.alloc([0, 0].into(), format);
         Ok(Self {
-            rows: empty(Format::F32)?,
-            gathered: empty(stream)?,
-            transformed: empty(stream)?,
-            out: empty(stream)?,
+            rows: empty(engine, Format::F32)?,
+            gathered: empty(engine, stream)?,
+            transformed: empty(engine, stream)?,
+            out: empty(engine, stream)?,
         })
     }
 
@@ -237,38 +253,17 @@ impl HeadScratch {
         };
         let [_, d] = x.shape2();
         let vocabulary: u32 = decoder.iter().map(|part| part.rows).sum();
-        let widest = decoder.iter().map(|part| part.linear.bias.shape.rows()).max().unwrap_or(1);
-        let most = engine.caps().max_binding_bytes / u64::from(4 * widest.max(d));
-        let most = most.clamp(1, ROWS) as usize;
-        for rows in rows.chunks(most) {
+        let widest = decoder.iter().map(Part::width).max().unwrap_or(1);
+        let bound = engine.caps().max_binding_bytes / u64::from(4 * widest.max(d));
+        for rows in rows.chunks(bound.clamp(1, ROWS) as usize) {
+            self.transform(engine, &mut rec, k, (transform, norm), (x, rows))?;
             let mut logits = vec![0.0; rows.len() * vocabulary as usize];
-            let n = rows.len() as u32;
-            engine.resize(&mut self.rows, [n].into())?;
-            engine.write(&self.rows, rows)?;
-            for tensor in [&mut self.gathered, &mut self.transformed] {
-                engine.resize(tensor, [n, d].into())?;
-            }
-            let g = &self.gathered;
-            let t = &self.transformed;
-            gather::record(&mut rec, &k.gather, gather::Args { x, rows: &self.rows, y: g });
-            let products = k.products(n);
-            let args = linear::Args { x: g, w: &transform.w, bias: &transform.bias, r: g, y: t };
-            linear::record(&mut rec, &products.transform, args);
-            let args = layer_norm::Args { x: t, r: t, gamma: &norm.gamma, beta: &norm.beta, y: g };
-            layer_norm::record(&mut rec, &k.norm, args, k.eps);
             let mut first = 0;
             for part in decoder {
-                let width = part.linear.bias.shape.rows();
-                engine.resize(&mut self.out, [n, width].into())?;
-                let w = &part.linear.w;
-                let bias = &part.linear.bias;
-                let args = linear::Args { x: g, w, bias, r: g, y: &self.out };
-                linear::record(&mut rec, &products.linear_stream, args);
-                let values = engine.run(&rec, &self.out)?;
-                rec = Recording::within(engine.dispatch_limits());
+                let values = self.decode(engine, &mut rec, k, &part.linear)?;
                 let columns = first..first + part.rows as usize;
                 let to = logits.chunks_exact_mut(vocabulary as usize);
-                for (to, from) in to.zip(values.chunks_exact(width as usize)) {
+                for (to, from) in to.zip(values.chunks_exact(part.width() as usize)) {
                     to[columns.clone()].copy_from_slice(&from[..columns.len()]);
                 }
                 first = columns.end;
@@ -277,4 +272,53 @@ impl HeadScratch {
         }
         Ok(())
     }
+
+    /// Records the transform of some rows of `x`; the result is in `gathered`.
+    fn transform(
+        &mut self,
+        engine: &mut dyn Engine,
+        rec: &mut Recording,
+        k: &Kernels,
+        (transform, norm): (&Linear, &Norm),
+        (x, rows): (&Tensor, &[u32]),
+    ) -> Result<(), Error> {
+        let [_, d] = x.shape2();
+        let n = rows.len() as u32;
+        engine.resize(&mut self.rows, [n].into())?;
+        engine.write(&self.rows, rows)?;
+        for tensor in [&mut self.gathered, &mut self.transformed] {
+            engine.resize(tensor, [n, d].into())?;
+        }
+        let g = &self.gathered;
+        let t = &self.transformed;
+        gather::record(rec, &k.gather, gather::Args { x, rows: &self.rows, y: g });
+        let product_args =
+            linear::Args { x: g, w: &transform.w, bias: &transform.bias, r: g, y: t };
+        linear::record(rec, &k.products(n).transform, product_args);
+        let norm_args = layer_norm::Args { x: t, r: t, gamma: &norm.gamma, beta: &norm.beta, y: g };
+        layer_norm::record(rec, &k.norm, norm_args, k.eps);
+        Ok(())
+    }
+
+    /// Runs `rec` and a part of the decoder on the transformed rows, and begins a new recording.
+    fn decode(
+        &mut self,
+        engine: &mut dyn Engine,
+        rec: &mut Recording,
+        k: &Kernels,
+        part: &Linear,
+    ) -> Result<Vec<f32>, Error> {
+        let [n, _] = self.gathered.shape2();
+        engine.resize(&mut self.out, [n, part.bias.shape.rows()].into())?;
+        let g = &self.gathered;
+        let args = linear::Args { x: g, w: &part.w, bias: &part.bias, r: g, y: &self.out };
+        linear::record(rec, &k.products(n).linear_stream, args);
+        let logits = engine.run(rec, &self.out)?;
+        *rec = Recording::within(engine.dispatch_limits());
+        Ok(logits)
+    }
+}
+
+fn empty(engine: &mut dyn Engine, format: Format) -> Result<Tensor, Error> {
+    engine.alloc([0, 0].into(), format)
 }
