@@ -143,11 +143,12 @@ fn read(
     let mut json = serde_json::Deserializer::from_str(json);
     let object = ObjectSeed(others).deserialize(&mut json)?;
     json.end()?;
-    Ok(item(place, index, object))
+    let item = item(place, index, object);
+    Ok(item.map_err(|what| CliError::Item { place, what: what.to_owned() }))
 }
 
-fn item(place: InputPosition, index: u64, object: ItemObject) -> Result<Item, CliError> {
-    let bad = |what: &str| Err(CliError::Item { place, what: what.to_owned() });
+/// Item of an object, or an error message.
+fn item(place: InputPosition, index: u64, object: ItemObject) -> Result<Item, &'static str> {
     let ItemObject { text, ids, type_ids, id, spans, fields } = object;
     let content = match (text, ids, type_ids) {
         (Some(text), None, None) => Content::Text(text),
@@ -155,11 +156,11 @@ fn item(place: InputPosition, index: u64, object: ItemObject) -> Result<Item, Cl
         (None, Some(ids), Some(type_ids)) => {
             Content::Tokens(Tokens { ids, type_ids, query_only: 0 })
         }
-        _ => return bad("an object has \"text\", or \"ids\" with or without \"type_ids\""),
+        _ => return Err("an object has \"text\", or \"ids\" with or without \"type_ids\""),
     };
     let spans = spans.map(|spans| spans.into_iter().map(|[a, b]| a..b).collect());
     if spans.is_some() && !matches!(content, Content::Text(_)) {
-        return bad("\"spans\" are ranges of characters: expected \"text\", got \"ids\"");
+        return Err("\"spans\" are ranges of characters: expected \"text\", got \"ids\"");
     }
     Ok(Item { place, index, id, content, spans, fields })
 }

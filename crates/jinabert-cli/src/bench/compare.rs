@@ -26,13 +26,18 @@ impl Pair {
 
     fn line(&self) -> String {
         let Self { name, unit, a, b, note } = self;
-        let value = |value: &Option<f64>| value.map_or("-".to_owned(), digits);
         let ratio = match (a, b) {
             (Some(a), Some(b)) if *a > 0.0 => format!("{:.2}", b / a),
             _ => "-".to_owned(),
         };
-        let line = format!("  {name:<46}{unit:<9}{:>9}{:>9}{ratio:>8}  {note}", value(a), value(b));
+        let [a, b] = [a, b].map(|value| value.map_or("-".to_owned(), digits));
+        let line = format!("  {name:<46}{unit:<9}{a:>9}{b:>9}{ratio:>8}  {note}");
         line.trim_end().to_owned() + "\n"
+    }
+
+    /// True if there is a figure of either report, or a note.
+    fn has_content(&self) -> bool {
+        self.a.is_some() || self.b.is_some() || !self.note.is_empty()
     }
 }
 
@@ -46,16 +51,9 @@ pub fn table(a: &Report, b: &Report) -> String {
         writeln!(out, "{name}  {device}\n   {engine}, {}", report.clock)
             .expect("a string takes all");
     }
-    let head = |what| format!("\n  {what:<46}{:<9}{:>9}{:>9}{:>8}\n", "", "A", "B", "B/A");
-    let section = |what, pairs: Vec<Pair>| {
-        if pairs.is_empty() {
-            return String::new();
-        }
-        head(what) + &pairs.iter().map(Pair::line).collect::<String>()
-    };
-    out += &section("roof", roof(a, b));
-    out += &section("kernel", both(&a.kernels, &b.kernels, kernel_key, kernel_pair));
-    out += &section("model", both(&cells(a), &cells(b), cell_key, cell_pair));
+    out += &section("roof", &roof(a, b));
+    out += &section("kernel", &both(&a.kernels, &b.kernels, kernel_key, kernel_pair));
+    out += &section("model", &both(&cells(a), &cells(b), cell_key, cell_pair));
     for (only, of, with) in [("A", a, b), ("B", b, a)] {
         let mut names = missing(&of.kernels, &with.kernels, kernel_key);
         names.extend(missing(&cells(of), &cells(with), cell_key));
@@ -65,6 +63,15 @@ pub fn table(a: &Report, b: &Report) -> String {
         }
     }
     out
+}
+
+/// Part of the table: its head, and a line of each pair; empty without pairs.
+fn section(what: &str, pairs: &[Pair]) -> String {
+    if pairs.is_empty() {
+        return String::new();
+    }
+    let head = format!("\n  {what:<46}{:<9}{:>9}{:>9}{:>8}\n", "", "A", "B", "B/A");
+    head + &pairs.iter().map(Pair::line).collect::<String>()
 }
 
 /// Figures of the roofs.
@@ -91,9 +98,11 @@ fn both<T>(
     key: impl Fn(&T) -> String,
     pair: impl Fn(String, &T, &T) -> Pair,
 ) -> Vec<Pair> {
-    let same = |x: &T| b.iter().find(|y| key(x) == key(y)).map(|y| pair(key(x), x, y));
-    let says = |pair: &Pair| pair.a.is_some() || pair.b.is_some() || !pair.note.is_empty();
-    a.iter().filter_map(same).filter(says).collect()
+    let pairs = a.iter().filter_map(|x| {
+        let same = b.iter().find(|y| key(x) == key(y))?;
+        Some(pair(key(x), x, same))
+    });
+    pairs.filter(Pair::has_content).collect()
 }
 
 /// Names of the items that are only in the first list.
@@ -108,12 +117,6 @@ fn kernel_key(row: &Row) -> String {
 /// Compares kernels in the unit of the bound that applies in A; the numbers of tokens may differ.
 fn kernel_pair(name: String, a: &Row, b: &Row) -> Pair {
     let bound = a.timing.or(b.timing).map_or(Bound::Compute, |timing| timing.bound);
-    let rate = |row: &Row| {
-        row.timing.and_then(|timing| match bound {
-            Bound::Compute => timing.gflops,
-            Bound::Memory => timing.gbps,
-        })
-    };
     let unit = if bound == Bound::Compute { "GFLOP/s" } else { "GB/s" };
     let mut notes = Vec::new();
     for (name, row) in [("A", a), ("B", b)] {
@@ -124,14 +127,25 @@ fn kernel_pair(name: String, a: &Row, b: &Row) -> Pair {
     if a.tokens != b.tokens && notes.is_empty() {
         notes.push(format!("T{}, T{}", a.tokens, b.tokens));
     }
-    Pair { name, unit, a: rate(a), b: rate(b), note: notes.join(", ") }
+    Pair { name, unit, a: rate(a, bound), b: rate(b, bound), note: notes.join(", ") }
+}
+
+/// Rate of a kernel in the unit of a bound.
+fn rate(row: &Row, bound: Bound) -> Option<f64> {
+    row.timing.and_then(|timing| match bound {
+        Bound::Compute => timing.gflops,
+        Bound::Memory => timing.gbps,
+    })
 }
 
 /// Batches of a model, with their names, which contain the model's name.
 fn cells(report: &Report) -> Vec<(String, Cell)> {
     let Some(model) = &report.model else { return Vec::new() };
-    let name = |cell: &Cell| format!("{} {} × {}", model.name, cell.sequences, cell.length);
-    model.cells.iter().map(|cell| (name(cell), cell.clone())).collect()
+    let named = model.cells.iter().map(|cell| {
+        let name = format!("{} {} × {}", model.name, cell.sequences, cell.length);
+        (name, cell.clone())
+    });
+    named.collect()
 }
 
 fn cell_key((name, _): &(String, Cell)) -> String {
@@ -139,8 +153,8 @@ fn cell_key((name, _): &(String, Cell)) -> String {
 }
 
 fn cell_pair(name: String, (_, a): &(String, Cell), (_, b): &(String, Cell)) -> Pair {
-    let rate = |cell: &Cell| cell.timing.and_then(|timing| timing.tokens_per_s);
-    Pair { name, unit: "tokens/s", a: rate(a), b: rate(b), note: String::new() }
+    let [a, b] = [a, b].map(|cell| cell.timing.and_then(|timing| timing.tokens_per_s));
+    Pair { name, unit: "tokens/s", a, b, note: String::new() }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use jinabert::{
     Error,
     kernel_check::{Clock, KernelCase, LayerNormCase, LinearCase, roof as shaders},
     kernels::Tier,
-    recording::{Engine, Format},
+    recording::{Engine, Format, Recording, Tensor},
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -226,13 +226,20 @@ fn latency(open: &mut Open, budget: RoofBudget) -> Result<(Spread, f64), Error> 
     };
     let output = open.engine().alloc(four, Format::F32)?;
     let many = repeated(&recording.commands, 1 + MORE);
-    let mut time = |recording| {
-        wall(open, recording, &output)?; // compiles the pipelines
-        budget.limits.repeat(|| wall(open, recording, &output))
-    };
-    let one = time(&recording)?;
-    let all = time(&many)?;
+    let one = warm_wall(open, &recording, &output, budget.limits)?;
+    let all = warm_wall(open, &many, &output, budget.limits)?;
     Ok((one, (1e3 * (all.median - one.median) / MORE as f64).max(0.0)))
+}
+
+/// Durations of a recording by the wall clock, after a first run.
+fn warm_wall(
+    open: &mut Open,
+    recording: &Recording,
+    output: &Tensor,
+    limits: Limits,
+) -> Result<Spread, Error> {
+    wall(open, recording, output)?; // compiles the pipelines
+    limits.repeat(|| wall(open, recording, output))
 }
 
 /// Switches from timestamps to the wall clock if they do not move.
@@ -259,15 +266,19 @@ fn gpu_copy(target: &Target, open: &mut Open, budget: RoofBudget) -> Result<Limi
     let engine = open.engine();
     let mut bytes = budget.copy_bytes.min(engine.caps().max_binding_bytes) & !(LEAST - 1);
     let (x, y) = loop {
-        let shape = [(bytes / 4) as u32].into();
-        let mut alloc = || engine.alloc(shape, Format::F32);
-        match alloc().and_then(|x| Ok((x, alloc()?))) {
+        match copy_tensors(engine, bytes) {
             Err(_) if bytes > LEAST => bytes /= 2, // memory may be smaller than the largest binding
             pair => break pair?,
         }
     };
     let ms = target.time(open, &shaders::copy(&x, &y), budget.limits)?;
     memory_limit(bytes, "copy.wgsl", ms)
+}
+
+/// Source and destination of a copy.
+fn copy_tensors(engine: &mut dyn Engine, bytes: u64) -> Result<(Tensor, Tensor), Error> {
+    let shape = [(bytes / 4) as u32].into();
+    Ok((engine.alloc(shape, Format::F32)?, engine.alloc(shape, Format::F32)?))
 }
 
 fn memory_limit(bytes: u64, by: &str, ms: Spread) -> Result<Limit, Error> {
@@ -278,27 +289,30 @@ fn memory_limit(bytes: u64, by: &str, ms: Spread) -> Result<Limit, Error> {
 /// Higher rate of fused and separate multiply-adds, in runs long enough to time.
 fn gpu_compute(target: &Target, open: &mut Open, budget: RoofBudget) -> Result<Limit, Error> {
     let y = open.engine().alloc([shaders::FMA_ELEMENTS].into(), Format::F32)?;
-    let mut best: Option<Limit> = None;
-    for fused in [true, false] {
-        let record = |rounds| shaders::multiply_add(fused, rounds, &y);
-        let once = Limits { least: 1, most: 1, time: Duration::ZERO };
-        let mut rounds = 4;
-        let enough = 1e3 * budget.run.as_secs_f64();
-        while rounds < 1 << 20 && target.time(open, &record(rounds), once)?.median < enough {
-            rounds *= 2;
-        }
-        let ms = target.time(open, &record(rounds), budget.limits)?;
-        let by = if fused { "fma(a, m, c)" } else { "a * m + c" };
-        let limit = Limit::new(
-            shaders::multiply_add_flops(rounds),
-            format!("multiply_add.wgsl, {by}"),
-            ms,
-        )?;
-        if best.as_ref().is_none_or(|best| best.giga_per_s < limit.giga_per_s) {
-            best = Some(limit);
-        }
+    let fused = multiply_adds(target, open, budget, true, &y)?;
+    let separate = multiply_adds(target, open, budget, false, &y)?;
+    Ok(if fused.giga_per_s < separate.giga_per_s { separate } else { fused })
+}
+
+/// Rate of fused or separate multiply-adds of the elements of `y`.
+fn multiply_adds(
+    target: &Target,
+    open: &mut Open,
+    budget: RoofBudget,
+    fused: bool,
+    y: &Tensor,
+) -> Result<Limit, Error> {
+    let once = Limits { least: 1, most: 1, time: Duration::ZERO };
+    let enough = 1e3 * budget.run.as_secs_f64();
+    let mut rounds = 4;
+    let mut recording = shaders::multiply_add(fused, rounds, y);
+    while rounds < 1 << 20 && target.time(open, &recording, once)?.median < enough {
+        rounds *= 2;
+        recording = shaders::multiply_add(fused, rounds, y);
     }
-    Ok(best.expect("two were tried"))
+    let ms = target.time(open, &recording, budget.limits)?;
+    let by = if fused { "fma(a, m, c)" } else { "a * m + c" };
+    Limit::new(shaders::multiply_add_flops(rounds), format!("multiply_add.wgsl, {by}"), ms)
 }
 
 fn product(target: &Target, open: &mut Open, budget: RoofBudget) -> Result<Limit, Error> {

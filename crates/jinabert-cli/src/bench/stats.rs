@@ -19,8 +19,8 @@ pub struct Spread {
 impl Spread {
     /// Statistics of at least one timing.
     pub fn of(samples: impl IntoIterator<Item = Duration>) -> Self {
-        let ms = |time: Duration| 1e3 * time.as_secs_f64();
-        let mut sorted: Vec<f64> = samples.into_iter().map(ms).collect();
+        let times = samples.into_iter().map(|time| 1e3 * time.as_secs_f64());
+        let mut sorted: Vec<f64> = times.collect();
         assert!(!sorted.is_empty(), "no timing");
         sorted.sort_by(f64::total_cmp);
         let runs = sorted.len();
@@ -35,9 +35,9 @@ impl Spread {
 
     /// Subtracts `ms` from every timing, but leaves at least 5 % of it.
     pub fn less(self, ms: f64) -> Self {
-        let less = |time: f64| (time - ms).max(0.05 * time);
         let Self { median, min, max, runs } = self;
-        Self { median: less(median), min: less(min), max: less(max), runs }
+        let [median, min, max] = [median, min, max].map(|time| (time - ms).max(0.05 * time));
+        Self { median, min, max, runs }
     }
 }
 
@@ -65,11 +65,15 @@ impl Limits {
     pub fn repeat<E>(self, mut run: impl FnMut() -> Result<Duration, E>) -> Result<Spread, E> {
         let start = Instant::now();
         let mut samples = Vec::new();
-        let more = |n: usize| n < self.least || n < self.most && start.elapsed() < self.time;
-        while more(samples.len()) {
+        while self.allow_more(samples.len(), start) {
             samples.push(run()?);
         }
         Ok(Spread::of(samples))
+    }
+
+    /// True if there may be another run, after `runs` since `start`.
+    fn allow_more(self, runs: usize, start: Instant) -> bool {
+        runs < self.least || runs < self.most && start.elapsed() < self.time
     }
 }
 
