@@ -118,7 +118,10 @@ fn choose(files: &Files, options: &Options, config: &Config) -> Result<Option<Ch
     };
     let chosen = if gpu_speed.beats(&cpu_speed, workload) {
         // A kernel search is made only for the chosen device.
-        let loaded = gpu_loaded.filter(|_| options.tune != Tune::Search);
+        let mut loaded = gpu_loaded.filter(|_| options.tune != Tune::Search);
+        if let Some(loaded) = &mut loaded {
+            loaded.limit_batch(&gpu_speed);
+        }
         let why = format!("{gpu_speed}; on the CPU {cpu_speed}");
         Choice { options: on_gpu, why, loaded }
     } else {
@@ -141,8 +144,8 @@ fn measure_named(loaded: &mut Loaded, options: &Options, config: &Config) {
     }
     match speed(&mut loaded.model) {
         Ok(gpu) => {
+            loaded.limit_batch(&gpu);
             keep(options, &adapter, &subject(config, options), Speeds { gpu, cpu: None });
-            loaded.batch_tokens = loaded.batch_tokens.min(gpu.batch_tokens());
         }
         Err(error) => tracing::warn!("{adapter} was not measured: {error}"),
     }

@@ -15,7 +15,7 @@ use crate::{
         SentenceTransformersConfig, Task,
     },
     text::Tokenizer,
-    tune::{self, History, Sizes, Speeds, Stored, Subject, Tune},
+    tune::{self, History, Sizes, Speed, Speeds, Stored, Subject, Tune},
 };
 use std::time::Duration;
 
@@ -106,6 +106,11 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
+    /// Limits the batch size to what the GPU computes in a tenth of a second.
+    pub(super) fn limit_batch(&mut self, speed: &Speed) {
+        self.batch_tokens = self.batch_tokens.min(speed.batch_tokens());
+    }
+
     /// The model in its slot, its device, and the batch size in tokens under these options.
     pub(super) fn into_parts(self, options: &Options) -> (ModelSlot, DeviceInfo, usize) {
         let Self { model, device, after, batch_tokens, software, adapter, .. } = self;
