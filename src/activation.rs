@@ -1,7 +1,9 @@
 //! Activation functions of products.
 
+use serde::{Deserialize, Serialize};
+
 /// Activation function of a product: of the gated half of an MLP, or of all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Activation {
     /// `x`
     Identity,

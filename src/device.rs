@@ -12,7 +12,8 @@ use std::{fmt, str::FromStr};
 /// Device as named by the user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Device {
-    /// Hardware GPU if there is one, otherwise the CPU.  A software Vulkan is not a GPU.
+    /// The faster of a hardware GPU and the CPU, as an embedder measures them; without an embedder
+    /// the GPU, if there is one.  A software Vulkan is not a GPU.
     #[default]
     Auto,
     /// The CPU path.

@@ -103,9 +103,10 @@ pub fn name(program: &Program) -> String {
     }
     // The other imports follow from the constants.
     for (generic, file) in &program.imports {
-        let _ = match *file {
-            "elem_f16" => write!(name, "-{generic}_f16"),
-            "gelu" | "relu" => write!(name, "-{file}"),
+        let _ = match (*generic, *file) {
+            (_, "elem_f16") => write!(name, "-{generic}_f16"),
+            ("activation", "identity") => Ok(()),
+            ("activation", activation) => write!(name, "-{activation}"),
             _ => Ok(()),
         };
     }

@@ -5,7 +5,7 @@
 // WGSL has no erf.  erfc(z), z >= 0, is the rational Chebyshev fit of Press et al., Numerical Recipes, section 6.2
 // ("erfcc"): its relative error is below 1.2e-7 for every z, so small values left of zero stay accurate.
 // (The usual Abramowitz & Stegun 7.1.26 has an absolute error of 1.5e-7, 5e-5 of erfc at x = -3.)
-// Measured in f32: |gelu - exact| <= 4e-7 * max(1, |x|) on [-12, 12]; checked by tests/kernels/geglu.rs.
+// Measured in f32: |gelu - exact| <= 4e-7 * max(1, |x|) on [-12, 12]; checked by tests/kernels/linear_geglu.rs.
 
 fn erfc4(z: vec4<f32>) -> vec4<f32> {
     let t = 1.0 / (1.0 + 0.5 * z);

@@ -47,11 +47,11 @@ pub struct EmbeddedChunks {
     pub truncated: Option<usize>,
 }
 
-/// Sequence window covered by one forward pass.
-struct Owner {
+/// Spans of a sequence in one of its windows.
+struct WindowShares {
     sequence: usize,
     /// For each pooled vector, the index of its span and its share of the span's tokens.
-    of: Vec<(usize, f64)>,
+    shares: Vec<(usize, f64)>,
 }
 
 impl Embedder {
@@ -112,7 +112,7 @@ impl Embedder {
         sequences: &[Tokens],
         spans: &[Vec<Range<usize>>],
         options: EncodeOptions,
-    ) -> Result<(Vec<SequenceInput>, Vec<Owner>), Error> {
+    ) -> Result<(Vec<SequenceInput>, Vec<WindowShares>), Error> {
         assert_eq!(sequences.len(), spans.len(), "spans of the sequences");
         for (index, (tokens, spans)) in iter::zip(sequences, spans).enumerate() {
             match options.on_long {
@@ -138,7 +138,7 @@ impl Embedder {
         tokens: &Tokens,
         spans: &[Range<usize>],
         limit: usize,
-    ) -> Vec<(SequenceInput, Owner)> {
+    ) -> Vec<(SequenceInput, WindowShares)> {
         let overlap = self.overlap.min(limit - 1);
         let mut windows = Vec::new();
         let mut owned = 0; // first token without a window
@@ -151,14 +151,15 @@ impl Embedder {
                 let share = to.saturating_sub(from) as f64 / span.len() as f64;
                 (from < to).then(|| ((n, share), (from - start) as u32..(to - start) as u32))
             };
-            let (of, spans): (Vec<_>, Vec<_>) = spans.iter().enumerate().filter_map(part).unzip();
-            if !of.is_empty() {
+            let (shares, spans): (Vec<_>, Vec<_>) =
+                spans.iter().enumerate().filter_map(part).unzip();
+            if !shares.is_empty() {
                 let ids = &tokens.ids[start..end];
                 let type_ids = &tokens.type_ids[start..end];
                 let query_only =
                     tokens.query_only.saturating_sub(tokens.len() - end).min(ids.len() - 1);
                 let tokens = Tokens { ids: ids.to_vec(), type_ids: type_ids.to_vec(), query_only };
-                windows.push((SequenceInput { tokens, spans }, Owner { sequence, of }));
+                windows.push((SequenceInput { tokens, spans }, WindowShares { sequence, shares }));
             }
             owned = end;
         }
@@ -233,14 +234,14 @@ impl Jobs<'_> {
     ) -> Result<EncodeJob<Vec<Vec<Vector>>>, Error> {
         self.0.embeds()?;
         let EncodeOptions { dimensions: dims, normalize, .. } = self.0.checked(options)?;
-        let (sequences, owners) = self.0.all_windows(&sequences, &spans, options)?;
+        let (sequences, windows) = self.0.all_windows(&sequences, &spans, options)?;
         let output = Output::Vectors { dims: dims as u32, normalize: false };
         Ok(EncodeJob::new(sequences, output, move |rows| {
             let mut sums: Vec<Vec<Vec<f64>>> =
                 spans.iter().map(|spans| vec![vec![0.0; dims]; spans.len()]).collect();
-            for (owner, rows) in iter::zip(owners, rows) {
-                for (&(of, share), row) in iter::zip(&owner.of, rows.chunks_exact(dims)) {
-                    let sum = &mut sums[owner.sequence][of];
+            for (window, rows) in iter::zip(windows, rows) {
+                for (&(span, share), row) in iter::zip(&window.shares, rows.chunks_exact(dims)) {
+                    let sum = &mut sums[window.sequence][span];
                     sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += share * f64::from(*x));
                 }
             }
@@ -266,12 +267,12 @@ impl Jobs<'_> {
         let d = self.0.config().hidden as usize;
         let count = sequences.len();
         let whole: Vec<_> = sequences.iter().map(|tokens| vec![0..tokens.len()]).collect();
-        let (sequences, owners) = self.0.all_windows(&sequences, &whole, options)?;
+        let (sequences, windows) = self.0.all_windows(&sequences, &whole, options)?;
         let owned = sequences.iter().map(|f| f.spans[0].start as usize * d).collect::<Vec<_>>();
         Ok(EncodeJob::new(sequences, Output::Tokens, move |rows| {
             let mut hidden = vec![Vec::new(); count];
-            for ((owner, mut rows), start) in owners.into_iter().zip(rows).zip(owned) {
-                let hidden: &mut Vec<f32> = &mut hidden[owner.sequence];
+            for ((window, mut rows), start) in windows.into_iter().zip(rows).zip(owned) {
+                let hidden: &mut Vec<f32> = &mut hidden[window.sequence];
                 if hidden.is_empty() {
                     *hidden = rows.split_off(start)
                 } else {

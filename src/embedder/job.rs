@@ -61,8 +61,8 @@ type Finish<T> = Box<dyn FnOnce(Vec<Vec<f32>>) -> T + Send>;
 
 /// A call whose input is read and checked: the encoder work, and the conversion of its output.
 ///
-/// [`Embedder::compute`] runs it alone; a [`Scheduler`](crate::scheduler::Scheduler) batches it
-/// with the input of other calls.
+/// [`Embedder::compute`] runs it alone; a [`Queue`](crate::Queue) in batches with the input of
+/// other calls.
 pub struct EncodeJob<T> {
     /// Encoder work.
     pub input: EncoderInput,

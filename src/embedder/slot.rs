@@ -81,7 +81,7 @@ impl BatchTokens {
         self.lock().1 = Some((fewer, Instant::now()));
     }
 
-    /// Sets the batch size of another device.
+    /// Limits the batch size to that of another device.
     pub(super) fn limit(&self, most: usize) {
         let mut all = self.lock();
         all.0 = all.0.min(most);

@@ -3,8 +3,8 @@
 use super::{Embedded, Embedder, EncodeOptions, Error, Prompt, Vector, no_thread};
 use std::{ops::ControlFlow, sync::mpsc, thread};
 
-/// Texts tokenised ahead of the computation.
-const WINDOW: usize = 4096;
+/// Texts tokenised together, ahead of the computation.
+const GROUP: usize = 4096;
 
 /// Progress of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Embedder {
     ) -> Result<Vec<Embedded>, Error> {
         let total = texts.len();
         let mut embedded = Vec::with_capacity(total);
-        let mut window = |embedded: &mut Vec<Embedded>, tokenized: Result<Vec<_>, Error>| {
+        let mut embed_group = |embedded: &mut Vec<Embedded>, tokenized: Result<Vec<_>, Error>| {
             let before = embedded.len();
             let tokenized = tokenized.map_err(|error| error.moved(|n| before + n))?;
             let texts = tokenized.len();
@@ -104,22 +104,22 @@ impl Embedder {
             Ok::<(), Error>(())
         };
         let tokenize = |texts| self.tokenization().texts(texts, &Prompt::Auto, options);
-        if total <= WINDOW {
-            window(&mut embedded, tokenize(texts))?;
+        if total <= GROUP {
+            embed_group(&mut embedded, tokenize(texts))?;
             return Ok(embedded);
         }
-        let mut windows = texts.chunks(WINDOW).map(tokenize);
+        let mut groups = texts.chunks(GROUP).map(tokenize);
         // A rayon thread must not wait for a thread that waits for rayon.
         if rayon::current_thread_index().is_some() {
-            windows.try_for_each(|tokenized| window(&mut embedded, tokenized))?;
+            groups.try_for_each(|tokenized| embed_group(&mut embedded, tokenized))?;
             return Ok(embedded);
         }
         thread::scope(|scope| {
             let (sender, tokenized) = mpsc::sync_channel(1);
             // After an error the receiver is gone: `send` fails and this thread ends.
-            let ahead = move || windows.all(|tokenized| sender.send(tokenized).is_ok());
+            let ahead = move || groups.all(|tokenized| sender.send(tokenized).is_ok());
             thread::Builder::new().spawn_scoped(scope, ahead).map_err(no_thread)?;
-            tokenized.into_iter().try_for_each(|tokenized| window(&mut embedded, tokenized))
+            tokenized.into_iter().try_for_each(|tokenized| embed_group(&mut embedded, tokenized))
         })?;
         Ok(embedded)
     }
@@ -137,9 +137,9 @@ mod tests {
     }
 
     #[test]
-    fn windows_keep_the_order() {
+    fn groups_keep_the_order() {
         let embedder = embedder();
-        let texts: Vec<String> = (0..2 * WINDOW + 3).map(|n| format!("a {}", n % 10)).collect();
+        let texts: Vec<String> = (0..2 * GROUP + 3).map(|n| format!("a {}", n % 10)).collect();
         let embedded = embedder.embed_counted(&texts).expect("short texts");
         assert_eq!(embedded.len(), texts.len());
         let ten = embedder.embed_counted(&texts[..10]).expect("short texts");
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn who_watches_hears_of_every_text_and_may_end_it() {
         let embedder = embedder();
-        let texts: Vec<String> = (0..WINDOW + 3).map(|n| format!("a {}", n % 10)).collect();
+        let texts: Vec<String> = (0..GROUP + 3).map(|n| format!("a {}", n % 10)).collect();
         let mut heard = Vec::new();
         let all = embedder.embed_watched(&texts, embedder.encode_options(), |progress| {
             heard.push(progress.done);
@@ -176,10 +176,10 @@ mod tests {
     #[test]
     fn errors_name_the_text() {
         let embedder = embedder();
-        let mut texts = vec!["a".to_owned(); 3 * WINDOW];
-        texts[WINDOW + 5] = "a ".repeat(100);
+        let mut texts = vec!["a".to_owned(); 3 * GROUP];
+        texts[GROUP + 5] = "a ".repeat(100);
         match embedder.embed_counted(&texts) {
-            Err(Error::TooLong { index, limit: 20, .. }) => assert_eq!(index, WINDOW + 5),
+            Err(Error::TooLong { index, limit: 20, .. }) => assert_eq!(index, GROUP + 5),
             other => panic!("{:?}", other.map(|embedded| embedded.len())),
         }
         assert_eq!(embedder.embed(&texts[..3]).expect("short texts").len(), 3);

@@ -158,7 +158,7 @@ impl<'a> Seeded<'a> {
         self.store([t, 3 * d], qkv, Role::Wide)
     }
 
-    /// Records `key_norm` for the keys of sequences, of which the last `query_only` tokens are none.
+    /// Records `key_norm` for the keys of sequences: all but the last `query_only` tokens.
     pub(super) fn key_norm(
         &mut self,
         rec: &mut Recording,

@@ -83,8 +83,9 @@ impl ModelInfo {
     pub fn feed_forward(&self) -> &'static str {
         match (self.architecture.gated(), self.config.activation) {
             (false, _) => "original",
+            (true, Activation::Gelu) => "geglu",
             (true, Activation::Relu) => "reglu",
-            (true, _) => "geglu",
+            (true, Activation::Identity) => unreachable!("no configuration names it"),
         }
     }
 

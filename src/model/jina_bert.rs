@@ -23,7 +23,7 @@ pub(super) fn record(rec: &mut Recording, k: &Kernels, w: &Weights, s: &Scratch)
         attend(rec, k, w, s, [&s.q, &s.k, &s.v]);
         product_add(rec, k, &layer.proj, &s.context, &s.x, &s.sum);
         norm(rec, k, &layer.attention_norm, &s.sum, &s.x);
-        // MLP block: x ← LN(x + W₂·(gelu(gate) ⊙ up)),  [gate | up] = W₁·x,
+        // MLP block: x ← LN(x + W₂·(act(gate) ⊙ up)),  [gate | up] = W₁·x,
         // or without a gate: x ← LN(x + W₂·gelu(W₁·x))
         mlp(rec, k, s, layer, &s.x);
         norm(rec, k, &layer.mlp_norm, &s.n, &s.x);

@@ -33,7 +33,7 @@ pub(super) fn record(rec: &mut Recording, k: &Kernels, w: &Weights, s: &Scratch)
         product_add(rec, k, &layer.proj, &s.context, &s.x, &s.sum);
         norm(rec, k, &layer.attention_norm, &s.sum, a);
         add_norm(rec, k, residual, a, &s.x, b);
-        // MLP block: x ← LN(b + W₂·(up ⊙ gelu(gate))),  [up | gate] = W₁·b
+        // MLP block: x ← LN(b + W₂·(up ⊙ act(gate))),  [up | gate] = W₁·b
         mlp(rec, k, s, layer, b);
         norm(rec, k, &layer.mlp_norm, &s.n, &s.x);
     }

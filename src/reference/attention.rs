@@ -27,7 +27,7 @@ pub struct Sequence {
 /// `shaders/attention.wgsl` must match.
 ///
 /// q, k, v, context: \[T, D\], D = H·E; slopes: \[H\]; i runs over a sequence's queries, j over its
-/// Scores of one query at a time: memory is linear in the longest sequence.
+/// keys.  Scores are of one query at a time: memory is linear in the longest sequence.
 pub fn attention(
     q: &[f32],
     k: &[f32],

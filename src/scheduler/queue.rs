@@ -19,7 +19,7 @@ use std::{
 const SMALL: usize = 8 << 10;
 
 /// Texts tokenised before a reader checks whether the call was cancelled.
-const WINDOW: usize = 4096;
+const GROUP: usize = 4096;
 
 /// A model for many callers: simultaneous calls of threads and tasks share batches, and short calls
 /// need not wait for long ones.
@@ -159,7 +159,7 @@ fn read(
 ) {
     let prepare = || {
         let mut tokenized = Vec::with_capacity(texts.len());
-        for some in texts.chunks(WINDOW) {
+        for some in texts.chunks(GROUP) {
             if call.is_left() {
                 return Ok(None);
             }

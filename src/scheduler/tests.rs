@@ -108,7 +108,7 @@ fn many_callers_get_their_own_rows() {
     let texts: Vec<Vec<String>> =
         (0..20).map(|n| (0..=n * 3 % 7).map(|m| format!("a {n} b {m}")).collect()).collect();
     let (sender, receiver) = std::sync::mpsc::channel();
-    let tickets: Vec<CancelGuard> = texts
+    let guards: Vec<CancelGuard> = texts
         .iter()
         .enumerate()
         .map(|(n, texts)| {
@@ -127,12 +127,12 @@ fn many_callers_get_their_own_rows() {
         let alone = embedder.embed_counted(&texts[n]).expect("good texts");
         assert_eq!(embedded, alone, "call {n}");
     }
-    drop(tickets);
+    drop(guards);
     assert_eq!(scheduler.calls(), 0);
 }
 
 #[test]
-fn a_dropped_ticket_cancels_and_the_end_waits_for_the_others() {
+fn a_dropped_guard_cancels_and_the_end_waits_for_the_others() {
     let embedder = embedder();
     let scheduler = Scheduler::new(embedder.clone(), |_| ()).expect("a thread");
     let (sender, receiver) = std::sync::mpsc::channel();
@@ -187,7 +187,7 @@ fn nothing_asked_is_answered_at_once() {
     let (sender, receiver) = std::sync::mpsc::channel();
     let none: [&str; 0] = [];
     let input = embedder.jobs().texts(&none, embedder.encode_options()).expect("no texts").input;
-    let _ticket = scheduler.submit(input, move |done| sender.send(done).expect("a listener"));
+    let _guard = scheduler.submit(input, move |done| sender.send(done).expect("a listener"));
     assert!(receiver.recv().expect("an answer").expect("no rows").rows.is_empty());
 }
 

@@ -54,24 +54,20 @@ pub struct Sizes {
     pub intermediate: u32,
     /// H
     pub heads: u32,
-    /// True if the gate is a ReLU, not a GELU.
-    pub relu: bool,
+    /// Activation of the gate.
+    pub activation: Activation,
 }
 
 impl Sizes {
     /// Sizes of a model.
     pub fn of(config: &Config) -> Self {
         let Config { hidden, intermediate, heads, activation, .. } = *config;
-        Self { hidden, intermediate, heads, relu: activation == Activation::Relu }
+        Self { hidden, intermediate, heads, activation }
     }
 
     /// E
     pub fn head_width(&self) -> u32 {
         self.hidden / self.heads
-    }
-
-    fn activation(&self) -> Activation {
-        if self.relu { Activation::Relu } else { Activation::Gelu }
     }
 }
 

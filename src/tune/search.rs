@@ -329,7 +329,7 @@ impl<K: FnMut(&Progress), R: FnMut(&Trial)> Search<K, R> {
         let answer = reference.run(&expected.recording, &expected.output)?;
         let small = sample.record(&mut self.engine, variant, 2)?;
         let sink = self.engine.alloc([4].into(), Format::F32)?;
-        let activation = self.sizes.activation();
+        let activation = self.sizes.activation;
         Ok(Bench { kernel, activation, rows, variant, case, large, sample, small, answer, sink })
     }
 

@@ -70,12 +70,16 @@ pub(super) fn save(key: &Key, progress: &Progress) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::{Dtype, KernelConfig, Tier};
+    use crate::{
+        activation::Activation,
+        kernels::{Dtype, KernelConfig, Tier},
+    };
 
     #[test]
     fn impossible_configs_are_not_read() {
         let caps = Caps { cpu: false, ..crate::cpu::Engine::CAPS };
-        let sizes = Sizes { hidden: 512, intermediate: 2048, heads: 8, relu: false };
+        let sizes =
+            Sizes { hidden: 512, intermediate: 2048, heads: 8, activation: Activation::Gelu };
         let subject = Subject { stored: Stored { dtype: Dtype::F32, half_weights: false }, sizes };
         let key = Key { kept: kept::Key::of("card", subject), caps };
         let some = |plan| Progress { plan, steps: 3, searches: 1, complete: false };

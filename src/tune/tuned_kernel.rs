@@ -38,7 +38,7 @@ impl TunedKernel {
 
     pub(super) fn case(self, sizes: Sizes, t: u32) -> Box<dyn KernelCase> {
         let Sizes { hidden: d, intermediate: f, heads, .. } = sizes;
-        let activation = sizes.activation();
+        let activation = sizes.activation;
         match self {
             Self::Linear => Box::new(LinearCase::new(t, 3 * d, d, false)),
             Self::LinearAdd => Box::new(LinearCase::new(t, d, f, true)),
@@ -51,7 +51,7 @@ impl TunedKernel {
 
     /// A small case that covers the edges of every tile.
     pub(super) fn sample(self, sizes: Sizes) -> Box<dyn KernelCase> {
-        let activation = sizes.activation();
+        let activation = sizes.activation;
         match self {
             Self::Linear => Box::new(LinearCase::new(67, 132, 76, false)),
             Self::LinearAdd => Box::new(LinearCase::new(67, 132, 76, true)),

@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("kernels", &["activation", "elements", "recording"]),
     ("reference", &["error", "activation", "elements", "memory", "recording", "kernels"]),
     ("gpu", &["error", "elements", "recording", "cache"]),
-    ("cpu", &["error", "elements", "recording", "kernels", "reference"]),
+    ("cpu", &["error", "activation", "elements", "recording", "kernels", "reference"]),
     ("text", &["error", "batch"]),
     (
         "model",
@@ -215,14 +215,14 @@ fn check_dependencies(path: &str, manifest: &str) -> Vec<String> {
         .collect()
 }
 
-/// A kernel has all its files and its benchmark.
-fn check_word(word: &str, exists: impl Fn(&str) -> bool, bench: &str) -> Vec<String> {
-    let files = KERNEL_FILES.iter().map(|file| file.replace("{}", word));
+/// A kernel has all its files, and a row in the table of shaders.
+fn check_kernel(kernel: &str, exists: impl Fn(&str) -> bool, table: &str) -> Vec<String> {
+    let files = KERNEL_FILES.iter().map(|file| file.replace("{}", kernel));
     let missing = files.filter(|file| !exists(file));
     let mut offenders: Vec<_> =
-        missing.map(|file| format!("{file}:1: kernel `{word}` lacks this file")).collect();
-    if !bench.contains(&format!("\"{word}\"")) {
-        offenders.push(format!("benches/kernels.rs:1: kernel `{word}` has no bench \"{word}\""));
+        missing.map(|file| format!("{file}:1: kernel `{kernel}` lacks this file")).collect();
+    if !table.lines().any(|line| line.starts_with(&format!("| [{kernel}]({kernel}.wgsl)"))) {
+        offenders.push(format!("shaders/README.md:1: kernel `{kernel}` has no row"));
     }
     offenders
 }
@@ -344,10 +344,10 @@ fn crates_and_unsafe_are_used_only_where_allowed() {
 
 #[test]
 fn every_kernel_has_its_files() {
-    let bench = read("benches/kernels.rs").unwrap_or_default();
+    let table = read("shaders/README.md").unwrap_or_default();
     let exists = |path: &str| read(path).is_ok();
-    let words = kernels::ALL.iter().map(|interface| interface.name());
-    report(words.flat_map(|word| check_word(word, exists, &bench)).collect());
+    let names = kernels::ALL.iter().map(|interface| interface.name());
+    report(names.flat_map(|name| check_kernel(name, exists, &table)).collect());
 }
 
 #[test]
@@ -415,9 +415,9 @@ fn crates_and_unsafe_in_other_modules_are_caught() {
 
 #[test]
 fn missing_files_and_long_ones_are_caught() {
-    let exists = |path: &str| !path.starts_with("tests/");
-    let refused = ["tests/kernels/k.rs:1: kernel `k`", "benches/kernels.rs:1: kernel `k`"];
-    assert_caught(check_word("k", exists, "bench(\"kk\")"), &refused);
+    let exists = |path: &str| !path.starts_with("src/reference/");
+    let refused = ["src/reference/k.rs:1: kernel `k`", "shaders/README.md:1: kernel `k`"];
+    assert_caught(check_kernel("k", exists, "| [kk](kk.wgsl) | a row |"), &refused);
 
     let long = "x".repeat(101);
     assert_caught(check_size("a.rs", &format!("\n{long}")), &["a.rs:2: 101 characters, over"]);

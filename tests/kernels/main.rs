@@ -2,7 +2,7 @@
 //!
 //! One trial per device × kernel × variant; for products also one per tile for few rows.  Without
 //! an adapter the GPU trials are reported as ignored, never as passed;
-//! `JINABERT_REQUIRE=llvmpipe,swiftshader` makes a missing adapter a failure.
+//! `JINABERT_REQUIRE=vulkan-llvmpipe,vulkan-swiftshader` makes a missing adapter a failure.
 
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "each test target uses a part")]

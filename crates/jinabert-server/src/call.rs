@@ -133,8 +133,8 @@ impl Call {
         metrics::inputs_read(job.input.sequences().iter().map(|sequence| sequence.tokens()));
         let (sender, receiver) = oneshot::channel();
         let (input, finish) = job.split();
-        // If the client leaves, dropping this future drops the ticket, which cancels the work.
-        let _ticket = model.scheduler.submit(input, |result| drop(sender.send(result)));
+        // If the client leaves, dropping this future drops the guard, which cancels the work.
+        let _guard = model.scheduler.submit(input, |result| drop(sender.send(result)));
         let received = receiver.await.map_err(|_| ApiError::internal())?;
         let done = received.map_err(ApiError::engine)?;
         let numbers = done.rows.iter().map(Vec::len).sum::<usize>();
