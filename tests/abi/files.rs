@@ -125,8 +125,8 @@ fn broken_files_are_refused() {
     assert_eq!(check_subset("// enable nothing, @group(1)\n@group( 0 ) @binding(0)\n"), Ok(()));
 
     let header = "// k: what it does.\n\
-                  // Host  src/kernels/k.rs    Reference  src/reference/k.rs\n\
-                  // Check src/kernel_check/k.rs  Bench     benches/kernels.rs \"k\"\n\nfn k() {}\n";
+                  // Host   src/kernels/k.rs       Reference  src/reference/k.rs\n\
+                  // Check  src/kernel_check/k.rs  Bench      benches/kernels.rs \"k\"\n\nfn k() {}\n";
     assert_eq!(check_header("k", header, |_| true), Ok(()));
     assert_refused(check_header("j", header, |_| true), "`// j: `");
     let unnamed = header.replace("src/reference/k.rs", "src/reference/j.rs");
@@ -134,6 +134,6 @@ fn broken_files_are_refused() {
     let check_missing = |path: &str| !path.starts_with("src/kernel_check/");
     let refusal = "`src/kernel_check/k.rs` does not exist";
     assert_refused(check_header("k", header, check_missing), refusal);
-    let below = header.replace("// Test", "\n// Test"); // no longer in the header
-    assert_refused(check_header("k", &below, |_| true), "Test `tests/kernels/k.rs`");
+    let below = header.replace("// Check", "\n// Check"); // no longer in the header
+    assert_refused(check_header("k", &below, |_| true), "Check `src/kernel_check/k.rs`");
 }
