@@ -71,7 +71,7 @@ alias Two = array<vec4<f32>, 3>;
 var<workgroup> sh_q: array<Queries, CH * ROWS>; // R queries, or weights, of each row of invocations
 var<workgroup> sh_k: array<Two, CH * STRIDE>;   // 2 keys of each column of invocations
 var<workgroup> sh_v: array<Eight, CH * STRIDE>; // 8 columns of each column of invocations, at 4 keys
-var<workgroup> sh_range: SkipBound;
+var<workgroup> sh_search: Search;
 var<workgroup> sh_row: array<vec4<f32>, R4 * WG>; // one value per query of each invocation, in vec4s
 
 // Eight columns of a query's output.
@@ -116,12 +116,12 @@ fn attention(
     var most{h} = vec4(LOWEST);
     var sum{h} = vec4(0.0);
     #end
-    if lid == 0u { sh_range = own_tile(here); }
+    if lid == 0u { sh_search = Search(own_tile(here), here, qmax); }
     for (var n = 0u;; n++) {
-        // Read from memory: if compilers know the first range, they split this loop in two, and spill registers.
-        let range = workgroupUniformLoad(&sh_range);
-        if n >= range.last - range.first { break; }
-        let tile = nth_key_tile(range, here, n);
+        // In memory: compilers that know the first range split the loop in two; both ways they would spill registers.
+        let search = workgroupUniformLoad(&sh_search);
+        if n >= search.range.last - search.range.first { break; }
+        let tile = nth_key_tile(search.range, search.at, n);
         let tile_end = min(start + (tile + 1u) * TILE, keys_end);
         for (var j0 = start + tile * TILE; j0 < tile_end; j0 += KEYS) {
             // Scores of queries first + ly + LY*m and keys j0 + 2lx, j0 + 2lx + 1.
@@ -210,7 +210,7 @@ fn attention(
             }
             workgroupBarrier();
         }
-        if n == 0u && here.count > 1u {
+        if n == 0u && workgroupUniformLoad(&sh_search.at.count) > 1u {
             // Queries beyond the end repeat the last one at a greater distance; exclude them from the minimum.
             var least = 3.4e38;
             #unroll h R/4
@@ -219,8 +219,8 @@ fn attention(
             #end
             #end
             let mass = -tile_max(lid, -least);
-            let found = skip_bound(here, keys_end - start, head, slope, qmax, mass);
-            if lid == 0u { sh_range = found; }
+            let keys = keys_end - start;
+            if lid == 0u { sh_search.range = skip_bound(sh_search.at, keys, head, slope, sh_search.qmax, mass); }
         }
     }
 

@@ -38,6 +38,13 @@ struct SkipBound {
     last: u32,  // end, exclusive
 }
 
+// What attention keeps of its search in workgroup memory.
+struct Search {
+    range: SkipBound, // tiles to process
+    at: TilePosition,
+    qmax: f32,
+}
+
 // The own tile only; its scores decide which others are needed.
 fn own_tile(at: TilePosition) -> SkipBound {
     return SkipBound(at.own, at.own + 1u);
