@@ -118,7 +118,7 @@ fn attention(
     #end
     if lid == 0u { sh_search = Search(own_tile(here), here, qmax); }
     for (var n = 0u;; n++) {
-        // In memory: compilers that know the first range split the loop in two; both ways they would spill registers.
+        // In memory: registers would be spilled, and compilers that know the first range split the loop in two.
         let search = workgroupUniformLoad(&sh_search);
         if n >= search.range.last - search.range.first { break; }
         let tile = nth_key_tile(search.range, search.at, n);
