@@ -1,7 +1,8 @@
 //! Cases of `linear`.
 
 use super::{
-    KernelCase, LayerCase, Seeded, Suite, Tolerance, Work, boxed, bytes, product, seeded::Role,
+    KernelCase, LayerCase, Seeded, Suite, Tolerance, Work, boxed, bytes, product, product_tiles,
+    seeded::Role,
 };
 use crate::{
     activation::Activation,
@@ -89,7 +90,7 @@ impl KernelCase for LinearCase {
     }
 
     fn tiles(&self, variant: KernelVariant) -> Vec<Tile> {
-        Tile::by_rows(variant.tier).into_iter().map(|(_, tile)| tile).collect()
+        product_tiles(variant)
     }
 
     fn dispatch(

@@ -227,6 +227,11 @@ fn boxed<C: KernelCase + 'static>(cases: impl IntoIterator<Item = C>) -> Vec<Box
     cases.into_iter().map(|case| Box::new(case) as Box<dyn KernelCase>).collect()
 }
 
+/// Tiles that a product's kernel may have, the default last.
+fn product_tiles(variant: KernelVariant) -> Vec<Tile> {
+    Tile::by_rows(variant.tier).into_iter().map(|(_, tile)| tile).collect()
+}
+
 /// Bytes of a tensor.
 fn bytes(format: Format, elements: u64) -> f64 {
     f64::from(format.bytes()) * elements as f64
