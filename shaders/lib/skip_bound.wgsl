@@ -38,7 +38,7 @@ struct SkipBound {
     last: u32,  // end, exclusive
 }
 
-// What attention keeps of its search in workgroup memory.
+// State of the search for the tiles to process, in attention's workgroup memory.
 struct Search {
     range: SkipBound, // tiles to process
     at: TilePosition,

@@ -1,4 +1,4 @@
-//! What CPU implementations read from a command.
+//! Properties of a command, for implementations on the CPU.
 
 use crate::{
     activation::Activation,

@@ -160,8 +160,8 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Places in the text after a prompt of so many tokens and bytes; the prompt's tokens count as
-    /// special tokens before it.
+    /// Places in a text without its prompt, which has `tokens` tokens and `bytes` bytes.  The
+    /// prompt's tokens count as special tokens before the text.
     pub fn after_prompt(self, tokens: usize, bytes: usize) -> Self {
         let own = self.starts[tokens..].iter();
         let starts = own.map(|start| start.saturating_sub(bytes)).collect();

@@ -8,7 +8,8 @@ pub(super) fn boundary(text: &str, at: usize) -> usize {
     (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }
 
-/// Number of first tokens that end in a prompt of so many bytes, from the end of each token.
+/// Number of a prompt's tokens: those that end within its first `prompt` bytes.  `ends` has the end
+/// of each token.
 pub(super) fn prompted(ends: impl Iterator<Item = usize>, prompt: usize) -> usize {
     ends.take_while(|end| prompt > 0 && *end <= prompt).count()
 }
