@@ -29,6 +29,7 @@ pub(super) fn address(program: &Arc<Program>) -> usize {
 pub(super) struct Pipelines {
     compiler: Compiler,
     ready: HashMap<usize, Pipeline>,
+    compiles_ahead: bool,
     ahead: Option<Ahead>,
 }
 
@@ -38,12 +39,14 @@ impl Pipelines {
         let alone = gpu.caps.gl;
         let compiled = Arc::clone(&gpu.compiled);
         let compiler = Compiler { device, compiled, cache: cache.map(Arc::new), alone };
-        Self { compiler, ready: HashMap::new(), ahead: None }
+        let compiles_ahead = !alone && !gpu.caps.software;
+        Self { compiler, ready: HashMap::new(), compiles_ahead, ahead: None }
     }
 
-    /// Starts compiling programs in the background.
+    /// Starts compiling programs in the background, unless the cores that would compile are the
+    /// device: programs that no recording uses would delay the first result.
     pub(super) fn begin(&mut self, programs: Vec<Arc<Program>>) {
-        if self.compiler.alone || self.ahead.is_some() {
+        if !self.compiles_ahead || self.ahead.is_some() {
             return;
         }
         self.ahead = Ahead::start(self.compiler.clone(), programs);
