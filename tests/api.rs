@@ -4,7 +4,7 @@
 //! depends on the compiler's version, so that other compilers skip this test.
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use std::{env, ffi::OsString, fs, path::Path, process::Command};
+use std::{env, fs, path::Path, process::Command};
 
 /// Environment variable: 1 rewrites the list.
 const WRITE: &str = "JINABERT_WRITE_API";
@@ -19,8 +19,17 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn cargo() -> OsString {
-    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+/// Cargo without the variables that it sets for a test: build scripts read them, so that what they
+/// made would be built anew here, and once more by the next command.
+fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// Public items, one a line: without the feature `internals`, derived implementations, and
@@ -34,7 +43,7 @@ fn list() -> Result<String, Failed> {
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(&rustdoc, fs::Permissions::from_mode(0o755))?;
     }
-    let output = Command::new(cargo())
+    let output = cargo()
         .args(["rustdoc", "-p", "jinabert", "--lib", "--features", "hub,faults", "--locked"])
         .args(["--", "-Zunstable-options", "--output-format=json", "--cap-lints=allow"])
         .env("RUSTDOC", &rustdoc)

@@ -98,9 +98,10 @@ fn trials_of(
     hard.chain([any]).chain(poison).chain(invariants).collect()
 }
 
-/// 24 random cases; the first failing one is shrunk.
+/// Random cases, more with `JINABERT_SLOW=1`; the first failing one is shrunk.
 fn any_case(engine: &mut dyn Engine, variant: KernelVariant, suite: &Suite) -> Result<(), Failed> {
-    let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
+    let cases = if std::env::var_os("JINABERT_SLOW").is_some() { 96 } else { 12 };
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     // No case makes more choices.
     let cases =
