@@ -22,9 +22,13 @@ from conftest import MODEL, RERANKER, TEXTS, TINY, state
 import jinabert
 
 
+# Children of a shell's background job ignore SIGINT, unless they set a handler.
+HANDLER = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 def script(text: str, *arguments: str) -> subprocess.Popen[str]:
     """A process of Python's."""
-    words = [sys.executable, "-c", textwrap.dedent(text), *arguments]
+    words = [sys.executable, "-c", HANDLER + textwrap.dedent(text), *arguments]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
