@@ -39,7 +39,7 @@ pub(super) fn best(files: &Files, options: &Options, config: &Config) -> Result<
         None => load_or_fall_back(files, &options, config)?,
     };
     loaded.chosen = Some(options.device);
-    if loaded.after.is_none() {
+    if loaded.switch_reason.is_none() {
         loaded.device = format!("{}; chosen by measurement: {why}", loaded.device);
     }
     Ok(loaded)
@@ -63,7 +63,7 @@ fn load_or_fall_back(files: &Files, options: &Options, config: &Config) -> Resul
     };
     tracing::warn!("{error}; the CPU takes over");
     let mut loaded = load(files, &options.on_cpu(), config, false)?;
-    loaded.after = Some(error.to_string());
+    loaded.switch_reason = Some(error.to_string());
     Ok(loaded)
 }
 

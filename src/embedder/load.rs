@@ -92,7 +92,7 @@ pub(super) struct Loaded {
     /// Human-readable device name.
     pub(super) device: String,
     /// Reason why another device than the requested one is used.
-    pub(super) after: Option<String>,
+    pub(super) switch_reason: Option<String>,
     /// Default batch size of the device, in tokens.
     pub(super) batch_tokens: usize,
     /// True if the adapter is software: the processor computes.
@@ -113,9 +113,9 @@ impl Loaded {
 
     /// The model in its slot, its device, and the batch size in tokens under these options.
     pub(super) fn into_parts(self, options: &Options) -> (ModelSlot, DeviceInfo, usize) {
-        let Self { model, device, after, batch_tokens, software, adapter, .. } = self;
+        let Self { model, device, switch_reason, batch_tokens, software, adapter, .. } = self;
         let batch_tokens = options.batch_tokens.unwrap_or(batch_tokens).min(model.max_tokens());
-        let info = DeviceInfo { device, after, cpu: model.caps().cpu, software };
+        let info = DeviceInfo { device, switch_reason, cpu: model.caps().cpu, software };
         (ModelSlot::new(model, adapter), info, batch_tokens)
     }
 }
@@ -151,9 +151,9 @@ pub(super) fn load(
     opened.engine.inject(options.injected());
     let files = ModelFiles::open(files)?;
     let half_weights = files.is_half();
-    let mut plan = plan(half_weights, &opened, config, options);
-    if let Some(plan) = &plan {
-        opened.variant.tier = plan.tier;
+    let mut kernel_config = tuned_config(half_weights, &opened, config, options);
+    if let Some(kernel_config) = &kernel_config {
+        opened.variant.tier = kernel_config.tier;
     }
     if options.tier.is_none() {
         let caps = opened.engine.caps();
@@ -163,7 +163,7 @@ pub(super) fn load(
             let refused = "the driver refused these before";
             tracing::info!("{accepted} kernels, not {wanted} ones: {refused}");
             widen = !accepted.half_weights;
-            plan = plan.filter(|plan| plan.tier == accepted.tier);
+            kernel_config = kernel_config.filter(|config| config.tier == accepted.tier);
             opened.variant = KernelVariant { half_weights: false, ..accepted };
         }
     }
@@ -182,13 +182,13 @@ pub(super) fn load(
     };
     let Options { skip_eps, deterministic, task, .. } = *options;
     let numerics = Numerics { skip_eps, deterministic };
-    let choices = ModelOptions { numerics, plan, task, widen };
+    let choices = ModelOptions { numerics, kernel_config, task, widen };
     let model = Model::load(files, opened.engine, opened.variant, choices)?;
     let device = opened.name;
     let batch_tokens = batch_tokens.min(model.fused_tokens());
-    let after = None;
+    let switch_reason = None;
     let chosen = None;
-    Ok(Loaded { model, device, after, batch_tokens, software, adapter, speeds, chosen })
+    Ok(Loaded { model, device, switch_reason, batch_tokens, software, adapter, speeds, chosen })
 }
 
 /// Properties of the model that determine its speed.
@@ -202,7 +202,7 @@ pub(super) fn is_hardware(adapter: &AdapterSummary, options: &Options) -> bool {
 }
 
 /// Tuning result for the device, if it is for the requested tier.
-fn plan(
+fn tuned_config(
     half_weights: bool,
     opened: &Opened,
     config: &Config,
@@ -211,9 +211,9 @@ fn plan(
     let (index, adapter) = opened.adapter.as_ref().filter(|_| options.tune != Tune::Off)?;
     let stored = Stored { dtype: opened.variant.dtype, half_weights };
     let key = tune::Key::new(adapter, stored, Sizes::of(config));
-    let plan = match index {
-        Some(index) => tune::plan(*index, &key, options.tune),
+    let config = match index {
+        Some(index) => tune::kernel_config(*index, &key, options.tune),
         None => tune::known(&key),
     };
-    plan.filter(|plan| options.tier.is_none_or(|tier| tier == plan.tier))
+    config.filter(|config| options.tier.is_none_or(|tier| tier == config.tier))
 }

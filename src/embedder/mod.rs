@@ -238,7 +238,7 @@ impl Embedder {
     /// Current device, human-readable.
     pub fn device(&self) -> String {
         let place = self.runner.device_info();
-        match &place.after {
+        match &place.switch_reason {
             None => place.device.clone(),
             Some(error) => format!("{}; took over after: {error}", place.device),
         }

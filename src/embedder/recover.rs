@@ -130,9 +130,9 @@ impl Runner {
                     }
                 }
                 result => {
-                    loaded.after = match remedy {
+                    loaded.switch_reason = match remedy {
                         Remedy::Cpu => Some(error.to_string()),
-                        _ => self.device_info().after.clone(),
+                        _ => self.device_info().switch_reason.clone(),
                     };
                     self.replace_model(slot, loaded);
                     return result;

@@ -48,7 +48,7 @@ impl<'a> Runtime<'a> {
 
     /// Pipeline depth: batches to keep in flight.  The device is then never idle, and new calls
     /// wait no longer than necessary.
-    pub fn ahead(self) -> usize {
+    pub(crate) fn ahead(self) -> usize {
         self.0.runner.ahead()
     }
 

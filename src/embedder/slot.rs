@@ -97,7 +97,7 @@ pub(super) struct DeviceInfo {
     /// Human-readable device name.
     pub(super) device: String,
     /// Reason why another device than the requested one is used.
-    pub(super) after: Option<String>,
+    pub(super) switch_reason: Option<String>,
     /// True for the CPU path.
     pub(super) cpu: bool,
     /// True if the adapter is software: the processor computes.

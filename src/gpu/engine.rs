@@ -2,9 +2,9 @@
 
 use super::{
     adapter::{AdapterSummary, Gpu},
+    budget::{SubmissionBudget, Work},
     chain::SubmissionNonce,
     fault::RunFault,
-    pace::{SubmissionBudget, Work},
     pipeline::params_size,
     pipeline_cache::PipelineCache,
     pipelines::{Pipelines, address},
@@ -36,7 +36,7 @@ pub struct Engine {
     params: wgpu::Buffer,
     readbacks: Readbacks,
     chain: SubmissionNonce,
-    pace: Arc<Mutex<SubmissionBudget>>,
+    budget: Arc<Mutex<SubmissionBudget>>,
     /// Submissions in flight, oldest first.
     queued: VecDeque<Queued>,
     faults: Faults,
@@ -79,7 +79,7 @@ impl Engine {
             params,
             readbacks: Readbacks::default(),
             chain,
-            pace: Arc::new(Mutex::new(SubmissionBudget::new(gpu.caps.software))),
+            budget: Arc::new(Mutex::new(SubmissionBudget::new(gpu.caps.software))),
             queued: VecDeque::new(),
             faults: Faults::default(),
             pipelines: Pipelines::new(&gpu, cache),
@@ -181,10 +181,10 @@ impl Engine {
     /// Submits a recording, split into short submissions.
     fn begin(&mut self, recording: &Recording, output: &Tensor) -> Result<Readback, Error> {
         let offsets = self.arrange(recording)?;
-        let pace = self.pace();
-        let shares = recording.commands.iter().map(|command| pace.share(command));
+        let budget = self.budget();
+        let shares = recording.commands.iter().map(|command| budget.share(command));
         let mut parts = slices(shares, 1.0);
-        drop(pace);
+        drop(budget);
         if parts.is_empty() {
             parts.push((0..0, 0.0)); // for the copy
         }
@@ -229,7 +229,7 @@ impl Engine {
             output: *output,
             number,
             work: (work, start),
-            pace: Arc::clone(&self.pace),
+            budget: Arc::clone(&self.budget),
             progress: self.gpu.progress.clone(),
             home: self.readbacks.clone(),
         })
@@ -240,7 +240,7 @@ impl Engine {
         while self.queued.len() >= QUEUED {
             let Queued { submission, work, at } = self.queued.pop_front().expect("some are queued");
             let waited = self.gpu.progress.wait(&submission)?;
-            self.pace().observe(work, at, waited);
+            self.budget().observe(work, at, waited);
         }
         let submission = self.gpu.queue.submit([encoder.finish()]);
         self.queued.push_back(Queued { submission, work, at: Instant::now() });
@@ -258,8 +258,8 @@ impl Engine {
         (self.params, self.chain) = new;
     }
 
-    fn pace(&self) -> MutexGuard<'_, SubmissionBudget> {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    fn budget(&self) -> MutexGuard<'_, SubmissionBudget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `work` and converts errors reported by wgpu.
@@ -371,15 +371,15 @@ impl crate::recording::Engine for Engine {
     }
 
     fn dispatch_limits(&self) -> DispatchLimits {
-        self.pace().limits()
+        self.budget().limits()
     }
 
     fn limit_dispatches(&mut self, flops: f64) {
-        self.pace().give(flops);
+        self.budget().fix_flops(flops);
     }
 
     fn limit_slice(&mut self, slice: Duration) {
-        self.pace().cut(slice);
+        self.budget().limit_time(slice);
     }
 
     fn limit_wait(&mut self, patience: Duration) {

@@ -3,6 +3,7 @@
 
 mod adapter;
 mod assemble;
+mod budget;
 mod chain;
 mod compiled;
 mod dx12;
@@ -11,7 +12,6 @@ mod engine;
 mod fault;
 #[cfg(feature = "shaders")]
 mod languages;
-mod pace;
 mod pipeline;
 mod pipeline_cache;
 mod pipelines;
@@ -22,14 +22,14 @@ mod scope;
 mod slot;
 mod unroll;
 
-pub use adapter::{AdapterSummary, Backend, Gpu, adapters, native_adapters};
+pub use adapter::{AdapterSummary, Backend, Gpu, adapters};
+pub(crate) use budget::SUBMISSION;
 #[cfg(not(feature = "internals"))]
 pub(crate) use internals::*;
 #[cfg(feature = "internals")]
 pub use internals::*;
 #[cfg(feature = "shaders")]
 pub use languages::{Language, NotWritten, Written, write};
-pub(crate) use pace::SUBMISSION;
 pub(crate) use progress::PATIENCE;
 /// wgpu, with the types for [`Gpu::shared`].
 pub use wgpu;
@@ -37,7 +37,7 @@ pub use wgpu;
 /// Items for the other packages of this repository.
 mod internals {
     pub use super::{
-        adapter::{forget_adapters, open, open_experimental},
+        adapter::{forget_adapters, native_adapters, open, open_experimental},
         assemble::{Assembled, assemble, library},
         engine::Engine,
     };
@@ -45,4 +45,4 @@ mod internals {
 
 /// Zero workgroup memory before a kernel runs.  Disabled: no kernel reads unwritten memory, and on
 /// backends without native zeroing a single lane would do it.
-pub const ZERO_INITIALIZE_WORKGROUP_MEMORY: bool = false;
+pub(crate) const ZERO_INITIALIZE_WORKGROUP_MEMORY: bool = false;

@@ -2,7 +2,7 @@
 
 use super::{
     adapter::Gpu,
-    pace::{SubmissionBudget, Work},
+    budget::{SubmissionBudget, Work},
     progress::Progress,
     slot::{READBACK, buffer, decode},
 };
@@ -88,7 +88,7 @@ pub(super) struct Readback {
     pub(super) number: u32,
     /// Operations not yet waited for, and their submission time.
     pub(super) work: (Work, Instant),
-    pub(super) pace: Arc<Mutex<SubmissionBudget>>,
+    pub(super) budget: Arc<Mutex<SubmissionBudget>>,
     pub(super) progress: Progress,
     pub(super) home: Readbacks,
 }
@@ -105,8 +105,8 @@ impl Readback {
         let (work, start) = self.work;
         let stopped = "part of the work was not carried out; the system may have stopped it";
         let values = result.ok_or_else(|| Error::Gpu(stopped.to_owned()))?;
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-        pace.observe(work, start, waited);
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        budget.observe(work, start, waited);
         Ok(values)
     }
 }

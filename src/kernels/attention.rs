@@ -15,12 +15,12 @@ pub struct Spec {
     /// Storage format of `q`, `k`, `v` and `context`.
     pub format: Format,
     /// Tiling.
-    pub tile: Tile,
+    pub tile: Tiling,
 }
 
 /// Tiling of attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Tile {
+pub enum Tiling {
     /// One query per invocation, keys one at a time.
     Naive,
     /// Tiles of both products in workgroup memory and registers; heads of 64.
@@ -44,7 +44,7 @@ pub enum Tile {
     },
 }
 
-impl fmt::Display for Tile {
+impl fmt::Display for Tiling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Naive => f.write_str("a query an invocation"),
@@ -64,32 +64,32 @@ impl Spec {
         let variant = variant.into();
         let tier = variant.tier;
         let tile = match tier {
-            Tier::Reference | Tier::Blocked | Tier::Naive => Tile::Naive,
-            Tier::Tiled | Tier::Matrix { .. } if e == 64 => Tile::Tiled { rows: 4 },
+            Tier::Reference | Tier::Blocked | Tier::Naive => Tiling::Naive,
+            Tier::Tiled | Tier::Matrix { .. } if e == 64 => Tiling::Tiled { rows: 4 },
             Tier::Tiled | Tier::Matrix { .. } => {
                 let most = if e < 8 { TILE } else { 32 };
-                Tile::Staged { bk: (2048 / e).next_power_of_two().min(most) }
+                Tiling::Staged { bk: (2048 / e).next_power_of_two().min(most) }
             }
             Tier::Texture | Tier::Subgroup(_) => {
                 let s = tier.lanes();
                 // Software drivers keep four queries and their outputs in cache; a GPU has
                 // registers for one.
                 let tq = if s > 1 { 4 } else { 1 };
-                Tile::Texture { s, tq, tk: (2 * s).max(8) }
+                Tiling::Texture { s, tq, tk: (2 * s).max(8) }
             }
         };
         Self { e, format: variant.wide(), tile }
     }
 
     /// Tiles for a tuning search, the default first.
-    pub fn candidates(tier: Tier, e: u32) -> Vec<Tile> {
+    pub fn candidates(tier: Tier, e: u32) -> Vec<Tiling> {
         let usual = Self::new(tier, e).tile;
         let s = tier.lanes();
-        let texture = |(tq, tk)| Tile::Texture { s, tq, tk };
+        let texture = |(tq, tk)| Tiling::Texture { s, tq, tk };
         let other: Vec<_> = match (tier, usual) {
             (Tier::Texture, _) => [(1, 16), (2, 8), (4, 8)].map(texture).into(),
             (Tier::Subgroup(_), _) => [(2, 2 * s), (4, 4 * s), (2, 4 * s)].map(texture).into(),
-            (_, Tile::Tiled { .. }) => vec![Tile::Tiled { rows: 8 }],
+            (_, Tiling::Tiled { .. }) => vec![Tiling::Tiled { rows: 8 }],
             _ => vec![],
         };
         let other = other.into_iter().filter(|tile| *tile != usual);
@@ -99,10 +99,10 @@ impl Spec {
     fn constants(&self) -> Vec<(&'static str, Const)> {
         let e = ("E", self.e.into());
         match self.tile {
-            Tile::Naive => vec![("WG", TILE.into()), e],
-            Tile::Tiled { rows } => vec![("R", rows.into()), e],
-            Tile::Staged { bk } => vec![("WG", TILE.into()), ("BK", bk.into()), e],
-            Tile::Texture { s, tq, tk } => {
+            Tiling::Naive => vec![("WG", TILE.into()), e],
+            Tiling::Tiled { rows } => vec![("R", rows.into()), e],
+            Tiling::Staged { bk } => vec![("WG", TILE.into()), ("BK", bk.into()), e],
+            Tiling::Texture { s, tq, tk } => {
                 vec![
                     ("TILE", TILE.into()),
                     ("S", s.into()),
@@ -193,12 +193,12 @@ bindings!(Args {
 /// Creates a kernel from a Spec.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
     let (file, imports) = match spec.tile {
-        Tile::Naive => (source!("naive/attention.wgsl"), vec![]),
-        Tile::Tiled { .. } => (source!("attention.wgsl"), vec![("elem", elem(spec.format))]),
-        Tile::Staged { .. } => {
+        Tiling::Naive => (source!("naive/attention.wgsl"), vec![]),
+        Tiling::Tiled { .. } => (source!("attention.wgsl"), vec![("elem", elem(spec.format))]),
+        Tiling::Staged { .. } => {
             (source!("any_width/attention.wgsl"), vec![("elem", elem(spec.format))])
         }
-        Tile::Texture { s, .. } => {
+        Tiling::Texture { s, .. } => {
             (source!("texture/attention.wgsl"), vec![("share", share(s)), ("lanes", lanes(s))])
         }
     };
@@ -263,8 +263,8 @@ pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, skip: f32,
         // Software drivers give each core one run of workgroups: heads that skip much must not be
         // adjacent.  On GPUs the tiles of one head share their loads.
         let grid = match kernel.spec.tile {
-            Tile::Texture { .. } => [heads, x, y],
-            Tile::Naive | Tile::Tiled { .. } | Tile::Staged { .. } => [x, y, heads],
+            Tiling::Texture { .. } => [heads, x, y],
+            Tiling::Naive | Tiling::Tiled { .. } | Tiling::Staged { .. } => [x, y, heads],
         };
         rec.dispatch(kernel, params, &args.list(), grid, flops);
     }

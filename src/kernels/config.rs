@@ -10,7 +10,7 @@ pub struct KernelConfig {
     /// Tiles of products by number of rows, ascending; the last has no maximum.
     pub products: Vec<Tiles>,
     /// Tile of attention.
-    pub attention: attention::Tile,
+    pub attention: attention::Tiling,
 }
 
 /// Tiles of the three products, for a number of rows.
@@ -33,7 +33,7 @@ impl Tiles {
 }
 
 impl KernelConfig {
-    /// Default plan of a tier before any measurement, with heads of `e` elements.
+    /// Default configuration of a tier before any measurement, with heads of `e` elements.
     pub fn usual(tier: Tier, e: u32) -> Self {
         let tiles = |&rows: &u32| {
             let tile = Tile::candidates(tier, rows)[0];
@@ -43,16 +43,17 @@ impl KernelConfig {
         Self { tier, products, attention: attention::Spec::new(tier, e).tile }
     }
 
-    /// Default plan, adapted to the vendor's compiler.
+    /// Default configuration, adapted to the vendor's compiler.
     pub fn usual_on(caps: &Caps, tier: Tier, e: u32) -> Self {
-        let mut plan = Self::usual(tier, e);
+        let mut config = Self::usual(tier, e);
         if let Some(tile) = Tile::of_vendor(caps.vendor, tier) {
             // Small row counts keep their own tiles.
-            for tiles in plan.products.iter_mut().filter(|tiles| tiles.linear == Tile::new(tier)) {
+            for tiles in config.products.iter_mut().filter(|tiles| tiles.linear == Tile::new(tier))
+            {
                 (tiles.linear, tiles.linear_add, tiles.linear_geglu) = (tile, tile, tile);
             }
         }
-        plan
+        config
     }
 
     /// Maximum rows of each entry: short queries, longer ones, everything else.  Tiers that are
@@ -70,7 +71,7 @@ impl KernelConfig {
         self
     }
 
-    /// True if a tuning search on such a device may find this plan.
+    /// True if a tuning search on such a device may find this configuration.
     pub fn suits(&self, caps: &Caps, e: u32) -> bool {
         let known = |tiles: &Tiles| {
             let candidates = Tile::candidates(self.tier, tiles.rows);
@@ -106,13 +107,13 @@ mod tests {
             }
         }
         for tier in Tier::of(&caps) {
-            let plan = KernelConfig::usual(tier, 64);
-            assert!(plan.suits(&caps, 64), "{tier}");
+            let config = KernelConfig::usual(tier, 64);
+            assert!(config.suits(&caps, 64), "{tier}");
             let odd = Tile::Texture { wg: 1 << 30, s: 1, lx: 1, tm: 1, tn: 4 };
-            let mut bad = plan.clone();
+            let mut bad = config.clone();
             bad.products[0].linear_add = odd;
             assert!(!bad.suits(&caps, 64), "{tier}");
-            let mut short = plan.clone();
+            let mut short = config.clone();
             short.products.pop();
             assert!(!short.suits(&caps, 64), "{tier}");
         }
@@ -123,14 +124,14 @@ mod tests {
 
     #[test]
     fn deterministic_plans_have_one_order() {
-        let plan = KernelConfig::usual(Tier::Tiled, 64);
-        assert!(plan.products.len() > 1);
-        let deterministic = plan.deterministic().products;
+        let config = KernelConfig::usual(Tier::Tiled, 64);
+        assert!(config.products.len() > 1);
+        let deterministic = config.deterministic().products;
         assert!(
             deterministic.iter().all(|tiles| tiles.list().iter().all(|tile| tile.slices() == 1))
         );
         assert_eq!(deterministic.last().map(|tiles| tiles.rows), Some(u32::MAX));
-        let plan = KernelConfig::usual(Tier::Subgroup(8), 64);
-        assert_eq!(plan.clone().deterministic(), plan);
+        let config = KernelConfig::usual(Tier::Subgroup(8), 64);
+        assert_eq!(config.clone().deterministic(), config);
     }
 }

@@ -99,7 +99,7 @@ impl Tier {
     }
 
     /// Invocations that cooperate without a barrier: 1, or the size of a subgroup.
-    pub fn lanes(self) -> u32 {
+    pub(crate) fn lanes(self) -> u32 {
         if let Self::Subgroup(lanes) = self { lanes } else { 1 }
     }
 

@@ -88,7 +88,7 @@ impl Kernels {
         architecture: &Architecture,
         variant: KernelVariant,
         numerics: Numerics,
-        plan: KernelConfig,
+        kernel_config: KernelConfig,
     ) -> Self {
         let Config { hidden, activation, eps, .. } = *config;
         let Numerics { skip_eps, deterministic } = numerics;
@@ -96,11 +96,14 @@ impl Kernels {
         let norms = skip_eps > 0.0 && !matches!(variant.tier, Tier::Reference | Tier::Blocked);
         let gate_first = matches!(architecture.mlp, Mlp::Gated { gate_first: true });
         let geglu = linear_geglu::Spec::new(variant, gate_first, activation);
-        let plan = if deterministic { plan.deterministic() } else { plan };
-        let products = plan.products.iter();
+        let kernel_config =
+            if deterministic { kernel_config.deterministic() } else { kernel_config };
+        let products = kernel_config.products.iter();
         let products = products.map(|tiles| (tiles.rows, Products::new(variant, tiles, geglu)));
-        let attention =
-            attention::Spec { tile: plan.attention, ..attention::Spec::new(variant, head_width) };
+        let attention = attention::Spec {
+            tile: kernel_config.attention,
+            ..attention::Spec::new(variant, head_width)
+        };
         Self {
             embed: embed::kernel(embed::Spec::new(variant, hidden)),
             products: products.collect(),

@@ -121,7 +121,7 @@ pub struct ModelOptions {
     /// Settings that trade rounding for speed.
     pub numerics: Numerics,
     /// Tiles of the products; the defaults if `None`.
-    pub plan: Option<KernelConfig>,
+    pub kernel_config: Option<KernelConfig>,
     /// Task that the checkpoint must support.
     pub task: Task,
     /// Widen f16 matrices to f32 even if the device could read f16.
@@ -163,13 +163,14 @@ impl Model {
         ModelFiles { config, checkpoint, architecture, .. }: ModelFiles,
         mut engine: Box<dyn Engine>,
         variant: KernelVariant,
-        ModelOptions { numerics, plan, task, widen }: ModelOptions,
+        ModelOptions { numerics, kernel_config, task, widen }: ModelOptions,
     ) -> Result<Self, Error> {
         let head = task.head(HeadKind::detect(checkpoint.names()))?;
         let usual = || KernelConfig::usual_on(engine.caps(), variant.tier, config.head_width());
-        let plan = plan.unwrap_or_else(usual);
+        let kernel_config = kernel_config.unwrap_or_else(usual);
         let kernels = |variant, table| {
-            Kernels::new(&config, architecture, variant, numerics, plan.clone()).with_table(table)
+            Kernels::new(&config, architecture, variant, numerics, kernel_config.clone())
+                .with_table(table)
         };
         let mut variant = variant.for_weights(checkpoint.is_half() && !widen, engine.caps());
         let mut table = weights::table(&checkpoint, variant);

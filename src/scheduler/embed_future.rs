@@ -15,7 +15,7 @@ use std::{
 /// A call in flight.  Dropping it cancels the call; the device finishes what it has begun.
 #[must_use = "a call that is dropped is cancelled"]
 pub struct EmbedFuture<T> {
-    call: Arc<Call<T>>,
+    call: Arc<SharedCall<T>>,
     /// True if its result was returned.
     returned: bool,
 }
@@ -25,7 +25,7 @@ type Finish<T> = Box<dyn FnOnce(Vec<Vec<f32>>) -> T + Send>;
 type Rows = Result<Result<Vec<Vec<f32>>, Error>, Box<dyn Any + Send>>;
 
 impl<T> EmbedFuture<T> {
-    pub(super) fn new(call: Arc<Call<T>>) -> Self {
+    pub(super) fn new(call: Arc<SharedCall<T>>) -> Self {
         Self { call, returned: false }
     }
 
@@ -140,7 +140,7 @@ impl Reading {
 }
 
 /// State of a call, shared by the threads that compute it and the one that waits for it.
-pub(super) struct Call<T> {
+pub(super) struct SharedCall<T> {
     state: Mutex<State<T>>,
     ready: Condvar,
 }
@@ -158,7 +158,7 @@ struct State<T> {
     waker: Option<Waker>,
 }
 
-impl<T: Send + 'static> Call<T> {
+impl<T: Send + 'static> SharedCall<T> {
     /// Creates a call, to be submitted now or after its texts are tokenised.
     pub(super) fn new(reading: Option<&Arc<Reading>>) -> Arc<Self> {
         reading.into_iter().for_each(|reading| *reading.calls() += 1);
@@ -206,7 +206,7 @@ impl<T: Send + 'static> Call<T> {
     }
 }
 
-impl<T> Call<T> {
+impl<T> SharedCall<T> {
     fn state(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -95,7 +95,7 @@ struct Shared {
 #[derive(Default)]
 struct Waiting {
     /// Calls by number, hence in order of arrival.
-    calls: BTreeMap<u64, Call>,
+    calls: BTreeMap<u64, QueuedCall>,
     next: u64,
     /// Tokens received by a hypothetical long call that was always present and got just its share.
     clock: usize,
@@ -109,7 +109,7 @@ struct Waiting {
     closing: bool,
 }
 
-struct Call {
+struct QueuedCall {
     input: Arc<EncoderInput>,
     /// Indices of its sequences, longest first.
     order: Vec<usize>,
@@ -128,7 +128,7 @@ struct Call {
     reply: Reply,
 }
 
-impl Call {
+impl QueuedCall {
     fn new(input: EncoderInput, short: bool, reply: Reply) -> Self {
         let sequences = input.sequences();
         let mut order: Vec<usize> = (0..sequences.len()).collect();
@@ -215,7 +215,7 @@ impl Scheduler {
             return CancelGuard { shared: self.shared.clone(), call: u64::MAX };
         }
         let short = input.tokens() <= self.embedder().runtime().batch_tokens() / 4;
-        let mut call = Call::new(input, short, Box::new(reply));
+        let mut call = QueuedCall::new(input, short, Box::new(reply));
         let mut queue = self.shared.queue();
         // It gets no credit for the time before.
         call.served = queue.clock;
@@ -275,7 +275,7 @@ impl Waiting {
 
     /// Picks the next batch of at most `budget` tokens, or of one sequence.
     fn pick(&mut self, budget: usize) -> Vec<Member> {
-        let waiting = |call: &Call| call.begun < call.order.len();
+        let waiting = |call: &QueuedCall| call.begun < call.order.len();
         let (mut short, mut long): (Vec<_>, Vec<_>) =
             self.calls.iter_mut().filter(|(_, call)| waiting(call)).partition(|(_, c)| c.short);
         long.sort_by_key(|(_, call)| call.served); // stable: in order of arrival

@@ -2,7 +2,7 @@
 
 use super::{
     EmbedFuture, Scheduler,
-    embed_future::{Call, Reading},
+    embed_future::{Reading, SharedCall},
 };
 use crate::{
     embedder::{Embedded, Embedder, EncodeJob, EncodeOptions, Prompt, Vector},
@@ -124,7 +124,7 @@ impl Queue {
         // Checks that do not depend on the texts.
         self.embedder().jobs().texts::<&str>(&[], options)?;
         let texts: Vec<String> = texts.iter().map(|text| text.as_ref().to_owned()).collect();
-        let call = Call::new(Some(&self.0.reading));
+        let call = SharedCall::new(Some(&self.0.reading));
         let pending = EmbedFuture::new(call.clone());
         let embedder = self.embedder().clone();
         let scheduler = self.scheduler();
@@ -134,7 +134,7 @@ impl Queue {
 
     /// Queues a job, made by [`Embedder::jobs`].
     pub fn submit<T: Send + 'static>(&self, job: EncodeJob<T>) -> EmbedFuture<T> {
-        let call = Call::new(None);
+        let call = SharedCall::new(None);
         let pending = EmbedFuture::new(call.clone());
         call.submit(&self.scheduler(), job);
         pending
@@ -151,7 +151,7 @@ fn vectors(all: Vec<Embedded>) -> Vec<Vector> {
 
 /// Tokenises a call's texts and queues the call.
 fn read(
-    call: &Arc<Call<Vec<Vector>>>,
+    call: &Arc<SharedCall<Vec<Vector>>>,
     embedder: &Embedder,
     scheduler: &Weak<Scheduler>,
     texts: &[String],

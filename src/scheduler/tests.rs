@@ -22,7 +22,7 @@ fn work(embedder: &Embedder, lengths: &[usize]) -> EncoderInput {
 fn queue(embedder: &Embedder, calls: &[(&[usize], bool)]) -> Waiting {
     let mut queue = Waiting::default();
     for (number, &(lengths, short)) in calls.iter().enumerate() {
-        let mut call = Call::new(work(embedder, lengths), short, Box::new(|_| ()));
+        let mut call = QueuedCall::new(work(embedder, lengths), short, Box::new(|_| ()));
         call.served = queue.clock;
         queue.calls.insert(number as u64, call);
     }
@@ -60,7 +60,7 @@ fn long_calls_take_turns() {
     let mut queue = self::queue(&embedder, &[(&[64; 6], false)]);
     queue.pick(64);
     queue.pick(64);
-    let mut late = Call::new(work(&embedder, &[64; 4]), false, Box::new(|_| ()));
+    let mut late = QueuedCall::new(work(&embedder, &[64; 4]), false, Box::new(|_| ()));
     late.served = queue.clock;
     queue.calls.insert(1, late);
     let order: Vec<u64> = batches(&mut queue, 64).iter().map(|batch| batch[0].0).collect();
@@ -73,7 +73,7 @@ fn calls_that_keep_coming_hold_up_nobody() {
     let mut queue = queue(&embedder, &[(&[64; 5], false)]);
     let mut batches = Vec::new();
     for number in 1..40 {
-        let mut late = Call::new(work(&embedder, &[64]), false, Box::new(|_| ()));
+        let mut late = QueuedCall::new(work(&embedder, &[64]), false, Box::new(|_| ()));
         late.served = queue.clock;
         queue.calls.insert(number, late);
         batches.extend(queue.pick(64).iter().map(|member| member.call));
@@ -95,8 +95,8 @@ fn batches_are_full_and_of_one_kind() {
     let tokens = vec![Tokens::new(vec![7; 5])];
     let other = embedder.jobs().tokens(tokens, options).expect("good tokens").input;
     let mut queue = self::queue(&embedder, &[(&[5], true), (&[5], true)]);
-    queue.calls.insert(2, Call::new(other, true, Box::new(|_| ())));
-    queue.calls.insert(3, Call::new(work(&embedder, &[5]), true, Box::new(|_| ())));
+    queue.calls.insert(2, QueuedCall::new(other, true, Box::new(|_| ())));
+    queue.calls.insert(3, QueuedCall::new(work(&embedder, &[5]), true, Box::new(|_| ())));
     let expected = [vec![(0, 0), (1, 0), (3, 0)], vec![(2, 0)]];
     assert_eq!(batches(&mut queue, 64), expected);
 }

@@ -9,5 +9,16 @@ mod tokenizer;
 mod tokens;
 
 pub use chunk::{Chunk, Chunked, Chunking, Unit};
-pub use tokenizer::Tokenizer;
-pub use tokens::{Cut, Parts, Piece, Tokenized, each};
+#[cfg(not(feature = "internals"))]
+pub(crate) use internals::*;
+#[cfg(feature = "internals")]
+pub use internals::*;
+pub use tokens::{Piece, Tokenized};
+
+/// Items for the other packages of this repository.
+mod internals {
+    pub use super::{
+        tokenizer::Tokenizer,
+        tokens::{Cut, Parts, each},
+    };
+}

@@ -45,7 +45,7 @@ pub const BUDGET: Duration = Duration::from_secs(3);
 /// driver, whose candidates are slow and similar, gets one.
 pub const SEARCHES: u32 = 3;
 
-/// Sizes of a model that determine its plan.
+/// Sizes of a model that determine its configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {
     /// D
@@ -81,8 +81,8 @@ pub struct Stored {
 }
 
 /// Configuration for adapter number `index` of [`gpu::adapters`](crate::gpu::adapters), known or
-/// found by a search if that is allowed.  After a failed search the default plan is used.
-pub fn plan(index: usize, key: &Key, how: Tune) -> Option<KernelConfig> {
+/// found by a search if that is allowed.  After a failed search the default configuration is used.
+pub fn kernel_config(index: usize, key: &Key, how: Tune) -> Option<KernelConfig> {
     if how == Tune::Off {
         return None;
     }
@@ -90,7 +90,7 @@ pub fn plan(index: usize, key: &Key, how: Tune) -> Option<KernelConfig> {
     let most = if key.is_software() { 1 } else { SEARCHES };
     let done = known.as_ref().is_some_and(|known| known.complete || known.searches >= most);
     if done || how == Tune::Known || store::path(key).is_none() {
-        return known.map(|known| known.plan);
+        return known.map(|known| known.config);
     }
     match &known {
         None => tracing::info!("fitting kernels to {}, once", key.adapter()),
@@ -100,12 +100,12 @@ pub fn plan(index: usize, key: &Key, how: Tune) -> Option<KernelConfig> {
     }
     let found = go_on(index, key, BUDGET, known, |_| {});
     let failed = |error: &Error| tracing::warn!("kernels could not be fitted: {error}");
-    found.inspect_err(failed).ok().map(|found| found.plan)
+    found.inspect_err(failed).ok().map(|found| found.config)
 }
 
 /// Configuration from an earlier search of an adapter, if any.
 pub fn known(key: &Key) -> Option<KernelConfig> {
-    store::load(key).map(|known| known.plan)
+    store::load(key).map(|known| known.config)
 }
 
 /// Searches and stores the result, replacing an earlier one.

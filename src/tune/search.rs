@@ -47,13 +47,13 @@ pub enum Verdict {
 /// Result of a search.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Fastest plan found.
-    pub plan: KernelConfig,
+    /// Fastest configuration found.
+    pub config: KernelConfig,
     /// True if there was time for all candidates.
     pub complete: bool,
     /// Source of measured times.
     pub clock: Clock,
-    /// Time of all products and attention at the largest size: default plan, found plan.
+    /// Time of all products and attention at the largest size: default, found.
     pub totals: [Duration; 2],
 }
 
@@ -77,8 +77,8 @@ const HOPELESS: f64 = 3.0;
 /// Progress of a search, stored after each step so that a later search can continue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Fastest plan so far.
-    pub plan: KernelConfig,
+    /// Fastest configuration so far.
+    pub config: KernelConfig,
     /// Number of finished steps, one per kernel and number of rows.
     pub steps: usize,
     /// Number of searches so far.
@@ -87,8 +87,8 @@ pub struct Progress {
     pub complete: bool,
 }
 
-/// Searches for the fastest plan on adapter number `index`, the key's, for about `budget` plus
-/// compile time, and reports each trial.  Continues `from` an earlier search, and passes its
+/// Searches for the fastest configuration on adapter number `index`, the key's, for about `budget`
+/// plus compile time, and reports each trial.  Continues `from` an earlier search, and passes its
 /// progress to `keep` after each step.
 ///
 /// # Errors
@@ -138,16 +138,16 @@ impl<K: FnMut(&Progress), R: FnMut(&Trial)> Search<K, R> {
         let e = self.sizes.head_width();
         if usual == Tier::Naive {
             // A device with a single tier leaves no choice.
-            let plan = KernelConfig::usual_on(&caps, usual, e);
+            let config = KernelConfig::usual_on(&caps, usual, e);
             let clock = self.clock;
-            return Ok(Found { plan, complete: true, clock, totals: [Duration::ZERO; 2] });
+            return Ok(Found { config, complete: true, clock, totals: [Duration::ZERO; 2] });
         }
         let bench = self.bench(TunedKernel::Linear, usual, 256)?;
         self.clock = self.working_clock(&bench)?;
         self.many = self.rows_in_time(&bench)?;
-        if let Some(Progress { plan, steps, .. }) = from {
-            let total = self.total(plan.tier, f64::INFINITY)?;
-            return self.search_tiles(plan, steps, [total, total]);
+        if let Some(Progress { config, steps, .. }) = from {
+            let total = self.total(config.tier, f64::INFINITY)?;
+            return self.search_tiles(config, steps, [total, total]);
         }
         let mut tiers = Tier::of(&caps);
         tiers.retain(|tier| *tier != usual && *tier != Tier::Naive);
@@ -167,19 +167,19 @@ impl<K: FnMut(&Progress), R: FnMut(&Trial)> Search<K, R> {
                 );
             }
         }
-        let (plan, total) = best;
-        self.search_tiles(plan, 0, [before, total])
+        let (config, total) = best;
+        self.search_tiles(config, 0, [before, total])
     }
 
     /// Searches the tiles of each kernel and number of rows, all rows first, skipping the first
     /// `steps` of them.
     fn search_tiles(
         &mut self,
-        mut plan: KernelConfig,
+        mut config: KernelConfig,
         mut steps: usize,
         [before, total]: [Total; 2],
     ) -> Result<Found, Error> {
-        let last = plan.products.len() - 1;
+        let last = config.products.len() - 1;
         let rows = std::iter::once(last).chain(0..last);
         let all: Vec<_> = rows.flat_map(|n| TUNED_KERNELS.map(|kernel| (n, kernel))).collect();
         let mut saved = Duration::ZERO;
@@ -188,19 +188,19 @@ impl<K: FnMut(&Progress), R: FnMut(&Trial)> Search<K, R> {
             if self.late() {
                 break;
             }
-            saved += self.tiles(&mut plan, n, kernel)?;
+            saved += self.tiles(&mut config, n, kernel)?;
             if self.late() && step + 1 < all.len() {
                 break; // this step may be incomplete
             }
             steps = step + 1;
             let complete = steps == all.len();
-            (self.keep)(&Progress { plan: plan.clone(), steps, searches, complete });
+            (self.keep)(&Progress { config: config.clone(), steps, searches, complete });
         }
         let complete = steps == all.len();
-        (self.keep)(&Progress { plan: plan.clone(), steps, searches, complete });
+        (self.keep)(&Progress { config: config.clone(), steps, searches, complete });
         let many = |total: Total| total.many.unwrap_or_default();
         let totals = [many(before), many(total).saturating_sub(saved)];
-        Ok(Found { plan, complete, clock: self.clock, totals })
+        Ok(Found { config, complete, clock: self.clock, totals })
     }
 
     /// Device timestamps, if they exist and advance.
@@ -272,30 +272,30 @@ impl<K: FnMut(&Progress), R: FnMut(&Trial)> Search<K, R> {
         Ok(Total { few, many })
     }
 
-    fn sum(&mut self, plan: &KernelConfig, n: usize, rows: u32) -> Result<Duration, Error> {
+    fn sum(&mut self, config: &KernelConfig, n: usize, rows: u32) -> Result<Duration, Error> {
         let mut sum = Duration::ZERO;
         for kernel in TUNED_KERNELS {
-            let bench = self.bench(kernel, plan.tier, rows)?;
-            sum += self.trial(&bench, kernel.choice(plan, n)).unwrap_or(Duration::MAX / 8);
+            let bench = self.bench(kernel, config.tier, rows)?;
+            sum += self.trial(&bench, kernel.choice(config, n)).unwrap_or(Duration::MAX / 8);
         }
         Ok(sum)
     }
 
-    /// Finds a kernel's tile for entry `n` of the plan's products; for attention, with the last
-    /// entry.  Returns the time saved.
+    /// Finds a kernel's tile for entry `n` of the products; for attention, with the last entry.
+    /// Returns the time saved.
     fn tiles(
         &mut self,
-        plan: &mut KernelConfig,
+        config: &mut KernelConfig,
         n: usize,
         kernel: TunedKernel,
     ) -> Result<Duration, Error> {
-        let most = plan.products[n].rows;
-        let last = n + 1 == plan.products.len();
-        let candidates = kernel.candidates(plan.tier, most, self.sizes.head_width());
+        let most = config.products[n].rows;
+        let last = n + 1 == config.products.len();
+        let candidates = kernel.candidates(config.tier, most, self.sizes.head_width());
         if candidates.len() < 2 || !last && kernel == TunedKernel::Attention {
             return Ok(Duration::ZERO);
         }
-        let bench = self.bench(kernel, plan.tier, self.timed_rows(most))?;
+        let bench = self.bench(kernel, config.tier, self.timed_rows(most))?;
         self.compile(&bench, &candidates);
         let mut times = Vec::new();
         for &candidate in &candidates {
@@ -313,7 +313,7 @@ impl<K: FnMut(&Progress), R: FnMut(&Trial)> Search<K, R> {
         if time.as_secs_f64() >= GAIN * usual.as_secs_f64() {
             return Ok(Duration::ZERO);
         }
-        kernel.choose(plan, n, best);
+        kernel.choose(config, n, best);
         Ok(if last { usual - time } else { Duration::ZERO })
     }
 

@@ -20,13 +20,13 @@ pub const SHORT: usize = 16;
 
 impl Speed {
     /// Computes the speed from the times of a forward pass of [`SHORT`] tokens and of `tokens`.
-    pub fn new(short: Duration, tokens: usize, bulk: Duration) -> Self {
+    pub(crate) fn new(short: Duration, tokens: usize, bulk: Duration) -> Self {
         let bulk = tokens as f64 / bulk.as_secs_f64().max(1e-9);
         Self { short_ms: 1e3 * short.as_secs_f64(), bulk }
     }
 
     /// True if this device is the better choice.
-    pub fn beats(&self, other: &Self, workload: Workload) -> bool {
+    pub(crate) fn beats(&self, other: &Self, workload: Workload) -> bool {
         let latency = other.short_ms / self.short_ms;
         let throughput = self.bulk / other.bulk;
         let gain = match workload {

@@ -5,7 +5,7 @@ use crate::{cache, gpu::AdapterSummary, recording::Caps};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// Key of a plan: everything that it depends on.
+/// Key of a configuration: everything that it depends on.
 #[derive(Clone, Debug)]
 pub struct Key {
     kept: kept::Key<Subject>,
@@ -49,11 +49,11 @@ impl Key {
     }
 
     fn suits(&self, progress: &Progress) -> bool {
-        progress.plan.suits(&self.caps, self.sizes().head_width())
+        progress.config.suits(&self.caps, self.sizes().head_width())
     }
 }
 
-/// Path of the plan's file, if there is a cache.
+/// Path of the configuration's file, if there is a cache.
 pub fn path(key: &Key) -> Option<PathBuf> {
     Some(cache::dir()?.join(key.kept.file(FOLDER)))
 }
@@ -82,11 +82,11 @@ mod tests {
             Sizes { hidden: 512, intermediate: 2048, heads: 8, activation: Activation::Gelu };
         let subject = Subject { stored: Stored { dtype: Dtype::F32, half_weights: false }, sizes };
         let key = Key { kept: kept::Key::of("card", subject), caps };
-        let some = |plan| Progress { plan, steps: 3, searches: 1, complete: false };
+        let some = |config| Progress { config, steps: 3, searches: 1, complete: false };
         let parse = |bytes: &[u8]| key.kept.parse(bytes).filter(|found| key.suits(found));
-        let plan = some(KernelConfig::usual(Tier::Tiled, 64));
-        let bytes = key.kept.bytes(&plan);
-        assert_eq!(parse(&bytes), Some(plan));
+        let config = some(KernelConfig::usual(Tier::Tiled, 64));
+        let bytes = key.kept.bytes(&config);
+        assert_eq!(parse(&bytes), Some(config));
         let text = String::from_utf8(bytes).expect("JSON");
         for (from, to) in [("\"bm\": 64", "\"bm\": 0"), ("Tiled", "Naive"), ("{", ""), ("64", "-1")]
         {

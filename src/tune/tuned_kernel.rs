@@ -19,11 +19,11 @@ pub(super) enum TunedKernel {
     Attention,
 }
 
-/// Tile of a product or of attention.
+/// Tile of a product, or tiling of attention.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Choice {
     Product(Tile),
-    Attention(attention::Tile),
+    Attention(attention::Tiling),
 }
 
 impl TunedKernel {
@@ -72,23 +72,23 @@ impl TunedKernel {
         }
     }
 
-    pub(super) fn choice(self, plan: &KernelConfig, n: usize) -> Choice {
-        let tiles = plan.products[n];
+    pub(super) fn choice(self, config: &KernelConfig, n: usize) -> Choice {
+        let tiles = config.products[n];
         match self {
             Self::Linear => Choice::Product(tiles.linear),
             Self::LinearAdd => Choice::Product(tiles.linear_add),
             Self::LinearGeglu => Choice::Product(tiles.linear_geglu),
-            Self::Attention => Choice::Attention(plan.attention),
+            Self::Attention => Choice::Attention(config.attention),
         }
     }
 
-    pub(super) fn choose(self, plan: &mut KernelConfig, n: usize, choice: Choice) {
-        let tiles = &mut plan.products[n];
+    pub(super) fn choose(self, config: &mut KernelConfig, n: usize, choice: Choice) {
+        let tiles = &mut config.products[n];
         match (self, choice) {
             (Self::Linear, Choice::Product(tile)) => tiles.linear = tile,
             (Self::LinearAdd, Choice::Product(tile)) => tiles.linear_add = tile,
             (Self::LinearGeglu, Choice::Product(tile)) => tiles.linear_geglu = tile,
-            (Self::Attention, Choice::Attention(tile)) => plan.attention = tile,
+            (Self::Attention, Choice::Attention(tile)) => config.attention = tile,
             (kernel, choice) => unreachable!("{choice:?} of {kernel:?}"),
         }
     }

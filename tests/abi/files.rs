@@ -39,8 +39,8 @@ fn shader_files() -> Vec<String> {
 fn check_subset(text: &str) -> Check {
     for (number, line) in (1..).zip(text.lines()) {
         let code = line.split("//").next().unwrap_or_default();
-        for word in ["enable ", "override "] {
-            ensure(!code.contains(word), || format!("line {number}: `{word}`"))?;
+        for keyword in ["enable ", "override "] {
+            ensure(!code.contains(keyword), || format!("line {number}: `{keyword}`"))?;
         }
         for group in code.split("@group").skip(1) {
             ensure(group.replace(' ', "").starts_with("(0)"), || {
@@ -56,21 +56,21 @@ fn check_subset(text: &str) -> Check {
 }
 
 /// Checks that the header begins with the file's name.
-fn check_begin(word: &str, text: &str) -> Check {
-    ensure(text.starts_with(&format!("// {word}: ")), || {
-        format!("the file does not begin with `// {word}: `")
+fn check_begin(name: &str, text: &str) -> Check {
+    ensure(text.starts_with(&format!("// {name}: ")), || {
+        format!("the file does not begin with `// {name}: `")
     })
 }
 
 /// Checks that the header names the kernel and its host file, reference, check and benchmark.
-fn check_header(word: &str, text: &str, exists: impl Fn(&str) -> bool) -> Check {
-    check_begin(word, text)?;
+fn check_header(name: &str, text: &str, exists: impl Fn(&str) -> bool) -> Check {
+    check_begin(name, text)?;
     let header: String =
         text.lines().map_while(|line| line.strip_prefix("//")).collect::<Vec<_>>().join("\n");
     for (label, path) in [
-        ("Host", format!("src/kernels/{word}.rs")),
-        ("Reference", format!("src/reference/{word}.rs")),
-        ("Check", format!("src/kernel_check/{word}.rs")),
+        ("Host", format!("src/kernels/{name}.rs")),
+        ("Reference", format!("src/reference/{name}.rs")),
+        ("Check", format!("src/kernel_check/{name}.rs")),
         ("Bench", "benches/kernels.rs".to_owned()),
     ] {
         let label_at = format!(" {label} ");
@@ -80,8 +80,8 @@ fn check_header(word: &str, text: &str, exists: impl Fn(&str) -> bool) -> Check 
         })?;
         ensure(exists(&path), || format!("{label} `{path}` does not exist"))?;
     }
-    ensure(header.contains(&format!("benches/kernels.rs \"{word}\"")), || {
-        format!("the header does not name the bench id \"{word}\"")
+    ensure(header.contains(&format!("benches/kernels.rs \"{name}\"")), || {
+        format!("the header does not name the bench id \"{name}\"")
     })
 }
 

@@ -69,7 +69,7 @@ fn capabilities(text: &str) -> Capabilities {
     let matrix = Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX;
     let used =
         [("subgroup", Capabilities::SUBGROUP), ("pack2x16float", half), ("coop_mat", matrix)];
-    used.into_iter().filter(|(word, _)| text.contains(word)).map(|(_, needed)| needed).collect()
+    used.into_iter().filter(|(used, _)| text.contains(used)).map(|(_, needed)| needed).collect()
 }
 
 /// Checks that every backend's language can express the program, or lacks a feature it uses;
@@ -102,7 +102,7 @@ fn check_entry(interface: &Interface, program: &Program, module: &Module) -> Che
     })?;
     let stage = module.entry_points[0].stage;
     ensure(stage == ShaderStage::Compute, || format!("entry point of stage {stage:?}"))?;
-    ensure(program.name() == interface.name(), || format!("program of word `{}`", program.name()))?;
+    ensure(program.name() == interface.name(), || format!("program `{}`", program.name()))?;
     let stem = stem(program.file);
     ensure(stem == interface.name(), || format!("file stem `{stem}`, not `{}`", interface.name()))
 }

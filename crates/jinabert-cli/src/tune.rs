@@ -73,7 +73,7 @@ pub fn run(args: &Tune, quiet: bool) -> Result<(), CliError> {
     Ok(out.flush()?)
 }
 
-/// Number of the adapter, and the key of its stored plan.
+/// Number of the adapter, and the key of its stored configuration.
 fn adapter(device: Device, stored: Stored, sizes: Sizes) -> Result<(usize, Key), Error> {
     let Some(index) = device.adapter()? else {
         return Err(Error::Option("tune: expected a GPU, got the CPU".to_owned()));
@@ -100,9 +100,9 @@ fn line(out: &mut impl Write, trial: &Trial) -> io::Result<()> {
 
 /// Prints the fastest kernels.
 fn finish(out: &mut impl Write, key: &Key, found: &Found) -> io::Result<()> {
-    let plan = &found.plan;
-    writeln!(out, "\nfastest: {} kernels, times by {}", plan.tier, found.clock)?;
-    for tiles in &plan.products {
+    let config = &found.config;
+    writeln!(out, "\nfastest: {} kernels, times by {}", config.tier, found.clock)?;
+    for tiles in &config.products {
         let rows = match tiles.rows {
             u32::MAX => "more rows".to_owned(),
             rows => format!("to {rows} rows"),
@@ -111,7 +111,7 @@ fn finish(out: &mut impl Write, key: &Key, found: &Found) -> io::Result<()> {
         writeln!(out, "  {:<12}linear +r     {}", "", tiles.linear_add)?;
         writeln!(out, "  {:<12}linear_geglu  {}", "", tiles.linear_geglu)?;
     }
-    writeln!(out, "  {:<12}attention     {}", "", plan.attention)?;
+    writeln!(out, "  {:<12}attention     {}", "", config.attention)?;
     let [default, best] = found.totals.map(|time| 1e3 * time.as_secs_f64());
     writeln!(
         out,

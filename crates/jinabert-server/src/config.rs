@@ -53,7 +53,7 @@ pub struct Limits {
     /// Maximum numbers in one response that has some for every token.
     pub answer: usize,
     /// Slowest rate at which a client may read its response.
-    pub pace: MinRate,
+    pub min_rate: MinRate,
 }
 
 impl Limits {

@@ -93,7 +93,7 @@ pub async fn listen(
                 None => break,
             },
         };
-        let connection = graceful.watch(serve(stream, router.clone(), state.limits.pace));
+        let connection = graceful.watch(serve(stream, router.clone(), state.limits.min_rate));
         tokio::spawn(async move {
             // The cause is on the client's side: it disconnected, or does not speak HTTP.
             if let Err(error) = connection.await {
@@ -198,7 +198,7 @@ mod tests {
         config.limits.answer = 1 << 21;
         config.limits.client_batch = 512;
         config.limits.payloads = 64 << 20;
-        config.limits.pace = MIN_RATE;
+        config.limits.min_rate = MIN_RATE;
         config.embedding.batch_tokens = None;
         let state = Arc::new(State::new(&config).expect("metrics"));
         state.open(&config.models, &config.embedding).expect("good models");

@@ -33,7 +33,7 @@ pub fn config() -> ServerConfig {
             payloads: 1 << 20,
             connections: 8,
             answer: 1 << 16,
-            pace: MinRate::default(),
+            min_rate: MinRate::default(),
         },
         auto_truncate: true,
         trust_ids: false,

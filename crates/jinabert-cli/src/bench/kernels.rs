@@ -123,11 +123,11 @@ pub struct Case {
 }
 
 /// Problems of a layer, of embedding and of pooling, small models first.
-pub fn cases(words: &[String]) -> Vec<Case> {
+pub fn cases(names: &[String]) -> Vec<Case> {
     let mut cases = Vec::new();
     for &(size, sizes) in SIZES {
         for suite in kernel_check::ALL {
-            if words.is_empty() || words.iter().any(|word| word == suite.kernel.name()) {
+            if names.is_empty() || names.iter().any(|name| name == suite.kernel.name()) {
                 let layers = (suite.layer)(sizes).into_iter();
                 cases.extend(layers.map(|layer| Case { size, layer }));
             }

@@ -56,10 +56,10 @@ fn all(args: &BenchAll, quiet: bool) -> Result<(), CliError> {
     // Outputs are opened first, so that an error appears before minutes of measuring.
     let json = args.json.as_deref().map(AtomicFile::open).transpose()?;
     let html = args.html.as_deref().map(AtomicFile::open).transpose()?;
-    let plan =
-        BenchOptions { quick: args.quick, words: args.kernel.clone(), model: dir.as_deref() };
+    let options =
+        BenchOptions { quick: args.quick, kernels: args.kernel.clone(), model: dir.as_deref() };
     let silent = is_stdout(args.json.as_deref()) || is_stdout(args.html.as_deref());
-    let report = suite::run(args.device, &plan, |text| -> Result<(), CliError> {
+    let report = suite::run(args.device, &options, |text| -> Result<(), CliError> {
         if !silent {
             let mut out = io::stdout().lock();
             out.write_all(text.as_bytes())?;

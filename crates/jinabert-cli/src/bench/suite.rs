@@ -18,7 +18,7 @@ pub struct BenchOptions<'a> {
     /// Make fewer and shorter runs.
     pub quick: bool,
     /// Names of the kernels to measure, without the model; all kernels if empty.
-    pub words: Vec<String>,
+    pub kernels: Vec<String>,
     /// Directory of the model, if the model is to be timed.
     pub model: Option<&'a Path>,
 }
@@ -30,21 +30,21 @@ pub struct BenchOptions<'a> {
 /// in the report.
 pub fn run<E: From<Error>>(
     device: Device,
-    plan: &BenchOptions,
+    options: &BenchOptions,
     mut say: impl FnMut(&str) -> Result<(), E>,
 ) -> Result<Report, E> {
     // The model is opened first, so that an invalid one is reported before the kernels run.
-    let model = plan.model.map(|dir| Ok::<_, Error>((dir, grid::open(dir, Device::Cpu)?)));
+    let model = options.model.map(|dir| Ok::<_, Error>((dir, grid::open(dir, Device::Cpu)?)));
     let model = model.transpose()?;
     let mut target = Target::find(device)?;
     let (about, caps) = target.about()?;
-    let budgets = Budgets::new(plan.quick, caps.software);
+    let budgets = Budgets::new(options.quick, caps.software);
     let mut report = Report {
         schema: report::SCHEMA,
         jinabert: env!("CARGO_PKG_VERSION").to_owned(),
         wgpu: report::WGPU.to_owned(),
         date: report::now(),
-        quick: plan.quick,
+        quick: options.quick,
         device: about,
         clock: target.clock,
         roof: roof::measure(&mut target, budgets.roof)?,
@@ -56,7 +56,7 @@ pub fn run<E: From<Error>>(
     say(&table::roof(&report.roof))?;
     say(&table::kernels_head(&report))?;
     let mut again = Again::new(budgets.roof);
-    for case in kernels::cases(&plan.words) {
+    for case in kernels::cases(&options.kernels) {
         // The reference defines the result; its speed is not of interest.
         for variant in case.variants(&caps).into_iter().filter(|v| v.tier != Tier::Reference) {
             let mut row = case.run(&mut target, variant, &report.roof, budgets.kernels);

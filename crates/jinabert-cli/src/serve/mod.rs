@@ -51,7 +51,7 @@ pub fn run(args: ServeArgs, quiet: bool) -> Result<(), CliError> {
             payloads: PAYLOADS.max(2 * args.payload_limit as usize),
             connections: args.max_connections as usize,
             answer: ANSWER,
-            pace: MinRate::default(),
+            min_rate: MinRate::default(),
         },
         auto_truncate: args.auto_truncate,
         trust_ids: args.trust_token_ids,

@@ -1,4 +1,4 @@
-//! Tuning for a GPU: plans are stored, and vectors are the same with any stored plan.
+//! Tuning for a GPU: configurations are stored, and vectors are the same with any of them.
 
 use super::kit::{arg, jinabert, names, natural, run};
 use jinabert::gpu::{Backend, native_adapters};
@@ -30,7 +30,7 @@ fn kept(cache: &Path) -> Vec<String> {
 }
 
 #[test]
-fn plans_are_stored_and_do_not_change_vectors() {
+fn configurations_are_stored_and_do_not_change_vectors() {
     let model = natural();
     for adapter in adapters() {
         let embed = ["embed", "--device", &adapter, "--model", arg(&model), "a b a"];
@@ -52,7 +52,7 @@ fn plans_are_stored_and_do_not_change_vectors() {
             let fitted = vector(&embed, cache);
             let off = fitted.iter().zip(&usual).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
             assert!(fitted.len() == usual.len() && off < 1e-5, "file {n}: {off}");
-            // A damaged plan is replaced by a new search.
+            // A damaged configuration is replaced by a new search.
             assert!(fs::metadata(&path).expect("there").len() > 100, "file {n}");
         }
     }

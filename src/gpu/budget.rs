@@ -76,19 +76,19 @@ pub(super) struct SubmissionBudget {
 }
 
 impl SubmissionBudget {
-    /// Creates the pace of an unknown device.
+    /// Creates the budget of an unknown device.
     pub(super) fn new(software: bool) -> Self {
         let longest = if software { SOFTWARE } else { SUBMISSION };
         Self { rates: [RATE; 3], slice: longest, longest, given: None, ended: None }
     }
 
     /// Sets the maximum time of a submission; from [`SUBMISSION`] up, the device's own maximum.
-    pub(super) fn cut(&mut self, slice: Duration) {
+    pub(super) fn limit_time(&mut self, slice: Duration) {
         self.slice = if slice < SUBMISSION { slice } else { self.longest };
     }
 
     /// Sets fixed operations per submission, regardless of the device's speed.
-    pub(super) fn give(&mut self, flops: f64) {
+    pub(super) fn fix_flops(&mut self, flops: f64) {
         self.given = Some(flops);
     }
 
@@ -145,58 +145,58 @@ mod tests {
     }
 
     #[test]
-    fn pace_follows_the_device() {
-        let mut pace = SubmissionBudget::new(false);
-        let most = |pace: &SubmissionBudget| pace.limits().product;
-        assert_eq!(most(&pace), 1e9);
-        pace.learn(products(1e6), 5 * MS); // too small to measure speed
-        assert_eq!(most(&pace), 1e9);
-        pace.learn(products(1e9), MS);
-        assert_eq!(most(&pace), 2e9, "twice as much at a time");
-        (0..20).for_each(|_| pace.learn(products(1e12), 100 * MS));
-        assert!((most(&pace) / 1e12 - 1.0).abs() < 1e-9, "{}", most(&pace));
-        pace.learn(products(1e10), 100_000 * MS);
-        assert_eq!(most(&pace), 1e8, "the slowest at once");
-        pace.cut(4 * MS);
-        assert_eq!(most(&pace), 4e6);
-        pace.cut(9000 * MS); // longer than any system allows
-        assert_eq!(most(&pace), 1e8);
+    fn budget_follows_the_device() {
+        let mut budget = SubmissionBudget::new(false);
+        let most = |budget: &SubmissionBudget| budget.limits().product;
+        assert_eq!(most(&budget), 1e9);
+        budget.learn(products(1e6), 5 * MS); // too small to measure speed
+        assert_eq!(most(&budget), 1e9);
+        budget.learn(products(1e9), MS);
+        assert_eq!(most(&budget), 2e9, "twice as much at a time");
+        (0..20).for_each(|_| budget.learn(products(1e12), 100 * MS));
+        assert!((most(&budget) / 1e12 - 1.0).abs() < 1e-9, "{}", most(&budget));
+        budget.learn(products(1e10), 100_000 * MS);
+        assert_eq!(most(&budget), 1e8, "the slowest at once");
+        budget.limit_time(4 * MS);
+        assert_eq!(most(&budget), 4e6);
+        budget.limit_time(9000 * MS); // longer than any system allows
+        assert_eq!(most(&budget), 1e8);
         let mut software = SubmissionBudget::new(true);
         assert_eq!(most(&software), 4e9);
-        software.cut(4 * MS);
+        software.limit_time(4 * MS);
         assert_eq!(most(&software), 4e7);
-        software.cut(SUBMISSION);
+        software.limit_time(SUBMISSION);
         assert_eq!(most(&software), 4e9);
-        pace.give(5.0);
-        assert_eq!((pace.limits().product, pace.limits().attention), (5.0, 5.0));
+        budget.fix_flops(5.0);
+        assert_eq!((budget.limits().product, budget.limits().attention), (5.0, 5.0));
     }
 
     #[test]
     fn classes_have_rates_of_their_own() {
-        let mut pace = SubmissionBudget::new(false);
-        (0..20).for_each(|_| pace.learn(products(1e11), 100 * MS));
-        (0..20).for_each(|_| pace.learn(Work([0.0, 1e9, 0.0]), 500 * MS));
-        let DispatchLimits { product, attention } = pace.limits();
+        let mut budget = SubmissionBudget::new(false);
+        (0..20).for_each(|_| budget.learn(products(1e11), 100 * MS));
+        (0..20).for_each(|_| budget.learn(Work([0.0, 1e9, 0.0]), 500 * MS));
+        let DispatchLimits { product, attention } = budget.limits();
         assert!((product / 1e11 - 1.0).abs() < 1e-9, "{product}");
         assert!((attention / 2e8 - 1.0).abs() < 1e-9, "{attention}");
         // In a mixed submission that takes longer than predicted, attention took most of the time.
-        pace.learn(Work([1e9, 1e9, 0.0]), 1000 * MS);
-        let slower = pace.limits();
+        budget.learn(Work([1e9, 1e9, 0.0]), 1000 * MS);
+        let slower = budget.limits();
         assert!(slower.attention < 0.6 * attention, "{slower:?}");
         assert!(slower.product > 0.98 * product, "{slower:?}");
     }
 
     #[test]
     fn only_what_was_waited_for_is_timed() {
-        let mut pace = SubmissionBudget::new(false);
+        let mut budget = SubmissionBudget::new(false);
         let long_ago = Instant::now() - 1000 * MS;
-        pace.observe(products(1e9), long_ago, false); // it may have ended long ago
-        assert_eq!(pace.limits().product, 1e9);
-        pace.observe(products(1e9), long_ago, true);
-        let slow = pace.limits().product;
+        budget.observe(products(1e9), long_ago, false); // it may have ended long ago
+        assert_eq!(budget.limits().product, 1e9);
+        budget.observe(products(1e9), long_ago, true);
+        let slow = budget.limits().product;
         assert!((0.9e8..1.1e8).contains(&slow), "{slow}");
         // Submitted at the same time, it began when the one before it ended, just now.
-        pace.observe(products(1e9), long_ago, true);
-        assert_eq!(pace.limits().product, 2.0 * slow);
+        budget.observe(products(1e9), long_ago, true);
+        assert_eq!(budget.limits().product, 2.0 * slow);
     }
 }
