@@ -1,4 +1,4 @@
-use super::{attention, layer_norm, linear, panel::Weights, pool, skip_bound::Rows, widen};
+use super::{attention, layer_norm, linear, panel::Weights, pool, rope, skip_bound::Rows, widen};
 use crate::{
     elements::TensorData,
     error::Error,
@@ -64,6 +64,7 @@ impl Engine {
             KernelId::Embed => embed(command, tensors),
             KernelId::Linear => linear(command, tensors),
             KernelId::LinearGeglu => linear_geglu(command, tensors),
+            KernelId::Rope => rope(command, tensors),
             KernelId::Attention => return Some(attention(command, tensors)),
             KernelId::LayerNorm => layer_norm(command, tensors),
             KernelId::Pool => pool(command, tensors),
@@ -126,6 +127,14 @@ fn linear_geglu(command: &Command, tensors: &mut Tensors) {
         let x = &all.f32(args.x)[xs];
         let w = weights(all, args.w);
         linear::linear_geglu(x, w, f as usize, activation(command), gate_first, &mut h[hs]);
+    });
+}
+
+fn rope(command: &Command, tensors: &mut Tensors) {
+    let args = kernels::rope::Args::from(command);
+    let sizes = [args.y, args.table].map(|tensor| tensor.shape2()[1] as usize);
+    tensors.store(args.y, |all, y| {
+        rope::rope(rows(all, args.x), all.f32(args.table), all.u32(args.positions), sizes, y);
     });
 }
 

@@ -10,6 +10,7 @@ mod layer_norm;
 mod linear;
 mod panel;
 mod pool;
+mod rope;
 mod simd;
 mod skip_bound;
 mod tile;

@@ -15,6 +15,7 @@ mod linear;
 mod linear_geglu;
 mod pool;
 pub mod roof;
+mod rope;
 mod seeded;
 
 use crate::{
@@ -33,6 +34,7 @@ pub use layer_norm::LayerNormCase;
 pub use linear::LinearCase;
 pub use linear_geglu::LinearGegluCase;
 pub use pool::PoolCase;
+pub use rope::RopeCase;
 pub use seeded::{Seeded, UNWRITTEN};
 use std::fmt;
 
@@ -41,6 +43,7 @@ pub const ALL: &[Suite] = &[
     embed::SUITE,
     linear::SUITE,
     linear_geglu::SUITE,
+    rope::SUITE,
     key_norm::SUITE,
     attention::SUITE,
     layer_norm::SUITE,

@@ -103,12 +103,14 @@ pub mod layer_norm;
 pub mod linear;
 pub mod linear_geglu;
 pub mod pool;
+pub mod rope;
 
 /// Interfaces of all kernels.
 pub const ALL: &[Interface] = &[
     interface!(Embed, embed),
     interface!(Linear, linear),
     interface!(LinearGeglu, linear_geglu),
+    interface!(Rope, rope),
     interface!(KeyNorm, key_norm),
     interface!(Attention, attention),
     interface!(LayerNorm, layer_norm),

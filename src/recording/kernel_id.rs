@@ -9,6 +9,8 @@ pub enum KernelId {
     Linear,
     /// `linear_geglu`
     LinearGeglu,
+    /// `rope`
+    Rope,
     /// `key_norm`
     KeyNorm,
     /// `attention`
@@ -32,6 +34,7 @@ impl KernelId {
             Self::Embed => "embed",
             Self::Linear => "linear",
             Self::LinearGeglu => "linear_geglu",
+            Self::Rope => "rope",
             Self::KeyNorm => "key_norm",
             Self::Attention => "attention",
             Self::LayerNorm => "layer_norm",

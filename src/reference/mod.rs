@@ -14,6 +14,7 @@ mod layer_norm;
 mod linear;
 mod linear_geglu;
 mod pool;
+mod rope;
 mod tensors;
 
 use crate::recording::{Command, KernelId};
@@ -27,6 +28,7 @@ pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use linear_geglu::linear_geglu;
 pub use pool::pool;
+pub use rope::rope;
 pub use tensors::Tensors;
 
 /// Runs a command.
@@ -35,6 +37,7 @@ pub fn run(command: &Command, tensors: &mut Tensors) {
         KernelId::Embed => embed::run(command, tensors),
         KernelId::Linear => linear::run(command, tensors),
         KernelId::LinearGeglu => linear_geglu::run(command, tensors),
+        KernelId::Rope => rope::run(command, tensors),
         KernelId::KeyNorm => key_norm::run(command, tensors),
         KernelId::Attention => attention::run(command, tensors),
         KernelId::LayerNorm => layer_norm::run(command, tensors),
