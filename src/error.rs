@@ -17,7 +17,7 @@ pub enum Error {
         /// Error of the operating system.
         source: io::Error,
     },
-    /// The model files are damaged, contradict each other, or are not JinaBERT.
+    /// The model files are damaged, contradict each other, or are of another architecture.
     #[error("bad model: {0}")]
     Model(String),
     /// The caller's options contradict the model or each other.

@@ -163,7 +163,9 @@ pub use embedder::{
 pub use error::Error;
 pub use files::Files;
 pub use kernels::{Dtype, Tier};
-pub use model::{Architecture, Config, Mlp, ModelInfo, Output, SentenceTransformersConfig, Task};
+pub use model::{
+    Architecture, Config, Mlp, ModelInfo, Output, Positions, SentenceTransformersConfig, Task,
+};
 pub use precision::Precision;
 pub use recording::{InFlight, Span};
 pub use scheduler::{EmbedFuture, Queue};

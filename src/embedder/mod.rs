@@ -184,7 +184,13 @@ impl Embedder {
         })?;
         let (tokenizer, limit) = tokenizer?;
         let loaded = loaded?;
-        let limit = limit.min(loaded.model.max_tokens());
+        let most = loaded.model.max_positions().unwrap_or(usize::MAX);
+        if let Some(length) = options.max_length.filter(|length| *length > most) {
+            return Err(Error::Option(format!(
+                "max length {length}: expected at most {most}, the rows of the position table"
+            )));
+        }
+        let limit = limit.min(most).min(loaded.model.max_tokens());
         let overlap = options.overlap;
         if options.on_long == OnLong::Window && overlap >= limit {
             return Err(Error::Option(format!(

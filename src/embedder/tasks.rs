@@ -68,21 +68,37 @@ pub enum Role {
     /// Plain text, without a marker.
     #[default]
     Plain,
-    /// A query: the marker `[unused0]` follows the first special token, and masks pad it to
-    /// [`Options::query_length`](crate::Options::query_length) tokens; masks have vectors, too.  A
-    /// longer query is not padded.
+    /// A query: a marker, `[QueryMarker]` or `[unused0]`, follows the first special token, and
+    /// masks pad it to [`Options::query_length`](crate::Options::query_length) tokens; masks have
+    /// vectors, too.  A longer query is not padded.
     Query,
-    /// A document: the marker is `[unused1]`, and single punctuation marks get no vector.
+    /// A document: the marker is `[DocumentMarker]` or `[unused1]`, and single punctuation marks
+    /// get no vector.
     Document,
 }
 
+/// Markers of queries and of documents in jina-colbert-v2, whose queries attend to their padding.
+const MARKERS_V2: [&str; 2] = ["[QueryMarker]", "[DocumentMarker]"];
+
+/// Markers of queries and of documents in jina-colbert-v1 and ColBERT.
+const MARKERS_V1: [&str; 2] = ["[unused0]", "[unused1]"];
+
 impl Role {
-    fn marker(self) -> Option<&'static str> {
-        match self {
-            Self::Plain => None,
-            Self::Query => Some("[unused0]"),
-            Self::Document => Some("[unused1]"),
-        }
+    /// Id of the role's marker; none for plain text.
+    fn marker(self, tokenizer: &Tokenizer) -> Result<Option<u32>, Error> {
+        let n = match self {
+            Self::Plain => return Ok(None),
+            Self::Query => 0,
+            Self::Document => 1,
+        };
+        let ids = [MARKERS_V2, MARKERS_V1].map(|markers| tokenizer.id_of(markers[n]));
+        let found = ids.into_iter().flatten().next();
+        found.map(Some).ok_or_else(|| {
+            Error::Model(format!(
+                "the vocabulary has neither `{}` nor `{}`, the marker of a {self:?}",
+                MARKERS_V2[n], MARKERS_V1[n]
+            ))
+        })
     }
 }
 
@@ -144,10 +160,7 @@ impl Embedder {
         self.opened_for(Task::MultiVector)?;
         let tokenizer = self.tokenizer()?;
         let mut tokenized = self.tokenize(texts)?;
-        if let Some(marker) = role.marker() {
-            let id = tokenizer.id_of(marker).ok_or_else(|| {
-                Error::Model(format!("the vocabulary has no `{marker}`, the marker of a {role:?}"))
-            })?;
+        if let Some(id) = role.marker(tokenizer)? {
             for text in &mut tokenized {
                 // The marker replaces the last token of a text that fills the limit.
                 if text.tokens.len() == self.limit && self.limit > 2 {
@@ -173,13 +186,16 @@ impl Embedder {
     /// Pads queries with mask tokens, as ColBERT does.
     fn pad(&self, queries: &mut [Tokenized]) -> Result<(), Error> {
         let length = self.queries.length.min(self.limit);
+        let [marker, _] = MARKERS_V2;
+        let usual = self.tokenizer()?.id_of(marker).is_some();
+        let attend = self.queries.attend.unwrap_or(usual);
         let short = queries.iter_mut().map(|query| &mut query.tokens);
         for tokens in short.filter(|tokens| tokens.len() < length) {
             let (mask, _) = self.mask()?;
             let masks = length - tokens.len();
             tokens.ids.resize(length, mask);
             tokens.type_ids.resize(length, 0);
-            tokens.query_only = if self.queries.attend { 0 } else { masks };
+            tokens.query_only = if attend { 0 } else { masks };
         }
         Ok(())
     }
@@ -406,6 +422,7 @@ impl TokenCalls<'_> {
 fn drop_punctuation(vectors: &mut TokenVectors, tokenizer: &Tokenizer) {
     let mark = |id: &u32| {
         let token = tokenizer.token_of(*id).unwrap_or_default();
+        let token = token.strip_prefix('▁').unwrap_or(&token);
         matches!(token.as_bytes(), [byte] if byte.is_ascii_punctuation())
     };
     let dim = vectors.dim;

@@ -34,6 +34,31 @@ pub struct Architecture {
     pub transform_norm: &'static str,
     /// True if queries and keys are normalised, and the layer's input is added a second time.
     pub qk_norm: bool,
+    /// Encoding of positions.
+    pub positions: Positions,
+}
+
+/// Encoding of positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Positions {
+    /// Attention with linear biases.
+    Alibi,
+    /// Rotary embedding of queries and keys.
+    Rotary,
+    /// A learned row for each position, added to the embeddings.
+    Absolute,
+}
+
+impl Positions {
+    /// Its `position_embedding_type` in `config.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Alibi => "alibi",
+            Self::Rotary => "rotary",
+            Self::Absolute => "absolute",
+        }
+    }
 }
 
 /// Operation before the second product of an MLP.
@@ -66,6 +91,7 @@ const PLAIN: Architecture = Architecture {
     mlp: Mlp::Gated { gate_first: true },
     transform_norm: "cls.predictions.transform.LayerNorm",
     qk_norm: false,
+    positions: Positions::Alibi,
 };
 
 /// jina-bert-v2-qk-post-norm: base-code.
@@ -76,6 +102,22 @@ const CODE: Architecture = Architecture {
     mlp_norm: "layer_norm_2",
     mlp: Mlp::Gated { gate_first: false },
     qk_norm: true,
+    ..PLAIN
+};
+
+/// xlm-roberta-flash-implementation: jina-colbert-v2.
+const ROBERTA_FLASH: Architecture = Architecture {
+    name: "xlm-roberta-flash-rotary",
+    layers: "encoder.layers",
+    embed_norm: "emb_ln",
+    qkv: &["mixer.Wqkv"],
+    proj: "mixer.out_proj",
+    attention_norm: "norm1",
+    up: "mlp.fc1",
+    down: "mlp.fc2",
+    mlp_norm: "norm2",
+    mlp: Mlp::Plain { bias: true },
+    positions: Positions::Rotary,
     ..PLAIN
 };
 
@@ -111,6 +153,23 @@ pub const ARCHITECTURES: &[Architecture] = &[
         mlp: Mlp::Plain { bias: false },
         ..CODE
     },
+    ROBERTA_FLASH,
+    // jina-reranker-v2.
+    Architecture {
+        name: "xlm-roberta-flash-absolute",
+        positions: Positions::Absolute,
+        ..ROBERTA_FLASH
+    },
+    // transformers' BERT and (XLM-)RoBERTa: all-MiniLM, bge, multilingual-e5.
+    Architecture {
+        name: "bert",
+        up: "intermediate.dense",
+        down: "output.dense",
+        mlp_norm: "output.LayerNorm",
+        mlp: Mlp::Plain { bias: true },
+        positions: Positions::Absolute,
+        ..PLAIN
+    },
 ];
 
 impl Architecture {
@@ -137,8 +196,33 @@ impl Architecture {
                 self.name, self.up
             ));
         }
+        let positions = self.positions.name();
+        if let Some(kind) = config.positions.as_deref().filter(|kind| *kind != positions) {
+            return Err(format!(
+                "position_embedding_type is `{kind}` in config.json; the tensors are those of \
+                 `{}`, which has `{positions}`",
+                self.name
+            ));
+        }
+        if self.positions == Positions::Absolute && config.first_position.is_none() {
+            return Err(format!(
+                "model_type is {} in config.json; expected for a position table: bert, roberta, \
+                 xlm-roberta or camembert",
+                config
+                    .model_type
+                    .as_deref()
+                    .map_or("absent".to_owned(), |kind| format!("`{kind}`"))
+            ));
+        }
+        if self.positions == Positions::Rotary && !config.head_width().is_multiple_of(8) {
+            return Err(format!(
+                "a head is {} wide; supported with rotary positions: multiples of 8",
+                config.head_width()
+            ));
+        }
         // Every BERT has these names; only the config declares the type of positions.
-        if self.up == "intermediate.dense" && !config.alibi {
+        let ungated = self.up == "intermediate.dense" && self.positions == Positions::Alibi;
+        if ungated && config.positions.is_none() {
             return Err("this is a BERT with an ungated feed-forward block, and config.json does \
                         not say that position_embedding_type is `alibi`: it is not supported"
                 .to_owned());
@@ -161,6 +245,9 @@ const UNUSED: &[&str] = &[
     "logit_scale",
 ];
 
+/// Position table.
+pub(super) const POSITION: &str = "embeddings.position_embeddings.weight";
+
 const VISION: &str = "vision_model.";
 
 /// True if a tensor may be present without being used.
@@ -170,7 +257,6 @@ pub fn may_be_unused(name: &str) -> bool {
 
 /// Other architectures, each with a part of a name that identifies it.
 const FOREIGN: &[(&str, &str)] = &[
-    ("embeddings.position_embeddings.", "a plain BERT with a position table"),
     ("SelfAttention.relative_attention_bias", "a T5 encoder, such as jina-embedding-*-v1"),
     ("parametrizations.weight", "an XLM-RoBERTa with LoRA adapters, such as jina-embeddings-v3"),
     ("lm_head.", "a language model"),
@@ -184,19 +270,23 @@ pub fn detect<'a>(
     names: impl Iterator<Item = &'a str> + Clone,
 ) -> Result<(&'static Architecture, &'a str), String> {
     let names = names.filter(|name| !name.starts_with(VISION));
-    // A position table rules out JinaBERT even if the other names agree.
     let foreign = FOREIGN.iter().find(|(part, _)| names.clone().any(|name| name.contains(part)));
     if let Some((_, what)) = foreign {
-        return Err(format!("this is {what}, which is not supported; JinaBERT is"));
+        return Err(format!("this is {what}, which is not supported"));
     }
+    // A position table rules out the other architectures even if the other names agree.
+    let table =
+        |prefix: &str| names.clone().any(|name| name.strip_prefix(prefix) == Some(POSITION));
     for architecture in ARCHITECTURES {
         let sign = architecture.sign();
         let prefix = names.clone().find_map(|name| name.strip_suffix(sign.as_str()));
-        if let Some(prefix) = prefix.filter(|prefix| prefix.is_empty() || prefix.ends_with('.')) {
+        if let Some(prefix) = prefix.filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
+            && table(prefix) == (architecture.positions == Positions::Absolute)
+        {
             return Ok((architecture, prefix));
         }
     }
-    Err(format!("no JinaBERT encoder; the tensors are {}", kinds(names)))
+    Err(format!("no encoder of a known architecture; the tensors are {}", kinds(names)))
 }
 
 /// Distinct names without layer numbers, at most twelve.
@@ -240,14 +330,19 @@ mod tests {
         ];
         let (flash, prefix) = detect(&clip).expect("a CLIP");
         assert_eq!((flash.name, prefix), ("jina-bert-flash", "text_model.transformer."));
+        let bert =
+            ["embeddings.position_embeddings.weight", "encoder.layer.0.intermediate.dense.weight"];
+        assert_eq!(detect(&bert).expect("a BERT").0.positions, Positions::Absolute);
+        let (rotary, _) = detect(&["roberta.encoder.layers.0.mlp.fc1.weight"]).expect("rotary");
+        assert_eq!(rotary.positions, Positions::Rotary);
     }
 
     #[test]
     fn unsupported_architectures_are_described() {
         let refused = |names: &[&'static str]| detect(names.iter().copied()).expect_err("foreign");
-        let bert =
-            ["embeddings.position_embeddings.weight", "encoder.layer.0.intermediate.dense.weight"];
-        assert!(refused(&bert).contains("plain BERT"));
+        let table =
+            ["embeddings.position_embeddings.weight", "encoder.layer.0.mlp.gated_layers.weight"];
+        assert!(refused(&table).contains("no encoder of a known architecture"));
         assert!(refused(&["c", "a.b"]).ends_with("the tensors are a.b, c"));
         let devlin = [
             "encoder.layer.0.mlp.devlin.weight",

@@ -30,12 +30,19 @@ pub struct Config {
     pub activation: Activation,
     /// True if the MLP has a gate; none if the file does not say.
     pub gated: Option<bool>,
-    /// True if the file declares ALiBi positions; it may leave that to the tensor names.
-    pub alibi: bool,
+    /// `position_embedding_type`, if declared; the file may leave it to the tensor names.
+    pub positions: Option<String>,
+    /// `model_type`, if declared.
+    pub model_type: Option<String>,
+    /// Row of a text's first token in a position table: the one after the padding's in RoBERTa, 0
+    /// in BERT; none if `model_type` is neither.
+    pub first_position: Option<u32>,
+    /// θ of rotary positions.
+    pub rope_theta: f64,
     /// `id2label`: names of the classifier's classes, in order; empty if not declared.
     pub labels: Vec<String>,
-    /// `max_position_embeddings`: token limit declared by the publisher.  ALiBi itself has no
-    /// limit.
+    /// Token limit declared by the publisher: `max_position_embeddings`, without the rows before
+    /// the first position.  ALiBi and rotary positions themselves have no limit.
     pub max_length: usize,
 }
 
@@ -55,6 +62,14 @@ struct File {
     hidden_act: String,
     feed_forward_type: Option<String>,
     position_embedding_type: Option<String>,
+    model_type: Option<String>,
+    #[serde(default)]
+    architectures: Vec<String>,
+    pad_token_id: Option<u32>,
+    // of xlm-roberta-flash-implementation
+    rotary_emb_base: Option<f64>,
+    // of transformers 5
+    rope_parameters: Option<RopeParameters>,
     // of jina-bert-flash-implementation
     mlp_type: Option<String>,
     #[serde(default)]
@@ -66,6 +81,13 @@ struct File {
     id2label: BTreeMap<String, Value>,
 }
 
+/// Keys that are read of `rope_parameters`.
+#[derive(Deserialize)]
+struct RopeParameters {
+    rope_theta: Option<f64>,
+    rope_type: Option<String>,
+}
+
 impl File {
     fn labels(&self) -> Result<Vec<String>, String> {
         let values = (0..).map_while(|n| Some((n, self.id2label.get(&n.to_string())?)));
@@ -74,12 +96,9 @@ impl File {
 
     /// Checks the settings of which only one value is supported.
     fn check(&self) -> Result<(), String> {
-        if let Some(kind) = self.position_embedding_type.as_deref().filter(|kind| *kind != "alibi")
-        {
-            return Err(format!(
-                "position_embedding_type is `{kind}`: this is not a JinaBERT (`alibi`); a plain BERT with a \
-                 position table is not supported"
-            ));
+        let rope_type = self.rope_parameters.as_ref().and_then(|rope| rope.rope_type.as_deref());
+        if let Some(kind) = rope_type.filter(|kind| *kind != "default") {
+            return Err(format!("rope_parameters.rope_type is `{kind}`; supported: `default`"));
         }
         if self.hidden_act != "gelu" {
             let act = &self.hidden_act;
@@ -97,6 +116,28 @@ impl File {
             }
             _ => Ok(()),
         }
+    }
+
+    /// [`Config::first_position`]
+    fn first_position(&self) -> Option<u32> {
+        let kind = self.model_type.as_deref();
+        let roberta = kind.is_some_and(|kind| kind.ends_with("roberta"))
+            || matches!(kind, Some("camembert" | "jina_embeddings_v3"))
+            // Jina's reranker has no `model_type`.
+            || kind.is_none() && self.architectures.iter().any(|name| name.contains("Roberta"));
+        match kind {
+            _ if roberta => Some(self.pad_token_id.unwrap_or(1).saturating_add(1)),
+            Some("bert") => Some(0),
+            _ => None,
+        }
+    }
+
+    /// θ as the implementations of Jina and of transformers find it.
+    fn rope_theta(&self) -> f64 {
+        let native = self.model_type.as_deref() == Some("jina_embeddings_v3");
+        let declared = self.rope_parameters.as_ref().and_then(|rope| rope.rope_theta);
+        let usual = if native { 20_000.0 } else { 10_000.0 };
+        declared.or(self.rotary_emb_base).unwrap_or(usual)
     }
 
     fn activation(&self) -> Result<Activation, String> {
@@ -238,6 +279,8 @@ impl Config {
         let file: File = serde_json::from_value(value).map_err(|e| e.to_string())?;
         let labels = file.labels()?;
         file.check()?;
+        let first_position = file.first_position();
+        let rows = file.max_position_embeddings;
         let config = Self {
             hidden: file.hidden_size,
             layers: file.num_hidden_layers,
@@ -248,9 +291,12 @@ impl Config {
             eps: file.layer_norm_eps as f32,
             activation: file.activation()?,
             gated: file.gated(),
-            alibi: file.position_embedding_type.is_some(),
+            rope_theta: file.rope_theta(),
+            positions: file.position_embedding_type,
+            model_type: file.model_type,
+            first_position,
             labels,
-            max_length: file.max_position_embeddings,
+            max_length: rows.saturating_sub(first_position.unwrap_or(0) as usize),
         };
         config.check()?;
         Ok(config)
@@ -288,8 +334,12 @@ impl Config {
         if !(self.eps.is_finite() && self.eps >= 0.0) {
             return Err(format!("layer_norm_eps {} is not a small positive number", self.eps));
         }
+        if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
+            return Err(format!("rotary_emb_base {} is not a positive number", self.rope_theta));
+        }
         if self.max_length == 0 {
-            return Err("max_position_embeddings is 0".to_owned());
+            let first = self.first_position.unwrap_or(0);
+            return Err(format!("max_position_embeddings: expected more than {first}"));
         }
         Ok(())
     }
@@ -308,13 +358,13 @@ mod tests {
         let config = Config::parse(SMALL).expect("the published values");
         assert_eq!((config.hidden, config.head_width(), config.types), (512, 64, 2));
         assert_eq!((config.eps, config.max_length), (1e-12, 8192));
-        assert_eq!((config.gated, config.alibi), (Some(true), true));
+        assert_eq!((config.gated, config.positions.as_deref()), (Some(true), Some("alibi")));
     }
 
     #[test]
     fn invalid_fields_are_named() {
         for (from, to, says) in [
-            ("\"alibi\"", "\"absolute\"", "position_embedding_type is `absolute`"),
+            ("\"alibi\"", "\"alibi\", \"rotary_emb_base\": -1", "rotary_emb_base -1"),
             ("\"geglu\"", "\"swiglu\"", "feed_forward_type is `swiglu`"),
             ("512", "0", "hidden_size is 0"),
             ("512", "-1", "invalid value"),

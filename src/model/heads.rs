@@ -121,10 +121,17 @@ impl Loader<'_> {
             None => Head::None,
             Some(HeadKind::Classifier) => {
                 let d = self.config.hidden;
-                let labels = self.rows_of("classifier.weight")?;
+                // RoBERTa has both in one module, BERT in two.
+                let roberta = self.checkpoint.has("classifier.out_proj.weight");
+                let [pooler, classifier] = if roberta {
+                    ["classifier.dense", "classifier.out_proj"]
+                } else {
+                    ["pooler.dense", "classifier"]
+                };
+                let labels = self.rows_of(&format!("{classifier}.weight"))?;
                 Head::Classifier {
-                    pooler: self.dense("pooler.dense", [d, d])?,
-                    classifier: self.dense("classifier", [labels, d])?,
+                    pooler: self.dense(pooler, [d, d])?,
+                    classifier: self.dense(classifier, [labels, d])?,
                 }
             }
             Some(HeadKind::Projection) => Head::Projection(self.projection()?),

@@ -1,6 +1,8 @@
 //! Description of a checkpoint from its headers alone: no values are read, no device is opened.
 
-use super::{Architecture, Config, HeadKind, ModelFiles, Task, architecture, loader, task};
+use super::{
+    Architecture, Config, HeadKind, ModelFiles, Positions, Task, architecture, loader, task,
+};
 use crate::{
     activation::Activation,
     error::Error,
@@ -135,9 +137,11 @@ impl ModelInfo {
         let Config { hidden, intermediate, .. } = self.config;
         let d = u64::from(hidden);
         let f = u64::from(intermediate);
-        // The residual stream and one buffer of its size; two more, and narrower slabs, if queries
-        // and keys are normalised: see `scratch.rs`.
-        let (streams, wide) = if self.architecture.qk_norm { (4, d) } else { (2, 3 * d) };
+        // The residual stream and one buffer of its size; two more if queries and keys are
+        // normalised or rotated; narrower slabs if they are separate: see `scratch.rs`.
+        let wide = if self.architecture.qk_norm { d } else { 3 * d };
+        let rotary = self.architecture.positions == Positions::Rotary;
+        let streams = if self.architecture.qk_norm || rotary { 4 } else { 2 };
         let rows = super::scratch::mlp_rows(u64::MAX, tokens * wide, intermediate);
         let slab = (tokens * wide).max(tokens.min(rows.into()) * f);
         u64::from(Format::F32.bytes()) * (streams * tokens * d + slab)

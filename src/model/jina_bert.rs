@@ -1,4 +1,5 @@
-//! The network of jina-embeddings-v2 (small, base, de, es, zh), top to bottom.
+//! The network of jina-embeddings-v2 (small, base, de, es, zh), top to bottom; also that of a BERT
+//! with a position table, which [`embeddings`] adds.
 
 use super::{
     kernels::Kernels,
@@ -47,7 +48,7 @@ pub(super) fn embeddings(rec: &mut Recording, k: &Kernels, w: &Weights, s: &Scra
 }
 
 /// `[q | k | v] = W_qkv·x + b`: one product, or three if the device has no binding for all.
-fn projections(rec: &mut Recording, k: &Kernels, p: &Projections, s: &Scratch) {
+pub(super) fn projections(rec: &mut Recording, k: &Kernels, p: &Projections, s: &Scratch) {
     match (p, &s.qkv) {
         (Projections::Fused(qkv), Some(all)) => product(rec, k, qkv, &s.x, all),
         (Projections::Fused(qkv), None) => {

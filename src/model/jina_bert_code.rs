@@ -18,7 +18,7 @@ use crate::{
 pub(super) fn record(rec: &mut Recording, k: &Kernels, w: &Weights, s: &Scratch) {
     embeddings(rec, k, w, s);
     let [a, b] = s.extra.as_ref().expect("made for this graph");
-    let [q_normed, k_normed] = &s.normed;
+    let [q_normed, k_normed] = &s.qk;
     for layer in &w.layers {
         let QkNorms { q: q_norm, k: k_norm, residual } =
             layer.qk.as_ref().expect("loaded with every layer of this architecture");

@@ -1,6 +1,6 @@
 use super::{
     Numerics,
-    architecture::{Architecture, Mlp},
+    architecture::{Architecture, Mlp, Positions},
     config::Config,
     task::HeadKind,
 };
@@ -8,7 +8,7 @@ use crate::{
     activation::Activation,
     kernels::{
         KernelConfig, KernelVariant, Tier, Tiles, attention, embed, gather, key_norm, layer_norm,
-        linear, linear_geglu, pool,
+        linear, linear_geglu, pool, rope,
     },
     recording::{Format, Kernel, Program},
 };
@@ -67,6 +67,8 @@ pub(super) struct Kernels {
     pub(super) embed: Kernel<embed::Spec>,
     /// Products by maximum number of rows, ascending; the last has no maximum.
     products: Vec<(u32, Products)>,
+    /// Rotary positions.
+    pub(super) rope: Option<Kernel<rope::Spec>>,
     /// Key norms for skipping in attention; none on the CPU, where attention computes them itself.
     pub(super) key_norm: Option<Kernel<key_norm::Spec>>,
     pub(super) attention: Kernel<attention::Spec>,
@@ -93,6 +95,9 @@ impl Kernels {
         let Config { hidden, activation, eps, .. } = *config;
         let Numerics { skip_eps, deterministic } = numerics;
         let head_width = config.head_width();
+        let rotary = architecture.positions == Positions::Rotary;
+        // The bound of what may be skipped comes from ALiBi's slopes.
+        let skip_eps = if architecture.positions == Positions::Alibi { skip_eps } else { 0.0 };
         let norms = skip_eps > 0.0 && !matches!(variant.tier, Tier::Reference | Tier::Blocked);
         let gate_first = matches!(architecture.mlp, Mlp::Gated { gate_first: true });
         let geglu = linear_geglu::Spec::new(variant, gate_first, activation);
@@ -107,6 +112,7 @@ impl Kernels {
         Self {
             embed: embed::kernel(embed::Spec::new(variant, hidden)),
             products: products.collect(),
+            rope: rotary.then(|| rope::kernel(rope::Spec::new(variant, head_width))),
             key_norm: norms.then(|| key_norm::kernel(key_norm::Spec::new(variant, head_width))),
             attention: attention::kernel(attention),
             norm: layer_norm::kernel(layer_norm::Spec::new(variant, hidden, false)),
@@ -134,12 +140,13 @@ impl Kernels {
         let always =
             [&self.embed.program, &self.attention.program, &self.norm.program, &self.pool.program];
         let key_norm = self.key_norm.as_ref().map(|kernel| &kernel.program);
+        let rope = self.rope.as_ref().map(|kernel| &kernel.program);
         let code = [&self.wide_norm.program, &self.add_norm.program];
         let code = code.into_iter().filter(|_| architecture.qk_norm);
         let products =
             self.products.iter().flat_map(|(_, products)| products.programs(architecture, head));
         let gather = (head == Some(HeadKind::MaskedLm)).then_some(&self.gather.program);
-        let others = always.into_iter().chain(key_norm).chain(code).chain(gather);
+        let others = always.into_iter().chain(rope).chain(key_norm).chain(code).chain(gather);
         others.chain(products).cloned().collect()
     }
 

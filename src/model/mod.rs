@@ -15,6 +15,7 @@ mod queries;
 mod scratch;
 mod task;
 mod weights;
+mod xlm_roberta;
 
 use crate::{
     batch::PackedBatch,
@@ -23,7 +24,7 @@ use crate::{
     kernels::{Dtype, KernelConfig, KernelVariant, attention::SKIP_EPS, pool},
     recording::{Caps, Engine, Format, InFlight, ROW_STEP, Recording, Span, TexturePages},
 };
-pub use architecture::{ARCHITECTURES, Architecture, Mlp, kinds};
+pub use architecture::{ARCHITECTURES, Architecture, Mlp, Positions, kinds};
 pub use checkpoint::Checkpoint;
 pub use config::Config;
 pub use declared::SentenceTransformersConfig;
@@ -188,7 +189,7 @@ impl Model {
         let from = &checkpoint;
         let to = &mut *engine;
         let weights = Weights::upload(from, &config, architecture, variant, table, head, to)?;
-        let scratch = Scratch::new(&mut *engine, variant, architecture.qk_norm)?;
+        let scratch = Scratch::new(&mut *engine, variant, architecture)?;
         let head_scratch = HeadScratch::new(&mut *engine, variant.stream())?;
         Ok(Self { config, architecture, engine, kernels, weights, scratch, head_scratch, variant })
     }
@@ -227,6 +228,12 @@ impl Model {
             let qkv = if apart { 0 } else { 3 * d * self.variant.wide().bytes() };
             (self.engine.caps().max_binding_bytes / u64::from(stream.max(qkv))) as usize
         }
+    }
+
+    /// Maximum tokens of one text in the architecture, if it has a position table.
+    pub fn max_positions(&self) -> Option<usize> {
+        let absolute = self.architecture.positions == Positions::Absolute;
+        absolute.then_some(self.config.max_length)
     }
 
     /// Maximum tokens of a batch whose queries, keys and values fit one binding, and so are
@@ -327,10 +334,13 @@ impl Model {
         let w = &self.weights;
         let s = &self.scratch;
         let mut rec = Recording::within(self.engine.dispatch_limits());
-        if self.architecture.qk_norm {
-            jina_bert_code::record(&mut rec, k, w, s)
-        } else {
-            jina_bert::record(&mut rec, k, w, s)
+        match self.architecture.positions {
+            Positions::Alibi if self.architecture.qk_norm => {
+                jina_bert_code::record(&mut rec, k, w, s)
+            }
+            Positions::Alibi => jina_bert::record(&mut rec, k, w, s),
+            Positions::Rotary => xlm_roberta::record(&mut rec, k, w, s),
+            Positions::Absolute => jina_bert::record(&mut rec, k, w, s),
         }
         match (output, &*w.head) {
             (Output::Tokens, _) => {}

@@ -13,14 +13,15 @@ const FILE: &str = "artifact.metadata";
 pub struct ColbertConfig {
     /// Length of a padded query in tokens, special tokens included.
     pub length: usize,
-    /// True if tokens attend to the masks; if false, no token attends to a mask.
-    pub attend: bool,
+    /// True if tokens attend to the masks; if false, no token attends to a mask; none if the
+    /// checkpoint does not say.
+    pub attend: Option<bool>,
 }
 
 impl Default for ColbertConfig {
     /// ColBERT's defaults.
     fn default() -> Self {
-        Self { length: 32, attend: false }
+        Self { length: 32, attend: None }
     }
 }
 
@@ -56,10 +57,7 @@ impl ColbertConfig {
         }
         let Settings { query_maxlen, attend_to_mask_tokens } = serde_json::from_value(value)?;
         let usual = Self::default();
-        Ok(Self {
-            length: query_maxlen.unwrap_or(usual.length),
-            attend: attend_to_mask_tokens.unwrap_or(usual.attend),
-        })
+        Ok(Self { length: query_maxlen.unwrap_or(usual.length), attend: attend_to_mask_tokens })
     }
 }
 
@@ -70,15 +68,15 @@ mod tests {
     #[test]
     fn settings_are_read_and_their_absence_is_none() {
         let parse = |text: &str| ColbertConfig::parse(text).map_err(|error| error.to_string());
-        assert_eq!(parse("{}"), Ok(ColbertConfig { length: 32, attend: false }));
+        assert_eq!(parse("{}"), Ok(ColbertConfig { length: 32, attend: None }));
         let said = r#"{"dim": 128, "query_maxlen": 48, "attend_to_mask_tokens": true}"#;
-        assert_eq!(parse(said), Ok(ColbertConfig { length: 48, attend: true }));
+        assert_eq!(parse(said), Ok(ColbertConfig { length: 48, attend: Some(true) }));
         let within =
             r#"{"meta": {}, "config": {"query_maxlen": 24, "attend_to_mask_tokens": null}}"#;
-        assert_eq!(parse(within), Ok(ColbertConfig { length: 24, attend: false }));
+        assert_eq!(parse(within), Ok(ColbertConfig { length: 24, attend: None }));
         assert_eq!(
             parse(r#"{"query_maxlen": 48.0}"#),
-            Ok(ColbertConfig { length: 48, attend: false })
+            Ok(ColbertConfig { length: 48, attend: None })
         );
         for bad in ["", "[]", r#"{"query_maxlen": -1}"#, r#"{"query_maxlen": "long"}"#] {
             assert!(parse(bad).is_err(), "{bad}");

@@ -1,17 +1,21 @@
-use super::config::Config;
+use super::{
+    architecture::{Architecture, Positions},
+    config::Config,
+};
 use crate::{
     batch::PackedBatch,
     error::Error,
-    kernels::{KernelVariant, attention::TILE, work_list},
+    kernels::{KernelVariant, attention::TILE, rope, work_list},
     recording::{Engine, Format, ROW_STEP, Shape, Tensor, TexturePages},
 };
+use std::borrow::Cow;
 
 /// Tensors whose size depends on the batch, reused by every layer and every batch; they grow with
 /// the largest batch.
 pub(super) struct Scratch {
     /// \[T\], `u32`
     pub(super) ids: Tensor,
-    /// \[T\], `u32`
+    /// \[T\], `u32`: rows of [`Weights::kind`](super::weights::Weights::kind)
     pub(super) type_ids: Tensor,
     /// \[n, 4\], `u32`
     pub(super) tiles: Tensor,
@@ -39,17 +43,75 @@ pub(super) struct Scratch {
     pub(super) sum: Tensor,
     /// MLP intermediate, \[R, F\], for R rows of the batch at a time; shares memory with `sum`.
     pub(super) h: Tensor,
-    /// Two tensors \[T, D\], for the code model.
+    /// Two tensors \[T, D\], if queries and keys are normalised or rotated.
     pub(super) extra: Option<[Tensor; 2]>,
-    /// Normalised queries and keys of the code model, \[T, D\]; share memory with `extra`.
-    pub(super) normed: [Tensor; 2],
+    /// Normalised or rotated queries and keys, \[T, D\]; share memory with `extra`.
+    pub(super) qk: [Tensor; 2],
+    /// Cosines and sines of rotary positions.
+    pub(super) rope: Option<RopeTable>,
     /// \[n, dims\]
     pub(super) y: Tensor,
     /// Buffer for q, k, v, `sum` and `h`.
     wide: Tensor,
     /// Buffers for k and v if `wide` cannot hold them.
     apart: [Tensor; 2],
+    /// True if queries, keys and values come from separate products.
+    separate: bool,
+    /// True if there is a row for each position.
+    absolute: bool,
     variant: KernelVariant,
+}
+
+/// Table of rotary positions, and the position of each token.
+pub(super) struct RopeTable {
+    /// \[P, E\]
+    pub(super) table: Tensor,
+    /// \[T\], `u32`
+    pub(super) positions: Tensor,
+    /// P of the table that was written.
+    written: u32,
+}
+
+impl RopeTable {
+    fn new(engine: &mut dyn Engine) -> Result<Self, Error> {
+        let [table, positions] =
+            [engine.alloc([0, 0].into(), Format::F32)?, engine.alloc([0, 0].into(), Format::F32)?];
+        Ok(Self { table, positions, written: 0 })
+    }
+
+    /// Uploads the positions of a batch, and a longer table if it needs one.
+    fn fit(
+        &mut self,
+        engine: &mut dyn Engine,
+        config: &Config,
+        cu_seqlens: &[u32],
+    ) -> Result<(), Error> {
+        /// Positions of the first table: those of most texts.
+        const LEAST: u32 = 512;
+        let longest = cu_seqlens.windows(2).map(|range| range[1] - range[0]).max().unwrap_or(0);
+        if longest > self.written {
+            let rows = longest.next_power_of_two().max(LEAST);
+            let e = config.head_width();
+            engine.resize(&mut self.table, [rows, e].into())?;
+            let table = rope::table(rows, e, config.rope_theta);
+            engine.write(&self.table, bytemuck::cast_slice(&table))?;
+            self.written = rows;
+        }
+        let positions: Vec<u32> = positions(cu_seqlens).collect();
+        engine.resize(&mut self.positions, [positions.len() as u32].into())?;
+        engine.write(&self.positions, &positions)
+    }
+}
+
+/// Position of each token in its sequence.
+fn positions(cu_seqlens: &[u32]) -> impl Iterator<Item = u32> {
+    cu_seqlens.windows(2).flat_map(|range| 0..range[1] - range[0])
+}
+
+/// Row of each token's type and position, of a table with `count` positions for each type.
+fn positioned(batch: &PackedBatch, count: u32) -> Vec<u32> {
+    let rows = batch.type_ids.iter().zip(positions(&batch.cu_seqlens));
+    rows.map(|(kind, position)| kind * count + position).collect()
 }
 
 /// Rows of the MLP's intermediate at a time on a GPU: at least 2,048, 25 MB at base size, and up to
@@ -57,12 +119,14 @@ pub(super) struct Scratch {
 const MLP_ROWS: [u32; 2] = [2048, 8192];
 
 impl Scratch {
-    /// Creates empty tensors; `extra` for the code model.
+    /// Creates empty tensors.
     pub(super) fn new(
         engine: &mut dyn Engine,
         variant: KernelVariant,
-        extra: bool,
+        architecture: &Architecture,
     ) -> Result<Self, Error> {
+        let rotary = architecture.positions == Positions::Rotary;
+        let rope = if rotary { Some(RopeTable::new(engine)?) } else { None };
         let stream = variant.stream();
         let other = variant.wide();
         let mut empty = |format| engine.alloc([0, 0].into(), format);
@@ -71,7 +135,11 @@ impl Scratch {
         let wide = empty(other)?;
         let k = empty(other)?;
         let v = empty(other)?;
-        let extra = if extra { Some([empty(stream)?, empty(stream)?]) } else { None };
+        let extra = if rotary || architecture.qk_norm {
+            Some([empty(stream)?, empty(stream)?])
+        } else {
+            None
+        };
         Ok(Self {
             tiles: empty(Format::F32)?,
             keys: Vec::new(),
@@ -79,8 +147,9 @@ impl Scratch {
             x,
             n,
             context: n,
-            normed: extra.unwrap_or([n; 2]),
+            qk: extra.unwrap_or([n; 2]),
             extra,
+            rope,
             y: empty(Format::F32)?,
             ids: empty(Format::F32)?,
             type_ids: empty(Format::F32)?,
@@ -93,6 +162,8 @@ impl Scratch {
             h: wide,
             wide,
             apart: [k, v],
+            separate: architecture.qk_norm,
+            absolute: architecture.positions == Positions::Absolute,
             variant,
         })
     }
@@ -108,7 +179,12 @@ impl Scratch {
         let t = batch.tokens();
         let d = config.hidden;
         let tiles = work_list::tiles(&batch.cu_seqlens, &batch.keys, TILE);
-        for (tensor, data) in [(&mut self.ids, &batch.ids), (&mut self.type_ids, &batch.type_ids)] {
+        let kinds = if self.absolute {
+            Cow::from(positioned(batch, config.max_length as u32))
+        } else {
+            Cow::from(&batch.type_ids)
+        };
+        for (tensor, data) in [(&mut self.ids, &batch.ids[..]), (&mut self.type_ids, &kinds)] {
             engine.resize(tensor, [data.len() as u32].into())?;
             engine.write(tensor, data)?;
         }
@@ -125,17 +201,24 @@ impl Scratch {
         }
         let other = self.variant.wide();
         self.context = self.n.viewed([t, d], other);
-        self.normed = self.extra.unwrap_or([self.n; 2]).map(|n| n.viewed([t, d], other));
+        self.qk = self.extra.unwrap_or([self.n; 2]).map(|n| n.viewed([t, d], other));
+        if let Some(rope) = &mut self.rope {
+            rope.fit(engine, config, &batch.cu_seqlens)?;
+        }
         self.fit_wide(engine, config, t)?;
         engine.resize(&mut self.y, [batch.spans.len() as u32, dims].into())
     }
 
     /// Releases all tensors: a batch that does not fit frees memory for one that does.
-    pub(super) fn release(&self, engine: &mut dyn Engine) -> Result<(), Error> {
+    pub(super) fn release(&mut self, engine: &mut dyn Engine) -> Result<(), Error> {
         let Self { ids, type_ids, tiles, spans, norms, x, n, y, wide, .. } = *self;
         let mut tensors = vec![ids, type_ids, tiles, spans, norms, x, n, y, wide];
         tensors.extend(self.apart);
         tensors.extend(self.extra.iter().flatten());
+        if let Some(rope) = &mut self.rope {
+            tensors.extend([rope.table, rope.positions]);
+            rope.written = 0;
+        }
         engine.release(&tensors)
     }
 
@@ -145,7 +228,7 @@ impl Scratch {
         let most = engine.caps().max_binding_bytes;
         let format = self.variant.wide();
         // The code model normalises queries and keys into separate tensors.
-        let fused = self.extra.is_none() && fits(format, most, [t, 3 * d]);
+        let fused = !self.separate && fits(format, most, [t, 3 * d]);
         let columns = if fused { 3 * d } else { d };
         let rows = if format.texture() {
             t
@@ -167,7 +250,7 @@ impl Scratch {
         }
         self.qkv = None;
         self.q = self.wide.shaped([t, d]);
-        if self.extra.is_some() {
+        if self.separate {
             self.v = self.q;
             return Ok(());
         }

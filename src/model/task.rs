@@ -9,7 +9,12 @@ pub(super) const DECODER: &str = "cls.predictions.decoder.weight";
 /// True if a matrix is f32 on every device: a small one that is in no product, or only in a product
 /// on the host.
 pub(super) fn in_f32(name: &str) -> bool {
-    let names = ["embeddings.token_type_embeddings.", "pooler.dense.", "classifier."];
+    let names = [
+        "embeddings.token_type_embeddings.",
+        "embeddings.position_embeddings.",
+        "pooler.dense.",
+        "classifier.",
+    ];
     names.iter().any(|start| name.starts_with(start))
 }
 
@@ -44,7 +49,7 @@ impl HeadKind {
     /// Detects the head from the tensor names.
     pub fn detect<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<Self> {
         names.find_map(|name| match name {
-            "classifier.weight" => Some(Self::Classifier),
+            "classifier.weight" | "classifier.out_proj.weight" => Some(Self::Classifier),
             "linear.weight" => Some(Self::Projection),
             "cls.predictions.transform.dense.weight" => Some(Self::MaskedLm),
             _ => None,

@@ -1,7 +1,7 @@
 //! Upload of a checkpoint to a device, with every name, shape and value checked.
 
 use super::{
-    architecture::{Architecture, Mlp},
+    architecture::{Architecture, Mlp, POSITION, Positions},
     checkpoint::Checkpoint,
     config::Config,
     heads::Head,
@@ -78,7 +78,8 @@ pub struct WordPart {
 pub struct Weights {
     /// \[V, D\] in parts.
     pub word: Vec<WordPart>,
-    /// \[types, D\]
+    /// Row added to a token's word embedding: of its type, \[types, D\], or of its type and
+    /// position, \[types·P, D\].
     pub kind: Tensor,
     /// LayerNorm of the embeddings.
     pub embed_norm: Norm,
@@ -106,20 +107,27 @@ impl Weights {
     ) -> Result<Self, Error> {
         let used = BTreeSet::new();
         let mut loader = Loader { checkpoint, config, variant, table, engine, used };
-        let Config { hidden, heads, .. } = *config;
+        let Config { heads, .. } = *config;
         let weights = Self {
             word: loader.word()?,
-            kind: loader
-                .matrix("embeddings.token_type_embeddings.weight", [config.types, hidden])?,
+            kind: loader.kinds(architecture)?,
             embed_norm: loader.norm(architecture.embed_norm)?,
             layers: (0..config.layers)
                 .map(|n| loader.layer(n, architecture))
                 .collect::<Result<_, _>>()?,
-            slopes: loader.upload([heads].into(), alibi::slopes(heads as usize).into())?,
+            slopes: loader.upload([heads].into(), slopes(architecture, heads).into())?,
             head: Arc::new(loader.head(head, architecture)?),
         };
         loader.check_unused(architecture)?;
         Ok(weights)
+    }
+}
+
+/// Slopes of ALiBi; zeros, which change no score, with other positions.
+fn slopes(architecture: &Architecture, heads: u32) -> Vec<f32> {
+    match architecture.positions {
+        Positions::Alibi => alibi::slopes(heads as usize),
+        Positions::Rotary | Positions::Absolute => vec![0.0; heads as usize],
     }
 }
 
@@ -140,6 +148,26 @@ impl Loader<'_> {
         }
         let mut one = |n: usize| self.linear(&names[n..=n], [d, d]);
         Ok(Projections::Apart { q: one(0)?, k: one(1)?, v: one(2)? })
+    }
+
+    /// Rows that are added to the word embeddings.
+    fn kinds(&mut self, architecture: &Architecture) -> Result<Tensor, Error> {
+        const TYPES: &str = "embeddings.token_type_embeddings.weight";
+        let Config { types, hidden: d, .. } = *self.config;
+        if architecture.positions != Positions::Absolute {
+            return self.matrix(TYPES, [types, d]);
+        }
+        let first = self.config.first_position.unwrap_or(0);
+        let count = self.config.max_length as u32;
+        let kinds = self.read(TYPES, &[types, d])?.widened().into_owned();
+        let positions = self.read(POSITION, &[first + count, d])?.widened().into_owned();
+        let positions = &positions[(first * d) as usize..];
+        let rows = kinds.chunks_exact(d as usize).flat_map(|kind| {
+            let rows = positions.chunks_exact(d as usize);
+            rows.flat_map(move |row| kind.iter().zip(row).map(|(kind, position)| kind + position))
+        });
+        let rows: Vec<f32> = rows.collect();
+        self.upload([types * count, d].into(), rows.into())
     }
 
     /// Word embeddings, split to fit a binding: 61,056 × 768 in f32 are 188 MB, WebGPU guarantees

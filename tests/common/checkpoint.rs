@@ -139,13 +139,7 @@ pub fn flash_sizes(from: &Path) -> Map<String, Value> {
 /// does: renames tensors, stacks q, k and v, adds a prefix, and an image tower and a scale that
 /// text embeddings do not use.
 pub fn write_flash(from: &Path, to: &Path, prefix: &str, config: &Value) {
-    let file = fs::read(from.join("model.safetensors")).expect("a checkpoint");
-    let file = SafeTensors::deserialize(&file).expect("safetensors");
-    let mut stored: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)> = BTreeMap::new();
-    for (name, tensor) in file.iter() {
-        let kept = (tensor.dtype(), tensor.shape().to_vec(), tensor.data().to_vec());
-        stored.insert(name.to_owned(), kept);
-    }
+    let mut stored = stored(from);
     let queries: Vec<String> =
         stored.keys().filter(|name| name.contains(".self.query.")).cloned().collect();
     for query in queries {
@@ -176,11 +170,87 @@ pub fn write_flash(from: &Path, to: &Path, prefix: &str, config: &Value) {
     stored.insert("vision_model.blocks.0.mlp.fc1.weight".into(), other());
     stored.insert("vision_model.embeddings.position_embeddings.weight".into(), other());
     stored.insert("logit_scale".into(), (Dtype::F32, vec![], vec![0; 4]));
+    save(&stored, to);
+    fs::write(to.join("config.json"), config.to_string()).expect("a writable directory");
+}
+
+/// Tensors of a file, by name: type, shape, bytes.
+type Stored = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+fn stored(from: &Path) -> Stored {
+    let file = fs::read(from.join("model.safetensors")).expect("a checkpoint");
+    let file = SafeTensors::deserialize(&file).expect("safetensors");
+    let kept =
+        |tensor: TensorView| (tensor.dtype(), tensor.shape().to_vec(), tensor.data().to_vec());
+    file.iter().map(|(name, tensor)| (name.to_owned(), kept(tensor))).collect()
+}
+
+fn save(stored: &Stored, to: &Path) {
     let views = stored.iter().map(|(name, (dtype, shape, bytes))| {
         (name, TensorView::new(*dtype, shape.clone(), bytes).expect("sizes that agree"))
     });
     safetensors::serialize_to_file(views, None, &to.join("model.safetensors"))
         .expect("a writable directory");
+}
+
+/// Model type of a checkpoint in transformers' layout.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ModelType {
+    /// One type; the first position is row 2.
+    XlmRoberta,
+    /// Two types, here with equal rows; the first position is row 0.
+    Bert,
+}
+
+/// Converts an XLM-RoBERTa with absolute positions from FlashAttention's layout to transformers'.
+pub fn write_transformers(from: &Path, to: &Path, model_type: ModelType) {
+    let mut converted = Stored::new();
+    for (mut name, (dtype, mut shape, mut bytes)) in stored(from) {
+        for (flash, plain) in [
+            ("encoder.layers.", "encoder.layer."),
+            ("emb_ln", "embeddings.LayerNorm"),
+            ("mixer.out_proj", "attention.output.dense"),
+            ("norm1", "attention.output.LayerNorm"),
+            ("mlp.fc1", "intermediate.dense"),
+            ("mlp.fc2", "output.dense"),
+            ("norm2", "output.LayerNorm"),
+        ] {
+            name = name.replace(flash, plain);
+        }
+        if model_type == ModelType::Bert {
+            name = name.replace("roberta.", "bert.");
+            let row = bytes.len() / shape[0];
+            if name.contains("position_embeddings") {
+                bytes.drain(..2 * row);
+                shape[0] -= 2;
+            } else if name.contains("token_type_embeddings") {
+                bytes.extend_from_within(..);
+                shape[0] *= 2;
+            }
+        }
+        if !name.contains("mixer.Wqkv") {
+            converted.insert(name, (dtype, shape, bytes));
+            continue;
+        }
+        shape[0] /= 3;
+        let parts = bytes.chunks_exact(bytes.len() / 3).map(<[u8]>::to_vec);
+        for (part, bytes) in ["query", "key", "value"].into_iter().zip(parts) {
+            let name = name.replace("mixer.Wqkv", &format!("attention.self.{part}"));
+            converted.insert(name, (dtype, shape.clone(), bytes));
+        }
+    }
+    save(&converted, to);
+    let config = fs::read_to_string(from.join("config.json")).expect("a configuration");
+    let mut config: Value = serde_json::from_str(&config).expect("JSON");
+    config["model_type"] = match model_type {
+        ModelType::XlmRoberta => json!("xlm-roberta"),
+        ModelType::Bert => json!("bert"),
+    };
+    if model_type == ModelType::Bert {
+        config["type_vocab_size"] = json!(2);
+        let rows = config["max_position_embeddings"].as_u64().expect("a number") - 2;
+        config["max_position_embeddings"] = json!(rows);
+    }
     fs::write(to.join("config.json"), config.to_string()).expect("a writable directory");
 }
 

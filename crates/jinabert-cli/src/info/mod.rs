@@ -8,7 +8,7 @@ use jinabert::{
     Files, Task,
     device::cpu_caps,
     kernels::alibi,
-    model::{HeadKind, ModelInfo, SentenceTransformersConfig},
+    model::{HeadKind, ModelInfo, Positions, SentenceTransformersConfig},
 };
 use serde_json::{Value, json};
 use std::{
@@ -73,6 +73,9 @@ impl Facts {
         let ModelInfo { config, architecture, prefix, head, files, tensors, .. } = &self.info;
         let ignored: Vec<&str> =
             tensors.iter().filter(|t| !t.used).map(|t| t.name.as_str()).collect();
+        let positions = architecture.positions;
+        let slopes = (positions == Positions::Alibi).then(|| alibi::slopes(config.heads as usize));
+        let rope_theta = (positions == Positions::Rotary).then_some(config.rope_theta);
         let files: Vec<Value> = files
             .iter()
             .map(|(path, bytes)| json!({"name": file_name(path), "bytes": bytes}))
@@ -94,7 +97,9 @@ impl Facts {
             "max_position_embeddings": config.max_length,
             "max_length": self.limit().0,
             "feed_forward_type": self.info.feed_forward(),
-            "alibi_slopes": alibi::slopes(config.heads as usize),
+            "position_embedding_type": positions.name(),
+            "alibi_slopes": slopes,
+            "rope_theta": rope_theta,
             "parameters": self.info.parameters(),
             "dtypes": self.info.dtypes().into_iter()
                 .map(|(dtype, elements)| json!({"dtype": dtype, "elements": elements}))
@@ -156,15 +161,23 @@ impl Facts {
              {vocabulary} × {hidden} word embeddings, {} token types",
             config.types
         );
-        let slopes = alibi::slopes(*heads as usize);
-        let slopes: Vec<String> = slopes.iter().map(|slope| format!("{slope:.4}")).collect();
+        let positions = match architecture.positions {
+            Positions::Rotary => ("rotary", format!("θ = {}", config.rope_theta)),
+            Positions::Absolute => ("positions", format!("a table of {}", config.max_length)),
+            _ => {
+                let slopes = alibi::slopes(*heads as usize);
+                let listed: Vec<String> =
+                    slopes.iter().map(|slope| format!("{slope:.4}")).collect();
+                ("ALiBi", format!("{heads} slopes: {}", listed.join(" ")))
+            }
+        };
         let (limit, key) = self.limit();
         vec![
             ("graph", format!("{}{below}", architecture.name)),
             ("for", task),
             ("sizes", sizes),
             ("MLP", self.info.feed_forward().to_owned()),
-            ("ALiBi", format!("{} slopes: {}", slopes.len(), slopes.join(" "))),
+            positions,
             ("eps", format!("{:e}", config.eps)),
             ("max length", format!("{limit} ({key})")),
         ]

@@ -67,9 +67,9 @@ pub struct MultiVector {
 pub enum TextRole {
     /// Neither query nor document.
     Plain,
-    /// Query: marked with [unused0], padded with mask tokens (--query-length).
+    /// Query: with ColBERT's marker, padded with mask tokens (--query-length).
     Query,
-    /// Document: marked with [unused1]; punctuation gets no vector.
+    /// Document: with ColBERT's marker; punctuation gets no vector.
     Document,
 }
 

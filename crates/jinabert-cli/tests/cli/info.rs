@@ -168,7 +168,7 @@ fn directories_without_a_valid_model_are_refused() {
     rewrite(&dir, |stored| {
         stored.rename("encoder.layer.0.mlp.gated_layers.weight", "encoder.layer.0.x");
     });
-    info(&dir, &["--json"]).refused("no graph", 66, &["no JinaBERT encoder"]);
+    info(&dir, &["--json"]).refused("no graph", 66, &["no encoder of a known architecture"]);
     fs::write(dir.join("config.json"), "{}").expect("a writable directory");
     info(&dir, &[]).refused("no sizes", 66, &["missing field `hidden_size`"]);
     let (_place, dir) = copy("tiny-natural");

@@ -248,12 +248,12 @@ fn invalid_tensors_are_refused() {
             &["a BERT", "position_embedding_type is `alibi`", "not supported"],
         ),
         original(
-            "a whole plain BERT",
+            "a position table of another shape",
             |dir| {
                 unset(dir, "position_embedding_type");
                 add(dir, "embeddings.position_embeddings.weight");
             },
-            &["this is a plain BERT with a position table, which is not supported; JinaBERT is"],
+            &["tensor `embeddings.position_embeddings.weight`"],
         ),
         original(
             "a bias that is not there",
@@ -266,14 +266,17 @@ fn invalid_tensors_are_refused() {
         fault(
             "a BERT's positions",
             |dir| add(dir, "embeddings.position_embeddings.weight"),
-            &["plain BERT", "not supported"],
+            &["no encoder of a known architecture"],
         ),
         fault(
             "neither graph",
             |dir| {
                 rewrite(dir, |stored| stored.rename(GATED, "encoder.layer.0.mlp.devlin.weight"));
             },
-            &["no JinaBERT encoder", "encoder.layer.{i}.attention.output.LayerNorm.bias"],
+            &[
+                "no encoder of a known architecture",
+                "encoder.layer.{i}.attention.output.LayerNorm.bias",
+            ],
         ),
         fault(
             "norms of another graph",
@@ -283,7 +286,7 @@ fn invalid_tensors_are_refused() {
         fault(
             "another network",
             |dir| write_raw(&weights(dir), 2, b"{}", b""),
-            &["no JinaBERT encoder"],
+            &["no encoder of a known architecture"],
         ),
     ]);
 }
@@ -351,7 +354,7 @@ fn invalid_configs_are_refused() {
         fault(
             "a plain BERT",
             |dir| configure(dir, "position_embedding_type", json!("absolute")),
-            &["position_embedding_type is `absolute`", "plain BERT"],
+            &["position_embedding_type is `absolute`", "`jina-bert`, which has `alibi`"],
         ),
         fault("another act", |dir| configure(dir, "hidden_act", json!("relu")), &["`relu`"]),
         fault(
