@@ -77,7 +77,8 @@ impl ModelInfo {
 
     /// Number of the classifier's labels; 0 without a classifier.
     pub fn labels(&self) -> usize {
-        let classifier = self.tensors.iter().find(|tensor| tensor.name == "classifier.weight");
+        let names = ["classifier.weight", "classifier.out_proj.weight"];
+        let classifier = self.tensors.iter().find(|tensor| names.contains(&tensor.name.as_str()));
         classifier.map_or(0, |weight| (weight.elements / u64::from(self.config.hidden)) as usize)
     }
 

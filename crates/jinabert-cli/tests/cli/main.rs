@@ -18,6 +18,7 @@ mod pages;
 mod perplexity;
 mod places;
 mod precision;
+mod roberta;
 #[path = "../../../../tests/common/root.rs"]
 mod root;
 mod shaders;

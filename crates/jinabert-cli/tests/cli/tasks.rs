@@ -5,17 +5,17 @@ use jinabert::text::Tokenizer;
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 
-fn lines(bytes: &[u8]) -> Vec<Value> {
+pub fn lines(bytes: &[u8]) -> Vec<Value> {
     let text = str::from_utf8(bytes).expect("UTF-8");
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-fn cases(name: &str) -> Value {
+pub fn cases(name: &str) -> Value {
     let text = fs::read(fixture(name).join("cases.json")).expect("cases");
     serde_json::from_slice(&text).expect("JSON")
 }
 
-fn near(value: &Value, expected: &Value, bound: f64) {
+pub fn near(value: &Value, expected: &Value, bound: f64) {
     let value = value.as_f64().expect("f64");
     let expected = expected.as_f64().expect("f64");
     assert!((value - expected).abs() <= bound, "{value}, not {expected}");
