@@ -158,9 +158,12 @@ impl Loader<'_> {
             return self.matrix(TYPES, [types, d]);
         }
         let first = self.config.first_position.unwrap_or(0);
-        let count = self.config.max_length as u32;
+        let rows = first as usize + self.config.max_length;
+        let rows = u32::try_from(rows)
+            .map_err(|_| Error::Model(format!("max_position_embeddings is {rows}: too many")))?;
+        let count = rows - first;
         let kinds = self.read(TYPES, &[types, d])?.widened().into_owned();
-        let positions = self.read(POSITION, &[first + count, d])?.widened().into_owned();
+        let positions = self.read(POSITION, &[rows, d])?.widened().into_owned();
         let positions = &positions[(first * d) as usize..];
         let rows = kinds.chunks_exact(d as usize).flat_map(|kind| {
             let rows = positions.chunks_exact(d as usize);
