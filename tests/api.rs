@@ -3,6 +3,9 @@
 //! The list is generated from rustdoc's JSON, which stable compilers write on request; its format
 //! depends on the compiler's version, so that other compilers skip this test.
 
+#[path = "common/cargo.rs"]
+mod cargo;
+
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::{env, fs, path::Path, process::Command};
 
@@ -19,16 +22,9 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Cargo without the variables that it sets for a test: build scripts read them, so that what they
-/// made would be built anew here, and once more by the next command.
 fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    for (name, _) in env::vars_os() {
-        let name = name.to_string_lossy().into_owned();
-        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
-            command.env_remove(name);
-        }
-    }
+    cargo::remove_test_variables(&mut command);
     command
 }
 

@@ -1,6 +1,6 @@
 //! Compilers, and the programs that they build.
 
-use super::common::root;
+use super::{cargo::remove_test_variables, common::root};
 use libtest_mimic::Failed;
 use std::{
     env, fmt, fs,
@@ -45,13 +45,7 @@ impl Installed {
                 Some(_) => command.args(["--profile", "dev"]),
                 None => command.arg("--built").arg(built_dir().join("deps")),
             };
-            // The test's own cargo variables would make cargo compile the dependencies again.
-            for (name, _) in env::vars_os() {
-                let name = name.to_string_lossy().into_owned();
-                if name.starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" {
-                    command.env_remove(name);
-                }
-            }
+            remove_test_variables(&mut command);
             output(&mut command, "")
                 .map(|_| prefix)
                 .map_err(|e| e.message().unwrap_or("").to_owned())

@@ -4,6 +4,8 @@
 //! `packaging/install-capi` installs the library that cargo built with these tests; with
 //! `JINABERT_SLOW=1` it builds the library itself, without the features of other packages.
 
+#[path = "../../../../tests/common/cargo.rs"]
+mod cargo;
 #[path = "../../../../tests/common/mod.rs"]
 #[allow(dead_code, reason = "each test target uses a part")]
 mod common;
