@@ -1,6 +1,6 @@
-// linear: y = act(x·Wᵀ + bias), or y = act(x·Wᵀ + bias) + r, tiled.
+// linear: y = act(x·Wᵀ + bias), or y = act(x·Wᵀ + bias + r), tiled.
 //
-//     y_tn = act(sum over k of x_tk * w_nk + bias_n) + r_tn        act: imported, usually identity
+//     y_tn = act(sum over k of x_tk * w_nk + bias_n + r_tn)        act: imported, usually identity
 //
 // Shapes      x: [T, K]   w: [N, K]   bias: [N]   r, y: [T, N]   (row-major; W as PyTorch stores it)
 // Work        workgroup = BM rows by BN columns of y; invocation = TM by TN of them, in registers
@@ -12,6 +12,7 @@
 // Check  src/kernel_check/linear.rs   Bench      benches/kernels.rs "linear"
 
 #import activation
+#import elem as r
 #import elem as y
 #import product_tiled
 
@@ -36,7 +37,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<Elem4_x>;        // [T, K]
 @group(0) @binding(2) var<storage, read> w: array<Elem4_w>;        // [N, K]
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;   // [N]
-@group(0) @binding(4) var<storage, read> r: array<vec4<f32>>;      // [T, N]
+@group(0) @binding(4) var<storage, read> r: array<Elem4_r>;        // [T, N]
 @group(0) @binding(5) var<storage, read_write> y: array<Elem4_y>;  // [T, N]
 
 @compute @workgroup_size(WG)
@@ -57,7 +58,7 @@ fn linear(
 fn store(sum: vec4<f32>, row: u32, col: u32) {
     if row >= params.rows || col >= params.outer { return; }
     let to = row * (params.outer / 4u) + col / 4u;
-    var value = activation(sum + bias[col / 4u]);
-    if RESIDUAL { value += r[to]; }
-    y[to] = store4_y(value);
+    var value = sum + bias[col / 4u];
+    if RESIDUAL { value += load4_r(r[to]); }
+    y[to] = store4_y(activation(value));
 }

@@ -1,4 +1,4 @@
-// linear: y = act(x·Wᵀ + bias), or y = act(x·Wᵀ + bias) + r, one output per invocation: the shortest correct version.
+// linear: y = act(x·Wᵀ + bias), or y = act(x·Wᵀ + bias + r), one output per invocation: the shortest correct version.
 //
 // Shapes      x: [T, K]   w: [N, K]   bias: [N]   r, y: [T, N]
 // Work        one invocation per output, WG along N; every operand is read from memory each time
@@ -43,7 +43,7 @@ fn linear(
     for (var k = 0u; k < k4; k++) {
         sum += dot(x[row * k4 + k], w[n * k4 + k]);
     }
-    sum = activation(vec4(sum + bias[n])).x;
+    sum += bias[n];
     if RESIDUAL { sum += r[row * params.outer + n]; }
-    y[row * params.outer + n] = sum;
+    y[row * params.outer + n] = activation(vec4(sum)).x;
 }

@@ -1,4 +1,4 @@
-// linear: y = act(x·Wᵀ + bias), or y = act(x·Wᵀ + bias) + r, matrices in textures, tiles in registers only.
+// linear: y = act(x·Wᵀ + bias), or y = act(x·Wᵀ + bias + r), matrices in textures, tiles in registers only.
 //
 // Shapes      x: [T, K]   w: [N, K]   bias: [N]   r, y: [T, N]
 // Layout      a matrix is a texture of four elements a texel in pages (lib/page.wgsl); texel (k, n) of w is column k of
@@ -53,7 +53,7 @@ fn linear(
 fn store(row: u32, n: u32, n4: u32, sum: vec4<f32>) {
     if row >= params.rows || n >= n4 { return; }
     let to = at(row, n4) + vec2(n, 0u);
-    var value = activation(sum);
+    var value = sum;
     if RESIDUAL { value += textureLoad(r, to, 0); }
-    textureStore(y, to, value);
+    textureStore(y, to, activation(value));
 }

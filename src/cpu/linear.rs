@@ -31,11 +31,14 @@ pub fn linear(
         let x = &x[row * k..];
         let w = w.slice(column * k..(column + width) * k);
         simd::scratch([DEPTH.min(k) * PANEL, FEW * PANEL], |[room, sums]| {
-            simd::widest(Linear { x, k, w, activation, room, sums, y });
+            simd::widest(Linear { x, k, w, room, sums, y });
         });
         for (row, y) in (row..).zip(y.iter_mut()) {
             let Some(r) = r else { break };
             y.iter_mut().zip(&r[row * n + column..]).for_each(|(y, r)| *y += r);
+        }
+        if activation != Activation::Identity {
+            simd::widest(Activate { activation, y });
         }
     });
 }
@@ -103,7 +106,6 @@ struct Linear<'a, 'y> {
     x: &'a [f32],
     k: usize,
     w: Weights<'a>,
-    activation: Activation,
     /// Scratch memory for a panel.
     room: &'a mut [f32],
     /// Scratch memory for the sums of a panel's columns.
@@ -124,10 +126,10 @@ impl WithSimd for Linear<'_, '_> {
 }
 
 impl Linear<'_, '_> {
-    /// `y = activation(y + x·Wᵀ)`
+    /// `y = y + x·Wᵀ`
     #[inline(always)]
     fn run<S: Simd, const V: usize>(self, simd: S) {
-        let Self { x, k, w, activation, room, sums, y } = self;
+        let Self { x, k, w, room, sums, y } = self;
         for from in (0..k).step_by(DEPTH) {
             let inner = from..k.min(from + DEPTH);
             for (column, w) in w.panels(k) {
@@ -156,11 +158,22 @@ impl Linear<'_, '_> {
                 }
             }
         }
-        if activation == Activation::Identity {
-            return;
-        }
-        for y in y.iter_mut().flat_map(|y| y.chunks_mut(S::F32_LANES)) {
-            let value = simd::activate(simd, activation, simd.partial_load_f32s(y));
+    }
+}
+
+/// An activation of rows in place.
+struct Activate<'a, 'y> {
+    activation: Activation,
+    y: &'a mut [&'y mut [f32]],
+}
+
+impl WithSimd for Activate<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for y in self.y.iter_mut().flat_map(|y| y.chunks_mut(S::F32_LANES)) {
+            let value = simd::activate(simd, self.activation, simd.partial_load_f32s(y));
             simd.partial_store_f32s(y, value);
         }
     }

@@ -12,7 +12,7 @@ use crate::{
 };
 use std::fmt;
 
-/// `activation(x·Wᵀ + bias)`
+/// `activation(x·Wᵀ + bias)`, or `activation(x·Wᵀ + bias + r)`
 #[derive(Clone, Copy, Debug)]
 pub struct LinearCase {
     /// T
@@ -21,9 +21,9 @@ pub struct LinearCase {
     pub n: u32,
     /// K
     pub k: u32,
-    /// Activation after product and bias.
+    /// Activation after product, bias and residual.
     pub activation: Activation,
-    /// Add a residual.
+    /// Add a residual: to a sum in the residual stream, or before an activation.
     pub residual: bool,
 }
 
@@ -31,6 +31,11 @@ impl LinearCase {
     /// A product without activation.
     pub fn new(t: u32, n: u32, k: u32, residual: bool) -> Self {
         Self { t, n, k, activation: Activation::Identity, residual }
+    }
+
+    /// True if the product goes back into the residual stream.
+    fn back(&self) -> bool {
+        self.residual && self.activation == Activation::Identity
     }
 }
 
@@ -52,6 +57,7 @@ pub(super) const SUITE: Suite = Suite {
             LinearCase::new(70_001, 4, 4, false),
             LinearCase { activation: gelu, ..LinearCase::new(67, 132, 76, false) },
             LinearCase { activation: relu, ..LinearCase::new(1, 36, 48, true) },
+            LinearCase { activation: gelu, ..LinearCase::new(70, 132, 76, true) },
         ])
     },
     random: |choices| {
@@ -101,14 +107,14 @@ impl KernelCase for LinearCase {
     ) -> Result<Tensor, Error> {
         let Self { t, n, k, activation, residual } = *self;
         let (x_role, y_role) =
-            if residual { (Role::Wide, Role::Stream) } else { (Role::Stream, Role::Wide) };
+            if self.back() { (Role::Wide, Role::Stream) } else { (Role::Stream, Role::Wide) };
         let x = data.normal([t, k], 1.0, x_role)?;
         let w = data.weights([n, k], |w, shape| tile.layout().arrange(w, shape))?;
         let bias = data.vector(n, 1.0, 0.0)?;
         let y = data.undefined([t, n], y_role)?;
-        let r = if residual { data.normal([t, n], 1.0, Role::Stream)? } else { x };
-        let spec = linear::Spec::new(data.variant, residual);
-        let kernel = linear::kernel(linear::Spec { tile, activation, ..spec });
+        let r = if residual { data.normal([t, n], 1.0, y_role)? } else { x };
+        let spec = linear::Spec::new(data.variant, self.back());
+        let kernel = linear::kernel(linear::Spec { tile, activation, residual, ..spec });
         linear::record(rec, &kernel, linear::Args { x: &x, w: &w, bias: &bias, r: &r, y: &y });
         Ok(y)
     }
@@ -116,9 +122,9 @@ impl KernelCase for LinearCase {
     fn work(&self, variant: KernelVariant) -> Work {
         let Self { t, n, k, residual, .. } = *self;
         let inputs = product(&[t, k]);
-        let outputs = product(&[t, n]);
-        let activations = if residual {
-            bytes(variant.wide(), inputs) + bytes(variant.stream(), 2 * outputs)
+        let outputs = product(&[t, n]) * if residual { 2 } else { 1 };
+        let activations = if self.back() {
+            bytes(variant.wide(), inputs) + bytes(variant.stream(), outputs)
         } else {
             bytes(variant.stream(), inputs) + bytes(variant.wide(), outputs)
         };
@@ -136,7 +142,7 @@ impl KernelCase for LinearCase {
             tolerance.atol += 4.0 / 1024.0;
             tolerance.rtol += 1.0 / 1024.0;
         }
-        tolerance.rounded_to(if self.residual { Format::F32 } else { variant.wide() })
+        tolerance.rounded_to(if self.back() { Format::F32 } else { variant.wide() })
     }
 }
 

@@ -1,5 +1,5 @@
-//! Matrix product `y = activation(x·Wᵀ + bias)`, or with a residual `y = activation(x·Wᵀ + bias) +
-//! r`.  Shaders: `shaders/linear.wgsl`; variants in `shaders/{naive,texture,matrix}/`.
+//! Matrix product `y = activation(x·Wᵀ + bias)`, or with a residual `y = activation(x·Wᵀ + bias +
+//! r)`.  Shaders: `shaders/linear.wgsl`; variants in `shaders/{naive,texture,matrix}/`.
 
 use super::{KernelVariant, Tile, row_slices, specialise};
 use crate::{
@@ -17,11 +17,11 @@ pub struct Spec {
     pub x: Format,
     /// Storage format of `w`.
     pub w: Format,
-    /// Storage format of `y`; `r` has the format of the residual stream.
+    /// Storage format of `y` and `r`.
     pub y: Format,
-    /// Activation after product and bias.
+    /// Activation after product, bias and residual.
     pub activation: Activation,
-    /// Add `r` after the activation.
+    /// Add `r` before the activation.
     pub residual: bool,
 }
 
@@ -40,7 +40,7 @@ impl Spec {
         Self { tile, x, w: variant.weights(), y, activation, residual }
     }
 
-    /// Storage format of `r`: the residual stream's, or that of the `x` bound in its place.
+    /// Storage format of `r`, or that of the `x` bound in its place.
     fn r(&self) -> Format {
         if self.residual { self.y } else { self.x }
     }

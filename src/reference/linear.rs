@@ -5,8 +5,8 @@ use crate::{
     recording::Command,
 };
 
-/// `y = activation(x·Wᵀ + bias)`, plus `r` if there is one; the definition that
-/// `shaders/linear.wgsl` must match.
+/// `y = activation(x·Wᵀ + bias)`, or `activation(x·Wᵀ + bias + r)` if there is a residual; the
+/// definition that `shaders/linear.wgsl` must match.
 ///
 /// x: \[T, K\]; w: \[N, K\] as PyTorch stores it; bias: \[N\]; r, y: \[T, N\].
 pub fn linear(
@@ -22,8 +22,8 @@ pub fn linear(
     for (t, (x, y)) in x.chunks_exact(k).zip(y.chunks_exact_mut(n)).enumerate() {
         for (c, ((w, bias), y)) in w.chunks_exact(k).zip(bias).zip(y).enumerate() {
             let sum: f64 = x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w)).sum();
-            let value = activation.of(sum + f64::from(*bias));
-            *y = (value + r.map_or(0.0, |r| f64::from(r[t * n + c]))) as f32;
+            let r = r.map_or(0.0, |r| f64::from(r[t * n + c]));
+            *y = activation.of(sum + f64::from(*bias) + r) as f32;
         }
     }
 }
@@ -53,8 +53,8 @@ mod tests {
         let w = [5.0, 6.0, 7.0, 8.0];
         linear(&x, &w, &[0.5, -1.0], Activation::Identity, None, &mut y);
         assert_eq!(y, [17.5, 22.0, 39.5, 52.0]);
-        linear(&x, &w, &[0.5, -25.0], Activation::Relu, Some(&[1.0; 4]), &mut y);
-        assert_eq!(y, [18.5, 1.0, 40.5, 29.0]);
+        linear(&x, &w, &[0.5, -25.0], Activation::Relu, Some(&[-30.0, 3.0, 1.0, 1.0]), &mut y);
+        assert_eq!(y, [0.0, 1.0, 40.5, 29.0]);
         let r = [1.0, 2.0, 3.0, 4.0];
         linear(&x, &w, &[0.5, -1.0], Activation::Identity, Some(&r), &mut y);
         assert_eq!(y, [18.5, 24.0, 42.5, 56.0]);
