@@ -1,4 +1,6 @@
-use super::{attention, layer_norm, linear, panel::Weights, pool, rope, skip_bound::Rows, widen};
+use super::{
+    attention, layer_norm, linear, lora, panel::Weights, pool, rope, skip_bound::Rows, widen,
+};
 use crate::{
     elements::TensorData,
     error::Error,
@@ -7,7 +9,7 @@ use crate::{
         Caps, Command, DispatchLimits, Faults, Format, InFlight, KernelId, Recording, Shape, Span,
         Tensor,
     },
-    reference::{self, Part, Tensors, activation, elements, has_residual},
+    reference::{self, Part, Tensors, activation, elements, has_residual, rank},
 };
 use std::{f32::consts::LOG2_E, time::Instant};
 
@@ -64,6 +66,7 @@ impl Engine {
             KernelId::Embed => embed(command, tensors),
             KernelId::Linear => linear(command, tensors),
             KernelId::LinearGeglu => linear_geglu(command, tensors),
+            KernelId::Lora => lora(command, tensors),
             KernelId::Rope => rope(command, tensors),
             KernelId::Attention => return Some(attention(command, tensors)),
             KernelId::LayerNorm => layer_norm(command, tensors),
@@ -127,6 +130,17 @@ fn linear_geglu(command: &Command, tensors: &mut Tensors) {
         let x = &all.f32(args.x)[xs];
         let w = weights(all, args.w);
         linear::linear_geglu(x, w, f as usize, activation(command), gate_first, &mut h[hs]);
+    });
+}
+
+fn lora(command: &Command, tensors: &mut Tensors) {
+    let args = kernels::lora::Args::from(command);
+    let params: kernels::lora::Params = command.params();
+    let sizes = [params.inner as usize, params.outer as usize, rank(command)];
+    tensors.store(args.y, |all, y| {
+        let factors = [args.a, args.b].map(|tensor| all.f32(tensor));
+        let r = has_residual(command).then(|| all.f32(args.r));
+        lora::lora(all.f32(args.x), factors, all.u32(args.adapters), r, sizes, y);
     });
 }
 

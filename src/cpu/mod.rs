@@ -8,6 +8,7 @@ mod attention;
 mod engine;
 mod layer_norm;
 mod linear;
+mod lora;
 mod panel;
 mod pool;
 mod rope;

@@ -13,6 +13,7 @@ mod key_norm;
 mod layer_norm;
 mod linear;
 mod linear_geglu;
+mod lora;
 mod pool;
 pub mod roof;
 mod rope;
@@ -33,6 +34,7 @@ pub use key_norm::KeyNormCase;
 pub use layer_norm::LayerNormCase;
 pub use linear::LinearCase;
 pub use linear_geglu::LinearGegluCase;
+pub use lora::LoraCase;
 pub use pool::PoolCase;
 pub use rope::RopeCase;
 pub use seeded::{Seeded, UNWRITTEN};
@@ -43,6 +45,7 @@ pub const ALL: &[Suite] = &[
     embed::SUITE,
     linear::SUITE,
     linear_geglu::SUITE,
+    lora::SUITE,
     rope::SUITE,
     key_norm::SUITE,
     attention::SUITE,

@@ -102,6 +102,7 @@ pub mod key_norm;
 pub mod layer_norm;
 pub mod linear;
 pub mod linear_geglu;
+pub mod lora;
 pub mod pool;
 pub mod rope;
 
@@ -110,6 +111,7 @@ pub const ALL: &[Interface] = &[
     interface!(Embed, embed),
     interface!(Linear, linear),
     interface!(LinearGeglu, linear_geglu),
+    interface!(Lora, lora),
     interface!(Rope, rope),
     interface!(KeyNorm, key_norm),
     interface!(Attention, attention),

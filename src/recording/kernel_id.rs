@@ -9,6 +9,8 @@ pub enum KernelId {
     Linear,
     /// `linear_geglu`
     LinearGeglu,
+    /// `lora`
+    Lora,
     /// `rope`
     Rope,
     /// `key_norm`
@@ -34,6 +36,7 @@ impl KernelId {
             Self::Embed => "embed",
             Self::Linear => "linear",
             Self::LinearGeglu => "linear_geglu",
+            Self::Lora => "lora",
             Self::Rope => "rope",
             Self::KeyNorm => "key_norm",
             Self::Attention => "attention",

@@ -17,6 +17,14 @@ pub fn has_residual(command: &Command) -> bool {
     command.program.constant("RESIDUAL") == Const::Bool(true)
 }
 
+/// Rank of a low-rank product.
+pub fn rank(command: &Command) -> usize {
+    match command.program.constant("R") {
+        Const::U32(rank) => rank as usize,
+        other => panic!("a rank is an integer, not {other:?}"),
+    }
+}
+
 /// Element ranges of some rows, in matrices of the given widths.
 pub fn elements<const N: usize>(rows: Range<u32>, widths: [u32; N]) -> [Range<usize>; N] {
     let [start, end] = [rows.start, rows.end].map(|row| row as usize);

@@ -13,13 +13,14 @@ mod key_norm;
 mod layer_norm;
 mod linear;
 mod linear_geglu;
+mod lora;
 mod pool;
 mod rope;
 mod tensors;
 
 use crate::recording::{Command, KernelId};
 pub use attention::{Heads, Sequence, attention, store_context};
-pub use command::{activation, elements, has_residual};
+pub use command::{activation, elements, has_residual, rank};
 pub use embed::{Part, embed};
 pub use gather::gather;
 pub use geglu::geglu;
@@ -27,6 +28,7 @@ pub use key_norm::key_norm;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use linear_geglu::linear_geglu;
+pub use lora::lora;
 pub use pool::pool;
 pub use rope::rope;
 pub use tensors::Tensors;
@@ -37,6 +39,7 @@ pub fn run(command: &Command, tensors: &mut Tensors) {
         KernelId::Embed => embed::run(command, tensors),
         KernelId::Linear => linear::run(command, tensors),
         KernelId::LinearGeglu => linear_geglu::run(command, tensors),
+        KernelId::Lora => lora::run(command, tensors),
         KernelId::Rope => rope::run(command, tensors),
         KernelId::KeyNorm => key_norm::run(command, tensors),
         KernelId::Attention => attention::run(command, tensors),
