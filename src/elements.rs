@@ -165,6 +165,25 @@ impl<'a> TensorData<'a> {
         parts.for_each(|(out, values)| out.convert_from_f32_slice(values));
     }
 
+    /// Writes all as bf16, rounded to nearest even.
+    pub fn write_bf16(&self, out: &mut [bf16]) {
+        assert_eq!(out.len(), self.len(), "elements");
+        match self {
+            Self::BF16(values) => out.copy_from_slice(values),
+            _ => out.convert_from_f32_slice(&self.widened()),
+        }
+    }
+
+    /// Little-endian bytes in bf16, rounded as in [`TensorData::write_bf16`].
+    pub fn to_bf16(&self) -> Cow<'_, [u8]> {
+        if let (Self::BF16(values), true) = (self, cfg!(target_endian = "little")) {
+            return bytemuck::cast_slice(values).into();
+        }
+        let mut out = vec![bf16::ZERO; self.len()];
+        self.write_bf16(&mut out);
+        out.into_iter().flat_map(bf16::to_le_bytes).collect()
+    }
+
     /// Little-endian bytes in f16, rounded as in [`TensorData::write_f16`].
     pub fn to_f16(&self) -> Cow<'_, [u8]> {
         if let (Self::F16(values), true) = (self, cfg!(target_endian = "little")) {

@@ -105,6 +105,7 @@ pub fn name(program: &Program) -> String {
     for (generic, file) in &program.imports {
         let _ = match (*generic, *file) {
             (_, "elem_f16") => write!(name, "-{generic}_f16"),
+            (_, "elem_bf16") => write!(name, "-{generic}_bf16"),
             ("activation", "identity") => Ok(()),
             ("activation", activation) => write!(name, "-{activation}"),
             _ => Ok(()),

@@ -14,6 +14,7 @@ macro_rules! library {
 /// Built-in files for `#import name`.
 const LIBRARY: &[(&str, &str)] = &[
     library!("alibi"),
+    library!("elem_bf16"),
     library!("elem_f16"),
     library!("elem_f32"),
     library!("gelu"),

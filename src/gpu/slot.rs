@@ -211,8 +211,10 @@ pub(super) fn texture_format(format: Format) -> wgpu::TextureFormat {
 }
 
 fn encoded<'a>(format: Format, data: &'a TensorData) -> Cow<'a, [u8]> {
-    if format.half() {
-        return data.to_f16();
+    match format {
+        Format::F16 | Format::Texture16 => return data.to_f16(),
+        Format::BF16 => return data.to_bf16(),
+        Format::F32 | Format::Texture => {}
     }
     match data.widened() {
         Cow::Borrowed(values) => bytemuck::cast_slice(values).into(),
@@ -221,7 +223,11 @@ fn encoded<'a>(format: Format, data: &'a TensorData) -> Cow<'a, [u8]> {
 }
 
 fn decoded(format: Format, raw: &[u8]) -> Vec<f32> {
-    let elements = if format.half() { TensorData::f16(raw) } else { TensorData::f32(raw) };
+    let elements = match format {
+        Format::F16 | Format::Texture16 => TensorData::f16(raw),
+        Format::BF16 => TensorData::bf16(raw),
+        Format::F32 | Format::Texture => TensorData::f32(raw),
+    };
     elements.widened().into_owned()
 }
 

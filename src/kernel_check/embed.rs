@@ -24,14 +24,19 @@ pub struct EmbedCase {
     pub vocab: u32,
     /// Number of bindings for the vocabulary.
     pub parts: u32,
+    /// Rows in bf16, not in the variant's own format.
+    pub bf16: bool,
 }
 
 pub(super) const SUITE: Suite = Suite {
     kernel: KernelId::Embed,
-    sample: || Box::new(EmbedCase { t: 37, d: 768, vocab: 300, parts: 2 }),
+    sample: || Box::new(case(37, 768, 300, 2)),
     hard: || {
         let sizes = [(1, 32, 5, 1), (37, 768, 300, 3), (513, 64, 1000, 7), (70_001, 32, 400, 1)];
-        boxed(sizes.map(|(t, d, vocab, parts)| EmbedCase { t, d, vocab, parts }))
+        let plain = sizes.map(|(t, d, vocab, parts)| case(t, d, vocab, parts));
+        let bf16 = [case(37, 1024, 300, 3), case(5, 36, 7, 1)];
+        let bf16 = bf16.map(|case| EmbedCase { bf16: true, ..case });
+        boxed(plain.into_iter().chain(bf16))
     },
     random: |choices| {
         Box::new(EmbedCase {
@@ -39,14 +44,26 @@ pub(super) const SUITE: Suite = Suite {
             d: 4 * choices.integer(1..40),
             vocab: choices.integer(1..500),
             parts: choices.integer(1..4),
+            bf16: choices.flag(),
         })
     },
     layer: |sizes| {
         let d = sizes.d;
         let shape = format!("D{d} V{VOCABULARY}");
-        vec![LayerCase::new(shape, move |t| EmbedCase { t, d, vocab: VOCABULARY, parts: 1 })]
+        vec![LayerCase::new(shape, move |t| case(t, d, VOCABULARY, 1))]
     },
 };
+
+fn case(t: u32, d: u32, vocab: u32, parts: u32) -> EmbedCase {
+    EmbedCase { t, d, vocab, parts, bf16: false }
+}
+
+impl EmbedCase {
+    /// Storage format of the rows.
+    fn word(&self, variant: KernelVariant) -> Format {
+        if self.bf16 { Format::BF16 } else { variant.table() }
+    }
+}
 
 impl KernelCase for EmbedCase {
     fn kernel(&self) -> KernelId {
@@ -54,11 +71,11 @@ impl KernelCase for EmbedCase {
     }
 
     fn formats(&self, variant: KernelVariant) -> [Format; 2] {
-        [variant.stream(), variant.table()]
+        [variant.stream(), self.word(variant)]
     }
 
     fn dispatch(&self, rec: &mut Recording, data: &mut Seeded, _: Tile) -> Result<Tensor, Error> {
-        let Self { t, d, vocab, parts } = *self;
+        let Self { t, d, vocab, parts, bf16 } = *self;
         let ids = data.drawn_integers(t, vocab)?;
         let type_ids = data.drawn_integers(t, 2)?;
         let kinds = data.drawn(2 * d as usize, 0.04, 0.0);
@@ -66,11 +83,13 @@ impl KernelCase for EmbedCase {
         let gamma = data.vector(d, 0.2, 1.0)?;
         let beta = data.vector(d, 0.5, 0.0)?;
         let x = data.undefined([t, d], Role::Stream)?;
-        let kernel = embed::kernel(embed::Spec::new(data.variant, d));
+        let word = self.word(data.variant);
+        let kernel = embed::kernel(embed::Spec { word, ..embed::Spec::new(data.variant, d) });
+        let role = if bf16 { Role::BrainTable } else { Role::Table };
         let step = vocab.div_ceil(parts);
         for first in (0..vocab).step_by(step as usize) {
             let rows = step.min(vocab - first);
-            let word = data.shifted([rows, d], 0.05, 0.0, Role::Table)?;
+            let word = data.shifted([rows, d], 0.05, 0.0, role)?;
             let args = embed::Args {
                 ids: &ids,
                 type_ids: &type_ids,
@@ -87,7 +106,7 @@ impl KernelCase for EmbedCase {
 
     fn work(&self, variant: KernelVariant) -> Work {
         let td = product(&[self.t, self.d]);
-        let moved = bytes(variant.table(), td) + bytes(variant.stream(), 2 * td);
+        let moved = bytes(self.word(variant), td) + bytes(variant.stream(), 2 * td);
         Work { flops: 8.0 * td as f64, bytes: moved }
     }
 
@@ -98,7 +117,8 @@ impl KernelCase for EmbedCase {
 
 impl fmt::Display for EmbedCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { t, d, vocab, parts } = self;
-        write!(f, "{} T{t} D{d} V{vocab} parts{parts}", self.kernel())
+        let Self { t, d, vocab, parts, bf16 } = self;
+        write!(f, "{} T{t} D{d} V{vocab} parts{parts}", self.kernel())?;
+        if *bf16 { f.write_str(" bf16") } else { Ok(()) }
     }
 }

@@ -20,6 +20,8 @@ pub(super) enum Role {
     Wide,
     Weights,
     Table,
+    /// A table in bf16, whatever the variant.
+    BrainTable,
 }
 
 /// Creates tensors from a counter: the same seed gives the same data on every engine.
@@ -92,15 +94,19 @@ impl<'a> Seeded<'a> {
             Role::Wide => variant.wide(),
             Role::Weights => variant.weights(),
             Role::Table => variant.table(),
+            Role::BrainTable => Format::BF16,
         };
         // Wide activations are f16 only in buffers; f16 inputs are exact in wider formats, too.
         let half = match role {
-            Role::Stream => false,
+            Role::Stream | Role::BrainTable => false,
             Role::Weights if self.variant.half_weights => true,
             _ => self.variant.dtype == Dtype::F16,
         };
         if half {
             data = TensorData::f16(&TensorData::from(data).to_f16()).widened().into_owned();
+        }
+        if let Role::BrainTable = role {
+            data = TensorData::bf16(&TensorData::from(data).to_bf16()).widened().into_owned();
         }
         self.engine.upload(shape.into(), of(self.variant), data.into())
     }

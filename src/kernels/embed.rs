@@ -82,10 +82,12 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
 
 /// Programs of every width, buffers and textures, f32 and f16.
 pub fn programs() -> Vec<Program> {
-    let tiers = [Tier::Tiled, Tier::Texture].into_iter();
-    let dtypes = [Dtype::F32, Dtype::F16];
-    let all = tiers.flat_map(|tier| dtypes.map(|dtype| KernelVariant::new(tier, dtype)));
-    let specs = all.flat_map(|variant| WIDTHS.map(|d| Spec::new(variant, d)));
+    let specs = [Tier::Tiled, Tier::Texture].into_iter().flat_map(|tier| {
+        let half = KernelVariant::new(tier, Dtype::F16).table();
+        [Format::F32, half, Format::BF16]
+            .into_iter()
+            .flat_map(move |word| WIDTHS.map(|d| Spec { word, ..Spec::new(tier, d) }))
+    });
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 

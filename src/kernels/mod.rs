@@ -182,7 +182,11 @@ fn row_workgroup(d: u32) -> u32 {
 
 /// Import for reading and writing the elements of a buffer.
 fn elem(format: Format) -> &'static str {
-    if format.half() { "elem_f16" } else { "elem_f32" }
+    match format {
+        Format::F16 | Format::Texture16 => "elem_f16",
+        Format::BF16 => "elem_bf16",
+        Format::F32 | Format::Texture => "elem_f32",
+    }
 }
 
 /// Import for sharing loads between lanes.

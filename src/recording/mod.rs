@@ -75,6 +75,8 @@ pub enum Format {
     F32,
     /// Buffer of `f16`.
     F16,
+    /// Buffer of `bf16`: word embeddings of a file that stores them so.
+    BF16,
     /// Two-dimensional texture with four `f32` per texel; see [`TexturePages`].
     Texture,
     /// Two-dimensional texture with four `f16` per texel.
@@ -84,7 +86,7 @@ pub enum Format {
 impl Format {
     /// Bytes per element.
     pub fn bytes(self) -> u32 {
-        if self.half() { 2 } else { 4 }
+        if self.half() || self == Self::BF16 { 2 } else { 4 }
     }
 
     /// True if elements are `f16`.

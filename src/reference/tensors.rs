@@ -35,10 +35,13 @@ impl Tensors {
         bytemuck::cast_slice(self.f32(tensor))
     }
 
-    /// Elements of a tensor that may be stored in f16.
+    /// Elements of a tensor that may be stored in 16 bits.
     pub fn elements(&self, tensor: &Tensor) -> TensorData<'_> {
         match tensor.format {
             Format::F16 => TensorData::F16(Cow::Borrowed(bytemuck::cast_slice(self.bytes(tensor)))),
+            Format::BF16 => {
+                TensorData::BF16(Cow::Borrowed(bytemuck::cast_slice(self.bytes(tensor))))
+            }
             _ => self.f32(tensor).into(),
         }
     }
@@ -89,6 +92,7 @@ impl Tensors {
         let buffer = self.0[tensor.slot as usize].get_mut();
         match format {
             Format::F16 => data.write_f16(bytemuck::cast_slice_mut(buffer)),
+            Format::BF16 => data.write_bf16(bytemuck::cast_slice_mut(buffer)),
             _ => data.write_f32(bytemuck::cast_slice_mut(buffer)),
         }
         Ok(tensor)
