@@ -211,6 +211,13 @@ typedef struct jinabert_options {
     const char *prompt_name;
     // Prompt text to put before each text instead, "" for none; `prompt_name` if NULL.
     const char *prompt;
+    // Task of the LoRA adapter for calls that choose none, such as "retrieval.query", for a model
+    // that has tasks; its instruction goes before each text unless a prompt is set.  No adapter if
+    // NULL.
+    const char *adapter;
+    // Not 0: `dimensions` may be any number, also for a model that declares those it was trained
+    // for.
+    size_t any_dimensions;
 } jinabert_options;
 
 // Details of an error, in memory of the caller.  It need not be initialised: a function that takes
@@ -320,6 +327,10 @@ typedef struct jinabert_call {
     // NULL, or an output with one element per text: number of tokens of the whole text if it was
     // truncated, otherwise 0.
     size_t *truncated;
+    // Task of the LoRA adapter for this call, such as "retrieval.query"; that of
+    // `jinabert_options.adapter` if NULL, none if "".  Its instruction goes before each text
+    // unless the options set a prompt.
+    const char *adapter;
 } jinabert_call;
 
 // Byte range of a text.

@@ -2,6 +2,10 @@
 
 use std::ops::Range;
 
+/// Adapter of a task in a model: the index among its adapters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Adapter(pub(crate) u32);
+
 /// Input of the model for one sequence, special tokens included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokens {
@@ -12,12 +16,14 @@ pub struct Tokens {
     /// Number of query-only tokens at the end: they attend to the other tokens, but no token
     /// attends to them, themselves included.  ColBERT pads queries with them.
     pub query_only: usize,
+    /// Adapter of the sequence's task; none for the weights as they are.
+    pub adapter: Option<Adapter>,
 }
 
 impl Tokens {
     /// Creates tokens of a single segment.
     pub fn new(ids: Vec<u32>) -> Self {
-        Self { type_ids: vec![0; ids.len()], ids, query_only: 0 }
+        Self { type_ids: vec![0; ids.len()], ids, ..Self::default() }
     }
 
     /// Number of tokens.
@@ -42,6 +48,8 @@ pub struct PackedBatch {
     pub cu_seqlens: Vec<u32>,
     /// \[B\]: number of keys of each sequence, its first tokens.
     pub keys: Vec<u32>,
+    /// \[B\]: adapter of each sequence.
+    pub adapters: Vec<Option<Adapter>>,
     /// Spans to pool: first token and end, exclusive.
     pub spans: Vec<[u32; 2]>,
 }
@@ -56,6 +64,7 @@ impl PackedBatch {
             batch.type_ids.extend_from_slice(&tokens.type_ids);
             batch.cu_seqlens.push(batch.ids.len() as u32);
             batch.keys.push((tokens.len() - tokens.query_only) as u32);
+            batch.adapters.push(tokens.adapter);
         }
         batch.spans = batch.cu_seqlens.windows(2).map(|range| [range[0], range[1]]).collect();
         batch
@@ -74,6 +83,11 @@ impl PackedBatch {
         });
         self.spans = spans.collect();
         self
+    }
+
+    /// True if a sequence has an adapter.
+    pub fn is_adapted(&self) -> bool {
+        self.adapters.iter().any(Option::is_some)
     }
 
     /// T

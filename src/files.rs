@@ -68,9 +68,11 @@ impl Files {
 
     /// Adds a file in memory, or replaces it.  `config.json` and `model.safetensors` (or
     /// `model.safetensors.index.json` and its shards) are required, `tokenizer.json` for texts.
-    /// Optional: ColBERT's `artifact.metadata`, and, of sentence-transformers, `modules.json` and
-    /// the configurations that it declares, `config_sentence_transformers.json`,
-    /// `sentence_bert_config.json` and `tokenizer_config.json`.
+    /// Optional: ColBERT's `artifact.metadata`; adapters of tasks, such as
+    /// `retrieval_query/adapter_config.json` and `retrieval_query/adapter_model.safetensors`; and,
+    /// of sentence-transformers, `modules.json` and the configurations that it declares,
+    /// `config_sentence_transformers.json`, `sentence_bert_config.json` and
+    /// `tokenizer_config.json`.
     ///
     /// The bytes are kept as long as the model opened from them, as a lost device needs the weights
     /// again; a `Vec<u8>`, a `&'static [u8]`, a map of a file or of a resource will do.

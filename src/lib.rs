@@ -152,7 +152,7 @@ mod tune;
 #[cfg(feature = "internals")]
 pub mod tune;
 
-pub use batch::Tokens;
+pub use batch::{Adapter, Tokens};
 pub use device::Device;
 pub use embedder::{
     Candidate, Embedded, EmbeddedChunk, EmbeddedChunks, Embedder, EncodeJob, EncodeOptions,
@@ -164,7 +164,8 @@ pub use error::Error;
 pub use files::Files;
 pub use kernels::{Dtype, Tier};
 pub use model::{
-    Architecture, Config, Mlp, ModelInfo, Output, Positions, SentenceTransformersConfig, Task,
+    AdapterInfo, Architecture, Config, LoraConfig, Mlp, ModelInfo, Output, Positions,
+    SentenceTransformersConfig, Task,
 };
 pub use precision::Precision;
 pub use recording::{InFlight, Span};

@@ -22,7 +22,7 @@ use libtest_mimic::{Arguments, Trial};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     error::Error,
     fs,
     path::{Path, PathBuf},
@@ -33,6 +33,9 @@ struct Fixture {
     tolerance: Tolerance,
     measured: Measured,
     batches: Vec<Vec<usize>>,
+    /// Text before each text of a task.
+    #[serde(default)]
+    instructions: BTreeMap<String, String>,
     cases: Vec<Case>,
 }
 
@@ -55,6 +58,7 @@ struct Case {
     name: String,
     text: Option<String>,
     pair: Option<[String; 2]>,
+    task: Option<String>,
     ids: Vec<u32>,
     type_ids: Vec<u32>,
     expect: Expect,
@@ -125,7 +129,8 @@ fn main() {
 }
 
 /// Fixtures that use the same kernels as others: their weights are stored differently, or there are
-/// more of them.  `tests/heads.rs` runs the heads of some in every tier.
+/// more of them.  They run in the device's own tier, and few of their cases alone, unless
+/// `JINABERT_SLOW` is set.  `tests/heads.rs` runs the heads of some in every tier.
 const STORED: &[&str] = &[
     "tiny-bf16",
     "tiny-colbert",
@@ -138,8 +143,14 @@ const STORED: &[&str] = &[
     "tiny-reranker-bpe",
     "tiny-reranker-wordpiece",
     "tiny-sharded",
+    "v3-bf16",
+    "v3-native",
+    "v3-original",
     "v3-reranker",
 ];
+
+/// Cases of [`STORED`] that run alone; all run in batches.
+const SOME: usize = 8;
 
 fn is_slow_run() -> bool {
     std::env::var_os("JINABERT_SLOW").is_some()
@@ -182,9 +193,14 @@ fn open(dir: &Path) -> Result<Fixture, Box<dyn Error>> {
 fn tokens(dir: &Path) -> Result<(), Box<dyn Error>> {
     let tokenizer = Tokenizer::open(&dir.join("tokenizer.json"))?;
     let mut compared = 0;
-    for case in open(dir)?.cases {
+    let fixture = open(dir)?;
+    for case in fixture.cases {
+        let instruction = case.task.as_ref().and_then(|task| fixture.instructions.get(task));
         let found = match (&case.text, &case.pair) {
-            (Some(text), _) => tokenizer.encode(&[text], None)?.remove(0).tokens,
+            (Some(text), _) => {
+                let text = instruction.cloned().unwrap_or_default() + text;
+                tokenizer.encode(&[text], None)?.remove(0).tokens
+            }
             (_, Some([first, second])) => tokenizer.encode_pair(first, second)?,
             (None, None) => continue,
         };
@@ -273,12 +289,21 @@ fn check(dir: &Path, model: &mut Model, variant: KernelVariant) -> Result<(), Bo
     if variant.dtype == Dtype::F16 || matches!(variant.tier, Tier::Matrix { .. }) {
         fixture.tolerance = fixture.measured.f16_weights_f16_activations.thrice();
     }
-    let cases: Vec<Tokens> = fixture.cases.iter().map(Case::tokens).collect();
-    for (n, tokens) in cases.iter().enumerate() {
+    let cases: Vec<Tokens> = fixture.adapted(model)?;
+    let name = dir.file_name().expect("a directory").to_string_lossy();
+    let stored = STORED.contains(&&*name) && !is_slow_run();
+    let alone = if stored { SOME } else { usize::MAX };
+    for (n, tokens) in cases.iter().enumerate().take(alone) {
         let alone = PackedBatch::new([tokens]);
         fixture.check(model, &alone, &[n], true).map_err(|e| format!("alone: {e}"))?;
     }
-    for members in &fixture.batches {
+    let tasks: BTreeSet<_> = fixture.cases.iter().map(|case| &case.task).collect();
+    // The fixture's batches have one task each.
+    let mixed = (tasks.len() > 1).then(|| {
+        let short = |n: &usize| cases[*n].len() < 100;
+        (0..cases.len()).rev().filter(short).collect::<Vec<_>>()
+    });
+    for members in fixture.batches.iter().chain(&mixed) {
         let batch = PackedBatch::new(members.iter().map(|&n| &cases[n]));
         let checked = fixture.check(model, &batch, members, false);
         checked.map_err(|e| format!("in batch {members:?}: {e}"))?;
@@ -305,6 +330,15 @@ impl Case {
 }
 
 impl Fixture {
+    /// Tokens of the cases, with the adapters of their tasks.
+    fn adapted(&self, model: &Model) -> Result<Vec<Tokens>, Box<dyn Error>> {
+        let tokens = self.cases.iter().map(|case| {
+            let adapter = case.task.as_ref().map(|task| model.adapter(task)).transpose()?;
+            Ok(Tokens { adapter, ..case.tokens() })
+        });
+        tokens.collect()
+    }
+
     fn check(
         &self,
         model: &mut Model,

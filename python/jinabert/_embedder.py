@@ -91,6 +91,8 @@ class Embedder:
             over all windows.
         normalize: default of `encode`: scale vectors to unit length.
         truncate_dim: default of `encode`: leading components to keep, before normalisation.
+        any_dimensions: accept any truncate_dim, as sentence-transformers does, also for a model
+            that declares those it was trained for (matryoshka_dimensions).
         prompts: prompts by name, for `prompt_name`; added to those in the model's
             config_sentence_transformers.json, and replacing those of the same name.
         default_prompt_name: name of the prompt put before a text unless `encode` names another; the
@@ -123,6 +125,7 @@ class Embedder:
         overlap: int = 256,
         normalize: bool = True,
         truncate_dim: int | None = None,
+        any_dimensions: bool = False,
         prompts: Mapping[str, str] | None = None,
         default_prompt_name: str | None = None,
         pooling: Literal["mean", "cls"] | None = None,
@@ -257,6 +260,12 @@ class Embedder:
         source = self._source if isinstance(self._source, str) else "files in memory"
         return f"<jinabert.Embedder of {source} on {self._facts['device']}>"
 
+    @property
+    def tasks(self) -> dict[str, str]:
+        """Tasks of the model's LoRA adapters, for `encode(task=…)`, with the instruction before
+        the texts of each; empty for most models."""
+        return dict(self._facts["tasks"])
+
     # ---- Lifetime ----
 
     def close(self) -> None:
@@ -319,6 +328,7 @@ class Embedder:
         chunk_size: int | None = ...,
         *,
         ranges: ArrayLike | None = ...,
+        task: str | None = ...,
     ) -> NDArray[Any]: ...
 
     @overload
@@ -340,6 +350,7 @@ class Embedder:
         chunk_size: int | None = ...,
         *,
         ranges: ArrayLike | None = ...,
+        task: str | None = ...,
     ) -> Any: ...
 
     def encode(
@@ -360,6 +371,7 @@ class Embedder:
         chunk_size: int | None = None,
         *,
         ranges: ArrayLike | None = None,
+        task: str | None = None,
     ) -> Any:
         """Embeds texts, in order. Names, order and meaning of the arguments are those of
         sentence-transformers; differences are noted here.
@@ -388,6 +400,10 @@ class Embedder:
             truncate_dim: leading components to keep, before normalisation.
             pool, chunk_size: refused; use one Embedder per process.
             ranges: ranges of int8 and uint8, shape (2, dimensions).
+            task: one of `tasks`, of a model with LoRA adapters such as jina-embeddings-v3: its
+                adapter is applied, and its instruction put before each text unless prompt_name or
+                prompt is given. (sentence-transformers puts it there only with
+                prompt_name=task, transformers' encode always.) The weights as they are if None.
 
         Raises:
             TooLongError: a text is over the limit and truncation is off.
@@ -402,7 +418,7 @@ class Embedder:
         if device is not None:
             self._on(device)
         precision = "float32" if precision is None else precision
-        before = self._prompt(prompt_name, prompt)
+        before = self._prompt(prompt_name, prompt, task)
         single = is_text(sentences)
         texts = [before + text for text in listed(sentences)] if before else listed(sentences)
         if output_value == "token_embeddings":
@@ -410,7 +426,7 @@ class Embedder:
                 raise OptionError(f"precision {precision!r}: token embeddings are float32")
             if normalize_embeddings or truncate_dim is not None:
                 raise OptionError("token embeddings are neither scaled nor cut")
-            states, cut = self._model.encode_tokens(texts)
+            states, cut = self._model.encode_tokens(texts, task)
             self._tell_cut(*cut)
             found = [as_tensor(state) for state in states] if convert_to_tensor else states
             return found[0] if single else found
@@ -418,7 +434,7 @@ class Embedder:
             known = "sentence_embedding and token_embeddings"
             raise OptionError(f"output_value {output_value!r}: {known} are known")
         vectors = self._vectors(
-            texts, show_progress_bar, precision, normalize_embeddings, truncate_dim, ranges
+            texts, show_progress_bar, precision, normalize_embeddings, truncate_dim, ranges, task
         )
         if convert_to_tensor:
             vectors = as_tensor(vectors)
@@ -427,12 +443,15 @@ class Embedder:
         return vectors if convert_to_numpy or convert_to_tensor else list(vectors)
 
     def encode_query(self, sentences: str | Texts, **options: Any) -> Any:
-        """Like `encode`, with the prompt named query, if there is one."""
-        return self._encode_as(("query",), sentences, options)
+        """Like `encode`, with the task retrieval.query if the model has it, otherwise with the
+        prompt named query, if there is one."""
+        return self._encode_as("retrieval.query", ("query",), sentences, options)
 
     def encode_document(self, sentences: str | Texts, **options: Any) -> Any:
-        """Like `encode`, with the first existing prompt of document, passage and corpus."""
-        return self._encode_as(("document", "passage", "corpus"), sentences, options)
+        """Like `encode`, with the task retrieval.passage if the model has it, otherwise with the
+        first existing prompt of document, passage and corpus."""
+        names = ("document", "passage", "corpus")
+        return self._encode_as("retrieval.passage", names, sentences, options)
 
     def rerank(
         self,
@@ -477,6 +496,7 @@ class Embedder:
         spans: Sequence[Span] | None = ...,
         normalize_embeddings: bool | None = ...,
         truncate_dim: int | None = ...,
+        task: str | None = ...,
     ) -> LateChunks: ...
 
     @overload
@@ -488,6 +508,7 @@ class Embedder:
         spans: Sequence[Sequence[Span]] | None = ...,
         normalize_embeddings: bool | None = ...,
         truncate_dim: int | None = ...,
+        task: str | None = ...,
     ) -> list[LateChunks]: ...
 
     def late_chunks(
@@ -498,9 +519,10 @@ class Embedder:
         spans: Any = None,
         normalize_embeddings: bool | None = None,
         truncate_dim: int | None = None,
+        task: str | None = None,
     ) -> Any:
-        """Late chunking (arXiv:2409.04701): encodes each text as a whole, after the default prompt
-        if there is one, and returns one vector per chunk.
+        """Late chunking (arXiv:2409.04701): encodes each text as a whole, after the task's
+        instruction or the default prompt if there is one, and returns one vector per chunk.
 
         Args:
             texts: one text, which gives `LateChunks`, or several texts, which give a list of them.
@@ -516,8 +538,8 @@ class Embedder:
             cuts = [[(int(start), int(end)) for start, end in one] for one in each]
             if any(place < 0 for one in cuts for span in one for place in span):
                 raise OptionError("spans: places of characters are counted from 0")
-        asked = self._asked(normalize_embeddings, truncate_dim)
-        before = self._prompt(None, None)
+        asked = self._asked(normalize_embeddings, truncate_dim, task)
+        before = self._prompt(None, None, task)
         found = [
             LateChunks(text, *chunks)
             for text, chunks in zip(
@@ -561,9 +583,10 @@ class Embedder:
         normalize: bool | None,
         truncate_dim: int | None,
         ranges: ArrayLike | None,
+        task: str | None,
     ) -> Any:
         _precision.check(precision)
-        asked = self._asked(normalize, truncate_dim)
+        asked = self._asked(normalize, truncate_dim, task)
         if ranges is not None and not precision.endswith("int8"):
             raise OptionError(f"ranges are for int8 and uint8; this is {precision}")
         if ranges is None and precision.endswith("int8") and not asked["normalize"]:
@@ -580,11 +603,14 @@ class Embedder:
             what = f"the first is input {first[0]}, {first[1]} tokens"
             logger.warning("%d texts were cut to %d tokens; %s", count, self.max_seq_length, what)
 
-    def _asked(self, normalize: bool | None, truncate_dim: int | None) -> dict[str, Any]:
+    def _asked(
+        self, normalize: bool | None, truncate_dim: int | None, task: str | None = None
+    ) -> dict[str, Any]:
         truncate_dim = natural("truncate_dim", truncate_dim, 1)
         return {
             "normalize": self._normalize if normalize is None else bool(normalize),
             "dimensions": self.truncate_dim if truncate_dim is None else truncate_dim,
+            "task": task,
         }
 
     def _on(self, device: str | int | None) -> None:
@@ -594,8 +620,13 @@ class Embedder:
             what = "open another: Embedder(model, device=…)"
             raise OptionError(f"device {name!r}: this Embedder was opened on {opened!r}; {what}")
 
-    def _prompt(self, name: str | None, prompt: str | None) -> str:
-        """Prompt text to put before each text."""
+    def _prompt(self, name: str | None, prompt: str | None, task: str | None = None) -> str:
+        """Prompt text to put before each text: the task's instruction, unless one is chosen."""
+        if task is not None and name is None and prompt is None:
+            if task not in self.tasks:
+                known = ", ".join(self.tasks) or "none"
+                raise OptionError(f"task {task!r}: the tasks of this model are {known}")
+            prompt = self.tasks[task]
         before = self._text_of(name, prompt)
         if before and not self._facts["include_prompt"]:
             what = "the model declares include_prompt false, which is not computed here"
@@ -614,8 +645,10 @@ class Embedder:
         return self.prompts[name]
 
     def _encode_as(
-        self, names: Sequence[str], sentences: str | Texts, options: dict[str, Any]
+        self, task: str, names: Sequence[str], sentences: str | Texts, options: dict[str, Any]
     ) -> Any:
+        if task in self.tasks:
+            return self.encode(sentences, **({"task": task} | options))
         if options.get("prompt") is None and options.get("prompt_name") is None:
             # An undeclared first name means no prompt; the default prompt is only for `encode`.
             found = (name for name in names if name in self.prompts)

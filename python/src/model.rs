@@ -14,7 +14,7 @@ use pyo3::{
     exceptions::PyTypeError,
     prelude::*,
     pybacked::{PyBackedBytes, PyBackedStr},
-    types::{PyDict, PyList, PyString},
+    types::{IntoPyDict, PyDict, PyList, PyString},
 };
 use std::{
     mem,
@@ -57,17 +57,23 @@ type Texts = Arc<Vec<PyBackedStr>>;
 struct Asked {
     dimensions: Option<usize>,
     normalize: bool,
+    task: Option<String>,
 }
 
 impl Asked {
-    fn encode_options(self, usual: EncodeOptions) -> Result<EncodeOptions, Error> {
+    fn encode_options(
+        self,
+        embedder: &Embedder,
+        usual: EncodeOptions,
+    ) -> Result<EncodeOptions, Error> {
+        let adapter = self.task.map(|task| embedder.adapter(&task)).transpose()?;
         let dimensions = self.dimensions.unwrap_or(usual.dimensions);
         let hidden = usual.dimensions;
         if !(1..=hidden).contains(&dimensions) {
             let what = format!("truncate_dim {dimensions}: the model has 1 to {hidden}");
             return Err(Error::Option(what));
         }
-        Ok(EncodeOptions { dimensions, normalize: self.normalize, ..usual })
+        Ok(EncodeOptions { dimensions, normalize: self.normalize, adapter, ..usual })
     }
 }
 
@@ -187,6 +193,8 @@ impl Model {
         facts.set_item("task", embedder.task().to_string())?;
         facts.set_item("hidden", embedder.config().hidden)?;
         let declared = embedder.tokenization().declared();
+        let tasks = embedder.adapters().iter().map(|info| (&info.task, &info.instruction));
+        facts.set_item("tasks", tasks.into_py_dict(py)?)?;
         facts.set_item("prompts", declared.prompts.clone())?;
         facts.set_item("default_prompt_name", declared.default_prompt.as_deref())?;
         facts.set_item("include_prompt", !declared.prompt_excluded)?;
@@ -211,8 +219,9 @@ impl Model {
     ) -> PyResult<Encoded<'py>> {
         let py = texts.py();
         let embedder = self.embedder(py)?;
-        let options =
-            asked.encode_options(self.usual(&embedder)).map_err(|error| raise(py, error))?;
+        let options = asked
+            .encode_options(&embedder, self.usual(&embedder))
+            .map_err(|error| raise(py, error))?;
         let quantizer = quantizer(precision, options.dimensions, ranges);
         let quantizer = quantizer.map_err(|error| raise(py, error))?;
         let texts = read(texts)?;
@@ -246,16 +255,20 @@ impl Model {
     }
 
     /// Last hidden state of every token of each text.
+    #[pyo3(signature = (texts, task=None))]
     fn encode_tokens<'py>(
         &self,
         texts: &Bound<'py, PyList>,
+        task: Option<String>,
     ) -> PyResult<(Vec<Bound<'py, PyAny>>, Cut)> {
         let py = texts.py();
         let embedder = self.embedder(py)?;
         let width = embedder.config().hidden as usize;
         let texts = read(texts)?;
         let all = Arc::clone(&texts);
-        let options = self.usual(&embedder);
+        let adapter = task.map(|task| embedder.adapter(&task)).transpose();
+        let adapter = adapter.map_err(|error| raise(py, error))?;
+        let options = EncodeOptions { adapter, ..self.usual(&embedder) };
         let (states, cut) = watched(py, None, move |watch| {
             let (tokens, cut) =
                 tokens(embedder.tokenization().texts(&all, &Prompt::Auto, options)?);
@@ -296,8 +309,9 @@ impl Model {
     ) -> PyResult<Vec<Chunks<'py>>> {
         let py = texts.py();
         let embedder = self.embedder(py)?;
-        let options =
-            asked.encode_options(self.usual(&embedder)).map_err(|error| raise(py, error))?;
+        let options = asked
+            .encode_options(&embedder, self.usual(&embedder))
+            .map_err(|error| raise(py, error))?;
         let texts = read(texts)?;
         let chunkings = cuts.chunkings(texts.len()).map_err(|error| raise(py, error))?;
         let all = Arc::clone(&texts);

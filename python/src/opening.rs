@@ -28,6 +28,7 @@ pub struct Opening {
     overlap: usize,
     pooling: Option<String>,
     batch_tokens: Option<usize>,
+    any_dimensions: bool,
     deterministic: bool,
     tune: bool,
     fallback: Option<bool>,
@@ -72,6 +73,7 @@ impl Opening {
             // The Python code adds prompts to texts itself.
             prompt: Prompt::None,
             batch_tokens: self.batch_tokens,
+            any_dimensions: self.any_dimensions,
             deterministic: self.deterministic,
             tune: if self.tune { Tune::Search } else { Tune::Off },
             fallback: self.fallback,

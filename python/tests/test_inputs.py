@@ -79,7 +79,7 @@ CALLS = [
     (lambda e: setattr(e, "max_seq_length", 9000), ValueError, "9000: expected 3 to 8192"),
     (lambda e: setattr(e, "max_seq_length", None), TypeError, "expected an int, got None"),
     (lambda e: setattr(e, "max_seq_length", "a"), TypeError, "max_seq_length: expected an int"),
-    (lambda e: e.encode("a", task="retrieval"), TypeError, "task"),
+    (lambda e: e.encode("a", task="retrieval"), ValueError, "tasks of this model are none"),
     (lambda e: e.encode("a", convert_to_tensor=True), ImportError, "pip install torch"),
     (lambda e: e.late_chunks("a", "words:3"), ValueError, "words"),
     (lambda e: e.late_chunks("a", "tokens:0"), ValueError, "tokens:0"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MODEL, RERANKER, TEXTS, TINY, command, jsonl
+from conftest import MODEL, RERANKER, TASKS, TEXTS, TINY, command, jsonl
 
 import jinabert
 
@@ -110,6 +110,54 @@ def test_prompts(cpu) -> None:
     assert np.array_equal(cpu.encode("A blue cat", prompt_name="document"), plain)
     assert np.array_equal(cpu.encode("A blue cat", device="cpu"), plain)
     assert np.array_equal(cpu.encode("A blue cat", device=cpu.device), plain)
+
+
+def test_tasks(tmp_path, device) -> None:
+    text = "How do I prune an old apple tree?"
+
+    def by_command(*more: str) -> np.ndarray:
+        words = ["embed", "--model", TASKS, "--device", device, "--no-tune", *more, text]
+        return np.array(json.loads(command(*words))["embedding"], dtype=np.float32)
+
+    with jinabert.Embedder(TASKS, device=device) as model:
+        assert list(model.tasks) == [
+            "retrieval.query",
+            "retrieval.passage",
+            "separation",
+            "classification",
+            "text-matching",
+        ]
+        instruction = model.tasks["retrieval.query"]
+        assert instruction.startswith("Represent the query") and model.tasks["separation"] == ""
+        plain = model.encode(text)
+        assert np.abs(plain - by_command()).max() <= BOUND
+        for task in model.tasks:
+            found = model.encode(text, task=task)
+            assert np.abs(found - by_command("--task", task)).max() <= BOUND
+            assert np.abs(found - plain).max() > 0.01
+        query = model.encode(text, task="retrieval.query")
+        for same in (
+            model.encode_query(text),
+            model.encode(text, task="retrieval.query", prompt_name="retrieval.query"),
+            model.encode(instruction + text, task="retrieval.query", prompt=""),
+            model.late_chunks(text, "tokens:1000", task="retrieval.query").embeddings[0],
+        ):
+            assert np.abs(same - query).max() <= 1e-5
+        passage = model.encode(text, task="retrieval.passage")
+        assert np.abs(model.encode_document(text) - passage).max() <= BOUND
+        states = model.encode(text, task="retrieval.query", output_value="token_embeddings")
+        mean = states.mean(axis=0)
+        assert np.abs(mean / np.linalg.norm(mean) - query).max() <= 1e-5
+        with pytest.raises(jinabert.OptionError, match="text-matching"):
+            model.encode(text, task="clustering")
+        with pytest.raises(jinabert.OptionError, match="16, 32, 64"):
+            model.encode(text, truncate_dim=20)
+    with jinabert.Embedder(TASKS, device=device, any_dimensions=True) as model:
+        assert model.encode(text, truncate_dim=20).shape == (20,)
+    with jinabert.Embedder(TINY, device="cpu") as model:
+        assert model.tasks == {}
+        with pytest.raises(jinabert.OptionError, match="this model are none"):
+            model.encode(text, task="separation")
 
 
 def test_declared_prompts_and_lengths(tmp_path) -> None:

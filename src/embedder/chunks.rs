@@ -86,7 +86,7 @@ impl Embedder {
             return Err(Error::Option(what.to_owned()));
         }
         let tokenizer = self.tokenizer()?;
-        let prompt = self.tokenization().prompt(prompt)?;
+        let prompt = self.tokenization().prompt(prompt, options.adapter)?;
         let mut chunked = text::each(texts, 0, |(index, text)| {
             let chunking = chunkings[index];
             let chunked = tokenizer.encode_chunked_after(prompt, text.as_ref(), chunking);
@@ -158,7 +158,8 @@ impl Embedder {
                 let type_ids = &tokens.type_ids[start..end];
                 let query_only =
                     tokens.query_only.saturating_sub(tokens.len() - end).min(ids.len() - 1);
-                let tokens = Tokens { ids: ids.to_vec(), type_ids: type_ids.to_vec(), query_only };
+                let (ids, type_ids) = (ids.to_vec(), type_ids.to_vec());
+                let tokens = Tokens { ids, type_ids, query_only, adapter: tokens.adapter };
                 windows.push((SequenceInput { tokens, spans }, WindowShares { sequence, shares }));
             }
             owned = end;
@@ -234,6 +235,7 @@ impl Jobs<'_> {
     ) -> Result<EncodeJob<Vec<Vec<Vector>>>, Error> {
         self.0.embeds()?;
         let EncodeOptions { dimensions: dims, normalize, .. } = self.0.checked(options)?;
+        let sequences = self.0.adapted(sequences, options);
         let (sequences, windows) = self.0.all_windows(&sequences, &spans, options)?;
         let output = Output::Vectors { dims: dims as u32, normalize: false };
         Ok(EncodeJob::new(sequences, output, move |rows| {
@@ -265,6 +267,7 @@ impl Jobs<'_> {
     ) -> Result<EncodeJob<Vec<Vec<f32>>>, Error> {
         self.0.embeds()?;
         let d = self.0.config().hidden as usize;
+        let sequences = self.0.adapted(sequences, options);
         let count = sequences.len();
         let whole: Vec<_> = sequences.iter().map(|tokens| vec![0..tokens.len()]).collect();
         let (sequences, windows) = self.0.all_windows(&sequences, &whole, options)?;

@@ -18,9 +18,13 @@ mod tokenization;
 mod tokens;
 
 use crate::{
+    batch::Adapter,
     error::Error,
     files::Files,
-    model::{Architecture, ColbertConfig, Config, Head, Output, SentenceTransformersConfig, Task},
+    model::{
+        self, AdapterInfo, Architecture, ColbertConfig, Config, Head, Output,
+        SentenceTransformersConfig, Task,
+    },
     text::Tokenizer,
 };
 pub use choose::Power;
@@ -30,6 +34,7 @@ use options::checked_dimensions;
 pub use options::{EncodeOptions, OnLong, Options, Pooling, Prompt, TruncationSide};
 pub use perplexity::{LengthBucket, Perplexity, PerplexityOptions};
 pub use prepare::Jobs;
+use prompt::DefaultPrompt;
 use runner::Runner;
 pub use runtime::Runtime;
 use std::{fmt, io, ops::Deref, panic::resume_unwind, sync::Arc, thread};
@@ -118,8 +123,11 @@ pub struct Embedder {
     defaults: EncodeOptions,
     limit: usize,
     declared: SentenceTransformersConfig,
-    /// Default prompt, put before each text.
-    prompt: String,
+    prompt: DefaultPrompt,
+    /// Tasks of the LoRA adapters.
+    adapters: Vec<AdapterInfo>,
+    /// Numbers of components that vectors may have; empty if they may have any number.
+    matryoshka: Vec<usize>,
     pooling: Pooling,
     overlap: usize,
     queries: ColbertConfig,
@@ -160,7 +168,10 @@ impl Embedder {
         let files = files.into();
         // Cheap checks first: an invalid directory should not cost a device initialisation.
         let config = Config::open(&files)?;
-        let dimensions = checked_dimensions(options.dimensions, config.hidden as usize)?;
+        let matryoshka =
+            if options.any_dimensions { Vec::new() } else { config.matryoshka.clone() };
+        let kept = options.dimensions.or(config.truncate_dim);
+        let dimensions = checked_dimensions(kept, config.hidden as usize, &matryoshka)?;
         if !(0.0..1.0).contains(&options.skip_eps) {
             let eps = options.skip_eps;
             return Err(Error::Option(format!("expected a skip_eps from 0 to below 1, got {eps}")));
@@ -191,6 +202,9 @@ impl Embedder {
             )));
         }
         let limit = limit.min(most).min(loaded.model.max_tokens());
+        let adapters = loaded.model.adapters().to_vec();
+        let task = options.adapter.as_ref().map(|task| model::adapter(&adapters, task));
+        let adapter = task.transpose()?;
         let overlap = options.overlap;
         if options.on_long == OnLong::Window && overlap >= limit {
             return Err(Error::Option(format!(
@@ -208,10 +222,13 @@ impl Embedder {
                 max_length: limit,
                 on_long: options.on_long,
                 truncation_side: TruncationSide::Right,
+                adapter,
             },
             limit,
             declared,
             prompt,
+            adapters,
+            matryoshka,
             pooling,
             overlap,
             queries,
@@ -239,6 +256,31 @@ impl Embedder {
     /// Task for which the model was opened.
     pub fn task(&self) -> Task {
         self.task
+    }
+
+    /// Tasks of the model's LoRA adapters, with the instructions before their texts.
+    pub fn adapters(&self) -> &[AdapterInfo] {
+        &self.adapters
+    }
+
+    /// LoRA adapter of a task such as `retrieval.query`, for [`EncodeOptions::adapter`].
+    ///
+    /// # Errors
+    /// [`Error::Option`] for an unknown task, naming the model's.
+    ///
+    /// # Example
+    /// ```no_run
+    /// use jinabert::{EncodeOptions, Embedder};
+    ///
+    /// let embedder = Embedder::open("models/jina-embeddings-v3")?;
+    /// let query = embedder.adapter("retrieval.query")?;
+    /// let options = EncodeOptions { adapter: Some(query), ..embedder.encode_options() };
+    /// let job = embedder.jobs().texts(&["What is a blue cat?"], options)?;
+    /// let vectors = embedder.compute(job)?;
+    /// # Ok::<(), jinabert::Error>(())
+    /// ```
+    pub fn adapter(&self, task: &str) -> Result<Adapter, Error> {
+        model::adapter(&self.adapters, task)
     }
 
     /// Current device, human-readable.

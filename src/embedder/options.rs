@@ -1,5 +1,6 @@
 use super::Power;
 use crate::{
+    batch::Adapter,
     device::Device,
     error::Error,
     gpu::{self, Gpu},
@@ -54,8 +55,15 @@ pub struct Options {
     pub on_long: OnLong,
     /// Overlap of two windows of a text in tokens, for [`OnLong::Window`].
     pub overlap: usize,
-    /// Leading components to keep, before the norm; all if `None`.
+    /// Leading components to keep, before the norm; all if `None`, or as `truncate_dim` in the
+    /// model's config.json.
     pub dimensions: Option<usize>,
+    /// Accept any number of components, also for a model that declares those it was trained for
+    /// (`matryoshka_dimensions`).
+    pub any_dimensions: bool,
+    /// Task of the LoRA adapter for calls that choose none, such as `retrieval.query`; the weights
+    /// as they are if `None`.  [`Embedder::adapters`](crate::Embedder::adapters) lists a model's.
+    pub adapter: Option<String>,
     /// Prompt before each text, for embeddings; it counts towards the token limit.
     pub prompt: Prompt,
     /// Pooling of token vectors into a text vector.
@@ -100,6 +108,8 @@ impl Default for Options {
             on_long: OnLong::Error,
             overlap: 256,
             dimensions: None,
+            any_dimensions: false,
+            adapter: None,
             prompt: Prompt::Auto,
             pooling: Pooling::Auto,
             normalize: true,
@@ -147,6 +157,8 @@ impl Options {
         on_long: OnLong => on_long,
         overlap: usize => overlap,
         dimensions: usize => Some(dimensions),
+        any_dimensions: bool => any_dimensions,
+        adapter: String => Some(adapter),
         prompt: Prompt => prompt,
         pooling: Pooling => pooling,
         normalize: bool => normalize,
@@ -172,7 +184,8 @@ impl Options {
 /// Prompt before the texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Prompt {
-    /// In [`Options`]: the model's default prompt (`default_prompt_name` of sentence-transformers'
+    /// In [`Options`]: the instruction of the text's task, if it has one; otherwise the model's
+    /// default prompt (`default_prompt_name` of sentence-transformers'
     /// `config_sentence_transformers.json`), none if it declares none.  In a call: the prompt of
     /// the [`Options`].
     #[default]
@@ -230,6 +243,10 @@ pub struct EncodeOptions {
     pub on_long: OnLong,
     /// Side to truncate, for [`OnLong::Truncate`].
     pub truncation_side: TruncationSide,
+    /// LoRA adapter of the texts' task ([`Embedder::adapter`]); `None` for the weights as they are.
+    ///
+    /// [`Embedder::adapter`]: crate::Embedder::adapter
+    pub adapter: Option<Adapter>,
 }
 
 impl Options {
@@ -252,24 +269,33 @@ impl EncodeOptions {
     /// # Errors
     /// [`Error::Option`] for 0, or for more components than there are.
     pub fn with_dimensions(self, dimensions: Option<usize>) -> Result<Self, Error> {
-        let dimensions = checked_dimensions(dimensions, self.dimensions)?;
+        let dimensions = checked_dimensions(dimensions, self.dimensions, &[])?;
         Ok(Self { dimensions, ..self })
     }
 }
 
-/// Number of components to keep of `available`.
+/// Number of components to keep of `available`, one of `listed` or all if the list is not empty.
 ///
 /// # Errors
-/// [`Error::Option`] for 0, or for more components than there are.
+/// [`Error::Option`] for another number.
 pub(super) fn checked_dimensions(
     dimensions: Option<usize>,
     available: usize,
+    listed: &[usize],
 ) -> Result<usize, Error> {
-    match dimensions {
-        None => Ok(available),
-        Some(n) if (1..=available).contains(&n) => Ok(n),
-        Some(n) => Err(Error::Option(format!("`dimensions` {n}: the model has 1 to {available}"))),
+    let Some(n) = dimensions else { return Ok(available) };
+    if !(1..=available).contains(&n) {
+        return Err(Error::Option(format!("`dimensions` {n}: the model has 1 to {available}")));
     }
+    if n == available || listed.is_empty() || listed.contains(&n) {
+        return Ok(n);
+    }
+    let listed: Vec<String> = listed.iter().map(ToString::to_string).collect();
+    Err(Error::Option(format!(
+        "`dimensions` {n}: the model was trained for {} (matryoshka_dimensions), unless any number \
+         is allowed",
+        listed.join(", ")
+    )))
 }
 
 /// Side of a text.

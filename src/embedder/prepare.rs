@@ -34,11 +34,23 @@ impl Embedder {
         Jobs(self)
     }
 
-    /// Checks the options of a call against the model.
-    pub(super) fn checked(&self, options: EncodeOptions) -> Result<EncodeOptions, Error> {
+    /// Checks the options of a call against the model; returns them.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for dimensions or a length that the model does not have.
+    pub fn checked(&self, options: EncodeOptions) -> Result<EncodeOptions, Error> {
         let hidden = self.config().hidden as usize;
-        checked_dimensions(Some(options.dimensions), hidden)?;
+        checked_dimensions(Some(options.dimensions), hidden, &self.matryoshka)?;
         self.limit(options).map(|_| options)
+    }
+
+    /// Gives sequences without an adapter that of the options.
+    pub(super) fn adapted(&self, sequences: Vec<Tokens>, options: EncodeOptions) -> Vec<Tokens> {
+        let adapted = |tokens: Tokens| {
+            let adapter = tokens.adapter.or(options.adapter);
+            Tokens { adapter, ..tokens }
+        };
+        sequences.into_iter().map(adapted).collect()
     }
 
     /// Device output for embeddings.
@@ -96,6 +108,7 @@ impl Jobs<'_> {
         let Self(embedder) = self;
         embedder.embeds()?;
         let options = embedder.checked(options)?;
+        let sequences = embedder.adapted(sequences, options);
         let windows = options.on_long == OnLong::Window;
         if windows && sequences.iter().any(|tokens| tokens.len() > options.max_length) {
             let end = |tokens: &Tokens| match embedder.pooling {

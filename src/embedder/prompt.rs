@@ -1,13 +1,24 @@
 //! Prompts, put before the texts to embed.
 
-use super::{Error, Options, Prompt, Tokenization};
-use crate::model::{SentenceTransformersConfig, Task};
+use super::{Embedder, Error, Options, Prompt, Tokenization};
+use crate::{
+    batch::Adapter,
+    model::{SentenceTransformersConfig, Task},
+};
 
-/// Prompt chosen by the options.
+/// Prompt of an embedder's texts.
+pub(super) struct DefaultPrompt {
+    /// Chosen by the options, or the model's default one; may be empty.
+    pub(super) text: String,
+    /// True if the options choose it, so that it takes the place of a task's instruction.
+    pub(super) chosen: bool,
+}
+
+/// Prompt chosen by the options, or the model's default one.
 pub(super) fn of_options(
     declared: &SentenceTransformersConfig,
     options: &Options,
-) -> Result<String, Error> {
+) -> Result<DefaultPrompt, Error> {
     let prompt = &options.prompt;
     let task = options.task;
     let chosen = matches!(prompt, Prompt::Named(_) | Prompt::Text(_));
@@ -17,7 +28,8 @@ pub(super) fn of_options(
     }
     let named = declared.default_prompt.clone().map(Prompt::Named);
     let prompt = if *prompt == Prompt::Auto { named.as_ref() } else { Some(prompt) };
-    prompt.map_or(Ok(String::new()), |prompt| text(declared, prompt, "").map(str::to_owned))
+    let text = prompt.map_or(Ok(""), |prompt| text(declared, prompt, ""))?;
+    Ok(DefaultPrompt { text: text.to_owned(), chosen: options.prompt != Prompt::Auto })
 }
 
 /// Text of a prompt; `auto` is the text of [`Prompt::Auto`].
@@ -50,14 +62,18 @@ impl<'a> Tokenization<'a> {
         &self.0.declared
     }
 
-    /// Text of a prompt, empty for none.
+    /// Text of a prompt before texts of a task, empty for none.  [`Prompt::Auto`] is the task's
+    /// instruction, unless the [`Options`] choose a prompt.
     ///
     /// # Errors
     /// [`Error::Option`] for an unknown name, and if the model's pooling excludes prompts.
-    pub fn prompt<'p>(self, prompt: &'p Prompt) -> Result<&'p str, Error>
+    pub fn prompt<'p>(self, prompt: &'p Prompt, task: Option<Adapter>) -> Result<&'p str, Error>
     where
         'a: 'p,
     {
-        text(&self.0.declared, prompt, &self.0.prompt)
+        let Embedder { declared, adapters, prompt: default, .. } = self.0;
+        let task = task.filter(|_| !default.chosen);
+        let task = task.and_then(|adapter| adapters.get(adapter.0 as usize));
+        text(declared, prompt, task.map_or(&default.text, |info| &info.instruction))
     }
 }

@@ -103,7 +103,7 @@ impl Tokenization<'_> {
         prompt: &Prompt,
         options: EncodeOptions,
     ) -> Result<Vec<Tokenized>, Error> {
-        let prompt = self.prompt(prompt)?;
+        let prompt = self.prompt(prompt, options.adapter)?;
         let tokenizer = self.0.tokenizer()?;
         let cut = self.0.cut(options);
         let tokenized = if prompt.is_empty() {
@@ -130,7 +130,7 @@ impl Tokenization<'_> {
     ) -> Result<Vec<Tokenized>, Error> {
         let tokenizer = self.0.tokenizer()?;
         let parts = tokenizer.encode_parts("")?;
-        let prompted = !self.prompt(prompt)?.is_empty();
+        let prompted = !self.prompt(prompt, options.adapter)?.is_empty();
         let cut = self.0.cut(options).filter(|_| !prompted);
         let tokenized: Vec<Tokenized> = texts.iter().map(|ids| parts.around(ids, cut)).collect();
         for (index, text) in tokenized.iter().enumerate() {

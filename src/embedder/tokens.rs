@@ -1,7 +1,11 @@
 //! Calls whose input is token ids.
 
 use super::{Embedder, Error, Vector, job::SequenceInput};
-use crate::{batch::Tokens, model::Config, recording::Span};
+use crate::{
+    batch::{Adapter, Tokens},
+    model::Config,
+    recording::Span,
+};
 
 /// Calls whose input is token ids, from [`Embedder::tokens`].
 ///
@@ -42,6 +46,10 @@ impl Embedder {
         }
         if tokens.query_only >= ids.len() {
             return bad(format!("{} tokens, {} of them query_only", ids.len(), tokens.query_only));
+        }
+        let adapters = self.adapters().len() as u32;
+        if let Some(Adapter(n)) = tokens.adapter.filter(|adapter| adapter.0 >= adapters) {
+            return bad(format!("adapter {n} of another model; this one has {adapters}"));
         }
         let Config { vocabulary, types: kinds, .. } = *self.config();
         if let Some(id) = ids.iter().find(|&&id| id >= vocabulary) {

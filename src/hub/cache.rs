@@ -107,8 +107,10 @@ impl Cache {
         let known =
             |name: &str| if self.absent(&commit, name).exists() { Ok(()) } else { needs(name) };
         known(repo::TOKENIZER)?;
-        if let Ok(modules) = fs::read(directory.join(repo::MODULES)) {
-            repo::poolings(&modules).iter().try_for_each(|name| known(name))?;
+        for (name, named) in repo::FOLDERS {
+            if let Ok(text) = fs::read(directory.join(name)) {
+                named(&text).iter().try_for_each(|name| known(name))?;
+            }
         }
         Ok(directory)
     }

@@ -164,12 +164,12 @@ impl Hub {
         let mut files = download::describe(&client, &listing, listing.names()?)?;
         let mut absent: Vec<String> = repo::NEEDED.iter().map(|name| (*name).to_owned()).collect();
         absent.retain(|name| !listing.has(name));
-        // The names of the module folders are in a file.
-        if let Some(modules) = files.iter().find(|file| file.name == repo::MODULES) {
-            let blob = download::fetch(&client, cache, commit, slice::from_ref(modules), watch)?;
+        // Files name the folders of modules and of adapters.
+        for (name, named) in repo::FOLDERS {
+            let Some(file) = files.iter().find(|file| file.name == *name) else { continue };
+            let blob = download::fetch(&client, cache, commit, slice::from_ref(file), watch)?;
             let text = fs::read(&blob[0]).map_err(cache::cannot(&blob[0]))?;
-            let (there, lacking) =
-                repo::poolings(&text).into_iter().partition(|name| listing.has(name));
+            let (there, lacking) = named(&text).into_iter().partition(|name| listing.has(name));
             absent.extend::<Vec<_>>(lacking);
             let weights = files.len() - 1;
             files.splice(weights..weights, download::describe(&client, &listing, there)?);

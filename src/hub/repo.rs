@@ -147,9 +147,43 @@ impl Listing {
     }
 }
 
+/// Files that name others in folders, with the functions that list those.
+pub(super) const FOLDERS: &[(&str, ListFiles)] = &[(MODULES, poolings), (CONFIG, adapters)];
+
+/// Lists the files that the contents of another one name.
+type ListFiles = fn(&[u8]) -> Vec<String>;
+
+/// Tasks of jina-embeddings-v3, whose config.json need not list them.
+const TASKS: [&str; 5] =
+    ["retrieval.query", "retrieval.passage", "separation", "classification", "text-matching"];
+
+/// Keys of `config.json` that tell where adapters are.
+#[derive(Default, Deserialize)]
+struct ModelConfig {
+    model_type: Option<String>,
+    lora_adaptations: Option<Vec<String>>,
+}
+
+/// Files of the adapters that `config.json` declares, a folder for each task.  Only models in the
+/// layout of jina-embeddings-v3-hf have them; others have adapters beside the weights.
+fn adapters(config: &[u8]) -> Vec<String> {
+    let config: ModelConfig = serde_json::from_slice(unmarked(config)).unwrap_or_default();
+    if config.model_type.as_deref() != Some("jina_embeddings_v3") {
+        return Vec::new();
+    }
+    let usual = || TASKS.map(str::to_owned).into();
+    let tasks = config.lora_adaptations.filter(|tasks| !tasks.is_empty()).unwrap_or_else(usual);
+    let folders = tasks.iter().map(|task| task.replace(['.', '-'], "_"));
+    let folders = folders.filter(|name| !name.is_empty() && !name.contains('/') && is_plain(name));
+    let files = folders.flat_map(|name| {
+        ["adapter_config.json", "adapter_model.safetensors"].map(|file| format!("{name}/{file}"))
+    });
+    files.collect()
+}
+
 /// Pooling configurations in the folders that `modules.json` declares.  A path that is not a plain
 /// folder of the repository is left out: opening the model refuses it.
-pub(super) fn poolings(modules: &[u8]) -> Vec<String> {
+fn poolings(modules: &[u8]) -> Vec<String> {
     let modules: Vec<Module> = serde_json::from_slice(unmarked(modules)).unwrap_or_default();
     modules.iter().filter_map(pooling).collect()
 }
@@ -278,6 +312,24 @@ mod tests {
         }
         let error = of(&["config.json"]).expect_err("no weights").to_string();
         assert!(error.contains("safetensors") && error.contains("pytorch_model.bin"), "{error}");
+    }
+
+    #[test]
+    fn adapters_are_in_folders_named_after_their_tasks() {
+        let of = |text: &str| adapters(text.as_bytes());
+        let native =
+            r#"{"model_type": "jina_embeddings_v3", "lora_adaptations": ["text-matching"]}"#;
+        let files =
+            ["text_matching/adapter_config.json", "text_matching/adapter_model.safetensors"];
+        assert_eq!(of(native), files);
+        let all = of(r#"{"model_type": "jina_embeddings_v3"}"#);
+        assert_eq!((all.len(), &*all[0]), (10, "retrieval_query/adapter_config.json"));
+        assert!(
+            of(r#"{"model_type": "xlm-roberta", "lora_adaptations": ["separation"]}"#).is_empty()
+        );
+        let outside = native.replace("text-matching", "../x");
+        assert!(of(&outside).iter().all(|name| !name.contains("..")), "{:?}", of(&outside));
+        assert!(of("<html>").is_empty());
     }
 
     #[test]

@@ -105,7 +105,7 @@ const CODE: Architecture = Architecture {
     ..PLAIN
 };
 
-/// xlm-roberta-flash-implementation: jina-colbert-v2.
+/// xlm-roberta-flash-implementation: jina-embeddings-v3, jina-colbert-v2.
 const ROBERTA_FLASH: Architecture = Architecture {
     name: "xlm-roberta-flash-rotary",
     layers: "encoder.layers",
@@ -258,7 +258,6 @@ pub fn may_be_unused(name: &str) -> bool {
 /// Other architectures, each with a part of a name that identifies it.
 const FOREIGN: &[(&str, &str)] = &[
     ("SelfAttention.relative_attention_bias", "a T5 encoder, such as jina-embedding-*-v1"),
-    ("parametrizations.weight", "an XLM-RoBERTa with LoRA adapters, such as jina-embeddings-v3"),
     ("lm_head.", "a language model"),
 ];
 

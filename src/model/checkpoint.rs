@@ -5,8 +5,9 @@ use crate::{
     error::Error,
     files::{Bytes, Files},
 };
+pub use safetensors::Dtype;
 use safetensors::{
-    Dtype, SafeTensors,
+    SafeTensors,
     tensor::{Metadata, TensorInfo},
 };
 use serde::Deserialize;
@@ -53,11 +54,10 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Read`] for a missing file, [`Error::Model`] for a damaged one.
     pub fn open(files: &Files) -> Result<Self, Error> {
-        let mut checkpoint = Self { shards: Vec::new(), index: BTreeMap::new() };
         if files.has(SINGLE) || !files.has(LISTED) {
-            checkpoint.add(files, SINGLE)?;
-            return Ok(checkpoint);
+            return Self::open_file(files, SINGLE);
         }
+        let mut checkpoint = Self { shards: Vec::new(), index: BTreeMap::new() };
         let text = files.text(LISTED)?;
         let listed = files.path(LISTED);
         let bad = |e: String| Error::Model(format!("`{}`: {e}", listed.display()));
@@ -83,6 +83,16 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// Maps a single file.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_file(files: &Files, name: &str) -> Result<Self, Error> {
+        let mut checkpoint = Self { shards: Vec::new(), index: BTreeMap::new() };
+        checkpoint.add(files, name)?;
+        Ok(checkpoint)
+    }
+
     fn add(&mut self, files: &Files, name: &str) -> Result<(), Error> {
         let shard = Shard::open(files, name)?;
         for stored in shard.metadata.offset_keys() {
@@ -100,13 +110,20 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::Model`] if two tensors would then have the same name.
-    pub fn below(mut self, prefix: &str) -> Result<Self, Error> {
+    pub fn below(self, prefix: &str) -> Result<Self, Error> {
+        self.renamed(|name| name.strip_prefix(prefix).unwrap_or(name).to_owned())
+    }
+
+    /// Renames the tensors.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if two tensors would then have the same name.
+    pub fn renamed(mut self, rename: impl Fn(&str) -> String) -> Result<Self, Error> {
         for (name, entry) in std::mem::take(&mut self.index) {
-            let shorter = name.strip_prefix(prefix).unwrap_or(&name).to_owned();
-            if self.index.insert(shorter, entry).is_some() {
-                return Err(Error::Model(format!(
-                    "tensor `{name}` is there twice, with `{prefix}` and without"
-                )));
+            let new = rename(&name);
+            if let Some(other) = self.index.insert(new, entry) {
+                let other = other.stored;
+                return Err(Error::Model(format!("tensor `{name}` is there twice, as `{other}`")));
             }
         }
         Ok(self)
@@ -132,9 +149,9 @@ impl Checkpoint {
         self.shards[entry.shard].metadata.info(&entry.stored)
     }
 
-    /// True if the tensor exists in f16.
-    pub fn is_f16(&self, name: &str) -> bool {
-        self.info(name).is_some_and(|info| info.dtype == Dtype::F16)
+    /// Element type of a tensor.
+    pub fn dtype(&self, name: &str) -> Option<Dtype> {
+        self.info(name).map(|info| info.dtype)
     }
 
     /// True if every matrix of real numbers is in f16.

@@ -1,5 +1,6 @@
 //! Reader of `config.json`, validated once.
 
+use super::adapters;
 use crate::{
     activation::Activation, error::Error, files::Files, kernels::attention::MAX_HEAD_WIDTH,
 };
@@ -39,11 +40,43 @@ pub struct Config {
     pub first_position: Option<u32>,
     /// θ of rotary positions.
     pub rope_theta: f64,
+    /// Adapters of tasks.
+    pub lora: LoraConfig,
+    /// `matryoshka_dimensions`: numbers of leading components that are vectors by themselves; empty
+    /// if not declared.
+    pub matryoshka: Vec<usize>,
+    /// `truncate_dim`: components to keep by default.
+    pub truncate_dim: Option<usize>,
     /// `id2label`: names of the classifier's classes, in order; empty if not declared.
     pub labels: Vec<String>,
     /// Token limit declared by the publisher: `max_position_embeddings`, without the rows before
     /// the first position.  ALiBi and rotary positions themselves have no limit.
     pub max_length: usize,
+}
+
+/// LoRA adapters in `config.json`, as xlm-roberta-flash-implementation declares them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LoraConfig {
+    /// `lora_adaptations`: the tasks, in the order of their adapters.
+    pub adaptations: Vec<String>,
+    /// `lora_rank`
+    pub rank: Option<u32>,
+    /// `lora_alpha`
+    pub alpha: Option<f64>,
+    /// `task_instructions`: text before each text of a task.
+    pub instructions: BTreeMap<String, String>,
+}
+
+impl LoraConfig {
+    /// Rank, and the factor `lora_alpha / lora_rank` of the adapters' products.
+    ///
+    /// # Errors
+    /// Description of the key that is missing or unsupported.
+    pub(super) fn rank_and_scale(&self) -> Result<(u32, f32), String> {
+        let rank = self.rank.ok_or("expected lora_rank, a number, got none")?;
+        let alpha = self.alpha.ok_or("expected lora_alpha, a number, got none")?;
+        adapters::scale(rank, alpha, f64::from(rank))
+    }
 }
 
 /// Keys that are read; all others are ignored.
@@ -79,6 +112,15 @@ struct File {
     max_position_embeddings: usize,
     #[serde(default)]
     id2label: BTreeMap<String, Value>,
+    #[serde(default)]
+    lora_adaptations: Vec<String>,
+    lora_rank: Option<u32>,
+    lora_alpha: Option<f64>,
+    #[serde(default)]
+    task_instructions: BTreeMap<String, String>,
+    #[serde(default)]
+    matryoshka_dimensions: Vec<usize>,
+    truncate_dim: Option<usize>,
 }
 
 /// Keys that are read of `rope_parameters`.
@@ -296,6 +338,14 @@ impl Config {
             model_type: file.model_type,
             first_position,
             labels,
+            lora: LoraConfig {
+                adaptations: file.lora_adaptations,
+                rank: file.lora_rank,
+                alpha: file.lora_alpha,
+                instructions: file.task_instructions,
+            },
+            matryoshka: file.matryoshka_dimensions,
+            truncate_dim: file.truncate_dim,
             max_length: rows.saturating_sub(first_position.unwrap_or(0) as usize),
         };
         config.check()?;

@@ -174,14 +174,14 @@ fn parse(files: &Files, name: &str) -> Result<Value, Error> {
 }
 
 /// Reads a file that must exist and hold an object.
-fn object(files: &Files, name: &str) -> Result<Map<String, Value>, Error> {
+pub(super) fn object(files: &Files, name: &str) -> Result<Map<String, Value>, Error> {
     match parse(files, name)? {
         Value::Object(map) => Ok(map),
         _ => Err(bad(files, name, "expected an object")),
     }
 }
 
-fn bad(files: &Files, name: &str, what: &str) -> Error {
+pub(super) fn bad(files: &Files, name: &str, what: &str) -> Error {
     Error::Model(format!("`{}`: {what}", files.path(name).display()))
 }
 

@@ -1,7 +1,8 @@
 //! Description of a checkpoint from its headers alone: no values are read, no device is opened.
 
 use super::{
-    Architecture, Config, HeadKind, ModelFiles, Positions, Task, architecture, loader, task,
+    AdapterInfo, Adapters, Architecture, Config, HeadKind, ModelFiles, Positions, Task,
+    architecture, loader, task,
 };
 use crate::{
     activation::Activation,
@@ -22,6 +23,8 @@ pub struct ModelInfo {
     pub prefix: String,
     /// Head after the encoder.
     pub head: Option<HeadKind>,
+    /// Tasks of the LoRA adapters.
+    pub adapters: Vec<AdapterInfo>,
     /// Weight files and their sizes in bytes.
     pub files: Vec<(PathBuf, u64)>,
     /// All tensors, by name without the prefix.
@@ -51,8 +54,9 @@ impl ModelInfo {
     /// # Errors
     /// Errors of [`Model::open`](super::Model::open) that need no tensor values.
     pub fn open(files: impl Into<Files>) -> Result<Self, Error> {
-        let ModelFiles { config, checkpoint, architecture, prefix } =
-            ModelFiles::open(&files.into())?;
+        let files = ModelFiles::open(&files.into())?;
+        let adapters = files.adapters().to_vec();
+        let ModelFiles { config, checkpoint, architecture, prefix, adapters: lora } = files;
         let head = HeadKind::detect(checkpoint.names());
         let used = |name: &str| {
             !architecture::may_be_unused(name)
@@ -67,7 +71,9 @@ impl ModelInfo {
         });
         let tensors = tensors.collect();
         let half = checkpoint.is_half();
-        Ok(Self { config, architecture, prefix, head, files: checkpoint.files(), tensors, half })
+        let mut paths = checkpoint.files();
+        paths.extend(lora.iter().flat_map(Adapters::files));
+        Ok(Self { config, architecture, prefix, head, adapters, files: paths, tensors, half })
     }
 
     /// Task of the checkpoint.
@@ -110,14 +116,15 @@ impl ModelInfo {
         count
     }
 
-    /// Bytes of the weights on a CPU, head included: all in f32 except word embeddings and, if the
-    /// products read f16, other matrices stored in f16.
+    /// Bytes of the weights on a CPU, head included: all in f32 except word embeddings stored
+    /// in 16 bits and, if the products read f16, other matrices stored in f16.
     pub fn weight_bytes(&self, caps: &Caps) -> u64 {
         let variant = KernelVariant::from(Tier::Blocked).for_weights(self.half, caps);
         let products = variant.weights();
         let bytes = |tensor: &&TensorInfo| {
             let format = match tensor.name.as_str() {
                 loader::WORD if tensor.dtype == "F16" => Format::F16,
+                loader::WORD if tensor.dtype == "BF16" => Format::BF16,
                 name if tensor.matrix && !task::in_f32(name) => products,
                 _ => Format::F32,
             };

@@ -33,12 +33,23 @@ pub(super) fn record(rec: &mut Recording, k: &Kernels, w: &Weights, s: &Scratch)
 
 /// `x = LN(word + type)`, one dispatch for each part of the vocabulary.
 pub(super) fn embeddings(rec: &mut Recording, k: &Kernels, w: &Weights, s: &Scratch) {
+    embeddings_with(rec, k, w, s, &w.kind);
+}
+
+/// `x = LN(word + kind)` with rows of `kind` for the types.
+pub(super) fn embeddings_with(
+    rec: &mut Recording,
+    k: &Kernels,
+    w: &Weights,
+    s: &Scratch,
+    kind: &Tensor,
+) {
     for part in &w.word {
         let args = embed::Args {
             ids: &s.ids,
             type_ids: &s.type_ids,
             word: &part.rows,
-            kind: &w.kind,
+            kind,
             gamma: &w.embed_norm.gamma,
             beta: &w.embed_norm.beta,
             x: &s.x,

@@ -2,13 +2,14 @@ use super::{
     Numerics,
     architecture::{Architecture, Mlp, Positions},
     config::Config,
+    lora::Ranks,
     task::HeadKind,
 };
 use crate::{
     activation::Activation,
     kernels::{
         KernelConfig, KernelVariant, Tier, Tiles, attention, embed, gather, key_norm, layer_norm,
-        linear, linear_geglu, pool, rope,
+        linear, linear_geglu, lora, pool, rope,
     },
     recording::{Format, Kernel, Program},
 };
@@ -27,6 +28,10 @@ pub(super) struct Products {
     pub(super) linear_geglu: Kernel<linear_geglu::Spec>,
     /// From the residual stream, through the activation: an MLP without a gate.
     pub(super) activated: Kernel<linear::Spec>,
+    /// As `linear`, with the product of an adapter added.
+    pub(super) linear_wide_add: Kernel<linear::Spec>,
+    /// As `activated`, with the product of an adapter added before the activation.
+    pub(super) activated_add: Kernel<linear::Spec>,
 }
 
 impl Products {
@@ -44,6 +49,8 @@ impl Products {
             linear_add: linear::kernel(add),
             linear_geglu: linear_geglu::kernel(geglu),
             activated: linear::kernel(activated),
+            linear_wide_add: linear::kernel(linear::Spec { residual: true, ..linear }),
+            activated_add: linear::kernel(linear::Spec { residual: true, ..activated }),
         }
     }
 
@@ -51,14 +58,46 @@ impl Products {
         &self,
         architecture: &Architecture,
         head: Option<HeadKind>,
+        adapted: bool,
     ) -> impl Iterator<Item = &Arc<Program>> {
-        let Self { linear, linear_stream, transform, linear_add, linear_geglu, activated } = self;
+        let Self { linear, linear_stream, transform, linear_add, linear_geglu, activated, .. } =
+            self;
         let up = if architecture.gated() { &linear_geglu.program } else { &activated.program };
         let always = [&linear.program, &linear_add.program, up];
         let on_device = !matches!(head, None | Some(HeadKind::Classifier));
         let stream = (architecture.qk_norm || on_device).then_some(&linear_stream.program);
         let transform = (head == Some(HeadKind::MaskedLm)).then_some(&transform.program);
-        always.into_iter().chain(stream).chain(transform)
+        let lora = [&self.linear_wide_add.program, &self.activated_add.program];
+        let lora = lora.into_iter().filter(move |_| adapted);
+        always.into_iter().chain(stream).chain(transform).chain(lora)
+    }
+}
+
+/// Low-rank products of adapters.
+pub(super) struct LoraKernels {
+    /// Rows added to the word embeddings.
+    pub(super) kinds: Kernel<lora::Spec>,
+    /// From the residual stream, beside q, k and v.
+    pub(super) qkv: Kernel<lora::Spec>,
+    /// From the residual stream, beside the MLP's first product.
+    pub(super) up: Kernel<lora::Spec>,
+    /// Back into the residual stream.
+    pub(super) add: Kernel<lora::Spec>,
+}
+
+impl LoraKernels {
+    fn new(variant: KernelVariant, ranks: Ranks) -> Self {
+        let new = |rank, residual| lora::kernel(lora::Spec::new(variant, rank, residual));
+        Self {
+            kinds: lora::kernel(lora::Spec::buffers(ranks.kinds)),
+            qkv: new(ranks.qkv, false),
+            up: new(ranks.other, false),
+            add: new(ranks.other, true),
+        }
+    }
+
+    fn programs(&self) -> [&Arc<Program>; 4] {
+        [&self.kinds.program, &self.qkv.program, &self.up.program, &self.add.program]
     }
 }
 
@@ -69,6 +108,8 @@ pub(super) struct Kernels {
     products: Vec<(u32, Products)>,
     /// Rotary positions.
     pub(super) rope: Option<Kernel<rope::Spec>>,
+    /// Low-rank products, if the model has adapters.
+    pub(super) lora: Option<LoraKernels>,
     /// Key norms for skipping in attention; none on the CPU, where attention computes them itself.
     pub(super) key_norm: Option<Kernel<key_norm::Spec>>,
     pub(super) attention: Kernel<attention::Spec>,
@@ -79,6 +120,7 @@ pub(super) struct Kernels {
     pub(super) pool: Kernel<pool::Spec>,
     /// For a head.
     pub(super) gather: Kernel<gather::Spec>,
+    variant: KernelVariant,
     pub(super) eps: f32,
     /// [`attention::Params::skip`]
     pub(super) skip: f32,
@@ -113,6 +155,7 @@ impl Kernels {
             embed: embed::kernel(embed::Spec::new(variant, hidden)),
             products: products.collect(),
             rope: rotary.then(|| rope::kernel(rope::Spec::new(variant, head_width))),
+            lora: None,
             key_norm: norms.then(|| key_norm::kernel(key_norm::Spec::new(variant, head_width))),
             attention: attention::kernel(attention),
             norm: layer_norm::kernel(layer_norm::Spec::new(variant, hidden, false)),
@@ -120,6 +163,7 @@ impl Kernels {
             add_norm: layer_norm::kernel(layer_norm::Spec::new(variant, hidden, true)),
             pool: pool::kernel(pool::Spec::new(variant, hidden)),
             gather: gather::kernel(gather::Spec::new(variant, hidden)),
+            variant,
             eps,
             skip: attention::skip(skip_eps),
         }
@@ -129,6 +173,11 @@ impl Kernels {
     pub(super) fn with_table(self, table: Format) -> Self {
         let embed = embed::kernel(embed::Spec { word: table, ..self.embed.spec });
         Self { embed, ..self }
+    }
+
+    /// Adds the low-rank products of adapters.
+    pub(super) fn with_adapters(self, ranks: Option<Ranks>) -> Self {
+        Self { lora: ranks.map(|ranks| LoraKernels::new(self.variant, ranks)), ..self }
     }
 
     /// Programs used by the recordings of an architecture and a head.
@@ -143,10 +192,14 @@ impl Kernels {
         let rope = self.rope.as_ref().map(|kernel| &kernel.program);
         let code = [&self.wide_norm.program, &self.add_norm.program];
         let code = code.into_iter().filter(|_| architecture.qk_norm);
-        let products =
-            self.products.iter().flat_map(|(_, products)| products.programs(architecture, head));
+        let products = self
+            .products
+            .iter()
+            .flat_map(|(_, products)| products.programs(architecture, head, self.lora.is_some()));
+        let lora = self.lora.iter().flat_map(LoraKernels::programs);
         let gather = (head == Some(HeadKind::MaskedLm)).then_some(&self.gather.program);
-        let others = always.into_iter().chain(rope).chain(key_norm).chain(code).chain(gather);
+        let others =
+            always.into_iter().chain(rope).chain(key_norm).chain(code).chain(gather).chain(lora);
         others.chain(products).cloned().collect()
     }
 

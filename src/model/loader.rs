@@ -29,6 +29,8 @@ pub struct Norm {
     pub beta: Tensor,
 }
 
+pub(super) const TYPES: &str = "embeddings.token_type_embeddings.weight";
+
 pub(super) const WORD: &str = "embeddings.word_embeddings.weight";
 
 /// Reads, checks and uploads tensors one by one.

@@ -1,5 +1,6 @@
 //! The model: network, checkpoint, and the recording of a batch.
 
+mod adapters;
 mod architecture;
 mod checkpoint;
 mod config;
@@ -11,28 +12,33 @@ mod jina_bert;
 mod jina_bert_code;
 mod kernels;
 mod loader;
+mod lora;
 mod queries;
 mod scratch;
 mod task;
 mod weights;
 mod xlm_roberta;
+mod xlm_roberta_lora;
 
 use crate::{
-    batch::PackedBatch,
+    batch::{Adapter, PackedBatch},
     error::Error,
     files::Files,
     kernels::{Dtype, KernelConfig, KernelVariant, attention::SKIP_EPS, pool},
     recording::{Caps, Engine, Format, InFlight, ROW_STEP, Recording, Span, TexturePages},
 };
+use adapters::Adapters;
+pub use adapters::{AdapterInfo, adapter};
 pub use architecture::{ARCHITECTURES, Architecture, Mlp, Positions, kinds};
 pub use checkpoint::Checkpoint;
-pub use config::Config;
+pub use config::{Config, LoraConfig};
 pub use declared::SentenceTransformersConfig;
 pub use declared::json_file;
 pub use heads::Head;
 use heads::HeadScratch;
 pub use inspect::{ModelInfo, TensorInfo};
 use kernels::Kernels;
+use lora::Ranks;
 pub use queries::ColbertConfig;
 use scratch::Scratch;
 use std::sync::Arc;
@@ -79,6 +85,7 @@ pub struct Model {
     engine: Box<dyn Engine>,
     kernels: Kernels,
     weights: Weights,
+    adapters: Vec<AdapterInfo>,
     scratch: Scratch,
     head_scratch: HeadScratch,
     variant: KernelVariant,
@@ -92,6 +99,7 @@ pub struct ModelFiles {
     architecture: &'static Architecture,
     /// Prefix of those names.
     prefix: String,
+    adapters: Option<Adapters>,
 }
 
 impl ModelFiles {
@@ -101,13 +109,28 @@ impl ModelFiles {
     /// Errors of [`Model::open`] that need no tensor values.
     pub fn open(files: &Files) -> Result<Self, Error> {
         let config = Config::open(files)?;
-        let checkpoint = Checkpoint::open(files)?;
+        // Weights with LoRA adapters beside them have a longer name.
+        let original = |name: &str| name.replace("parametrizations.weight.original", "weight");
+        let checkpoint = Checkpoint::open(files)?.renamed(original)?;
         let (architecture, prefix) =
             architecture::detect(checkpoint.names()).map_err(Error::Model)?;
         let prefix = prefix.to_owned();
         let checkpoint = checkpoint.below(&prefix)?;
         architecture.agree(&config).map_err(Error::Model)?;
-        Ok(Self { config, checkpoint, architecture, prefix })
+        let adapters = Adapters::open(files, &config, &checkpoint)?;
+        if adapters.is_some() && architecture.positions != Positions::Rotary {
+            return Err(Error::Model(format!(
+                "there are LoRA adapters, and the tensors are those of `{}`; supported with \
+                 adapters: `xlm-roberta-flash-rotary`",
+                architecture.name
+            )));
+        }
+        Ok(Self { config, checkpoint, architecture, prefix, adapters })
+    }
+
+    /// Tasks of the adapters.
+    pub fn adapters(&self) -> &[AdapterInfo] {
+        self.adapters.as_ref().map_or(&[], |adapters| &adapters.infos)
     }
 
     /// True if every matrix of real numbers is in f16.
@@ -161,20 +184,24 @@ impl Model {
     /// # Errors
     /// As [`Model::open_with`].
     pub fn load(
-        ModelFiles { config, checkpoint, architecture, .. }: ModelFiles,
+        files: ModelFiles,
         mut engine: Box<dyn Engine>,
         variant: KernelVariant,
         ModelOptions { numerics, kernel_config, task, widen }: ModelOptions,
     ) -> Result<Self, Error> {
+        let ModelFiles { config, checkpoint, architecture, adapters, .. } = &files;
         let head = task.head(HeadKind::detect(checkpoint.names()))?;
+        let ranks = adapters.as_ref().map(|all| Ranks::new(all, config, architecture));
+        let ranks = ranks.transpose()?;
         let usual = || KernelConfig::usual_on(engine.caps(), variant.tier, config.head_width());
         let kernel_config = kernel_config.unwrap_or_else(usual);
         let kernels = |variant, table| {
-            Kernels::new(&config, architecture, variant, numerics, kernel_config.clone())
+            Kernels::new(config, architecture, variant, numerics, kernel_config.clone())
                 .with_table(table)
+                .with_adapters(ranks)
         };
         let mut variant = variant.for_weights(checkpoint.is_half() && !widen, engine.caps());
-        let mut table = weights::table(&checkpoint, variant);
+        let mut table = weights::table(checkpoint, variant);
         let mut chosen = kernels(variant, table);
         // The pipelines compile while the weights are uploaded.
         engine.prepare(chosen.programs(architecture, head));
@@ -186,12 +213,22 @@ impl Model {
             engine.prepare(chosen.programs(architecture, head));
         }
         let kernels = chosen;
-        let from = &checkpoint;
-        let to = &mut *engine;
-        let weights = Weights::upload(from, &config, architecture, variant, table, head, to)?;
-        let scratch = Scratch::new(&mut *engine, variant, architecture)?;
+        let weights = Weights::upload(&files, variant, table, head, ranks, &mut *engine)?;
+        let scratch = Scratch::new(&mut *engine, variant, architecture, ranks.is_some())?;
         let head_scratch = HeadScratch::new(&mut *engine, variant.stream())?;
-        Ok(Self { config, architecture, engine, kernels, weights, scratch, head_scratch, variant })
+        let adapters = files.adapters().to_vec();
+        let ModelFiles { config, architecture, .. } = files;
+        Ok(Self {
+            config,
+            architecture,
+            engine,
+            kernels,
+            weights,
+            adapters,
+            scratch,
+            head_scratch,
+            variant,
+        })
     }
 
     /// Sizes and settings.
@@ -202,6 +239,19 @@ impl Model {
     /// Architecture.
     pub fn architecture(&self) -> &'static Architecture {
         self.architecture
+    }
+
+    /// Tasks of the adapters.
+    pub fn adapters(&self) -> &[AdapterInfo] {
+        &self.adapters
+    }
+
+    /// Adapter of a task.
+    ///
+    /// # Errors
+    /// [`Error::Option`], naming the tasks that there are.
+    pub fn adapter(&self, task: &str) -> Result<Adapter, Error> {
+        adapter(&self.adapters, task)
     }
 
     /// Kernel variant: the tier and the storage of matrices.
@@ -223,7 +273,8 @@ impl Model {
             (TexturePages::HEIGHT / columns.div_ceil(4) * TexturePages::HEIGHT) as usize
         } else {
             // Parts of the fused weights can be bound separately only if they are aligned.
-            let apart = self.architecture.qk_norm || d.is_multiple_of(ROW_STEP);
+            let apart =
+                self.architecture.qk_norm || d.is_multiple_of(ROW_STEP) && self.adapters.is_empty();
             let stream = d * self.variant.stream().bytes();
             let qkv = if apart { 0 } else { 3 * d * self.variant.wide().bytes() };
             (self.engine.caps().max_binding_bytes / u64::from(stream.max(qkv))) as usize
@@ -329,7 +380,8 @@ impl Model {
             Output::Tokens | Output::Projected => 0,
             Output::Vectors { dims, .. } => dims,
         };
-        self.scratch.fit(&mut *self.engine, &self.config, batch, dims)?;
+        let lora = self.weights.lora.as_ref();
+        self.scratch.fit(&mut *self.engine, &self.config, lora, batch, dims)?;
         let k = &self.kernels;
         let w = &self.weights;
         let s = &self.scratch;
@@ -339,6 +391,7 @@ impl Model {
                 jina_bert_code::record(&mut rec, k, w, s)
             }
             Positions::Alibi => jina_bert::record(&mut rec, k, w, s),
+            Positions::Rotary if batch.is_adapted() => xlm_roberta_lora::record(&mut rec, k, w, s),
             Positions::Rotary => xlm_roberta::record(&mut rec, k, w, s),
             Positions::Absolute => jina_bert::record(&mut rec, k, w, s),
         }

@@ -1,6 +1,7 @@
 use super::{
     architecture::{Architecture, Positions},
     config::Config,
+    lora::{LoraScratch, LoraWeights},
 };
 use crate::{
     batch::PackedBatch,
@@ -49,6 +50,8 @@ pub(super) struct Scratch {
     pub(super) qk: [Tensor; 2],
     /// Cosines and sines of rotary positions.
     pub(super) rope: Option<RopeTable>,
+    /// Tensors of the adapters, if the model has some.
+    pub(super) lora: Option<LoraScratch>,
     /// \[n, dims\]
     pub(super) y: Tensor,
     /// Buffer for q, k, v, `sum` and `h`.
@@ -124,7 +127,9 @@ impl Scratch {
         engine: &mut dyn Engine,
         variant: KernelVariant,
         architecture: &Architecture,
+        adapted: bool,
     ) -> Result<Self, Error> {
+        let lora = if adapted { Some(LoraScratch::new(engine, variant)?) } else { None };
         let rotary = architecture.positions == Positions::Rotary;
         let rope = if rotary { Some(RopeTable::new(engine)?) } else { None };
         let stream = variant.stream();
@@ -150,6 +155,7 @@ impl Scratch {
             qk: extra.unwrap_or([n; 2]),
             extra,
             rope,
+            lora,
             y: empty(Format::F32)?,
             ids: empty(Format::F32)?,
             type_ids: empty(Format::F32)?,
@@ -173,6 +179,7 @@ impl Scratch {
         &mut self,
         engine: &mut dyn Engine,
         config: &Config,
+        lora: Option<&LoraWeights>,
         batch: &PackedBatch,
         dims: u32,
     ) -> Result<(), Error> {
@@ -181,6 +188,8 @@ impl Scratch {
         let tiles = work_list::tiles(&batch.cu_seqlens, &batch.keys, TILE);
         let kinds = if self.absolute {
             Cow::from(positioned(batch, config.max_length as u32))
+        } else if batch.is_adapted() {
+            (0..t).collect()
         } else {
             Cow::from(&batch.type_ids)
         };
@@ -206,6 +215,9 @@ impl Scratch {
             rope.fit(engine, config, &batch.cu_seqlens)?;
         }
         self.fit_wide(engine, config, t)?;
+        if let (Some(scratch), Some(weights), true) = (&mut self.lora, lora, batch.is_adapted()) {
+            scratch.fit(engine, weights, config, batch, self.h.shape2()[0])?;
+        }
         engine.resize(&mut self.y, [batch.spans.len() as u32, dims].into())
     }
 
@@ -219,6 +231,7 @@ impl Scratch {
             tensors.extend([rope.table, rope.positions]);
             rope.written = 0;
         }
+        tensors.extend(self.lora.iter().flat_map(LoraScratch::tensors));
         engine.release(&tensors)
     }
 

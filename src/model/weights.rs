@@ -1,11 +1,13 @@
 //! Upload of a checkpoint to a device, with every name, shape and value checked.
 
 use super::{
+    ModelFiles,
     architecture::{Architecture, Mlp, POSITION, Positions},
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, Dtype},
     config::Config,
     heads::Head,
-    loader::{Linear, Loader, Norm, WORD},
+    loader::{Linear, Loader, Norm, TYPES, WORD},
+    lora::{LoraWeights, Ranks},
     task::HeadKind,
 };
 use crate::{
@@ -89,6 +91,8 @@ pub struct Weights {
     pub slopes: Tensor,
     /// Head after the encoder.
     pub head: Arc<Head>,
+    /// Adapters.
+    pub lora: Option<LoraWeights>,
 }
 
 impl Weights {
@@ -97,14 +101,14 @@ impl Weights {
     /// # Errors
     /// [`Error::Model`] for missing, unknown, misshapen or non-finite tensors; the engine's own.
     pub fn upload(
-        checkpoint: &Checkpoint,
-        config: &Config,
-        architecture: &Architecture,
+        files: &ModelFiles,
         variant: KernelVariant,
         table: Format,
         head: Option<HeadKind>,
+        ranks: Option<Ranks>,
         engine: &mut dyn Engine,
     ) -> Result<Self, Error> {
+        let ModelFiles { config, checkpoint, architecture, adapters, .. } = files;
         let used = BTreeSet::new();
         let mut loader = Loader { checkpoint, config, variant, table, engine, used };
         let Config { heads, .. } = *config;
@@ -117,6 +121,12 @@ impl Weights {
                 .collect::<Result<_, _>>()?,
             slopes: loader.upload([heads].into(), slopes(architecture, heads).into())?,
             head: Arc::new(loader.head(head, architecture)?),
+            lora: match (adapters, ranks) {
+                (Some(adapters), Some(ranks)) => {
+                    Some(loader.lora(adapters, ranks, architecture)?)
+                }
+                _ => None,
+            },
         };
         loader.check_unused(architecture)?;
         Ok(weights)
@@ -131,9 +141,13 @@ fn slopes(architecture: &Architecture, heads: u32) -> Vec<f32> {
     }
 }
 
-/// Storage format of the word embeddings: f16 if the file stores f16, which is exact.
+/// Storage format of the word embeddings: that of the file if it has 16 bits, which is exact.
 pub fn table(checkpoint: &Checkpoint, variant: KernelVariant) -> Format {
-    if checkpoint.is_f16(WORD) { Format::F16 } else { variant.table() }
+    match checkpoint.dtype(WORD) {
+        Some(Dtype::F16) => Format::F16,
+        Some(Dtype::BF16) => Format::BF16,
+        _ => variant.table(),
+    }
 }
 
 impl Loader<'_> {
@@ -152,7 +166,6 @@ impl Loader<'_> {
 
     /// Rows that are added to the word embeddings.
     fn kinds(&mut self, architecture: &Architecture) -> Result<Tensor, Error> {
-        const TYPES: &str = "embeddings.token_type_embeddings.weight";
         let Config { types, hidden: d, .. } = *self.config;
         if architecture.positions != Positions::Absolute {
             return self.matrix(TYPES, [types, d]);
@@ -177,8 +190,12 @@ impl Loader<'_> {
     /// 128 MiB.
     fn word(&mut self) -> Result<Vec<WordPart>, Error> {
         let Config { vocabulary, hidden, .. } = *self.config;
-        let values = self.read_half(WORD, &[vocabulary, hidden])?;
         let format = self.table;
+        let values = if format == Format::BF16 {
+            self.read(WORD, &[vocabulary, hidden])?
+        } else {
+            self.read_half(WORD, &[vocabulary, hidden])?
+        };
         let row = u64::from(format.bytes()) * u64::from(hidden);
         let most = (self.engine.caps().max_binding_bytes / row).max(1);
         let step = most.min(u64::from(vocabulary)) as u32;

@@ -1,4 +1,5 @@
-//! Network of jina-colbert-v2: XLM-RoBERTa with rotary positions.
+//! Network of jina-colbert-v2, and of jina-embeddings-v3 without a task: XLM-RoBERTa with rotary
+//! positions.
 
 use super::{
     jina_bert::{attend, embeddings, mlp, norm, product_add, projections},
@@ -26,7 +27,7 @@ pub(super) fn record(rec: &mut Recording, k: &Kernels, w: &Weights, s: &Scratch)
 }
 
 /// Records the rotation of queries and keys by their positions.
-fn rotate(rec: &mut Recording, k: &Kernels, s: &Scratch) {
+pub(super) fn rotate(rec: &mut Recording, k: &Kernels, s: &Scratch) {
     let kernel = k.rope.as_ref().expect("made for this graph");
     let tables = s.rope.as_ref().expect("made for this graph");
     for (x, y) in [&s.q, &s.k].into_iter().zip(&s.qk) {

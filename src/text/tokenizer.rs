@@ -392,7 +392,7 @@ impl Tokenizer {
         let [before, after] = [0..first, first + length..whole.len()].map(|range| Tokens {
             ids: whole.ids[range.clone()].to_vec(),
             type_ids: whole.type_ids[range].to_vec(),
-            query_only: 0,
+            ..Tokens::default()
         });
         Ok(Around { before, kind, after })
     }
@@ -494,5 +494,5 @@ fn refused(index: usize, why: impl std::fmt::Display) -> Error {
 fn tokens(encoding: &Encoding) -> Tokens {
     let ids = encoding.get_ids().to_vec();
     let type_ids = encoding.get_type_ids().to_vec();
-    Tokens { ids, type_ids, query_only: 0 }
+    Tokens { ids, type_ids, ..Tokens::default() }
 }

@@ -110,7 +110,7 @@ impl Around {
         Tokens {
             ids: [&self.before.ids, own, &self.after.ids].concat(),
             type_ids: [&self.before.type_ids, &types[..], &self.after.type_ids].concat(),
-            query_only: 0,
+            ..Tokens::default()
         }
     }
 }

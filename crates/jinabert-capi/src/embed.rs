@@ -1,13 +1,13 @@
 //! Vectors of texts and of token ids.
 
 use super::{
-    CallError, CallerError, EmbedderHandle, Status, guard, handle,
+    CallError, CallerError, EmbedderHandle, Status, guard, handle, options,
     raw::{self, Room, Versioned},
 };
 use jinabert::{Embedded, Tokens};
 use std::{
     ffi::{c_char, c_void},
-    mem::size_of,
+    mem::offset_of,
     ops::ControlFlow,
 };
 
@@ -36,13 +36,17 @@ pub struct Call {
     /// NULL, or an output with one element per text: number of tokens of the whole text if it was
     /// truncated, otherwise 0.
     pub truncated: *mut usize,
+    /// Task of the LoRA adapter for this call, such as "retrieval.query"; that of
+    /// `jinabert_options.adapter` if NULL, none if "".  Its instruction goes before each text
+    /// unless the options set a prompt.
+    pub adapter: *const c_char,
 }
 
 // SAFETY: repr(C), begins with `size`; pointers that are looked at before they are followed, and a
 // function or null.
 unsafe impl Versioned for Call {
     const NAME: &'static str = "call";
-    const FIRST: usize = size_of::<Self>(); // a field that is added later does not count
+    const FIRST: usize = offset_of!(Self, adapter); // fields that were added later do not count
 }
 
 /// Embeds texts, in order.
@@ -71,14 +75,21 @@ pub unsafe extern "C" fn jinabert_embed(
     let call = || {
         let embedder = handle::get(embedder)?;
         // SAFETY: what the header asks of a caller.
-        let (mut vectors, call, mut tokens, mut truncated, texts) = unsafe {
+        let (mut vectors, call, task, mut tokens, mut truncated, texts) = unsafe {
             let vectors = rows(vectors, capacity, count, embedder.dim())?;
             let call = raw::versioned(call)?;
+            let task = options::optional_string("call.adapter", call.adapter)?;
             let tokens = Room::optional("call.tokens", call.tokens, count)?;
             let truncated = Room::optional("call.truncated", call.truncated, count)?;
-            (vectors, call, tokens, truncated, raw::texts("texts", texts, lengths, count)?)
+            (vectors, call, task, tokens, truncated, raw::texts("texts", texts, lengths, count)?)
         };
-        let embedded = embedder.embed_watched(&texts, embedder.encode_options(), |progress| {
+        let mut options = embedder.encode_options();
+        options.adapter = match task.as_deref() {
+            None => options.adapter,
+            Some("") => None,
+            Some(task) => Some(embedder.adapter(task)?),
+        };
+        let embedded = embedder.embed_watched(&texts, options, |progress| {
             let Some(callback) = call.progress else { return ControlFlow::Continue(()) };
             // SAFETY: the caller gave both for this.
             match unsafe { callback(progress.done, progress.total, call.user) } {

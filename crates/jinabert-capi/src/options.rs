@@ -124,6 +124,13 @@ pub struct CallerOptions {
     pub prompt_name: *const c_char,
     /// Prompt text to put before each text instead, "" for none; `prompt_name` if NULL.
     pub prompt: *const c_char,
+    /// Task of the LoRA adapter for calls that choose none, such as "retrieval.query", for a model
+    /// that has tasks; its instruction goes before each text unless a prompt is set.  No adapter if
+    /// NULL.
+    pub adapter: *const c_char,
+    /// Not 0: `dimensions` may be any number, also for a model that declares those it was trained
+    /// for.
+    pub any_dimensions: usize,
 }
 
 // SAFETY: repr(C), begins with `size`; integers and pointers that are checked before they are
@@ -134,13 +141,13 @@ unsafe impl Versioned for CallerOptions {
 }
 
 // Padding at the end would be counted as a field that is added there.
-const _: () = assert!(size_of::<CallerOptions>() == size_of::<[usize; 10]>() + 8 * 4);
+const _: () = assert!(size_of::<CallerOptions>() == size_of::<[usize; 12]>() + 8 * 4);
 
 /// Options of the library; the defaults if null.
 ///
 /// # Safety
-/// `options` is null or points to a struct of its `size`, whose `device` and prompts are null or
-/// strings.
+/// `options` is null or points to a struct of its `size`, whose `device`, prompts and `adapter` are
+/// null or strings.
 pub unsafe fn read(options: *const CallerOptions) -> Result<Options, CallError> {
     // SAFETY: the caller's promise is the same.
     let given = unsafe { raw::versioned(options) }?;
@@ -169,6 +176,9 @@ pub unsafe fn read(options: *const CallerOptions) -> Result<Options, CallError> 
             return Err(CallError::argument(what));
         }
     };
+    // SAFETY: as above.
+    options.adapter = unsafe { optional_string("options.adapter", given.adapter) }?;
+    options.any_dimensions = given.any_dimensions != 0;
     options.max_length = nonzero(given.max_length);
     options.overlap = match given.overlap {
         0 => options.overlap,
@@ -202,7 +212,7 @@ pub unsafe fn read(options: *const CallerOptions) -> Result<Options, CallError> 
 ///
 /// # Safety
 /// `pointer` is null or points to a string that ends with NUL.
-unsafe fn optional_string(
+pub unsafe fn optional_string(
     field: &str,
     pointer: *const c_char,
 ) -> Result<Option<String>, CallError> {
@@ -251,6 +261,8 @@ mod tests {
         fallback: 0,
         prompt_name: ptr::null(),
         prompt: ptr::null(),
+        adapter: ptr::null(),
+        any_dimensions: 0,
     };
 
     fn of(options: &CallerOptions) -> Result<Options, CallError> {
@@ -286,6 +298,8 @@ mod tests {
             deterministic: 1,
             fallback: Fallback::No as u32,
             prompt_name: c"query".as_ptr(),
+            adapter: c"separation".as_ptr(),
+            any_dimensions: 1,
             ..ZEROS
         });
         let expected = Options {
@@ -303,6 +317,8 @@ mod tests {
             deterministic: true,
             fallback: Some(false),
             prompt: Prompt::Named("query".to_owned()),
+            adapter: Some("separation".to_owned()),
+            any_dimensions: true,
             device_timeout: Duration::from_millis(1500),
             max_submission_time: Duration::from_millis(4),
             ..Options::default()

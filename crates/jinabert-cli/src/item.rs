@@ -154,7 +154,7 @@ fn item(place: InputPosition, index: u64, object: ItemObject) -> Result<Item, &'
         (Some(text), None, None) => Content::Text(text),
         (None, Some(ids), None) => Content::Tokens(Tokens::new(ids)),
         (None, Some(ids), Some(type_ids)) => {
-            Content::Tokens(Tokens { ids, type_ids, query_only: 0 })
+            Content::Tokens(Tokens { type_ids, ..Tokens::new(ids) })
         }
         _ => return Err("an object has \"text\", or \"ids\" with or without \"type_ids\""),
     };

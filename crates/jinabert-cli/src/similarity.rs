@@ -5,7 +5,7 @@ use crate::{
     options::{ModelArgs, PromptArgs},
     source,
 };
-use jinabert::{Options, Vector, Workload};
+use jinabert::{Vector, Workload};
 use std::io::{self, Write};
 
 /// `jinabert similarity`
@@ -17,7 +17,7 @@ pub struct Similarity {
     /// Two or more texts.
     #[arg(required = true, num_args = 2.., value_name = "TEXT")]
     pub text: Vec<String>,
-    /// Prompt before each text.
+    /// Task and prompt.
     #[command(flatten)]
     pub prompt: PromptArgs,
     /// Model and device.
@@ -28,7 +28,7 @@ pub struct Similarity {
 /// Prints a table of similarities.
 pub fn run(args: &Similarity, quiet: bool) -> Result<(), CliError> {
     let options = args.model.options()?.workload(Workload::Latency);
-    let options = Options { prompt: args.prompt.choice(), ..options };
+    let options = args.prompt.chosen(options);
     let (embedder, _) = source::open(&args.model, options, "similarity", quiet)?;
     let vectors = embedder.embed(&args.text)?;
     let mut out = io::stdout().lock();

@@ -25,6 +25,7 @@ mod routes;
 mod state;
 mod stats;
 mod status;
+mod tasks;
 mod tei;
 #[cfg(test)]
 mod test_config;

@@ -5,6 +5,7 @@ use crate::{
     dialect::RouteInfo,
     error::ApiError,
     state::{Capability, Kind, ServedModel, State},
+    tasks,
     wire::{EmbeddingsAnswer, EmbeddingsItem, EmbeddingsRequest, Input, Usage},
 };
 use axum::{
@@ -71,9 +72,12 @@ fn prepare(
     request: EmbeddingsRequest,
 ) -> Result<EncodeJob<Vectors>, ApiError> {
     let EmbeddingsRequest { input, dimensions, normalized, truncate, late_chunking, .. } = request;
+    let (task, input_type) = (request.task.as_deref(), request.input_type.as_deref());
     let embedder = model.embedder();
     state.limits.batch("input", input.len())?;
     let options = state.encode_options(embedder, dimensions, normalized, truncate)?;
+    let adapter = tasks::adapter(embedder, task, input_type)?.or(options.adapter);
+    let options = EncodeOptions { adapter, ..options };
     if late_chunking == Some(true) {
         // Truncation would leave chunks at the end without a vector, so windows are used.
         let on_long = if truncate == Some(false) { OnLong::Error } else { OnLong::Window };

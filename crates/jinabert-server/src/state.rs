@@ -174,8 +174,9 @@ impl State {
                 _ => Task::Encode,
             };
             if own_options.task == Task::Rerank {
-                // A reranker's texts have no prompt.
+                // A reranker's texts have neither prompt nor task.
                 own_options.prompt = Prompt::Auto;
+                own_options.adapter = None;
             }
             let embedder = Arc::new(Embedder::open_with(&source.dir, own_options)?);
             if !embedder.tokenization().reads_texts() {
@@ -288,6 +289,7 @@ impl State {
         let options = embedder
             .encode_options()
             .with_dimensions(dimensions)
+            .and_then(|options| embedder.checked(options))
             .map_err(|error| ApiError::engine(error).about("dimensions"))?;
         let truncate = truncate.unwrap_or(self.auto_truncate);
         let on_long = if truncate { OnLong::Truncate } else { OnLong::Error };
@@ -298,22 +300,6 @@ impl State {
 /// Name of a model in lower case, without its owner.
 fn short_name(name: &str) -> String {
     name.rsplit('/').next().unwrap_or_default().to_lowercase()
-}
-
-/// Prompt that a request names.
-pub fn prompt(embedder: &Embedder, name: Option<String>) -> Result<Prompt, ApiError> {
-    let Some(name) = name else { return Ok(Prompt::Auto) };
-    let declared = embedder.tokenization().declared();
-    if !declared.prompts.contains_key(&name) {
-        let got: String = name.chars().take(100).collect();
-        let message = format!("`prompt_name` `{got}`: {}", declared.known_prompts());
-        return Err(ApiError::bad(message).about("prompt_name"));
-    }
-    let prompt = Prompt::Named(name);
-    match embedder.tokenization().prompt(&prompt) {
-        Ok(_) => Ok(prompt),
-        Err(error) => Err(ApiError::engine(error).about("prompt_name")),
-    }
 }
 
 /// Number of consecutive failed batches that makes a server unhealthy.

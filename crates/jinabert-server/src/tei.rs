@@ -5,7 +5,8 @@ use crate::{
     call::{Call, SharedState, parse},
     error::ApiError,
     openai,
-    state::{self, Capability, ServedModel, State},
+    state::{Capability, ServedModel, State},
+    tasks,
     wire::{Input, InputVisitor, NUMBER_BYTES, object, optional_object},
 };
 use axum::{
@@ -72,11 +73,12 @@ impl EmbedRequest {
         model: &ServedModel,
     ) -> Result<(Vec<Tokenized>, EncodeOptions), ApiError> {
         let embedder = model.embedder();
-        let prompt = state::prompt(embedder, self.prompt_name)?;
+        let (prompt, adapter) = tasks::prompt(embedder, self.prompt_name)?;
         state.limits.batch("inputs", self.inputs.len())?;
         let options =
             state.encode_options(embedder, self.dimensions, self.normalize, self.truncate)?;
         let options = Direction::of(self.truncation_direction, options);
+        let options = EncodeOptions { adapter: adapter.or(options.adapter), ..options };
         let inputs = ("inputs", &self.inputs);
         Ok((openai::tokenize(state, embedder, inputs, &prompt, options)?, options))
     }
@@ -130,7 +132,8 @@ impl Prepared {
         texts.push(inputs.source_sentence);
         let characters = texts.iter().map(|text| text.chars().count()).sum();
         let embedder = model.embedder();
-        let prompt = state::prompt(embedder, parameters.prompt_name)?;
+        let (prompt, adapter) = tasks::prompt(embedder, parameters.prompt_name)?;
+        let options = EncodeOptions { adapter: adapter.or(options.adapter), ..options };
         let tokenized = embedder.tokenization().texts(&texts, &prompt, options);
         let prepared = tokenized.and_then(|texts| embedder.jobs().tokenized(texts, options));
         let source = texts.len() - 1;

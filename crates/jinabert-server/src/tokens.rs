@@ -3,7 +3,7 @@
 use crate::{
     call::{Call, SharedState, parse},
     error::ApiError,
-    state,
+    tasks,
     wire::Input,
 };
 use axum::{
@@ -63,8 +63,9 @@ async fn pieces(call: &mut Call) -> Result<Vec<Vec<Token>>, ApiError> {
         let special = request.add_special_tokens != Some(false);
         let embedder = models[0].embedder();
         let tokenization = embedder.tokenization();
-        let named = state::prompt(embedder, request.prompt_name)?;
-        let prompt = tokenization.prompt(&named).map_err(ApiError::engine)?;
+        let (named, _) = tasks::prompt(embedder, request.prompt_name)?;
+        let adapter = embedder.encode_options().adapter;
+        let prompt = tokenization.prompt(&named, adapter).map_err(ApiError::engine)?;
         let limit = state.limits.answer / NUMBERS_PER_TOKEN;
         let mut left = limit;
         let mut all = Vec::new();

@@ -347,6 +347,14 @@ pub struct EmbeddingsRequest {
     /// Late chunking: the texts are consecutive chunks of one document, encoded as a whole.
     #[serde(default)]
     pub late_chunking: Option<bool>,
+    /// Task of the texts, by Jina's name, for a model with adapters: `retrieval.query`,
+    /// `retrieval.passage`, `separation`, `classification` or `text-matching`.
+    #[serde(default)]
+    pub task: Option<String>,
+    /// Task of the texts, by Cohere's name: `search_query`, `search_document`, `classification` or
+    /// `clustering`; ignored by a model without tasks.
+    #[serde(default)]
+    pub input_type: Option<String>,
 }
 
 impl EmbeddingsRequest {

@@ -28,12 +28,13 @@ struct Source {
 
 const MODEL: &str = "tests/fixtures/tiny-natural";
 const RERANKER: &str = "tests/fixtures/tiny-reranker-bpe";
+const TASKS: &str = "tests/fixtures/v3-original";
 
 const SOURCES: &[Source] = &[
     Source {
         name: "smoke",
         path: "crates/jinabert-capi/tests/capi/smoke.c",
-        arguments: &[MODEL, RERANKER, "cpu"],
+        arguments: &[MODEL, RERANKER, TASKS, "cpu"],
         says: "all as it should be",
     },
     Source {

@@ -1,11 +1,12 @@
-/* Every function used as it is meant, then misused on purpose: smoke MODEL RERANKER [DEVICE].
+/* Every function used as it is meant, then misused on purpose: smoke MODEL RERANKER TASKS [DEVICE].
  *
  * Compiled as C11 and as C++17. MODEL has a vocabulary with `a` as id 28, [CLS] 2 and [SEP] 3.
+ * TASKS has the tasks of jina-embeddings-v3.
  */
 #include "kit.h"
 
 static jinabert_error error;
-static const char *device, *model, *reranker;
+static const char *device, *model, *reranker, *tasks;
 
 /* ---- As it is meant ---- */
 
@@ -68,6 +69,44 @@ static void texts_and_ids(const jinabert_embedder *embedder, size_t dim) {
     CHECK(jinabert_embed(embedder, terminated, NULL, 1, two, 0, NULL, NULL) != JINABERT_STATUS_OK);
     free(one);
     free(two);
+}
+
+/* A text of a task, chosen by the call and by the options. */
+static void adapters(void) {
+    jinabert_options options = options_on(device);
+    const char *text[] = {"a tree"};
+    float plain[64], query[64], again[64];
+    jinabert_call call;
+    memset(&call, 0, sizeof call);
+    call.size = sizeof call;
+    jinabert_embedder *embedder = open_model(tasks, &options);
+    CHECK(dimensions_of(embedder) == 64);
+    FINE(jinabert_embed(embedder, text, NULL, 1, plain, 64, NULL, &error));
+    call.adapter = "retrieval.query";
+    FINE(jinabert_embed(embedder, text, NULL, 1, query, 64, &call, &error));
+    CHECK(memcmp(plain, query, sizeof plain) != 0);
+    call.adapter = "retrieval";
+    EXPECT(jinabert_embed(embedder, text, NULL, 1, query, 64, &call, &error), OPTION, "`text-matching`");
+    CHECK(jinabert_free(embedder) == JINABERT_STATUS_OK);
+
+    options.adapter = "retrieval.query";
+    embedder = open_model(tasks, &options);
+    FINE(jinabert_embed(embedder, text, NULL, 1, again, 64, NULL, &error));
+    CHECK(memcmp(query, again, sizeof query) == 0);
+    call.adapter = "";
+    FINE(jinabert_embed(embedder, text, NULL, 1, again, 64, &call, &error));
+    CHECK(memcmp(plain, again, sizeof plain) == 0);
+    CHECK(jinabert_free(embedder) == JINABERT_STATUS_OK);
+
+    options.adapter = NULL;
+    options.dimensions = 20;
+    EXPECT(jinabert_open(tasks, &options, &embedder, &error), OPTION, "16, 32, 64");
+    options.any_dimensions = 1;
+    embedder = open_model(tasks, &options);
+    CHECK(dimensions_of(embedder) == 20 && jinabert_free(embedder) == JINABERT_STATUS_OK);
+    options = options_on(device);
+    options.adapter = "separation";
+    EXPECT(jinabert_open(model, &options, &embedder, &error), OPTION, "no tasks");
 }
 
 static void reranking(void) {
@@ -430,10 +469,11 @@ static void bad_handles(size_t dim) {
 }
 
 int main(int argc, char **argv) {
-    CHECK(argc >= 3);
+    CHECK(argc >= 4);
     model = argv[1];
     reranker = argv[2];
-    device = argc > 3 ? argv[3] : "cpu";
+    tasks = argv[3];
+    device = argc > 4 ? argv[4] : "cpu";
     versions();
     devices();
     CHECK(jinabert_open_handles() == 0);
@@ -448,6 +488,7 @@ int main(int argc, char **argv) {
     bad_handles(dim);
     bad_opens();
     reranking();
+    adapters();
     progress(dim);
     CHECK(jinabert_free(embedder) == JINABERT_STATUS_OK);
     CHECK(jinabert_open_handles() == 0);

@@ -14,6 +14,7 @@ Examples:
   cat docs.jsonl | jinabert embed --input-format jsonl --on-long truncate > vectors.jsonl
   jinabert embed --input texts.txt --precision binary --output bits.npy
   echo '{\"ids\": [2, 51, 3], \"id\": \"doc-7\"}' | jinabert embed --input-format jsonl
+  jinabert embed --model jinaai/jina-embeddings-v3 --task retrieval.query \"What is a panda?\"
   jinabert embed --input docs.jsonl --keep-fields --skip-bad-lines --output vectors.jsonl
 
 A line of jsonl input is an object: {\"text\": \"…\"}, or {\"ids\": […], \"type_ids\": […]} with
@@ -36,6 +37,9 @@ pub struct Embed {
     /// Keep only the first N components, before normalisation.
     #[arg(long, alias = "truncate-dim", value_name = "N")]
     pub dimensions: Option<usize>,
+    /// Accept any number of --dimensions, also for a model that declares those it was trained for.
+    #[arg(long)]
+    pub any_dimensions: bool,
     /// Late chunking (arXiv:2409.04701): encode each text as a whole and output one vector per
     /// chunk.
     #[arg(long)]
@@ -55,7 +59,7 @@ pub struct Embed {
     /// Quantisation and encoding.
     #[command(flatten)]
     pub precision: PrecisionArgs,
-    /// Prompt before each text.
+    /// Task and prompt.
     #[command(flatten)]
     pub prompt: PromptArgs,
     /// Model and device.

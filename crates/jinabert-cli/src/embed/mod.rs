@@ -73,10 +73,10 @@ pub fn run(args: &Embed, quiet: bool) -> Result<(), CliError> {
 
 /// Options of the model for a call, in bulk if the texts are read from a file.
 fn options(args: &Embed, bulk: bool) -> Result<Options, CliError> {
-    Ok(Options {
+    Ok(args.prompt.chosen(Options {
         dimensions: args.dimensions,
+        any_dimensions: args.any_dimensions,
         normalize: !args.no_normalize,
-        prompt: args.prompt.choice(),
         pooling: match args.pooling {
             None => jinabert::Pooling::Auto,
             Some(Pooling::Cls) => jinabert::Pooling::Cls,
@@ -84,7 +84,7 @@ fn options(args: &Embed, bulk: bool) -> Result<Options, CliError> {
         },
         workload: if bulk { jinabert::Workload::Throughput } else { jinabert::Workload::Latency },
         ..args.model.options()?
-    })
+    }))
 }
 
 /// Names of the output's own fields, in addition to those of the input.

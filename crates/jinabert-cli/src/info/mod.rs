@@ -70,7 +70,8 @@ struct Facts {
 
 impl Facts {
     fn json(&self) -> Value {
-        let ModelInfo { config, architecture, prefix, head, files, tensors, .. } = &self.info;
+        let ModelInfo { config, architecture, prefix, head, files, tensors, adapters, .. } =
+            &self.info;
         let ignored: Vec<&str> =
             tensors.iter().filter(|t| !t.used).map(|t| t.name.as_str()).collect();
         let positions = architecture.positions;
@@ -113,6 +114,11 @@ impl Facts {
             "normalize": self.declared.normalize,
             "include_prompt": !self.declared.prompt_excluded,
             "prompts": self.declared.prompts,
+            "tasks": adapters.iter()
+                .map(|info| json!({"task": info.task, "instruction": info.instruction}))
+                .collect::<Vec<_>>(),
+            "matryoshka_dimensions": config.matryoshka,
+            "truncate_dim": config.truncate_dim,
             "default_prompt_name": self.declared.default_prompt,
             "license": self.licence,
             "cpu_weight_bytes": self.info.weight_bytes(&cpu_caps()),
@@ -213,6 +219,18 @@ impl Facts {
             let default = self.declared.default_prompt.as_deref().unwrap_or("none");
             let prompts = prompts.collect::<Vec<_>>().join(", ");
             rows.push(("prompts", format!("{prompts}; default: {default}")));
+        }
+        let ModelInfo { adapters, config, .. } = &self.info;
+        if !adapters.is_empty() {
+            let tasks = adapters.iter().map(|info| match &*info.instruction {
+                "" => info.task.clone(),
+                text => format!("{} `{}`", info.task, text.escape_debug()),
+            });
+            rows.push(("tasks", tasks.collect::<Vec<_>>().join(", ")));
+        }
+        if !config.matryoshka.is_empty() {
+            let dimensions: Vec<String> = config.matryoshka.iter().map(usize::to_string).collect();
+            rows.push(("dimensions", format!("trained for {}", dimensions.join(", "))));
         }
         // The directory may be an incomplete copy of a repository.
         let silent = if self.card { "not declared" } else { "unknown: no README.md here" };

@@ -118,6 +118,13 @@ pub struct ServeArgs {
     /// Accept token ids without checking that the model's tokenizer could have produced them.
     #[arg(long, env = "JINABERT_TRUST_TOKEN_IDS", value_parser = BoolishValueParser::new())]
     pub trust_token_ids: bool,
+    /// Task of texts for which a request names none, for models with LoRA adapters such as
+    /// jina-embeddings-v3 [default: no adapter].
+    #[arg(long, value_name = "TASK", env = "JINABERT_DEFAULT_TASK")]
+    pub default_task: Option<String>,
+    /// Accept any number of `dimensions`, also for models that declare those they were trained for.
+    #[arg(long, env = "JINABERT_ANY_DIMENSIONS", value_parser = BoolishValueParser::new())]
+    pub any_dimensions: bool,
     /// Name of the model's prompt to put before each text unless a request names another one
     /// (`prompt_name`) [default: default_prompt_name in the model's
     /// config_sentence_transformers.json].

@@ -151,6 +151,8 @@ fn options(args: &ServeArgs) -> Result<Options, Error> {
         power: args.power.map_or_else(Default::default, Into::into),
         dtype: args.dtype.into(),
         max_length: args.max_length,
+        any_dimensions: args.any_dimensions,
+        adapter: args.default_task.clone(),
         prompt: match (&args.default_prompt_name, &args.default_prompt) {
             (Some(name), _) => Prompt::Named(name.clone()),
             (None, Some(text)) => Prompt::Text(text.clone()),

@@ -3,6 +3,7 @@
 //! Every refusal gives the documented exit code and one line on standard error that names the
 //! object, the limit and the value; it leaves no output and never panics.
 
+mod adapters;
 mod bench;
 mod cache;
 mod declared;

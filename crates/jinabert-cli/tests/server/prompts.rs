@@ -90,3 +90,72 @@ fn requests_name_prompts_of_the_model() {
         assert!(near(&ask(&server), expected), "{text}");
     }
 }
+
+/// Vectors of the library, for a task.
+fn of_task(embedder: &jinabert::Embedder, task: Option<&str>, text: &str) -> Vec<f32> {
+    let adapter = task.map(|task| embedder.adapter(task).expect("a task"));
+    let options = jinabert::EncodeOptions { adapter, ..embedder.encode_options() };
+    let job = embedder.jobs().texts(&[text], options).expect("a text");
+    embedder.compute(job).expect("a vector").remove(0).vector.into_inner()
+}
+
+#[test]
+fn requests_name_tasks_in_each_dialect() {
+    let dir = fixture("v3-original");
+    let library = embedder(&dir);
+    let of = |task: Option<&str>| of_task(&library, task, "a tree");
+    let server = Server::start(&["--model", &dir]);
+    let openai = |more: Value| {
+        let mut body = json!({"input": "a tree"});
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("one").clone());
+        server.post("/v1/embeddings", &body)
+    };
+    let vector = |more: Value| openai(more).ok()["data"][0]["embedding"].clone();
+    assert!(near(&vector(json!({})), &of(None)));
+    for task in ["retrieval.query", "retrieval.passage", "separation"] {
+        assert!(near(&vector(json!({"task": task})), &of(Some(task))), "{task}");
+    }
+    let late = json!({"task": "retrieval.passage", "late_chunking": true});
+    assert!(near(&vector(late), &of(Some("retrieval.passage"))));
+    for (kind, task) in [
+        ("search_query", "retrieval.query"),
+        ("search_document", "retrieval.passage"),
+        ("classification", "classification"),
+        ("clustering", "separation"),
+    ] {
+        assert!(near(&vector(json!({"input_type": kind})), &of(Some(task))), "{kind}");
+    }
+    for (more, field, says) in [
+        (json!({"task": "code"}), "task", "`text-matching`"),
+        (json!({"input_type": "image"}), "input_type", "`search_document`"),
+        (json!({"dimensions": 20}), "dimensions", "16, 32, 64"),
+    ] {
+        let refused = openai(more);
+        assert_eq!(refused.status, 400);
+        assert_eq!(refused.json()["error"]["param"], field);
+        assert!(refused.text.contains(says), "{}", refused.text);
+    }
+    let body = json!({"inputs": "a tree", "prompt_name": "retrieval.query"});
+    assert!(near(&server.post("/embed", &body).ok()[0], &of(Some("retrieval.query"))));
+    // Texts of several tasks at once, in common batches.
+    let tasks = [None, Some("retrieval.query"), Some("text-matching"), Some("retrieval.passage")];
+    std::thread::scope(|scope| {
+        for n in 0..16 {
+            let (vector, of, task) = (&vector, &of, tasks[n % tasks.len()]);
+            scope.spawn(move || {
+                assert!(near(&vector(json!({"task": task})), &of(task)), "{task:?}")
+            });
+        }
+    });
+    drop(server);
+
+    let server = Server::start(&["--model", &dir, "--default-task", "separation"]);
+    let answer = server.post("/v1/embeddings", &json!({"input": "a tree"})).ok();
+    assert!(near(&answer["data"][0]["embedding"], &of(Some("separation"))));
+    drop(server);
+    let server = Server::start(&["--model", &fixture(TINY)]);
+    let body = |more: &str, value: &str| json!({"input": "a", more: value});
+    let refused = server.post("/v1/embeddings", &body("task", "separation"));
+    assert!(refused.status == 400 && refused.text.contains("no tasks"), "{}", refused.text);
+    server.post("/v1/embeddings", &body("input_type", "search_query")).ok();
+}

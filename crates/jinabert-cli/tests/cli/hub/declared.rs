@@ -197,3 +197,21 @@ fn homes_and_variables_are_expanded_as_python_does() {
     command.env("HOME", home.path()).env("HF_TOKEN_PATH", "$HOME/token");
     run(&mut command, b"").output("a token");
 }
+
+#[test]
+fn adapters_are_fetched_from_the_folders_of_their_tasks() {
+    let server = Server::start(&fixture("v3-native"));
+    let home = place();
+    pull(&server, home.path()).output("pull");
+    let task: &[&str] = &["--task", "text-matching"];
+    let by_directory =
+        kit::embed(&fixture("v3-native"), &["A blue cat", "b", task[0], task[1]], b"");
+    let by_directory = by_directory.output("by hand");
+    assert!(offline(&server, home.path(), task).output("pulled") == by_directory);
+    // Cache of a program that reads the base only.
+    fs::remove_dir_all(snapshot(home.path()).join("text_matching")).expect("a folder");
+    let says = &[ID, "`text_matching/adapter_config.json` is missing"];
+    offline(&server, home.path(), task).refused("base only", 66, says);
+    let args = [EMBED, task].concat();
+    assert!(run(&mut program(&server, home.path(), &args), b"").output("found") == by_directory);
+}

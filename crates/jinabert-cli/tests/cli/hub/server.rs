@@ -99,12 +99,15 @@ impl Server {
     ) -> Self {
         let mut files = BTreeMap::new();
         for name in super::kit::names(fixture).iter().filter(|name| *name != "cases.json") {
-            if fixture.join(name).is_file() {
-                files.insert(name.clone(), fs::read(fixture.join(name)).expect("a file"));
+            let path = fixture.join(name);
+            if path.is_file() {
+                files.insert(name.clone(), fs::read(path).expect("a file"));
+                continue;
             }
-        }
-        if let Ok(pooling) = fs::read(fixture.join("1_Pooling/config.json")) {
-            files.insert("1_Pooling/config.json".to_owned(), pooling);
+            for inner in super::kit::names(&path) {
+                let bytes = fs::read(path.join(&inner)).expect("a file");
+                files.insert(format!("{name}/{inner}"), bytes);
+            }
         }
         for name in ["LICENSE", "pytorch_model.bin", "onnx/model.onnx"] {
             files.insert(name.to_owned(), b"not for us".to_vec());
