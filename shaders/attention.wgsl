@@ -1,13 +1,12 @@
-// attention: softmax(q·kᵀ/√E - m_h·|i - j|)·v, without ever storing the T×T scores; heads of 64.
+// attention: softmax(q·kᵀ/√E + b_hij)·v, without ever storing the T×T scores; heads of 64.
 //
-//     s_ij = q_i·k_j / sqrt(E) - m_h * |i - j|          j a key of i's sequence
+//     s_ij = q_i·k_j / sqrt(E) + b_hij                  j a key of i's sequence
 //     o_i  = Σ_j exp(s_ij - M_i) v_j / Σ_j exp(s_ij - M_i),   M_i = max_j s_ij
 //
 // Computed in one sweep over key tiles with a running maximum M, sum L and output O, rescaled by exp(M_old - M_new)
-// when M grows (Milakov & Gimelshein 2018, arXiv:1805.02867; Dao 2023, arXiv:2307.08691).  The bias is symmetric: an
-// encoder sees both sides (lib/alibi.wgsl).
+// when M grows (Milakov & Gimelshein 2018, arXiv:1805.02867; Dao 2023, arXiv:2307.08691).  The bias b: lib/bias_*.wgsl.
 //
-// Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   tiles: [n, 4]   norms: [n, H]
+// Shapes      q, k, v, context: [T, D], D = H·E   biases: [H] or [H, 2·REACH + 1]   tiles: [n, 4]   norms: [n, H]
 // Work        workgroup = (one tile of 64 queries, one head); both products are tiled as in lib/product_tiled.wgsl:
 //             an invocation computes R queries by 2 of KEYS keys of the scores, and R queries by 8 columns of output.
 //             R = 4 fits the registers of every GPU; 8 reads workgroup memory less often
@@ -19,13 +18,14 @@
 // Check  src/kernel_check/attention.rs   Bench      benches/kernels.rs "attention"
 
 #import elem
-#import alibi
+#import bias
 #import skip_bound
 #import tile_max
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
 const R: u32 = 4u;  // queries per invocation
 const E: u32 = 64u; // head width
+const REACH: u32 = 0u; // distance from which the biases of a table are equal
 
 const TILE: u32 = 64u;         // queries per workgroup
 const E4: u32 = E / 4u;
@@ -59,7 +59,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> q: array<Elem4>;              // [T, D]
 @group(0) @binding(2) var<storage, read> k: array<Elem4>;              // [T, D]
 @group(0) @binding(3) var<storage, read> v: array<Elem4>;              // [T, D]
-@group(0) @binding(4) var<storage, read> slopes: array<f32>;           // [H]
+@group(0) @binding(4) var<storage, read> biases: array<f32>;           // [H] or [H, 2·REACH + 1]
 @group(0) @binding(5) var<storage, read> tiles: array<vec4<u32>>;      // [n, 4]: first query, end, first key, end
 @group(0) @binding(6) var<storage, read> norms: array<f32>;            // [n, H]: largest norm of a tile's keys
 @group(0) @binding(7) var<storage, read_write> context: array<Elem4>;  // [T, D]
@@ -94,7 +94,7 @@ fn attention(
     let start = tiles[entry].z;
     let keys_end = tiles[entry].w;
     let here = tile_position(entry, first, start, keys_end);
-    let slope = slopes[head];
+    let slope = slope_of(head);
     let lx = lid % LX;
     let ly = lid / LX;
     let sc = lid % CH; // what this invocation stages: vec4 sc of rows sr, sr + STEP, …
@@ -156,8 +156,8 @@ fn attention(
             let j = j0 + 2u * lx + vec2(0u, 1u);
             #unroll m R
             let i{m} = first + ly + {m}u * LY;
-            let bias{m} = vec2(alibi(slope, i{m}, j.x), alibi(slope, i{m}, j.y));
-            s{m} = select(vec2(LOWEST), s{m} + bias{m}, j < vec2(tile_end));
+            let b{m} = vec2(bias(slope, head, i{m}, j.x), bias(slope, head, i{m}, j.y));
+            s{m} = select(vec2(LOWEST), s{m} + b{m}, j < vec2(tile_end));
             let top{m} = max(s{m}.x, s{m}.y);
             #end
             #unroll h R/4

@@ -18,6 +18,9 @@
 // Spec: fixed when the pipeline is built (host may rewrite the values).
 const WG: u32 = 64u; // invocations per workgroup
 const D: u32 = 768u; // row length
+const PLAIN: bool = false; // whether rows are not normalised
+
+const RMS: bool = false;
 
 struct Params {
     tokens: u32, // T
@@ -56,11 +59,11 @@ fn embed(
             z[n] = load4_word(word[word_row + i]) + kind[kind_row + i];
         }
     }
-    row_norm(lid, &z, params.eps);
+    if !PLAIN { row_norm(lid, &z, params.eps); }
     for (var n = 0u; n < PER; n++) {
         let i = n * WG + lid;
         if i < D4 {
-            x[t * D4 + i] = z[n] * gamma[i] + beta[i];
+            x[t * D4 + i] = select(z[n] * gamma[i] + beta[i], z[n], PLAIN);
         }
     }
 }

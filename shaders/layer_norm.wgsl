@@ -3,7 +3,7 @@
 //     z_i = x_i + r_i                                     (z_i = x_i if there is no residual)
 //     y_i = (z_i - mean(z)) / sqrt(var(z) + eps) * gamma_i + beta_i
 //
-// where var is the biased variance, as in torch.nn.LayerNorm.
+// where var is the biased variance, as in torch.nn.LayerNorm; if RMS, mean is 0 (RMSNorm, arXiv:1910.07467).
 // Ba, Kiros, Hinton 2016, arXiv:1607.06450.
 //
 // Shapes      x, r, y: [T, D]   gamma, beta: [D]   (row-major; T = packed tokens)
@@ -20,6 +20,7 @@
 const WG: u32 = 64u;          // invocations per workgroup
 const D: u32 = 768u;          // row length
 const RESIDUAL: bool = true;  // whether r is added
+const RMS: bool = false;      // whether the mean is left in
 
 struct Params {
     rows: u32, // T

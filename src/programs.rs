@@ -96,9 +96,9 @@ pub fn name(program: &Program) -> String {
     for (constant, value) in &program.constants {
         let constant = constant.to_lowercase();
         let _ = match value {
+            Const::U32(0) | Const::Bool(false) => Ok(()),
             Const::U32(value) => write!(name, "-{constant}{value}"),
             Const::Bool(true) => write!(name, "-{constant}"),
-            Const::Bool(false) => Ok(()),
         };
     }
     // The other imports follow from the constants.

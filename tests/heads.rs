@@ -55,7 +55,9 @@ struct Scored {
     score: f64,
 }
 
-#[derive(Deserialize)]
+// T5 has a padding token only.
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Special {
     pad: u32,
     cls: u32,
@@ -80,6 +82,7 @@ struct Tolerance {
 #[derive(Deserialize)]
 struct Case {
     name: String,
+    task: Option<String>,
     ids: Vec<u32>,
     type_ids: Vec<u32>,
     expect: Expect,
@@ -211,7 +214,11 @@ fn run(
     }
     let choices = ModelOptions { task, ..ModelOptions::default() };
     let mut model = Model::open_with(dir, device.open(variant.tier), variant, choices)?;
-    let cases: Vec<Tokens> = fixture.cases.iter().map(Case::tokens).collect();
+    let cases = fixture.cases.iter().map(|case| {
+        let adapter = case.task.as_ref().map(|task| model.adapter(task)).transpose()?;
+        Ok::<_, Box<dyn Error>>(Tokens { adapter, ..case.tokens() })
+    });
+    let cases = cases.collect::<Result<Vec<_>, _>>()?;
     match check(&fixture, &mut model, &cases)? {
         0 => Err("no case has an expectation".into()),
         _ => Ok(()),

@@ -93,7 +93,11 @@ fn main() {
         }
         for (device_name, device) in &devices {
             let flashed = format!("{name} flash");
-            let flashes = if name == "tiny-geglu-4h" { variants(device, &flashed) } else { vec![] };
+            let flashes = if name == "tiny-geglu-4h" {
+                variants(device, device_name, &flashed)
+            } else {
+                vec![]
+            };
             for variant in flashes {
                 let dir = dir.clone();
                 let device = device.clone();
@@ -111,7 +115,7 @@ fn main() {
                     Ok(transformers(&dir, &device, model_type)?)
                 }));
             }
-            for variant in variants(device, &name) {
+            for variant in variants(device, device_name, &name) {
                 let dir = dir.clone();
                 let device = device.clone();
                 let trial_name = format!("{device_name}/{name}/{variant}");
@@ -132,6 +136,7 @@ fn main() {
 /// more of them.  They run in the device's own tier, and few of their cases alone, unless
 /// `JINABERT_SLOW` is set.  `tests/heads.rs` runs the heads of some in every tier.
 const STORED: &[&str] = &[
+    "t5-plain",
     "tiny-bf16",
     "tiny-colbert",
     "tiny-extra-tensors",
@@ -162,10 +167,12 @@ fn is_wide(fixture: &str) -> bool {
 }
 
 /// All variants of the device; only the device's own for the wide fixture, for which plain variants
-/// take minutes, and for [`STORED`], unless `JINABERT_SLOW` is set.
-fn variants(device: &Device, fixture: &str) -> Vec<KernelVariant> {
+/// take minutes, and, unless `JINABERT_SLOW` is set, for [`STORED`] and on SwiftShader, where
+/// `tests/kernels` runs each kernel of each variant.
+fn variants(device: &Device, device_name: &str, fixture: &str) -> Vec<KernelVariant> {
     let wide = is_wide(fixture);
-    let stored = STORED.contains(&fixture) && !is_slow_run();
+    let few = STORED.contains(&fixture) || device_name.ends_with("swiftshader");
+    let stored = few && !is_slow_run();
     let own = |variant: &KernelVariant| variant.tier == device.tier();
     let suits = |variant: &KernelVariant| match (wide, stored) {
         (true, _) => own(variant) && variant.tier != Tier::Naive,

@@ -309,7 +309,7 @@ fn auto_pooling_follows_the_declaration() {
     };
     let usual = "[{\"type\": \"a.Transformer\", \"path\": \"\"},
         {\"type\": \"a.Pooling\", \"path\": \"1_Pooling\"}]";
-    let dense = usual.replace(']', ", {\"type\": \"a.Dense\", \"path\": \"2_Dense\"}]");
+    let dense = usual.replace(']', ", {\"type\": \"a.CNN\", \"path\": \"2_CNN\"}]");
     let [mean, cls] = [Pooling::Mean, Pooling::Cls].map(|pooling| {
         let options = Options { pooling, ..options() };
         vector(Embedder::open_with(fixture("tiny-natural"), options))
@@ -320,7 +320,7 @@ fn auto_pooling_follows_the_declaration() {
     assert_eq!(vector(open(usual, "cls_token", Pooling::Mean)), mean);
     assert_eq!(open(usual, "cls_token", Pooling::Auto).expect("cls").pooling(), Pooling::Cls);
     for (modules, mode, says) in
-        [(usual, "max_tokens", "pooling `max`"), (&dense, "mean_tokens", "a module `a.Dense`")]
+        [(usual, "median_tokens", "pooling `median`"), (&dense, "mean_tokens", "a module `a.CNN`")]
     {
         let error = open(modules, mode, Pooling::Auto).map(drop).expect_err("not computed here");
         assert!(matches!(error, Error::Model(_)) && error.to_string().contains(says), "{error}");

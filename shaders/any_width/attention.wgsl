@@ -1,13 +1,14 @@
-// attention: softmax(q·kᵀ/√E - m_h·|i - j|)·v, without storing the T×T scores; heads of any width up to 128.
+// attention: softmax(q·kᵀ/√E + b_hij)·v, without storing the T×T scores; heads of any width up to 128.
 //
-//     s_ij = q_i·k_j / sqrt(E) - m_h * |i - j|          j a key of i's sequence
+//     s_ij = q_i·k_j / sqrt(E) + b_hij                  j a key of i's sequence
 //     o_i  = Σ_j exp(s_ij - M_i) v_j / Σ_j exp(s_ij - M_i),   M_i = max_j s_ij
 //
 // Computed in one sweep over key tiles with a running maximum M, sum L and output O,
 // rescaled by exp(M_old - M_new) when M grows (Milakov & Gimelshein 2018, arXiv:1805.02867;
-// Dao 2023, arXiv:2307.08691).  The bias is symmetric: an encoder sees both sides (lib/alibi.wgsl).
+// Dao 2023, arXiv:2307.08691).  The bias b is ALiBi's or that of
+// a table (lib/bias_alibi.wgsl, lib/bias_table.wgsl).
 //
-// Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   tiles: [n, 4]
+// Shapes      q, k, v, context: [T, D], D = H·E   biases: [H] or [H, 2·REACH + 1]   tiles: [n, 4]
 // Work        workgroup = (one tile of WG queries, one head), one query per invocation; no workgroup is idle:
 //             the host lists the tiles, so a short sequence takes one
 // Memory      sh_k, sh_v: BK·E each; q, O and BK scores in registers.  All invocations read the same key at the
@@ -20,13 +21,14 @@
 // Check  src/kernel_check/attention.rs   Bench      benches/kernels.rs "attention"
 
 #import elem
-#import alibi
+#import bias
 #import skip_bound
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
 const WG: u32 = 64u; // queries per workgroup
 const BK: u32 = 32u; // keys staged at a time
 const E: u32 = 64u;  // head width
+const REACH: u32 = 0u; // distance from which the biases of a table are equal
 
 const E4: u32 = E / 4u;
 const LOWEST: f32 = -3.4e38;
@@ -51,7 +53,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> q: array<Elem4>;              // [T, D]
 @group(0) @binding(2) var<storage, read> k: array<Elem4>;              // [T, D]
 @group(0) @binding(3) var<storage, read> v: array<Elem4>;              // [T, D]
-@group(0) @binding(4) var<storage, read> slopes: array<f32>;           // [H]
+@group(0) @binding(4) var<storage, read> biases: array<f32>;           // [H] or [H, 2·REACH + 1]
 @group(0) @binding(5) var<storage, read> tiles: array<vec4<u32>>;      // [n, 4]: first query, end, first key, end
 @group(0) @binding(6) var<storage, read> norms: array<f32>;            // [n, H]: largest norm of a tile's keys
 @group(0) @binding(7) var<storage, read_write> context: array<Elem4>;  // [T, D]
@@ -73,7 +75,7 @@ fn attention(
     let start = tiles[entry].z;
     let keys_end = tiles[entry].w;
     let here = tile_position(entry, first, start, keys_end);
-    let slope = slopes[head];
+    let slope = slope_of(head);
     let i = first + lid;
     let live = i < end; // others only help to stage keys
     let query = min(i, end - 1u) * params.q_step + params.q_column + head * E4;
@@ -108,7 +110,7 @@ fn attention(
                     score += dot(qi[e], sh_k[n * E4 + e]);
                 }
                 let j = j0 + n;
-                s[n] = select(LOWEST, score + alibi(slope, i, j), j < tile_end);
+                s[n] = select(LOWEST, score + bias(slope, head, i, j), j < tile_end);
                 grown = max(grown, s[n]);
             }
 

@@ -1,16 +1,17 @@
-// attention: softmax(q·kᵀ/√E - m_h·|i - j|)·v, one (query, head) per invocation: the shortest correct version.
+// attention: softmax(q·kᵀ/√E + b_hij)·v, one (query, head) per invocation: the shortest correct version.
 //
-// Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   tiles: [n, 4]
+// Shapes      q, k, v, context: [T, D], D = H·E   biases: [H] or [H, 2·REACH + 1]   tiles: [n, 4]
 // Work        workgroup = (one tile of WG queries, one head); an invocation loops over all keys of its sequence
 // Numerics    online softmax as in shaders/attention.wgsl, one key at a time
 // Host   src/kernels/attention.rs        Reference  src/reference/attention.rs
 // Check  src/kernel_check/attention.rs   Bench      benches/kernels.rs "attention"
 
-#import alibi
+#import bias
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
 const WG: u32 = 64u; // queries per workgroup
 const E: u32 = 64u;  // head width
+const REACH: u32 = 0u; // distance from which the biases of a table are equal
 
 const E4: u32 = E / 4u;
 const_assert E % 4u == 0u;
@@ -33,7 +34,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;              // [T, D]
 @group(0) @binding(2) var<storage, read> k: array<vec4<f32>>;              // [T, D]
 @group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;              // [T, D]
-@group(0) @binding(4) var<storage, read> slopes: array<f32>;               // [H]
+@group(0) @binding(4) var<storage, read> biases: array<f32>;               // [H] or [H, 2·REACH + 1]
 @group(0) @binding(5) var<storage, read> tiles: array<vec4<u32>>;          // [n, 4]: first query, end, first key, end
 @group(0) @binding(6) var<storage, read> norms: array<f32>;                // [n, H]: unused here
 @group(0) @binding(7) var<storage, read_write> context: array<vec4<f32>>;  // [T, D]
@@ -62,7 +63,7 @@ fn attention(
         for (var e = 0u; e < E4; e++) {
             s += dot(q[query + e], k[key + e]);
         }
-        s = s * params.scale + alibi(slopes[head], i, j);
+        s = s * params.scale + bias(slope_of(head), head, i, j);
 
         let grown = max(most, s);
         let keep = exp(most - grown);

@@ -1,11 +1,12 @@
-// attention: softmax(q·kᵀ/√E - m_h·|i - j|)·v, matrices in textures, tiles in registers only.
+// attention: softmax(q·kᵀ/√E + b_hij)·v, matrices in textures, tiles in registers only.
 //
-//     s_ij = q_i·k_j / sqrt(E) - m_h * |i - j|          j a key of i's sequence
+//     s_ij = q_i·k_j / sqrt(E) + b_hij                  j a key of i's sequence
 //     o_i  = Σ_j exp(s_ij - M_i) v_j / Σ_j exp(s_ij - M_i),   M_i = max_j s_ij
 //
-// One sweep with a running maximum, sum and output, as in shaders/attention.wgsl; the bias is that of lib/alibi.wgsl.
+// One sweep with a running maximum, sum and output, as in shaders/attention.wgsl; the bias b is that of
+// lib/bias_alibi.wgsl or lib/bias_table.wgsl.
 //
-// Shapes      q, k, v, context: [T, D], D = H·E   slopes: [H]   tiles: [n, 4]   norms: [n, H]
+// Shapes      q, k, v, context: [T, D], D = H·E   biases: [H] or [H, 2·REACH + 1]   tiles: [n, 4]   norms: [n, H]
 // Work        workgroup = (one tile of TILE queries, one head); invocation = TQ queries, TK keys per step.  The S
 //             lanes of a subgroup have different queries and the same keys: each loads TK/S (lib/share_many.wgsl)
 // Memory      queries, scores and outputs in registers; no workgroup memory, no barrier
@@ -16,6 +17,7 @@
 // Check  src/kernel_check/attention.rs   Bench      benches/kernels.rs "attention"
 
 #import page
+#import bias
 #import lanes
 #import skip_bound
 
@@ -25,6 +27,7 @@ const S: u32 = 1u;     // lanes that share loads
 const TQ: u32 = 4u;    // queries per invocation
 const TK: u32 = 8u;    // keys per step
 const E: u32 = 64u;    // head width
+const REACH: u32 = 0u; // distance from which the biases of a table are equal
 
 const WG: u32 = TILE / TQ;
 const E4: u32 = E / 4u;
@@ -49,7 +52,7 @@ struct Params {
 @group(0) @binding(1) var q: texture_2d<f32>;                               // [T, D]
 @group(0) @binding(2) var k: texture_2d<f32>;                               // [T, D]
 @group(0) @binding(3) var v: texture_2d<f32>;                               // [T, D]
-@group(0) @binding(4) var<storage, read> slopes: array<f32>;                // [H]
+@group(0) @binding(4) var<storage, read> biases: array<f32>;                // [H] or [H, 2·REACH + 1]
 @group(0) @binding(5) var<storage, read> tiles: array<vec4<u32>>;           // [n, 4]: first query, end, first key, end
 @group(0) @binding(6) var<storage, read> norms: array<f32>;                 // [n, H]: largest norm of a tile's keys
 @group(0) @binding(7) var context: texture_storage_2d<rgba32float, write>;  // [T, D]
@@ -69,7 +72,7 @@ fn attention(
     let start = tiles[entry].z;
     let keys_end = tiles[entry].w;
     let here = tile_position(entry, first, start, keys_end);
-    let slope = slopes[head];
+    let slope = slope_of(head);
     let i0 = first + lid * TQ;
     let column = vec2(head * E4, 0u);
 
@@ -125,7 +128,7 @@ fn attention(
             #unroll m TQ
             var grown{m} = most{m};
             #unroll n TK/4
-            s{m}_{n} -= slope * abs(vec4<f32>(vec4<i32>(keys{n}) - i32(i0 + {m}u)));
+            s{m}_{n} += bias4(slope, head, i0 + {m}u, keys{n});
             s{m}_{n} = select(vec4(LOWEST), s{m}_{n}, keys{n} < vec4(tile_end));
             grown{m} = max(grown{m}, max(max(s{m}_{n}.x, s{m}_{n}.y), max(s{m}_{n}.z, s{m}_{n}.w)));
             #end

@@ -3,7 +3,8 @@
 //     z_i = x_i + r_i                                    (z_i = x_i if there is no residual)
 //     y_i = (z_i - mean(z)) / sqrt(var(z) + eps) * gamma_i + beta_i
 //
-// where var is the biased variance, as in torch.nn.LayerNorm.  Ba, Kiros, Hinton 2016, arXiv:1607.06450.
+// where var is the biased variance, as in torch.nn.LayerNorm; if RMS, mean is 0 (RMSNorm, arXiv:1910.07467).
+// Ba, Kiros, Hinton 2016, arXiv:1607.06450.
 //
 // Shapes      x, r, y: [T, D]   gamma, beta: [D]
 // Work        one invocation per row, WG rows per workgroup; the row is read three times, from cache
@@ -18,6 +19,7 @@
 const WG: u32 = 16u;          // invocations per workgroup
 const D: u32 = 768u;          // row length
 const RESIDUAL: bool = true;  // whether r is added
+const RMS: bool = false;      // whether the mean is left in
 
 const D4: u32 = D / 4u;
 const_assert D % 4u == 0u;
@@ -48,7 +50,7 @@ fn layer_norm(
     for (var i = 0u; i < D4; i++) {
         sum += z(origin, i);
     }
-    let mean = dot(sum, vec4(1.0)) / f32(D);
+    let mean = select(dot(sum, vec4(1.0)) / f32(D), 0.0, RMS);
     var square = vec4(0.0);
     for (var i = 0u; i < D4; i++) {
         let d = z(origin, i) - mean;

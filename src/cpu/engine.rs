@@ -9,7 +9,7 @@ use crate::{
         Caps, Command, DispatchLimits, Faults, Format, InFlight, KernelId, Recording, Shape, Span,
         Tensor,
     },
-    reference::{self, Part, Tensors, activation, elements, has_residual, rank},
+    reference::{self, Biases, Part, Tensors, activation, elements, has_residual, is_set, rank},
 };
 use std::{f32::consts::LOG2_E, time::Instant};
 
@@ -103,7 +103,8 @@ fn embed(command: &Command, tensors: &mut Tensors) {
         let kind = all.f32(args.kind);
         let gamma = all.f32(args.gamma);
         let beta = all.f32(args.beta);
-        layer_norm::embed(ids, type_ids, &word, kind, gamma, beta, part, params.eps, x);
+        let eps = (!is_set(command, "PLAIN")).then_some(params.eps);
+        layer_norm::embed(ids, type_ids, &word, kind, gamma, beta, part, eps, x);
     });
 }
 
@@ -158,8 +159,8 @@ fn attention(command: &Command, tensors: &mut Tensors) -> f64 {
     let skip = if params.skip > 0.0 { f32::NEG_INFINITY } else { params.skip * LOG2_E };
     reference::store_context(command, tensors, |all, args, sequences, heads, context| {
         let qkv = [args.q, args.k, args.v].map(|tensor| rows(all, tensor));
-        let slopes = all.f32(args.slopes);
-        attention::attention(qkv, slopes, sequences, heads, skip, context)
+        let biases = Biases::of_command(command, all.f32(args.biases));
+        attention::attention(qkv, biases, sequences, heads, skip, context)
     })
 }
 
@@ -170,7 +171,8 @@ fn layer_norm(command: &Command, tensors: &mut Tensors) {
         let x = all.f32(args.x);
         let r = has_residual(command).then(|| all.f32(args.r));
         let gamma = all.f32(args.gamma);
-        layer_norm::layer_norm(x, r, gamma, all.f32(args.beta), params.eps, y);
+        let norm = (params.eps, is_set(command, "RMS"));
+        layer_norm::layer_norm(x, r, gamma, all.f32(args.beta), norm, y);
     });
 }
 

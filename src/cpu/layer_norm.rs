@@ -11,7 +11,7 @@ pub fn layer_norm(
     r: Option<&[f32]>,
     gamma: &[f32],
     beta: &[f32],
-    eps: f32,
+    (eps, rms): (f32, bool),
     y: &mut [f32],
 ) {
     let d = gamma.len();
@@ -21,7 +21,7 @@ pub fn layer_norm(
         if let Some(r) = r {
             y.iter_mut().zip(&r[part]).for_each(|(y, r)| *y += r);
         }
-        simd::widest(Norm { gamma, beta, eps, y });
+        simd::widest(Norm { gamma, beta, eps, rms, y });
     });
 }
 
@@ -35,7 +35,7 @@ pub fn embed(
     gamma: &[f32],
     beta: &[f32],
     part: Part,
-    eps: f32,
+    eps: Option<f32>,
     x: &mut [f32],
 ) {
     let d = gamma.len();
@@ -45,16 +45,19 @@ pub fn embed(
             word.read((id - part.first) as usize * d, x);
             let kind = &kind[type_id as usize * d..][..d];
             x.iter_mut().zip(kind).for_each(|(x, kind)| *x += kind);
-            simd::widest(Norm { gamma, beta, eps, y: x });
+            if let Some(eps) = eps {
+                simd::widest(Norm { gamma, beta, eps, rms: false, y: x });
+            }
         },
     );
 }
 
-/// LayerNorm of rows in place.
+/// LayerNorm or RMSNorm of rows in place.
 struct Norm<'a> {
     gamma: &'a [f32],
     beta: &'a [f32],
     eps: f32,
+    rms: bool,
     y: &'a mut [f32],
 }
 
@@ -63,16 +66,19 @@ impl WithSimd for Norm<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { gamma, beta, eps, y } = self;
+        let Self { gamma, beta, eps, rms, y } = self;
         let d = gamma.len();
         for y in y.chunks_exact_mut(d) {
             // Deviations from a first mean: their own mean is its rounding error, and their squares
             // do not cancel.
-            let [sum, _] = moments(simd, y, 0.0);
-            let first = sum / d as f32;
-            let [rest, squares] = moments(simd, y, first).map(|moment| moment / d as f32);
-            let mean = simd.splat_f32s(first + rest);
-            let variance = (squares - rest * rest).max(0.0);
+            let [sum, square] = moments(simd, y, 0.0).map(|moment| moment / d as f32);
+            let (mean, variance) = if rms {
+                (0.0, square)
+            } else {
+                let [rest, squares] = moments(simd, y, sum).map(|moment| moment / d as f32);
+                (sum + rest, (squares - rest * rest).max(0.0))
+            };
+            let mean = simd.splat_f32s(mean);
             let scale = simd.splat_f32s(1.0 / (variance + eps).sqrt());
             let lanes = S::F32_LANES;
             let affine = gamma.chunks(lanes).zip(beta.chunks(lanes));

@@ -5,6 +5,7 @@
 #![allow(clippy::needless_range_loop)] // few, constant numbers of vectors: loops to be unrolled
 
 mod attention;
+mod bias_rows;
 mod engine;
 mod layer_norm;
 mod linear;

@@ -13,7 +13,8 @@ macro_rules! library {
 
 /// Built-in files for `#import name`.
 const LIBRARY: &[(&str, &str)] = &[
-    library!("alibi"),
+    library!("bias_alibi"),
+    library!("bias_table"),
     library!("elem_bf16"),
     library!("elem_f16"),
     library!("elem_f32"),

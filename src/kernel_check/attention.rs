@@ -9,13 +9,13 @@ use crate::{
     error::Error,
     kernels::{
         KernelVariant, Tier, Tile, alibi,
-        attention::{self, SKIP_EPS},
+        attention::{self, Bias, SKIP_EPS},
     },
     recording::{Format, KernelId, Recording, Tensor},
 };
 use std::fmt;
 
-/// ALiBi attention over sequences.
+/// Attention over sequences.
 #[derive(Clone, Debug)]
 pub struct AttentionCase {
     /// Tokens of each sequence.
@@ -31,13 +31,15 @@ pub struct AttentionCase {
     pub sharpness: f32,
     /// Maximum share of a row that may be skipped; 0 for none.
     pub skip_eps: f32,
+    /// Biases of a table up to this distance, and no skipping, in place of ALiBi's.
+    pub reach: Option<u32>,
 }
 
 impl AttentionCase {
     /// Typical scores, all tokens as keys, the default skipping.
     pub fn new(lengths: &[u32], heads: u32, e: u32) -> Self {
         let lengths = lengths.to_vec();
-        Self { lengths, query_only: 0, heads, e, sharpness: 1.0, skip_eps: SKIP_EPS }
+        Self { lengths, query_only: 0, heads, e, sharpness: 1.0, skip_eps: SKIP_EPS, reach: None }
     }
 }
 
@@ -50,7 +52,13 @@ pub(super) const SUITE: Suite = Suite {
             sharpness,
             ..AttentionCase::new(lengths, heads, e)
         };
+        let table = |lengths: &[u32], heads, e, reach| AttentionCase {
+            reach: Some(reach),
+            ..AttentionCase::new(lengths, heads, e)
+        };
         boxed([
+            table(&[1, 64, 200], 3, 64, 91),
+            table(&[300, 5], 2, 16, 7),
             case(&[1], 0, 1, 64, 1.0),
             case(&[1, 2, 31, 32, 33, 63, 64, 65], 0, 12, 8, 1.0),
             case(&[129, 1, 7], 0, 3, 64, 1.0),
@@ -73,6 +81,7 @@ pub(super) const SUITE: Suite = Suite {
             e: choices.one_of(&[4, 8, 20, 48, 64, 128]),
             sharpness: choices.float(0.0..40.0),
             skip_eps: choices.one_of(&[0.0, SKIP_EPS]),
+            reach: if choices.flag() { Some(choices.integer(1..100)) } else { None },
         })
     },
     layer: |sizes| {
@@ -108,24 +117,33 @@ impl KernelCase for AttentionCase {
     }
 
     fn dispatch(&self, rec: &mut Recording, data: &mut Seeded, _: Tile) -> Result<Tensor, Error> {
-        let Self { ref lengths, query_only, heads, e, sharpness, skip_eps } = *self;
+        let Self { ref lengths, query_only, heads, e, sharpness, skip_eps, reach } = *self;
         let d = heads * e;
         let qkv = data.projections(lengths, [heads, e], sharpness)?;
         let [q, k, v] = [0, d, 2 * d].map(|first| qkv.columns(first..first + d));
         let Keys { keys, tiles, norms } = data.key_norm(rec, (lengths, query_only), &k, e)?;
         let context = data.undefined([qkv.shape2()[0], d], Role::Wide)?;
-        let slopes = data.plain([heads], &alibi::slopes(heads as usize))?;
-        let kernel = attention::kernel(attention::Spec::new(data.variant, e));
+        let (bias, numbers, skip_eps) = match reach {
+            None => (Bias::Alibi, alibi::slopes(heads as usize), skip_eps),
+            Some(reach) => {
+                let bias = Bias::Table { reach };
+                (bias, data.drawn((heads * bias.width()) as usize, 2.0, 0.0), 0.0)
+            }
+        };
+        let biases = data.plain([heads * bias.width()], &numbers)?;
+        let spec = attention::Spec { bias, ..attention::Spec::new(data.variant, e) };
+        let kernel = attention::kernel(spec);
         let args = attention::Args {
             q: &q,
             k: &k,
             v: &v,
-            slopes: &slopes,
+            biases: &biases,
             tiles: &tiles,
             norms: &norms,
             context: &context,
         };
-        attention::record(rec, &kernel, args, attention::skip(skip_eps), &keys);
+        let scores = [attention::scale(e), attention::skip(skip_eps)];
+        attention::record(rec, &kernel, args, scores, &keys);
         Ok(context)
     }
 
@@ -147,10 +165,13 @@ impl KernelCase for AttentionCase {
 
 impl fmt::Display for AttentionCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lengths, query_only, heads, e, sharpness, skip_eps } = self;
+        let Self { lengths, query_only, heads, e, sharpness, skip_eps, reach } = self;
         let tokens: u32 = lengths.iter().sum();
         write!(f, "{} B{} T{tokens} H{heads} E{e} σ{sharpness}", self.kernel(), lengths.len())?;
         f.write_str(if *skip_eps > 0.0 { "" } else { " dense" })?;
+        if let Some(reach) = reach {
+            write!(f, " reach{reach}")?;
+        }
         if *query_only > 0 { write!(f, " -{query_only} keys") } else { Ok(()) }
     }
 }

@@ -26,6 +26,8 @@ pub struct EmbedCase {
     pub parts: u32,
     /// Rows in bf16, not in the variant's own format.
     pub bf16: bool,
+    /// No LayerNorm.
+    pub plain: bool,
 }
 
 pub(super) const SUITE: Suite = Suite {
@@ -36,7 +38,8 @@ pub(super) const SUITE: Suite = Suite {
         let plain = sizes.map(|(t, d, vocab, parts)| case(t, d, vocab, parts));
         let bf16 = [case(37, 1024, 300, 3), case(5, 36, 7, 1)];
         let bf16 = bf16.map(|case| EmbedCase { bf16: true, ..case });
-        boxed(plain.into_iter().chain(bf16))
+        let rows = EmbedCase { plain: true, ..case(9, 20, 30, 2) };
+        boxed(plain.into_iter().chain(bf16).chain([rows]))
     },
     random: |choices| {
         Box::new(EmbedCase {
@@ -45,6 +48,7 @@ pub(super) const SUITE: Suite = Suite {
             vocab: choices.integer(1..500),
             parts: choices.integer(1..4),
             bf16: choices.flag(),
+            plain: choices.flag(),
         })
     },
     layer: |sizes| {
@@ -55,7 +59,7 @@ pub(super) const SUITE: Suite = Suite {
 };
 
 fn case(t: u32, d: u32, vocab: u32, parts: u32) -> EmbedCase {
-    EmbedCase { t, d, vocab, parts, bf16: false }
+    EmbedCase { t, d, vocab, parts, bf16: false, plain: false }
 }
 
 impl EmbedCase {
@@ -75,7 +79,7 @@ impl KernelCase for EmbedCase {
     }
 
     fn dispatch(&self, rec: &mut Recording, data: &mut Seeded, _: Tile) -> Result<Tensor, Error> {
-        let Self { t, d, vocab, parts, bf16 } = *self;
+        let Self { t, d, vocab, parts, bf16, plain } = *self;
         let ids = data.drawn_integers(t, vocab)?;
         let type_ids = data.drawn_integers(t, 2)?;
         let kinds = data.drawn(2 * d as usize, 0.04, 0.0);
@@ -84,7 +88,8 @@ impl KernelCase for EmbedCase {
         let beta = data.vector(d, 0.5, 0.0)?;
         let x = data.undefined([t, d], Role::Stream)?;
         let word = self.word(data.variant);
-        let kernel = embed::kernel(embed::Spec { word, ..embed::Spec::new(data.variant, d) });
+        let kernel =
+            embed::kernel(embed::Spec { word, plain, ..embed::Spec::new(data.variant, d) });
         let role = if bf16 { Role::BrainTable } else { Role::Table };
         let step = vocab.div_ceil(parts);
         for first in (0..vocab).step_by(step as usize) {
@@ -117,8 +122,9 @@ impl KernelCase for EmbedCase {
 
 impl fmt::Display for EmbedCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { t, d, vocab, parts, bf16 } = self;
+        let Self { t, d, vocab, parts, bf16, plain } = self;
         write!(f, "{} T{t} D{d} V{vocab} parts{parts}", self.kernel())?;
+        f.write_str(if *plain { " plain" } else { "" })?;
         if *bf16 { f.write_str(" bf16") } else { Ok(()) }
     }
 }

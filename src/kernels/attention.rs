@@ -1,4 +1,4 @@
-//! Attention, `softmax(q·kᵀ/√E - m_h·|i - j|)·v`.  Shaders: `shaders/attention.wgsl` and its
+//! Attention, `softmax(q·kᵀ/√E + b_hij)·v`.  Shaders: `shaders/attention.wgsl` and its
 //! variants in `shaders/any_width/`, `shaders/naive/`, `shaders/texture/`.
 
 use super::{HEAD_WIDTHS, KernelVariant, Tier, elem, gpu_versions, lanes, share, specialise};
@@ -16,6 +16,44 @@ pub struct Spec {
     pub format: Format,
     /// Tiling.
     pub tile: Tiling,
+    /// Biases of the scores.
+    pub bias: Bias,
+}
+
+/// Biases of the scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bias {
+    /// ALiBi: slope times distance, of a slope for each head.
+    Alibi,
+    /// A number for each head and distance ([`relative_bias`](super::relative_bias)).
+    Table {
+        /// Distance from which the numbers are equal.
+        reach: u32,
+    },
+}
+
+impl Bias {
+    /// Numbers for each head.
+    pub fn width(self) -> u32 {
+        match self {
+            Self::Alibi => 1,
+            Self::Table { reach } => 2 * reach + 1,
+        }
+    }
+
+    fn reach(self) -> u32 {
+        match self {
+            Self::Alibi => 0,
+            Self::Table { reach } => reach,
+        }
+    }
+
+    fn import(self) -> &'static str {
+        match self {
+            Self::Alibi => "bias_alibi",
+            Self::Table { .. } => "bias_table",
+        }
+    }
 }
 
 /// Tiling of attention.
@@ -78,7 +116,7 @@ impl Spec {
                 Tiling::Texture { s, tq, tk: (2 * s).max(8) }
             }
         };
-        Self { e, format: variant.wide(), tile }
+        Self { e, format: variant.wide(), tile, bias: Bias::Alibi }
     }
 
     /// Tiles for a tuning search, the default first.
@@ -97,21 +135,17 @@ impl Spec {
     }
 
     fn constants(&self) -> Vec<(&'static str, Const)> {
-        let e = ("E", self.e.into());
-        match self.tile {
-            Tiling::Naive => vec![("WG", TILE.into()), e],
-            Tiling::Tiled { rows } => vec![("R", rows.into()), e],
-            Tiling::Staged { bk } => vec![("WG", TILE.into()), ("BK", bk.into()), e],
+        let mut constants = match self.tile {
+            Tiling::Naive => vec![("WG", TILE)],
+            Tiling::Tiled { rows } => vec![("R", rows)],
+            Tiling::Staged { bk } => vec![("WG", TILE), ("BK", bk)],
             Tiling::Texture { s, tq, tk } => {
-                vec![
-                    ("TILE", TILE.into()),
-                    ("S", s.into()),
-                    ("TQ", tq.into()),
-                    ("TK", tk.into()),
-                    e,
-                ]
+                vec![("TILE", TILE), ("S", s), ("TQ", tq), ("TK", tk)]
             }
-        }
+        };
+        constants.push(("E", self.e));
+        constants.push(("REACH", self.bias.reach()));
+        constants.into_iter().map(|(name, value)| (name, value.into())).collect()
     }
 }
 
@@ -170,8 +204,8 @@ pub struct Args<'a> {
     pub k: &'a Tensor,
     /// Values, likewise.
     pub v: &'a Tensor,
-    /// ALiBi slopes, \[H\].
-    pub slopes: &'a Tensor,
+    /// Biases of the scores, \[H·[`Bias::width`]\]: ALiBi's slopes, or a table.
+    pub biases: &'a Tensor,
     /// Tile list, \[n, 4\], `u32`.  For each tile of [`TILE`] queries: the first query, the end of
     /// the sequence, its first key and the end of its keys.
     pub tiles: &'a Tensor,
@@ -184,7 +218,7 @@ bindings!(Args {
     q: Read,
     k: Read,
     v: Read,
-    slopes: Read,
+    biases: Read,
     tiles: Read,
     norms: Read,
     context: Write
@@ -192,7 +226,7 @@ bindings!(Args {
 
 /// Creates a kernel from a Spec.
 pub fn kernel(spec: Spec) -> Kernel<Spec> {
-    let (file, imports) = match spec.tile {
+    let (file, mut imports) = match spec.tile {
         Tiling::Naive => (source!("naive/attention.wgsl"), vec![]),
         Tiling::Tiled { .. } => (source!("attention.wgsl"), vec![("elem", elem(spec.format))]),
         Tiling::Staged { .. } => {
@@ -202,6 +236,7 @@ pub fn kernel(spec: Spec) -> Kernel<Spec> {
             (source!("texture/attention.wgsl"), vec![("share", share(s)), ("lanes", lanes(s))])
         }
     };
+    imports.push(("bias", spec.bias.import()));
     let formats = ["q", "k", "v", "context"].map(|name| (name, spec.format));
     let bindings = (BINDINGS, &formats[..]);
     let constants = spec.constants();
@@ -216,7 +251,12 @@ pub fn programs() -> Vec<Program> {
         candidates.map(move |tile| Spec { tile, ..Spec::new(variant, e) })
     };
     let of = |&e| variants.iter().flat_map(move |&variant| tiles(variant, e));
-    let specs = HEAD_WIDTHS.iter().flat_map(of);
+    let alibi = HEAD_WIDTHS.iter().flat_map(of);
+    // T5's heads are 64 wide.
+    let bias = Bias::Table { reach: 91 };
+    let table = variants.iter().flat_map(|&variant| tiles(variant, 64));
+    let table = table.map(|spec| Spec { bias, ..spec });
+    let specs = alibi.chain(table);
     specs.map(|spec| (*kernel(spec).program).clone()).collect()
 }
 
@@ -228,12 +268,26 @@ pub fn skip(eps: f32) -> f32 {
     if eps > 0.0 { (eps / 2.0).ln() } else { 1.0 }
 }
 
+/// Factor of the scores before the bias: 1/√E.
+pub fn scale(e: u32) -> f32 {
+    1.0 / (e as f32).sqrt()
+}
+
 /// Records one dispatch, or one per slice of the tile list, with one workgroup per tile and head.
-/// `skip` comes from [`skip`]; `keys` has the number of keys for each tile.
-pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, skip: f32, keys: &[u32]) {
+/// `scale` is the factor of the scores, usually [`scale`]; `skip` comes from [`skip`]; `keys` has
+/// the number of keys for each tile.
+pub fn record(
+    rec: &mut Recording,
+    kernel: &Kernel<Spec>,
+    args: Args,
+    [scale, skip]: [f32; 2],
+    keys: &[u32],
+) {
     let [t, d] = args.q.shape2();
-    let heads = args.slopes.shape1();
-    assert_eq!(d, heads * kernel.spec.e, "width");
+    let Spec { e, bias, .. } = kernel.spec;
+    assert!(d.is_multiple_of(e), "heads of {e} in rows of {d}");
+    let heads = d / e;
+    args.biases.expect([heads * bias.width()]);
     for tensor in [args.q, args.k, args.v] {
         tensor.expect_columns([t, d]);
     }
@@ -246,7 +300,7 @@ pub fn record(rec: &mut Recording, kernel: &Kernel<Spec>, args: Args, skip: f32,
         first: 0,
         tiles,
         heads,
-        scale: 1.0 / (kernel.spec.e as f32).sqrt(),
+        scale,
         skip,
         q_column: args.q.column / 4,
         k_column: args.k.column / 4,

@@ -1,4 +1,4 @@
-//! Sum of word row and token-type row, then LayerNorm.  Shader: `shaders/embed.wgsl`.
+//! Sum of word row and token-type row, then LayerNorm or nothing.  Shader: `shaders/embed.wgsl`.
 
 use super::{Dtype, KernelVariant, MOVE, Tier, WIDTHS, row_workgroup, specialise};
 use crate::recording::{Const, Format, Kernel, KernelId, Program, Recording, Tensor, grid};
@@ -15,17 +15,19 @@ pub struct Spec {
     pub word: Format,
     /// Storage format of `x`.
     pub x: Format,
+    /// No LayerNorm.
+    pub plain: bool,
 }
 
 impl Spec {
     /// Default constants for rows of `d` elements.
     pub fn new(variant: impl Into<KernelVariant>, d: u32) -> Self {
         let variant = variant.into();
-        Self { wg: row_workgroup(d), d, word: variant.table(), x: variant.stream() }
+        Self { wg: row_workgroup(d), d, word: variant.table(), x: variant.stream(), plain: false }
     }
 
     fn constants(&self) -> Vec<(&'static str, Const)> {
-        vec![("WG", self.wg.into()), ("D", self.d.into())]
+        vec![("WG", self.wg.into()), ("D", self.d.into()), ("PLAIN", self.plain.into())]
     }
 }
 
@@ -54,7 +56,7 @@ pub struct Args<'a> {
     pub word: &'a Tensor,
     /// \[types, D\]
     pub kind: &'a Tensor,
-    /// \[D\]
+    /// \[D\]; not read without LayerNorm, like `beta`.
     pub gamma: &'a Tensor,
     /// \[D\]
     pub beta: &'a Tensor,
@@ -88,7 +90,10 @@ pub fn programs() -> Vec<Program> {
             .into_iter()
             .flat_map(move |word| WIDTHS.map(|d| Spec { word, ..Spec::new(tier, d) }))
     });
-    specs.map(|spec| (*kernel(spec).program).clone()).collect()
+    // T5's, whose widths are others'.
+    let plain =
+        [Tier::Tiled, Tier::Texture].map(|tier| Spec { plain: true, ..Spec::new(tier, 768) });
+    specs.chain(plain).map(|spec| (*kernel(spec).program).clone()).collect()
 }
 
 /// Records one dispatch for one part of the vocabulary, with one workgroup per token.

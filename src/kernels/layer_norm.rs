@@ -1,4 +1,4 @@
-//! Residual add and LayerNorm: `y = LN(x + r)`.  Shader: `shaders/layer_norm.wgsl`.
+//! Residual add and LayerNorm or RMSNorm: `y = LN(x + r)`.  Shader: `shaders/layer_norm.wgsl`.
 
 use super::{Dtype, KernelVariant, MOVE, Tier, WIDTHS, row_workgroup, specialise};
 use crate::recording::{Const, Format, Kernel, KernelId, Program, Recording, Tensor, grid};
@@ -17,6 +17,8 @@ pub struct Spec {
     pub y: Format,
     /// Add the residual `r`.
     pub residual: bool,
+    /// RMSNorm: the mean is left in.
+    pub rms: bool,
 }
 
 impl Spec {
@@ -25,7 +27,7 @@ impl Spec {
         let x = variant.into().stream();
         // From textures, one invocation handles a row.
         let wg = if x.texture() { 16 } else { row_workgroup(d) };
-        Self { wg, d, x, y: x, residual }
+        Self { wg, d, x, y: x, residual, rms: false }
     }
 
     /// Default constants for output into a temporary, not the residual stream.
@@ -35,7 +37,12 @@ impl Spec {
     }
 
     fn constants(&self) -> Vec<(&'static str, Const)> {
-        vec![("WG", self.wg.into()), ("D", self.d.into()), ("RESIDUAL", self.residual.into())]
+        vec![
+            ("WG", self.wg.into()),
+            ("D", self.d.into()),
+            ("RESIDUAL", self.residual.into()),
+            ("RMS", self.rms.into()),
+        ]
     }
 }
 
@@ -84,7 +91,9 @@ pub fn programs() -> Vec<Program> {
     let of = move |d| {
         let tiers = [Tier::Tiled, Tier::Texture].into_iter();
         let specs = tiers.flat_map(move |tier| [true, false].map(|r| Spec::new(tier, d, r)));
-        specs.chain([Spec::wide(half, d)])
+        let rms = [Tier::Tiled, Tier::Texture]
+            .map(|tier| Spec { rms: true, ..Spec::new(tier, d, false) });
+        specs.chain([Spec::wide(half, d)]).chain(rms)
     };
     WIDTHS.into_iter().flat_map(of).map(|spec| (*kernel(spec).program).clone()).collect()
 }

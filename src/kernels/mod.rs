@@ -7,6 +7,7 @@
 
 pub mod alibi;
 mod config;
+pub mod relative_bias;
 mod tier;
 mod tile;
 pub mod work_list;

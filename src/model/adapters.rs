@@ -8,7 +8,36 @@ use super::{
 };
 use crate::{batch::Adapter, elements::TensorData, error::Error, files::Files};
 use serde_json::{Map, Value};
-use std::{cell::RefCell, collections::BTreeSet, path::PathBuf};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+/// LoRA adapters in `config.json`, as xlm-roberta-flash-implementation declares them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LoraConfig {
+    /// `lora_adaptations`: the tasks, in the order of their adapters.
+    pub adaptations: Vec<String>,
+    /// `lora_rank`
+    pub rank: Option<u32>,
+    /// `lora_alpha`
+    pub alpha: Option<f64>,
+    /// `task_instructions`: text before each text of a task.
+    pub instructions: BTreeMap<String, String>,
+}
+
+impl LoraConfig {
+    /// Rank, and the factor `lora_alpha / lora_rank` of the adapters' products.
+    ///
+    /// # Errors
+    /// Description of the key that is missing or unsupported.
+    fn rank_and_scale(&self) -> Result<(u32, f32), String> {
+        let rank = self.rank.ok_or("expected lora_rank, a number, got none")?;
+        let alpha = self.alpha.ok_or("expected lora_alpha, a number, got none")?;
+        scale(rank, alpha, f64::from(rank))
+    }
+}
 
 /// Task of an adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -390,7 +419,7 @@ fn peft(config: &Map<String, Value>) -> Result<(u32, f32), String> {
 }
 
 /// Checks a rank, and divides alpha.
-pub(super) fn scale(rank: u32, alpha: f64, by: f64) -> Result<(u32, f32), String> {
+fn scale(rank: u32, alpha: f64, by: f64) -> Result<(u32, f32), String> {
     if rank == 0 || rank > MAX_RANK {
         return Err(format!("the rank is {rank}; supported: 1 to {MAX_RANK}"));
     }

@@ -1,6 +1,6 @@
 //! Architectures of the family, and the tensor names that identify them.
 
-use super::config::Config;
+use super::{config::Config, loader::WORD};
 use std::collections::BTreeSet;
 
 /// An architecture in one of its checkpoint layouts.
@@ -14,7 +14,7 @@ pub struct Architecture {
     pub name: &'static str,
     /// Prefix of the layers.
     pub layers: &'static str,
-    /// LayerNorm of the embeddings.
+    /// LayerNorm of the embeddings; in T5, which has none there, of the output.
     pub embed_norm: &'static str,
     /// Queries, keys and values: three products, or one with the three stacked vertically.
     pub qkv: &'static [&'static str],
@@ -36,6 +36,8 @@ pub struct Architecture {
     pub qk_norm: bool,
     /// Encoding of positions.
     pub positions: Positions,
+    /// True if products and LayerNorms have biases.
+    pub biases: bool,
 }
 
 /// Encoding of positions.
@@ -48,6 +50,8 @@ pub enum Positions {
     Rotary,
     /// A learned row for each position, added to the embeddings.
     Absolute,
+    /// A learned bias of the scores for each head and bucket of distances (T5).
+    Relative,
 }
 
 impl Positions {
@@ -57,6 +61,7 @@ impl Positions {
             Self::Alibi => "alibi",
             Self::Rotary => "rotary",
             Self::Absolute => "absolute",
+            Self::Relative => "relative",
         }
     }
 }
@@ -92,6 +97,7 @@ const PLAIN: Architecture = Architecture {
     transform_norm: "cls.predictions.transform.LayerNorm",
     qk_norm: false,
     positions: Positions::Alibi,
+    biases: true,
 };
 
 /// jina-bert-v2-qk-post-norm: base-code.
@@ -170,6 +176,22 @@ pub const ARCHITECTURES: &[Architecture] = &[
         positions: Positions::Absolute,
         ..PLAIN
     },
+    // jina-embedding-{s,b,l}-en-v1.
+    Architecture {
+        name: "t5-encoder",
+        layers: "encoder.block",
+        embed_norm: "encoder.final_layer_norm",
+        qkv: &["layer.0.SelfAttention.q", "layer.0.SelfAttention.k", "layer.0.SelfAttention.v"],
+        proj: "layer.0.SelfAttention.o",
+        attention_norm: "layer.0.layer_norm",
+        up: "layer.1.DenseReluDense.wi",
+        down: "layer.1.DenseReluDense.wo",
+        mlp_norm: "layer.1.layer_norm",
+        mlp: Mlp::Plain { bias: false },
+        positions: Positions::Relative,
+        biases: false,
+        ..PLAIN
+    },
 ];
 
 impl Architecture {
@@ -188,6 +210,13 @@ impl Architecture {
     /// # Errors
     /// Description of the contradiction.
     pub(super) fn agree(&self, config: &Config) -> Result<(), String> {
+        if (self.positions == Positions::Relative) != (config.model_type.as_deref() == Some("t5")) {
+            return Err(format!(
+                "the tensors are those of `{}`; config.json is {}",
+                self.name,
+                if self.biases { "a T5's" } else { "no T5's: it has no d_model" }
+            ));
+        }
         if let Some(gated) = config.gated.filter(|gated| *gated != self.gated()) {
             let says = if gated { "`geglu` or `reglu`" } else { "`original`" };
             return Err(format!(
@@ -238,12 +267,28 @@ const UNUSED: &[&str] = &[
     "cls.",
     "classifier.",
     "linear.weight",
+    // The same as T5's word embeddings.
+    "encoder.embed_tokens.weight",
     "embeddings.position_ids",
     "embeddings.token_type_ids",
     VISION,
     "visual_projection.",
     "logit_scale",
 ];
+
+/// Biases of T5's buckets.
+pub(super) const BUCKETS: &str =
+    "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
+
+/// Name of a tensor as the loader knows it: weights with LoRA adapters beside them, and T5's word
+/// embeddings, have other names.  `shared` tells if T5 has its first name for the latter.
+pub(super) fn known_name(name: &str, shared: bool) -> String {
+    match name {
+        "shared.weight" => WORD.to_owned(),
+        "encoder.embed_tokens.weight" if !shared => WORD.to_owned(),
+        _ => name.replace("parametrizations.weight.original", "weight"),
+    }
+}
 
 /// Position table.
 pub(super) const POSITION: &str = "embeddings.position_embeddings.weight";
@@ -257,7 +302,8 @@ pub fn may_be_unused(name: &str) -> bool {
 
 /// Other architectures, each with a part of a name that identifies it.
 const FOREIGN: &[(&str, &str)] = &[
-    ("SelfAttention.relative_attention_bias", "a T5 encoder, such as jina-embedding-*-v1"),
+    ("DenseReluDense.wi_0", "a T5 1.1, with a gated MLP"),
+    ("decoder.block.", "a T5 with a decoder"),
     ("lm_head.", "a language model"),
 ];
 

@@ -1,8 +1,11 @@
 //! Reader of `config.json`, validated once.
 
-use super::adapters;
+use super::{adapters::LoraConfig, t5_config as t5};
 use crate::{
-    activation::Activation, error::Error, files::Files, kernels::attention::MAX_HEAD_WIDTH,
+    activation::Activation,
+    error::Error,
+    files::Files,
+    kernels::{attention::MAX_HEAD_WIDTH, relative_bias::Buckets},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -19,6 +22,8 @@ pub struct Config {
     pub layers: u32,
     /// H, attention heads
     pub heads: u32,
+    /// Width of all heads together: D, unless the file has the width of a head (T5's `d_kv`).
+    pub inner: u32,
     /// F, the intermediate size
     pub intermediate: u32,
     /// V, the vocabulary size
@@ -47,36 +52,13 @@ pub struct Config {
     pub matryoshka: Vec<usize>,
     /// `truncate_dim`: components to keep by default.
     pub truncate_dim: Option<usize>,
+    /// Buckets of T5's relative positions.
+    pub buckets: Buckets,
     /// `id2label`: names of the classifier's classes, in order; empty if not declared.
     pub labels: Vec<String>,
     /// Token limit declared by the publisher: `max_position_embeddings`, without the rows before
     /// the first position.  ALiBi and rotary positions themselves have no limit.
     pub max_length: usize,
-}
-
-/// LoRA adapters in `config.json`, as xlm-roberta-flash-implementation declares them.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct LoraConfig {
-    /// `lora_adaptations`: the tasks, in the order of their adapters.
-    pub adaptations: Vec<String>,
-    /// `lora_rank`
-    pub rank: Option<u32>,
-    /// `lora_alpha`
-    pub alpha: Option<f64>,
-    /// `task_instructions`: text before each text of a task.
-    pub instructions: BTreeMap<String, String>,
-}
-
-impl LoraConfig {
-    /// Rank, and the factor `lora_alpha / lora_rank` of the adapters' products.
-    ///
-    /// # Errors
-    /// Description of the key that is missing or unsupported.
-    pub(super) fn rank_and_scale(&self) -> Result<(u32, f32), String> {
-        let rank = self.rank.ok_or("expected lora_rank, a number, got none")?;
-        let alpha = self.alpha.ok_or("expected lora_alpha, a number, got none")?;
-        adapters::scale(rank, alpha, f64::from(rank))
-    }
 }
 
 /// Keys that are read; all others are ignored.
@@ -295,7 +277,7 @@ fn published() -> usize {
 impl Config {
     /// E: width of one head.
     pub fn head_width(&self) -> u32 {
-        self.hidden / self.heads
+        self.inner / self.heads
     }
 
     /// Reads and checks `config.json`.
@@ -318,6 +300,11 @@ impl Config {
         if let Some(keys) = value.as_object_mut() {
             plain(keys);
         }
+        if t5::is_t5(&value) {
+            let config = t5::config(value)?;
+            config.check()?;
+            return Ok(config);
+        }
         let file: File = serde_json::from_value(value).map_err(|e| e.to_string())?;
         let labels = file.labels()?;
         file.check()?;
@@ -327,6 +314,7 @@ impl Config {
             hidden: file.hidden_size,
             layers: file.num_hidden_layers,
             heads: file.num_attention_heads,
+            inner: file.hidden_size,
             intermediate: file.intermediate_size,
             vocabulary: file.vocab_size,
             types: file.type_vocab_size,
@@ -346,6 +334,7 @@ impl Config {
             },
             matryoshka: file.matryoshka_dimensions,
             truncate_dim: file.truncate_dim,
+            buckets: Buckets::T5,
             max_length: rows.saturating_sub(first_position.unwrap_or(0) as usize),
         };
         config.check()?;
@@ -366,7 +355,7 @@ impl Config {
                 return Err(format!("{key} is {value}; supported: 1 to {limit}"));
             }
         }
-        if !self.hidden.is_multiple_of(self.heads) {
+        if !self.inner.is_multiple_of(self.heads) {
             let Self { hidden, heads, .. } = self;
             return Err(format!(
                 "hidden_size {hidden} is not a multiple of num_attention_heads {heads}"
@@ -377,6 +366,9 @@ impl Config {
             return Err(format!(
                 "a head is {width} wide; supported: multiples of 4 to {MAX_HEAD_WIDTH}"
             ));
+        }
+        if !self.hidden.is_multiple_of(4) {
+            return Err(format!("the hidden size {} is not a multiple of 4", self.hidden));
         }
         if !self.intermediate.is_multiple_of(4) {
             return Err(format!("intermediate_size {} is not a multiple of 4", self.intermediate));

@@ -153,7 +153,7 @@ impl Loader<'_> {
             let message = format!("`{name}` has {n} rows; a multiple of 4 is supported");
             return Err(Error::Model(message));
         }
-        self.without_bias(name, [n, d])
+        self.without_bias(&[name.trim_end_matches(".weight").to_owned()], [n, d])
     }
 
     fn masked_lm(&mut self, architecture: &Architecture) -> Result<Head, Error> {

@@ -142,14 +142,15 @@ impl ModelInfo {
 
     /// Bytes of the encoder's activations for a batch of `tokens` tokens on the CPU.
     pub fn batch_bytes(&self, tokens: u64) -> u64 {
-        let Config { hidden, intermediate, .. } = self.config;
-        let d = u64::from(hidden);
+        let Config { hidden, intermediate, inner, .. } = self.config;
+        let [d, inner] = [hidden, inner].map(u64::from);
         let f = u64::from(intermediate);
         // The residual stream and one buffer of its size; two more if queries and keys are
-        // normalised or rotated; narrower slabs if they are separate: see `scratch.rs`.
-        let wide = if self.architecture.qk_norm { d } else { 3 * d };
-        let rotary = self.architecture.positions == Positions::Rotary;
-        let streams = if self.architecture.qk_norm || rotary { 4 } else { 2 };
+        // normalised or rotated, or norms come first; narrower slabs if they are separate: see
+        // `scratch.rs`.
+        let wide = if self.architecture.qk_norm { inner } else { 3 * inner };
+        let more = matches!(self.architecture.positions, Positions::Rotary | Positions::Relative);
+        let streams = if self.architecture.qk_norm || more { 4 } else { 2 };
         let rows = super::scratch::mlp_rows(u64::MAX, tokens * wide, intermediate);
         let slab = (tokens * wide).max(tokens.min(rows.into()) * f);
         u64::from(Format::F32.bytes()) * (streams * tokens * d + slab)

@@ -60,21 +60,31 @@ pub(super) fn embeddings_with(
 
 /// `[q | k | v] = W_qkv·x + b`: one product, or three if the device has no binding for all.
 pub(super) fn projections(rec: &mut Recording, k: &Kernels, p: &Projections, s: &Scratch) {
+    projections_of(rec, k, p, s, &s.x);
+}
+
+/// As [`projections`], of another input.
+pub(super) fn projections_of(
+    rec: &mut Recording,
+    k: &Kernels,
+    p: &Projections,
+    s: &Scratch,
+    x: &Tensor,
+) {
     match (p, &s.qkv) {
-        (Projections::Fused(qkv), Some(all)) => product(rec, k, qkv, &s.x, all),
+        (Projections::Fused(qkv), Some(all)) => product(rec, k, qkv, x, all),
         (Projections::Fused(qkv), None) => {
-            let [d, t] = [s.x.shape2()[1], s.x.shape2()[0]];
             for (n, y) in (0..).zip([&s.q, &s.k, &s.v]) {
-                y.expect([t, d]);
-                let part = n * d..(n + 1) * d;
+                let [_, width] = y.shape2();
+                let part = n * width..(n + 1) * width;
                 let w = qkv.w.rows(part.clone());
                 let bias = qkv.bias.rows(part);
-                product(rec, k, &Linear { w, bias }, &s.x, y);
+                product(rec, k, &Linear { w, bias }, x, y);
             }
         }
         (Projections::Apart { q, k: key, v }, _) => {
             for (p, y) in [(q, &s.q), (key, &s.k), (v, &s.v)] {
-                product(rec, k, p, &s.x, y);
+                product(rec, k, p, x, y);
             }
         }
     }
@@ -115,9 +125,9 @@ pub(super) fn attend(
         key_norm::record(rec, kernel, key_norm::Args { k: key, tiles, norms });
     }
     let context = &s.context;
-    let slopes = &w.slopes;
-    let args = attention::Args { q, k: key, v, slopes, tiles, norms, context };
-    attention::record(rec, &k.attention, args, k.skip, &s.keys);
+    let biases = &w.biases;
+    let args = attention::Args { q, k: key, v, biases, tiles, norms, context };
+    attention::record(rec, &k.attention, args, k.scores, &s.keys);
 }
 
 /// `y = LN(x)`
@@ -129,12 +139,22 @@ pub(super) fn norm(rec: &mut Recording, k: &Kernels, norm: &Norm, x: &Tensor, y:
 /// `n = W₂·h + b + x` with `h = activation(gate) ⊙ up` or `h = activation(up)`, in blocks of rows,
 /// so that the wide intermediate fits in a binding.
 pub(super) fn mlp(rec: &mut Recording, k: &Kernels, s: &Scratch, layer: &Layer, x: &Tensor) {
+    mlp_of(rec, k, s, layer, [x, x, &s.n]);
+}
+
+/// As [`mlp`], `y = W₂·h + b + r` with `h` of `x`.
+pub(super) fn mlp_of(
+    rec: &mut Recording,
+    k: &Kernels,
+    s: &Scratch,
+    layer: &Layer,
+    [x, r, y]: [&Tensor; 3],
+) {
     let [t, _] = x.shape2();
     let [block, _] = s.h.shape2();
     for first in (0..t).step_by(block as usize) {
         let rows = first..t.min(first + block);
-        let x = x.rows(rows.clone());
-        let n = s.n.rows(rows.clone());
+        let [x, r, y] = [x, r, y].map(|tensor| tensor.rows(rows.clone()));
         let h = s.h.first(rows.len() as u32);
         let products = k.products(rows.len() as u32);
         match &layer.up {
@@ -147,6 +167,6 @@ pub(super) fn mlp(rec: &mut Recording, k: &Kernels, s: &Scratch, layer: &Layer, 
                 linear::record(rec, &products.activated, args);
             }
         }
-        product_add(rec, k, &layer.down, &h, &x, &n);
+        product_add(rec, k, &layer.down, &h, &r, &y);
     }
 }

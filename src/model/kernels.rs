@@ -122,8 +122,8 @@ pub(super) struct Kernels {
     pub(super) gather: Kernel<gather::Spec>,
     variant: KernelVariant,
     pub(super) eps: f32,
-    /// [`attention::Params::skip`]
-    pub(super) skip: f32,
+    /// [`attention::Params::scale`] and [`attention::Params::skip`]
+    pub(super) scores: [f32; 2],
 }
 
 impl Kernels {
@@ -147,25 +147,39 @@ impl Kernels {
             if deterministic { kernel_config.deterministic() } else { kernel_config };
         let products = kernel_config.products.iter();
         let products = products.map(|tiles| (tiles.rows, Products::new(variant, tiles, geglu)));
+        let relative = architecture.positions == Positions::Relative;
+        let bias = if relative {
+            attention::Bias::Table { reach: config.buckets.reach() }
+        } else {
+            attention::Bias::Alibi
+        };
         let attention = attention::Spec {
             tile: kernel_config.attention,
+            bias,
             ..attention::Spec::new(variant, head_width)
         };
+        let norm =
+            layer_norm::Spec { rms: relative, ..layer_norm::Spec::new(variant, hidden, false) };
+        let embed = embed::Spec { plain: relative, ..embed::Spec::new(variant, hidden) };
         Self {
-            embed: embed::kernel(embed::Spec::new(variant, hidden)),
+            embed: embed::kernel(embed),
             products: products.collect(),
             rope: rotary.then(|| rope::kernel(rope::Spec::new(variant, head_width))),
             lora: None,
             key_norm: norms.then(|| key_norm::kernel(key_norm::Spec::new(variant, head_width))),
             attention: attention::kernel(attention),
-            norm: layer_norm::kernel(layer_norm::Spec::new(variant, hidden, false)),
+            norm: layer_norm::kernel(norm),
             wide_norm: layer_norm::kernel(layer_norm::Spec::wide(variant, hidden)),
             add_norm: layer_norm::kernel(layer_norm::Spec::new(variant, hidden, true)),
             pool: pool::kernel(pool::Spec::new(variant, hidden)),
             gather: gather::kernel(gather::Spec::new(variant, hidden)),
             variant,
             eps,
-            skip: attention::skip(skip_eps),
+            // T5 has no factor.
+            scores: [
+                if relative { 1.0 } else { attention::scale(head_width) },
+                attention::skip(skip_eps),
+            ],
         }
     }
 

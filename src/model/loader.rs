@@ -115,11 +115,27 @@ impl<'a> Loader<'a> {
         Ok(Linear { w: self.weights(w, [rows, k])?, bias: self.upload([rows].into(), bias)? })
     }
 
-    /// A product with a zero bias.
-    pub(super) fn without_bias(&mut self, name: &str, [n, k]: [u32; 2]) -> Result<Linear, Error> {
-        let w = self.read_half(name, &[n, k])?;
-        let bias = self.upload([n].into(), vec![0.0; n as usize].into())?;
-        Ok(Linear { w: self.weights(w, [n, k])?, bias })
+    /// Products with the same input, stacked vertically, with a zero bias.
+    pub(super) fn without_bias(
+        &mut self,
+        names: &[String],
+        [n, k]: [u32; 2],
+    ) -> Result<Linear, Error> {
+        let read = |name: &String| self.read_half(&format!("{name}.weight"), &[n, k]);
+        let mut w = names.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let rows = n * names.len() as u32;
+        let w = if w.len() == 1 { w.remove(0) } else { TensorData::concat(&w) };
+        let bias = self.upload([rows].into(), vec![0.0; rows as usize].into())?;
+        Ok(Linear { w: self.weights(w, [rows, k])?, bias })
+    }
+
+    /// An RMSNorm, with a zero shift.
+    pub(super) fn norm_without_bias(&mut self, name: &str) -> Result<Norm, Error> {
+        let d = self.config.hidden;
+        Ok(Norm {
+            gamma: self.vector(&format!("{name}.weight"), d)?,
+            beta: self.upload([d].into(), vec![0.0; d as usize].into())?,
+        })
     }
 
     pub(super) fn norm(&mut self, name: &str) -> Result<Norm, Error> {

@@ -15,6 +15,8 @@ mod loader;
 mod lora;
 mod queries;
 mod scratch;
+mod t5_config;
+mod t5_encoder;
 mod task;
 mod weights;
 mod xlm_roberta;
@@ -28,12 +30,12 @@ use crate::{
     recording::{Caps, Engine, Format, InFlight, ROW_STEP, Recording, Span, TexturePages},
 };
 use adapters::Adapters;
-pub use adapters::{AdapterInfo, adapter};
+pub use adapters::{AdapterInfo, LoraConfig, adapter};
 pub use architecture::{ARCHITECTURES, Architecture, Mlp, Positions, kinds};
 pub use checkpoint::Checkpoint;
-pub use config::{Config, LoraConfig};
-pub use declared::SentenceTransformersConfig;
+pub use config::Config;
 pub use declared::json_file;
+pub use declared::SentenceTransformersConfig;
 pub use heads::Head;
 use heads::HeadScratch;
 pub use inspect::{ModelInfo, TensorInfo};
@@ -109,9 +111,9 @@ impl ModelFiles {
     /// Errors of [`Model::open`] that need no tensor values.
     pub fn open(files: &Files) -> Result<Self, Error> {
         let config = Config::open(files)?;
-        // Weights with LoRA adapters beside them have a longer name.
-        let original = |name: &str| name.replace("parametrizations.weight.original", "weight");
-        let checkpoint = Checkpoint::open(files)?.renamed(original)?;
+        let checkpoint = Checkpoint::open(files)?;
+        let shared = checkpoint.has("shared.weight");
+        let checkpoint = checkpoint.renamed(|name| architecture::known_name(name, shared))?;
         let (architecture, prefix) =
             architecture::detect(checkpoint.names()).map_err(Error::Model)?;
         let prefix = prefix.to_owned();
@@ -267,16 +269,17 @@ impl Model {
     /// Maximum tokens of one batch, hence of one text, on this device: every activation must fit
     /// into a binding or a texture.
     pub fn max_tokens(&self) -> usize {
-        let Config { hidden: d, intermediate: f, .. } = self.config;
+        let Config { hidden: d, intermediate: f, inner, .. } = self.config;
         if self.variant.stream().texture() {
-            let columns = d.max(f).max(if self.architecture.qk_norm { d } else { 3 * d });
+            let qkv = if self.architecture.qk_norm { inner } else { 3 * inner };
+            let columns = d.max(f).max(qkv);
             (TexturePages::HEIGHT / columns.div_ceil(4) * TexturePages::HEIGHT) as usize
         } else {
             // Parts of the fused weights can be bound separately only if they are aligned.
-            let apart =
-                self.architecture.qk_norm || d.is_multiple_of(ROW_STEP) && self.adapters.is_empty();
-            let stream = d * self.variant.stream().bytes();
-            let qkv = if apart { 0 } else { 3 * d * self.variant.wide().bytes() };
+            let apart = self.architecture.qk_norm
+                || inner.is_multiple_of(ROW_STEP) && self.adapters.is_empty();
+            let stream = d.max(inner) * self.variant.stream().bytes();
+            let qkv = if apart { 0 } else { 3 * inner * self.variant.wide().bytes() };
             (self.engine.caps().max_binding_bytes / u64::from(stream.max(qkv))) as usize
         }
     }
@@ -290,12 +293,11 @@ impl Model {
     /// Maximum tokens of a batch whose queries, keys and values fit one binding, and so are
     /// computed by one product.
     pub fn fused_tokens(&self) -> usize {
-        let Config { hidden: d, .. } = self.config;
         let all = self.max_tokens();
         if self.variant.stream().texture() || self.architecture.qk_norm {
             all
         } else {
-            let row = u64::from(3 * d * self.variant.wide().bytes());
+            let row = u64::from(3 * self.config.inner * self.variant.wide().bytes());
             all.min((self.engine.caps().max_binding_bytes / row).max(1) as usize)
         }
     }
@@ -394,6 +396,7 @@ impl Model {
             Positions::Rotary if batch.is_adapted() => xlm_roberta_lora::record(&mut rec, k, w, s),
             Positions::Rotary => xlm_roberta::record(&mut rec, k, w, s),
             Positions::Absolute => jina_bert::record(&mut rec, k, w, s),
+            Positions::Relative => t5_encoder::record(&mut rec, k, w, s),
         }
         match (output, &*w.head) {
             (Output::Tokens, _) => {}

@@ -30,8 +30,10 @@ pub(super) struct Scratch {
     pub(super) x: Tensor,
     /// Sum before the second LayerNorm, \[T, D\].
     pub(super) n: Tensor,
-    /// Output of attention, \[T, D\]; shares memory with `n`.
+    /// Output of attention, \[T, D\]; shares memory with `n` if it is as wide.
     pub(super) context: Tensor,
+    /// Buffer for an output of attention of another width.
+    own_context: Tensor,
     /// Queries, keys and values side by side, \[T, 3D\], if one binding holds them.
     pub(super) qkv: Option<Tensor>,
     /// Queries, \[T, D\]: columns of `qkv`, or a separate tensor.
@@ -44,7 +46,7 @@ pub(super) struct Scratch {
     pub(super) sum: Tensor,
     /// MLP intermediate, \[R, F\], for R rows of the batch at a time; shares memory with `sum`.
     pub(super) h: Tensor,
-    /// Two tensors \[T, D\], if queries and keys are normalised or rotated.
+    /// Two tensors \[T, D\], if queries and keys are normalised or rotated, or the graph is T5's.
     pub(super) extra: Option<[Tensor; 2]>,
     /// Normalised or rotated queries and keys, \[T, D\]; share memory with `extra`.
     pub(super) qk: [Tensor; 2],
@@ -140,7 +142,8 @@ impl Scratch {
         let wide = empty(other)?;
         let k = empty(other)?;
         let v = empty(other)?;
-        let extra = if rotary || architecture.qk_norm {
+        let relative = architecture.positions == Positions::Relative;
+        let extra = if rotary || relative || architecture.qk_norm {
             Some([empty(stream)?, empty(stream)?])
         } else {
             None
@@ -152,6 +155,7 @@ impl Scratch {
             x,
             n,
             context: n,
+            own_context: empty(other)?,
             qk: extra.unwrap_or([n; 2]),
             extra,
             rope,
@@ -209,7 +213,12 @@ impl Scratch {
             engine.resize(tensor, [t, d].into())?;
         }
         let other = self.variant.wide();
-        self.context = self.n.viewed([t, d], other);
+        self.context = if config.inner == d {
+            self.n.viewed([t, d], other)
+        } else {
+            engine.resize(&mut self.own_context, [t, config.inner].into())?;
+            self.own_context
+        };
         self.qk = self.extra.unwrap_or([self.n; 2]).map(|n| n.viewed([t, d], other));
         if let Some(rope) = &mut self.rope {
             rope.fit(engine, config, &batch.cu_seqlens)?;
@@ -223,8 +232,8 @@ impl Scratch {
 
     /// Releases all tensors: a batch that does not fit frees memory for one that does.
     pub(super) fn release(&mut self, engine: &mut dyn Engine) -> Result<(), Error> {
-        let Self { ids, type_ids, tiles, spans, norms, x, n, y, wide, .. } = *self;
-        let mut tensors = vec![ids, type_ids, tiles, spans, norms, x, n, y, wide];
+        let Self { ids, type_ids, tiles, spans, norms, x, n, own_context, y, wide, .. } = *self;
+        let mut tensors = vec![ids, type_ids, tiles, spans, norms, x, n, own_context, y, wide];
         tensors.extend(self.apart);
         tensors.extend(self.extra.iter().flatten());
         if let Some(rope) = &mut self.rope {
@@ -237,12 +246,12 @@ impl Scratch {
 
     /// Resizes the buffer that serves three purposes in turn.
     fn fit_wide(&mut self, engine: &mut dyn Engine, config: &Config, t: u32) -> Result<(), Error> {
-        let Config { hidden: d, intermediate: f, .. } = *config;
+        let Config { hidden: d, intermediate: f, inner, .. } = *config;
         let most = engine.caps().max_binding_bytes;
         let format = self.variant.wide();
         // The code model normalises queries and keys into separate tensors.
-        let fused = !self.separate && fits(format, most, [t, 3 * d]);
-        let columns = if fused { 3 * d } else { d };
+        let fused = !self.separate && fits(format, most, [t, 3 * inner]);
+        let columns = if fused { 3 * inner } else { inner };
         let rows = if format.texture() {
             t
         } else {
@@ -254,7 +263,7 @@ impl Scratch {
         self.h = self.wide.shaped([rows, f]);
         engine.reserve(&[qkv, self.sum, self.h])?;
         if fused {
-            let columns = |n| qkv.columns(n * d..(n + 1) * d);
+            let columns = |n| qkv.columns(n * inner..(n + 1) * inner);
             self.q = columns(0);
             self.k = columns(1);
             self.v = columns(2);
@@ -262,13 +271,13 @@ impl Scratch {
             return Ok(());
         }
         self.qkv = None;
-        self.q = self.wide.shaped([t, d]);
+        self.q = self.wide.shaped([t, inner]);
         if self.separate {
             self.v = self.q;
             return Ok(());
         }
         for tensor in &mut self.apart {
-            engine.resize(tensor, [t, d].into())?;
+            engine.resize(tensor, [t, inner].into())?;
         }
         [self.k, self.v] = self.apart;
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::{
     ModelFiles,
-    architecture::{Architecture, Mlp, POSITION, Positions},
+    architecture::{Architecture, BUCKETS, Mlp, POSITION, Positions},
     checkpoint::{Checkpoint, Dtype},
     config::Config,
     heads::Head,
@@ -87,8 +87,8 @@ pub struct Weights {
     pub embed_norm: Norm,
     /// Encoder layers, in order.
     pub layers: Vec<Layer>,
-    /// \[H\]
-    pub slopes: Tensor,
+    /// Biases of the scores, \[H\], or a table of them.
+    pub biases: Tensor,
     /// Head after the encoder.
     pub head: Arc<Head>,
     /// Adapters.
@@ -111,15 +111,14 @@ impl Weights {
         let ModelFiles { config, checkpoint, architecture, adapters, .. } = files;
         let used = BTreeSet::new();
         let mut loader = Loader { checkpoint, config, variant, table, engine, used };
-        let Config { heads, .. } = *config;
         let weights = Self {
             word: loader.word()?,
             kind: loader.kinds(architecture)?,
-            embed_norm: loader.norm(architecture.embed_norm)?,
+            embed_norm: loader.norm_of(architecture, architecture.embed_norm)?,
             layers: (0..config.layers)
                 .map(|n| loader.layer(n, architecture))
                 .collect::<Result<_, _>>()?,
-            slopes: loader.upload([heads].into(), slopes(architecture, heads).into())?,
+            biases: loader.biases(architecture)?,
             head: Arc::new(loader.head(head, architecture)?),
             lora: match (adapters, ranks) {
                 (Some(adapters), Some(ranks)) => {
@@ -133,14 +132,6 @@ impl Weights {
     }
 }
 
-/// Slopes of ALiBi; zeros, which change no score, with other positions.
-fn slopes(architecture: &Architecture, heads: u32) -> Vec<f32> {
-    match architecture.positions {
-        Positions::Alibi => alibi::slopes(heads as usize),
-        Positions::Rotary | Positions::Absolute => vec![0.0; heads as usize],
-    }
-}
-
 /// Storage format of the word embeddings: that of the file if it has 16 bits, which is exact.
 pub fn table(checkpoint: &Checkpoint, variant: KernelVariant) -> Format {
     match checkpoint.dtype(WORD) {
@@ -151,13 +142,48 @@ pub fn table(checkpoint: &Checkpoint, variant: KernelVariant) -> Format {
 }
 
 impl Loader<'_> {
+    /// Slopes of ALiBi, zeros, which change no score, or T5's biases.
+    fn biases(&mut self, architecture: &Architecture) -> Result<Tensor, Error> {
+        let Config { heads, buckets, .. } = *self.config;
+        let biases = match architecture.positions {
+            Positions::Alibi => alibi::slopes(heads as usize),
+            Positions::Rotary | Positions::Absolute => vec![0.0; heads as usize],
+            Positions::Relative => {
+                buckets.table(&self.read(BUCKETS, &[buckets.count, heads])?.widened())
+            }
+        };
+        self.upload([biases.len() as u32].into(), biases.into())
+    }
+
+    /// LayerNorm, or an RMSNorm without a bias.
+    fn norm_of(&mut self, architecture: &Architecture, name: &str) -> Result<Norm, Error> {
+        if architecture.biases { self.norm(name) } else { self.norm_without_bias(name) }
+    }
+
+    /// Product, with a bias if the architecture has biases.
+    fn linear_of(
+        &mut self,
+        architecture: &Architecture,
+        name: String,
+        shape: [u32; 2],
+    ) -> Result<Linear, Error> {
+        if architecture.biases {
+            self.linear(&[name], shape)
+        } else {
+            self.without_bias(&[name], shape)
+        }
+    }
+
     fn projections(&mut self, n: u32, architecture: &Architecture) -> Result<Projections, Error> {
-        let d = self.config.hidden;
+        let Config { hidden: d, inner, .. } = *self.config;
         let names =
             architecture.qkv.iter().map(|part| format!("{}.{n}.{part}", architecture.layers));
         let names: Vec<_> = names.collect();
+        if !architecture.biases {
+            return Ok(Projections::Fused(self.without_bias(&names, [inner, d])?));
+        }
         if !architecture.qk_norm {
-            let rows = 3 * d / names.len() as u32;
+            let rows = 3 * inner / names.len() as u32;
             return Ok(Projections::Fused(self.linear(&names, [rows, d])?));
         }
         let mut one = |n: usize| self.linear(&names[n..=n], [d, d]);
@@ -167,8 +193,12 @@ impl Loader<'_> {
     /// Rows that are added to the word embeddings.
     fn kinds(&mut self, architecture: &Architecture) -> Result<Tensor, Error> {
         let Config { types, hidden: d, .. } = *self.config;
-        if architecture.positions != Positions::Absolute {
-            return self.matrix(TYPES, [types, d]);
+        match architecture.positions {
+            Positions::Absolute => {}
+            Positions::Relative => {
+                return self.upload([types, d].into(), vec![0.0; (types * d) as usize].into());
+            }
+            Positions::Alibi | Positions::Rotary => return self.matrix(TYPES, [types, d]),
         }
         let first = self.config.first_position.unwrap_or(0);
         let rows = first as usize + self.config.max_length;
@@ -209,7 +239,7 @@ impl Loader<'_> {
     }
 
     fn layer(&mut self, n: u32, architecture: &Architecture) -> Result<Layer, Error> {
-        let Config { hidden: d, intermediate: f, .. } = *self.config;
+        let Config { hidden: d, intermediate: f, inner, .. } = *self.config;
         let name = |part: &str| format!("{}.{n}.{part}", architecture.layers);
         let qk = if architecture.qk_norm {
             Some(QkNorms {
@@ -222,12 +252,12 @@ impl Loader<'_> {
         };
         Ok(Layer {
             qkv: self.projections(n, architecture)?,
-            proj: self.linear(&[name(architecture.proj)], [d, d])?,
-            attention_norm: self.norm(&name(architecture.attention_norm))?,
+            proj: self.linear_of(architecture, name(architecture.proj), [d, inner])?,
+            attention_norm: self.norm_of(architecture, &name(architecture.attention_norm))?,
             qk,
             up: self.up(&name(architecture.up), architecture.mlp)?,
-            down: self.linear(&[name(architecture.down)], [d, f])?,
-            mlp_norm: self.norm(&name(architecture.mlp_norm))?,
+            down: self.linear_of(architecture, name(architecture.down), [d, f])?,
+            mlp_norm: self.norm_of(architecture, &name(architecture.mlp_norm))?,
         })
     }
 
@@ -241,9 +271,7 @@ impl Loader<'_> {
                 Up::Gated(self.engine.upload(shape, self.variant.weights(), w)?)
             }
             Mlp::Plain { bias: true } => Up::Plain(self.linear(&[name.to_owned()], [f, d])?),
-            Mlp::Plain { bias: false } => {
-                Up::Plain(self.without_bias(&format!("{name}.weight"), [f, d])?)
-            }
+            Mlp::Plain { bias: false } => Up::Plain(self.without_bias(&[name.to_owned()], [f, d])?),
         })
     }
 }

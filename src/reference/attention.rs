@@ -1,4 +1,4 @@
-use super::Tensors;
+use super::{Tensors, command};
 use crate::{
     kernels::attention::{Args, Params, TILE},
     recording::Command,
@@ -14,6 +14,46 @@ pub struct Heads {
     pub scale: f32,
 }
 
+/// Biases of the scores.
+#[derive(Clone, Copy, Debug)]
+pub enum Biases<'a> {
+    /// A slope for each head, \[H\]: the bias is -slope·|i - j|.
+    Slopes(&'a [f32]),
+    /// A number for each head and distance j - i from -reach to reach, \[H, 2·reach + 1\]; farther
+    /// keys have that of reach.
+    Table(&'a [f32], usize),
+}
+
+impl<'a> Biases<'a> {
+    /// Biases of a command.
+    pub fn of_command(command: &Command, numbers: &'a [f32]) -> Self {
+        let import = command.program.import("bias");
+        match import.and_then(|file| file.strip_prefix("bias_")) {
+            Some("table") => Self::Table(numbers, command::integer(command, "REACH")),
+            _ => Self::Slopes(numbers),
+        }
+    }
+
+    /// Slope of a head; 0 with a table.
+    pub fn slope(self, h: usize) -> f32 {
+        match self {
+            Self::Slopes(slopes) => slopes[h],
+            Self::Table(..) => 0.0,
+        }
+    }
+
+    /// Bias of head h, query i and key j.
+    fn of(self, h: usize, i: usize, j: usize) -> f64 {
+        match self {
+            Self::Slopes(slopes) => -f64::from(slopes[h]) * i.abs_diff(j) as f64,
+            Self::Table(table, reach) => {
+                let place = (j + reach).saturating_sub(i).min(2 * reach);
+                f64::from(table[h * (2 * reach + 1) + place])
+            }
+        }
+    }
+}
+
 /// Tokens that attend to each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sequence {
@@ -23,16 +63,16 @@ pub struct Sequence {
     pub keys: Range<usize>,
 }
 
-/// `context = softmax(q·kᵀ·scale - m_h·|i - j|)·v` within each sequence; the definition that
+/// `context = softmax(q·kᵀ·scale + b_hij)·v` within each sequence; the definition that
 /// `shaders/attention.wgsl` must match.
 ///
-/// q, k, v, context: \[T, D\], D = H·E; slopes: \[H\]; i runs over a sequence's queries, j over its
+/// q, k, v, context: \[T, D\], D = H·E; i runs over a sequence's queries, j over its
 /// keys.  Scores are of one query at a time: memory is linear in the longest sequence.
 pub fn attention(
     q: &[f32],
     k: &[f32],
     v: &[f32],
-    slopes: &[f32],
+    biases: Biases,
     sequences: &[Sequence],
     heads: Heads,
     context: &mut [f32],
@@ -41,14 +81,14 @@ pub fn attention(
     let d = q.len().checked_div(tokens).unwrap_or(0);
     let e = d / heads.count;
     for Sequence { queries, keys } in sequences {
-        for (h, &slope) in slopes.iter().enumerate() {
+        for h in 0..heads.count {
             let at = |t: usize| t * d + h * e..t * d + h * e + e;
             for i in queries.clone() {
                 let scores: Vec<f64> = keys
                     .clone()
                     .map(|j| {
                         let dot = dot(&q[at(i)], &k[at(j)]);
-                        dot * f64::from(heads.scale) - f64::from(slope) * i.abs_diff(j) as f64
+                        dot * f64::from(heads.scale) + biases.of(h, i, j)
                     })
                     .collect();
                 let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -77,7 +117,8 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 pub(super) fn run(command: &Command, tensors: &mut Tensors) {
     store_context(command, tensors, |all, args, sequences, heads, context| {
         let [q, k, v] = [args.q, args.k, args.v].map(|tensor| all.dense(tensor));
-        attention(&q, &k, &v, all.f32(args.slopes), sequences, heads, context);
+        let biases = Biases::of_command(command, all.f32(args.biases));
+        attention(&q, &k, &v, biases, sequences, heads, context);
     });
 }
 
@@ -147,7 +188,15 @@ mod tests {
         let v = [4.0, 8.0, 5.0];
         let mut context = [0.0; 3];
         let heads = Heads { count: 1, scale: 1.0 };
-        attention(&q, &k, &v, &[3f32.ln()], &[whole(0..2), whole(2..3)], heads, &mut context);
+        attention(
+            &q,
+            &k,
+            &v,
+            Biases::Slopes(&[3f32.ln()]),
+            &[whole(0..2), whole(2..3)],
+            heads,
+            &mut context,
+        );
         assert!((context[0] - 5.0).abs() < 1e-6 && (context[1] - 7.0).abs() < 1e-6);
         assert_eq!(context[2], 5.0);
     }
@@ -161,8 +210,21 @@ mod tests {
         let mut context = [0.0; 3];
         let heads = Heads { count: 1, scale: 1.0 };
         let sequence = Sequence { queries: 0..3, keys: 0..2 };
-        attention(&q, &k, &v, &[3f32.ln()], &[sequence], heads, &mut context);
+        attention(&q, &k, &v, Biases::Slopes(&[3f32.ln()]), &[sequence], heads, &mut context);
         assert!(context.iter().zip([5.0, 7.0, 7.0]).all(|(c, e)| (c - e).abs() < 1e-6));
+    }
+
+    #[test]
+    fn a_table_has_a_bias_for_each_distance() {
+        // Keys before the query weigh 3, those after it 2, farther ones as the farthest.
+        let table = [3f32.ln(), 0.0, 2f32.ln()];
+        let v = [4.0, 8.0, 5.0];
+        let mut context = [0.0; 3];
+        let heads = Heads { count: 1, scale: 1.0 };
+        let biases = Biases::Table(&table, 1);
+        attention(&[0.0; 3], &[1.0; 3], &v, biases, &[whole(0..3)], heads, &mut context);
+        let expected = [30.0 / 5.0, 30.0 / 6.0, 41.0 / 7.0];
+        assert!(context.iter().zip(expected).all(|(c, e)| (c - e).abs() < 1e-6), "{context:?}");
     }
 
     #[test]
@@ -170,7 +232,15 @@ mod tests {
         let q: Vec<f32> = (0..40).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
         let mut context = vec![0.0; 40];
         let heads = Heads { count: 2, scale: 0.5 };
-        attention(&q, &q, &[1.0; 40], &[0.5, 0.25], &[whole(0..10)], heads, &mut context);
+        attention(
+            &q,
+            &q,
+            &[1.0; 40],
+            Biases::Slopes(&[0.5, 0.25]),
+            &[whole(0..10)],
+            heads,
+            &mut context,
+        );
         assert!(context.iter().all(|c| (c - 1.0).abs() < 1e-6));
     }
 }

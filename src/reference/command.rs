@@ -14,15 +14,25 @@ pub fn activation(command: &Command) -> Activation {
 
 /// True if the kernel adds a residual.
 pub fn has_residual(command: &Command) -> bool {
-    command.program.constant("RESIDUAL") == Const::Bool(true)
+    is_set(command, "RESIDUAL")
+}
+
+/// Constant of the kernel that is an integer.
+pub fn integer(command: &Command, name: &str) -> usize {
+    match command.program.constant(name) {
+        Const::U32(value) => value as usize,
+        other => panic!("`{name}` is an integer, not {other:?}"),
+    }
 }
 
 /// Rank of a low-rank product.
 pub fn rank(command: &Command) -> usize {
-    match command.program.constant("R") {
-        Const::U32(rank) => rank as usize,
-        other => panic!("a rank is an integer, not {other:?}"),
-    }
+    integer(command, "R")
+}
+
+/// True if a constant of the kernel is set.
+pub fn is_set(command: &Command, name: &str) -> bool {
+    command.program.constant(name) == Const::Bool(true)
 }
 
 /// Element ranges of some rows, in matrices of the given widths.

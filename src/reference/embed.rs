@@ -1,4 +1,4 @@
-use super::{Tensors, layer_norm};
+use super::{Tensors, command, layer_norm};
 use crate::{
     kernels::embed::{Args, Params},
     recording::Command,
@@ -14,6 +14,7 @@ pub struct Part {
 }
 
 /// `x_t = LN(word[ids_t] + kind[type_ids_t])`; the definition that `shaders/embed.wgsl` must match.
+/// No LayerNorm without an `eps`.
 ///
 /// ids, type_ids: \[T\]; word: \[rows, D\]; kind: \[types, D\]; gamma, beta: \[D\]; x: \[T, D\].
 /// Tokens outside the part stay unchanged.
@@ -26,7 +27,7 @@ pub fn embed(
     gamma: &[f32],
     beta: &[f32],
     part: Part,
-    eps: f32,
+    eps: Option<f32>,
     x: &mut [f32],
 ) {
     let d = gamma.len();
@@ -36,7 +37,11 @@ pub fn embed(
         }
         let word = &word[(id - part.first) as usize * d..][..d];
         let kind = &kind[type_id as usize * d..][..d];
-        layer_norm(word, Some(kind), gamma, beta, eps, &mut x[t * d..][..d]);
+        let x = &mut x[t * d..][..d];
+        match eps {
+            Some(eps) => layer_norm(word, Some(kind), gamma, beta, (eps, false), x),
+            None => x.iter_mut().zip(word.iter().zip(kind)).for_each(|(x, (a, b))| *x = a + b),
+        }
     }
 }
 
@@ -52,7 +57,8 @@ pub(super) fn run(command: &Command, tensors: &mut Tensors) {
         let kind = all.f32(args.kind);
         let gamma = all.f32(args.gamma);
         let beta = all.f32(args.beta);
-        embed(ids, type_ids, &word.widened(), kind, gamma, beta, part, params.eps, x);
+        let eps = (!command::is_set(command, "PLAIN")).then_some(params.eps);
+        embed(ids, type_ids, &word.widened(), kind, gamma, beta, part, eps, x);
     });
 }
 
@@ -68,8 +74,10 @@ mod tests {
         // token 0: row 11 is word[1] = (1, 5), plus kind[1] = (1, 3), normalised (-1, 1); token 1
         // is not in the part
         let part = Part { first: 10, rows: 2 };
-        embed(&[11, 12], &[1, 0], &word, &kind, &[1.0; 2], &[0.0; 2], part, 0.0, &mut x);
+        embed(&[11, 12], &[1, 0], &word, &kind, &[1.0; 2], &[0.0; 2], part, Some(0.0), &mut x);
         assert_eq!(x[..2], [-1.0, 1.0]);
         assert!(x[2].is_nan() && x[3].is_nan());
+        embed(&[11, 12], &[1, 0], &word, &kind, &[1.0; 2], &[0.0; 2], part, None, &mut x);
+        assert_eq!(x[..2], [1.0, 3.0]);
     }
 }

@@ -19,8 +19,8 @@ mod rope;
 mod tensors;
 
 use crate::recording::{Command, KernelId};
-pub use attention::{Heads, Sequence, attention, store_context};
-pub use command::{activation, elements, has_residual, rank};
+pub use attention::{Biases, Heads, Sequence, attention, store_context};
+pub use command::{activation, elements, has_residual, is_set, rank};
 pub use embed::{Part, embed};
 pub use gather::gather;
 pub use geglu::geglu;

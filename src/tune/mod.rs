@@ -61,7 +61,9 @@ pub struct Sizes {
 impl Sizes {
     /// Sizes of a model.
     pub fn of(config: &Config) -> Self {
-        let Config { hidden, intermediate, heads, activation, .. } = *config;
+        let Config { intermediate, heads, activation, .. } = *config;
+        // T5's heads together need not be as wide as the residual stream.
+        let hidden = heads * config.head_width();
         Self { hidden, intermediate, heads, activation }
     }
 

@@ -449,7 +449,13 @@ impl Bench {
                 let spec = attention::Spec { tile, ..attention::Spec::new(self.variant, e) };
                 let args = attention::Args::from(&command);
                 let keys = vec![attention::TILE; params.tiles as usize]; // no slices here
-                attention::record(&mut out, &attention::kernel(spec), args, params.skip, &keys);
+                attention::record(
+                    &mut out,
+                    &attention::kernel(spec),
+                    args,
+                    [params.scale, params.skip],
+                    &keys,
+                );
             }
             (kernel, choice) => unreachable!("{choice:?} of {kernel:?}"),
         }

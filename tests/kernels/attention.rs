@@ -37,7 +37,7 @@ fn tiles(engine: &mut dyn Engine, variant: KernelVariant) -> Result<(), Failed> 
             let spec = attention::Spec { tile, ..attention::Spec::new(variant, e) };
             let kernel = attention::kernel(spec);
             let args = attention::Args::from(&command);
-            attention::record(&mut recording, &kernel, args, params.skip, &keys);
+            attention::record(&mut recording, &kernel, args, [params.scale, params.skip], &keys);
             let found = run(engine, &recording, &recorded.output)?;
             let checked = compare(&found, &expected, case.tolerance(variant));
             if checked.wrong > 0 {
@@ -91,13 +91,14 @@ impl Own {
             q: &q,
             k: &k,
             v: &v,
-            slopes: &slopes,
+            biases: &slopes,
             tiles,
             norms,
             context: &context,
         };
         let keys = work_list::tile_keys(&list);
-        attention::record(&mut rec, &kernel, args, attention::skip(skip_eps), &keys);
+        let scores = [attention::scale(self.e), attention::skip(skip_eps)];
+        attention::record(&mut rec, &kernel, args, scores, &keys);
         run(engine, &rec, &context)
     }
 }
@@ -226,9 +227,9 @@ fn weights(engine: &mut dyn Engine, variant: KernelVariant) -> Result<(), Failed
     let command = recording.commands.pop().expect("attention comes last");
     let args = attention::Args::from(&command);
     let kernel = attention::kernel(attention::Spec::new(variant, 16));
-    let skip = attention::skip(SKIP_EPS);
+    let scores = [attention::scale(16), attention::skip(SKIP_EPS)];
     let args = attention::Args { v: &ones, ..args };
-    attention::record(&mut recording, &kernel, args, skip, &[150, 150, 150, 3]);
+    attention::record(&mut recording, &kernel, args, scores, &[150, 150, 150, 3]);
     let context = run(engine, &recording, &recorded.output)?;
     match context.iter().find(|c| c.is_nan() || (**c - 1.0).abs() > 2e-6) {
         None => Ok(()),

@@ -314,7 +314,7 @@ pub(super) mod tests {
             |value: Option<f64>, expected: f64| (value.expect("known") - expected).abs() < 1e-9;
         assert!(is(timing.gflops, 0.524_288) && timing.bound == Bound::Compute);
         assert!(is(timing.percent, 0.524_288));
-        let problem = LayerNormCase { t: 1000, d: 1000, residual: true, shift: 0.0 };
+        let problem = LayerNormCase { t: 1000, d: 1000, residual: true, rms: false, shift: 0.0 };
         let timing = KernelTiming::new(&problem, variant, ms, &roof());
         assert!(is(timing.gbps, 12.0) && timing.bound == Bound::Memory);
         assert!(is(timing.percent, 120.0), "{:?}", timing.percent);

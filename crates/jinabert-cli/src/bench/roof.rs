@@ -215,7 +215,7 @@ fn latency(open: &mut Open, budget: RoofBudget) -> Result<(Spread, f64), Error> 
     let four = [4].into();
     let recording = match open {
         Open::Cpu(engine) => {
-            let small = LayerNormCase { t: 1, d: 32, residual: false, shift: 0.0 };
+            let small = LayerNormCase { t: 1, d: 32, residual: false, rms: false, shift: 0.0 };
             small.record(&mut **engine, Tier::Blocked.into(), 1)?.recording
         }
         Open::Gpu(engine) => {

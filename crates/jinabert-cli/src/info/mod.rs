@@ -170,6 +170,14 @@ impl Facts {
         let positions = match architecture.positions {
             Positions::Rotary => ("rotary", format!("θ = {}", config.rope_theta)),
             Positions::Absolute => ("positions", format!("a table of {}", config.max_length)),
+            Positions::Relative => (
+                "relative",
+                format!(
+                    "{} buckets of distances up to {}",
+                    config.buckets.count,
+                    config.buckets.reach()
+                ),
+            ),
             _ => {
                 let slopes = alibi::slopes(*heads as usize);
                 let listed: Vec<String> =

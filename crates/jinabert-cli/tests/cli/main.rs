@@ -25,6 +25,7 @@ mod root;
 mod shaders;
 #[cfg(unix)]
 mod signals;
+mod t5;
 mod tasks;
 mod tune;
 mod variables;
