@@ -462,8 +462,9 @@ class Embedder:
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
     ) -> list[Ranked]:
-        """Ranks documents by relevance to a query, best first, with a reranker. The result has the
-        format of `CrossEncoder.rank` of sentence-transformers. `batch_size` and
+        """Ranks documents by relevance to a query, best first, with a reranker, or by MaxSim with a
+        ColBERT model: the logit is then the sum over the query's tokens, the score their mean. The
+        result has the format of `CrossEncoder.rank` of sentence-transformers. `batch_size` and
         `show_progress_bar` are accepted, but ignored."""
         natural("batch_size", batch_size, 1)
         if not isinstance(query, str):

@@ -87,7 +87,7 @@ impl Opening {
             Some("embed") => Ok(Task::Embed),
             Some("rerank") => Ok(Task::Rerank),
             None => Ok(match ModelInfo::open(files.clone())?.task() {
-                Task::Rerank => Task::Rerank,
+                Task::Rerank | Task::MultiVector => Task::Rerank,
                 _ => Task::Embed,
             }),
             Some(other) => Err(unknown("task", other, "embed and rerank")),

@@ -56,7 +56,7 @@ pub(super) fn tokenizer(
 /// Query padding, for models that use it.
 pub(super) fn queries(files: &Files, options: &Options) -> Result<ColbertConfig, Error> {
     let said = match options.task {
-        Task::MultiVector => ColbertConfig::open(files)?,
+        Task::MultiVector | Task::Rerank => ColbertConfig::open(files)?,
         _ => ColbertConfig::default(),
     };
     Ok(ColbertConfig { length: options.query_length.unwrap_or(said.length), ..said })

@@ -14,6 +14,7 @@ mod runtime;
 mod slot;
 mod tasks;
 mod texts;
+mod token_vectors;
 mod tokenization;
 mod tokens;
 
@@ -39,8 +40,9 @@ use runner::Runner;
 pub use runtime::Runtime;
 use std::{fmt, io, ops::Deref, panic::resume_unwind, sync::Arc, thread};
 pub use tasks::probabilities;
-pub use tasks::{Candidate, Masked, Role, Score, TokenVectors};
+pub use tasks::{Candidate, Masked, Score};
 pub use texts::Progress;
+pub use token_vectors::{Role, TokenVectors};
 pub use tokenization::Tokenization;
 pub use tokens::TokenCalls;
 
@@ -132,6 +134,8 @@ pub struct Embedder {
     overlap: usize,
     queries: ColbertConfig,
     task: Task,
+    /// Documents may be ranked by MaxSim of the last hidden states.
+    max_sim: bool,
 }
 
 impl fmt::Debug for Embedder {
@@ -206,7 +210,9 @@ impl Embedder {
         let task = options.adapter.as_ref().map(|task| model::adapter(&adapters, task));
         let adapter = task.transpose()?;
         let overlap = options.overlap;
-        if options.on_long == OnLong::Window && overlap >= limit {
+        // Reranking has an overlap of its own.
+        let ranks = options.task == Task::Rerank;
+        if options.on_long == OnLong::Window && overlap >= limit && !ranks {
             return Err(Error::Option(format!(
                 "overlap {overlap} leaves no room in windows of {limit} tokens"
             )));
@@ -233,6 +239,7 @@ impl Embedder {
             overlap,
             queries,
             task: options.task,
+            max_sim: options.max_sim,
             runner: Runner::new(files, options, limit, loaded)?,
             tokenizer,
         })
@@ -281,6 +288,12 @@ impl Embedder {
     /// ```
     pub fn adapter(&self, task: &str) -> Result<Adapter, Error> {
         model::adapter(&self.adapters, task)
+    }
+
+    /// True if [`Embedder::rerank`] gives MaxSim: of a ColBERT model, or as
+    /// [`Options::max_sim`] says.
+    pub fn ranks_by_max_sim(&self) -> bool {
+        self.head.projected() > 0 || self.max_sim
     }
 
     /// Current device, human-readable.

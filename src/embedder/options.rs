@@ -64,6 +64,9 @@ pub struct Options {
     /// Task of the LoRA adapter for calls that choose none, such as `retrieval.query`; the weights
     /// as they are if `None`.  [`Embedder::adapters`](crate::Embedder::adapters) lists a model's.
     pub adapter: Option<String>,
+    /// Rank documents also with an embedding model, by MaxSim of the last hidden states of query
+    /// and document ([`Embedder::rerank`](crate::Embedder::rerank)).
+    pub max_sim: bool,
     /// Prompt before each text, for embeddings; it counts towards the token limit.
     pub prompt: Prompt,
     /// Pooling of token vectors into a text vector.
@@ -110,6 +113,7 @@ impl Default for Options {
             dimensions: None,
             any_dimensions: false,
             adapter: None,
+            max_sim: false,
             prompt: Prompt::Auto,
             pooling: Pooling::Auto,
             normalize: true,
@@ -159,6 +163,7 @@ impl Options {
         dimensions: usize => Some(dimensions),
         any_dimensions: bool => any_dimensions,
         adapter: String => Some(adapter),
+        max_sim: bool => max_sim,
         prompt: Prompt => prompt,
         pooling: Pooling => pooling,
         normalize: bool => normalize,

@@ -1,7 +1,7 @@
-//! Tasks of models with a head: reranking, token vectors, masked tokens.
+//! Tasks of models with a head: reranking, masked tokens.
 
 use super::{
-    Embedder, EncodeOptions, Jobs, Output, TokenCalls,
+    Embedder, EncodeOptions, Jobs, OnLong, Output, TokenCalls,
     job::{EncodeJob, SequenceInput},
     tokens::cloned,
 };
@@ -9,7 +9,7 @@ use crate::{
     batch::{self, PackedBatch, Tokens},
     error::Error,
     model::Task,
-    text::{Tokenized, Tokenizer},
+    text::Tokenized,
 };
 use rayon::prelude::*;
 
@@ -19,87 +19,14 @@ use rayon::prelude::*;
 pub struct Score {
     /// Index of the document in the input.
     pub index: usize,
-    /// The classifier's logit.
+    /// The classifier's logit; with MaxSim the sum over the query's tokens.
     pub logit: f32,
-    /// Its sigmoid, from 0 to 1.
+    /// The logit's sigmoid, from 0 to 1; with MaxSim the mean over the query's tokens, a cosine.
     pub score: f32,
-    /// Number of tokens of query and document together.
+    /// Number of tokens of query and document together; with MaxSim of the document.
     pub tokens: usize,
     /// Token count before truncation, if the pair was truncated.
     pub truncated: Option<usize>,
-}
-
-/// A vector for every token of a text.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct TokenVectors {
-    /// The tokens.
-    pub ids: Vec<u32>,
-    /// Components of each vector.
-    pub dim: usize,
-    /// Row-major vectors.
-    pub values: Vec<f32>,
-}
-
-impl TokenVectors {
-    /// The vectors.
-    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> + Clone {
-        self.values.chunks_exact(self.dim)
-    }
-
-    /// ColBERT's score of a document for this query: the sum over the query's tokens of the largest
-    /// dot product with a token of the document (Khattab and Zaharia 2020, arXiv:2004.12832).
-    ///
-    /// # Panics
-    /// If the vectors differ in length.
-    pub fn max_sim(&self, document: &Self) -> f32 {
-        assert_eq!(self.dim, document.dim, "components of the two");
-        let best = |query: &[f32]| {
-            let dot = |row: &[f32]| query.iter().zip(row).map(|(q, d)| q * d).sum::<f32>();
-            document.rows().map(dot).fold(f32::NEG_INFINITY, f32::max)
-        };
-        self.rows().map(|query| f64::from(best(query))).sum::<f64>() as f32
-    }
-}
-
-/// ColBERT's role of a text, marked by a token.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Role {
-    /// Plain text, without a marker.
-    #[default]
-    Plain,
-    /// A query: a marker, `[QueryMarker]` or `[unused0]`, follows the first special token, and
-    /// masks pad it to [`Options::query_length`](crate::Options::query_length) tokens; masks have
-    /// vectors, too.  A longer query is not padded.
-    Query,
-    /// A document: the marker is `[DocumentMarker]` or `[unused1]`, and single punctuation marks
-    /// get no vector.
-    Document,
-}
-
-/// Markers of queries and of documents in jina-colbert-v2, whose queries attend to their padding.
-const MARKERS_V2: [&str; 2] = ["[QueryMarker]", "[DocumentMarker]"];
-
-/// Markers of queries and of documents in jina-colbert-v1 and ColBERT.
-const MARKERS_V1: [&str; 2] = ["[unused0]", "[unused1]"];
-
-impl Role {
-    /// Id of the role's marker; none for plain text.
-    fn marker(self, tokenizer: &Tokenizer) -> Result<Option<u32>, Error> {
-        let n = match self {
-            Self::Plain => return Ok(None),
-            Self::Query => 0,
-            Self::Document => 1,
-        };
-        let ids = [MARKERS_V2, MARKERS_V1].map(|markers| tokenizer.id_of(markers[n]));
-        let found = ids.into_iter().flatten().next();
-        found.map(Some).ok_or_else(|| {
-            Error::Model(format!(
-                "the vocabulary has neither `{}` nor `{}`, the marker of a {self:?}",
-                MARKERS_V2[n], MARKERS_V1[n]
-            ))
-        })
-    }
 }
 
 /// Candidate for a masked token.
@@ -130,7 +57,12 @@ impl Embedder {
     /// Scores each document for a query, best first; for a model opened for [`Task::Rerank`].
     ///
     /// A pair is one sequence, with special tokens and type ids from the tokenizer.  Of a pair over
-    /// the limit the longer text is truncated, or both, if [`OnLong`](crate::OnLong) allows it.
+    /// the limit the longer text is truncated, or both, if [`OnLong`](crate::OnLong) allows it; or
+    /// the document is read in windows, and the best one counts.
+    ///
+    /// A ColBERT model gives MaxSim instead ([`TokenVectors::max_sim`]), and with
+    /// [`Options::max_sim`](crate::Options::max_sim) an embedding model, too: query and documents
+    /// are read separately, documents of any length up to the model's limit.
     ///
     /// # Errors
     /// [`Error::TooLong`] for a pair over the limit, and [`Error::QueryTooLong`] for a query over
@@ -145,59 +77,6 @@ impl Embedder {
         let mut scores = self.compute(scores)?;
         scores.sort_by(|a, b| b.logit.total_cmp(&a.logit));
         Ok(scores)
-    }
-
-    /// A unit vector for every token of each text; for a model opened for [`Task::MultiVector`].
-    ///
-    /// # Errors
-    /// As [`Embedder::embed`], and [`Error::Model`] if the vocabulary lacks the role's marker or
-    /// the mask.
-    pub fn multi_vector<S: AsRef<str> + Sync>(
-        &self,
-        texts: &[S],
-        role: Role,
-    ) -> Result<Vec<TokenVectors>, Error> {
-        self.opened_for(Task::MultiVector)?;
-        let tokenizer = self.tokenizer()?;
-        let mut tokenized = self.tokenize(texts)?;
-        if let Some(id) = role.marker(tokenizer)? {
-            for text in &mut tokenized {
-                // The marker replaces the last token of a text that fills the limit.
-                if text.tokens.len() == self.limit && self.limit > 2 {
-                    let last = text.tokens.len() - 2;
-                    text.tokens.ids.remove(last);
-                    text.tokens.type_ids.remove(last);
-                }
-                text.tokens.ids.insert(1.min(text.tokens.len()), id);
-                text.tokens.type_ids.push(0);
-            }
-        }
-        if role == Role::Query {
-            self.pad(&mut tokenized)?;
-        }
-        let tokens: Vec<&Tokens> = tokenized.iter().map(|text| &text.tokens).collect();
-        let mut vectors = self.tokens().multi_vector(&tokens)?;
-        if role == Role::Document {
-            vectors.iter_mut().for_each(|vectors| drop_punctuation(vectors, tokenizer));
-        }
-        Ok(vectors)
-    }
-
-    /// Pads queries with mask tokens, as ColBERT does.
-    fn pad(&self, queries: &mut [Tokenized]) -> Result<(), Error> {
-        let length = self.queries.length.min(self.limit);
-        let [marker, _] = MARKERS_V2;
-        let usual = self.tokenizer()?.id_of(marker).is_some();
-        let attend = self.queries.attend.unwrap_or(usual);
-        let short = queries.iter_mut().map(|query| &mut query.tokens);
-        for tokens in short.filter(|tokens| tokens.len() < length) {
-            let (mask, _) = self.mask()?;
-            let masks = length - tokens.len();
-            tokens.ids.resize(length, mask);
-            tokens.type_ids.resize(length, 0);
-            tokens.query_only = if attend { 0 } else { masks };
-        }
-        Ok(())
     }
 
     /// The `top` most probable candidates for each masked token of a text; for a model opened for
@@ -292,12 +171,18 @@ impl Jobs<'_> {
         options: EncodeOptions,
     ) -> Result<EncodeJob<Vec<Score>>, Error> {
         let Self(embedder) = self;
+        if embedder.head.projected() > 0 || embedder.max_sim {
+            return self.max_sim(query, documents, options);
+        }
         embedder.opened_for(Task::Rerank)?;
         let labels = embedder.head.labels();
         if labels != 1 {
             return Err(Error::Model(format!(
                 "a classifier of {labels} labels gives no one score; a reranker has 1"
             )));
+        }
+        if options.on_long == OnLong::Window {
+            return self.windows(query, documents, options);
         }
         let pairs = embedder.pairs(query, documents, options)?;
         let lengths: Vec<_> = pairs.iter().map(Tokenized::lengths).collect();
@@ -308,6 +193,52 @@ impl Jobs<'_> {
                 let logit = logits[0];
                 let score = probabilities(&logits)[0];
                 Score { index, logit, score, tokens, truncated }
+            });
+            scores.collect()
+        }))
+    }
+
+    /// Scores of documents, each the best of its windows, as in the `rerank` of jina-reranker-v2's
+    /// own code: the query is cut to half of the limit, consecutive windows share 80 tokens or a
+    /// quarter, and the last one ends with the document.
+    fn windows<S: AsRef<str> + Sync>(
+        self,
+        query: &str,
+        documents: &[S],
+        options: EncodeOptions,
+    ) -> Result<EncodeJob<Vec<Score>>, Error> {
+        const OVERLAP: usize = 80;
+        let Self(embedder) = self;
+        let tokenizer = embedder.tokenizer()?;
+        let limit = embedder.limit(options)?;
+        let pair = tokenizer.pair_parts()?;
+        let mut first = tokenizer.encode_parts(query)?.own;
+        first.truncate((limit / 2).saturating_sub(tokenizer.special_tokens()).max(1));
+        let room = limit.saturating_sub(pair.special() + first.len());
+        if room < 2 {
+            return Err(Error::QueryTooLong { tokens: first.len() + pair.special(), limit });
+        }
+        let step = room - OVERLAP.min(room / 4);
+        let mut windows = Vec::new();
+        let mut shares = Vec::new();
+        for (index, document) in documents.iter().enumerate() {
+            let second = tokenizer.encode_parts(document.as_ref());
+            let second = second.map_err(|error| error.moved(|_| index))?.own;
+            let last = second.len().saturating_sub(room);
+            let starts = (0..last).step_by(step).chain([last]);
+            let before = windows.len();
+            windows
+                .extend(starts.map(|start| {
+                    pair.with(&first, &second[start..second.len().min(start + room)])
+                }));
+            shares.push((before..windows.len(), pair.special() + first.len() + second.len()));
+        }
+        Ok(self.classes(windows)?.map(|logits| {
+            let scores = shares.into_iter().enumerate().map(|(index, (windows, tokens))| {
+                let all = logits[windows].iter().map(|logits| logits[0]);
+                let logit = all.fold(f32::NEG_INFINITY, f32::max);
+                let score = probabilities(&[logit])[0];
+                Score { index, logit, score, tokens, truncated: None }
             });
             scores.collect()
         }))
@@ -343,29 +274,6 @@ impl TokenCalls<'_> {
     /// Number of the classifier's classes; 0 without a classifier.
     pub fn classes(self) -> usize {
         self.0.head.labels()
-    }
-
-    /// A unit vector for every token of each list; for a model opened for [`Task::MultiVector`].
-    ///
-    /// # Errors
-    /// As [`TokenCalls::embed`].
-    pub fn multi_vector(self, sequences: &[&Tokens]) -> Result<Vec<TokenVectors>, Error> {
-        let Self(embedder) = self;
-        embedder.opened_for(Task::MultiVector)?;
-        let dim = embedder.head.projected() as usize;
-        let sequences = cloned(sequences);
-        embedder.check_all(&sequences)?;
-        let ids: Vec<_> = sequences.iter().map(|tokens| tokens.ids.clone()).collect();
-        let sequences = sequences.into_iter().map(SequenceInput::whole).collect();
-        let rows = embedder.compute(EncodeJob::new(sequences, Output::Projected, |rows| rows))?;
-        let vectors = ids.into_iter().zip(rows);
-        let mut vectors: Vec<_> =
-            vectors.map(|(ids, values)| TokenVectors { ids, dim, values }).collect();
-        for row in vectors.iter_mut().flat_map(|v| v.values.chunks_exact_mut(dim)) {
-            let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt().max(1e-12);
-            row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
-        }
-        Ok(vectors)
     }
 
     /// For each list of tokens and some positions in it, the log-probability of the token at each
@@ -419,19 +327,6 @@ impl TokenCalls<'_> {
     }
 }
 
-fn drop_punctuation(vectors: &mut TokenVectors, tokenizer: &Tokenizer) {
-    let mark = |id: &u32| {
-        let token = tokenizer.token_of(*id).unwrap_or_default();
-        let token = token.strip_prefix('▁').unwrap_or(&token);
-        matches!(token.as_bytes(), [byte] if byte.is_ascii_punctuation())
-    };
-    let dim = vectors.dim;
-    let kept: Vec<usize> = (0..vectors.ids.len()).filter(|&n| !mark(&vectors.ids[n])).collect();
-    let row = |n: &usize| vectors.values[n * dim..][..dim].iter().copied();
-    vectors.values = kept.iter().flat_map(row).collect();
-    vectors.ids = kept.iter().map(|&n| vectors.ids[n]).collect();
-}
-
 /// Probabilities from a classifier's logits: the sigmoid of a single one, the softmax of several.
 pub fn probabilities(logits: &[f32]) -> Vec<f32> {
     if let [logit] = logits {
@@ -444,4 +339,50 @@ pub fn probabilities(logits: &[f32]) -> Vec<f32> {
 fn log_sum_exp(logits: &[f32]) -> f64 {
     let most = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     most + logits.iter().map(|logit| (f64::from(*logit) - most).exp()).sum::<f64>().ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Device, Options};
+
+    #[test]
+    fn the_best_window_counts() {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/v3-reranker");
+        let options = Options {
+            task: Task::Rerank,
+            device: Device::Cpu,
+            max_length: Some(40),
+            on_long: OnLong::Window,
+            ..Options::default()
+        };
+        let embedder = Embedder::open_with(dir, options).expect("a good fixture");
+        let tokenizer = embedder.tokenizer().expect("a fixture with one");
+        let long =
+            "The committee asked for a second estimate because of the foundations. ".repeat(4);
+        let query = "where is the old bridge and who took it down? ".repeat(3);
+        let scores = embedder.rerank(&query, &[long.as_str(), "a"]).expect("scores");
+        let of = |index| scores.iter().find(|score| score.index == index).expect("a score").logit;
+
+        // <s> query </s> </s> window </s>, the query cut to 18 tokens beside two special ones
+        let own = |text: &str| tokenizer.encode_parts(text).expect("tokens").own;
+        let mut query = own(&query);
+        assert!(query.len() > 18);
+        query.truncate(18);
+        let (document, room) = (own(&long), 18);
+        let pair = |window: &[u32]| Tokens::new([&[0], &query[..], &[2, 2], window, &[2]].concat());
+        // a quarter of the windows is shared
+        let mut starts: Vec<usize> = (0..document.len() - room).step_by(14).collect();
+        starts.push(document.len() - room);
+        assert!(starts.len() > 3, "{starts:?}");
+        let mut windows: Vec<_> =
+            starts.iter().map(|&start| pair(&document[start..start + room])).collect();
+        windows.push(pair(&own("a")));
+        let logits =
+            embedder.tokens().classify(&windows.iter().collect::<Vec<_>>()).expect("logits");
+        let (last, windows) = logits.split_last().expect("windows");
+        let best = windows.iter().map(|logits| logits[0]).fold(f32::NEG_INFINITY, f32::max);
+        assert!((of(0) - best).abs() < 1e-5, "{} {best}", of(0));
+        assert!((of(1) - last[0]).abs() < 1e-5);
+    }
 }

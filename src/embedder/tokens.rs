@@ -81,7 +81,7 @@ impl TokenCalls<'_> {
     pub fn profile(self, sequences: &[&Tokens]) -> Result<Vec<Span>, Error> {
         let Self(embedder) = self;
         let output = embedder.vectors(embedder.defaults);
-        let sequences = cloned(sequences);
+        let sequences = embedder.adapted(cloned(sequences), embedder.defaults);
         embedder.check_all(&sequences)?;
         let sequences: Vec<_> = sequences.into_iter().map(SequenceInput::whole).collect();
         embedder.runner.profile(&sequences, output)

@@ -24,7 +24,7 @@ pub enum Task {
     /// One vector per text, from an embedding model.
     #[default]
     Embed,
-    /// A score for a pair of texts.
+    /// A score for a pair of texts, by a classifier, or by ColBERT's MaxSim.
     Rerank,
     /// A short vector per token (ColBERT).
     MultiVector,
@@ -112,6 +112,8 @@ impl Task {
         match (self, found) {
             (Self::Encode, _) | (Self::Embed, None | Some(HeadKind::MaskedLm)) => Ok(None),
             (task, Some(kind)) if kind.task() == task => Ok(Some(kind)),
+            // MaxSim ranks, too.
+            (Self::Rerank, Some(HeadKind::Projection)) => Ok(found),
             (task, Some(kind)) => Err(Error::Model(format!(
                 "this is {kind}: it is for {}, not for {task}",
                 kind.task()

@@ -3,6 +3,7 @@
 mod chunk;
 mod long;
 mod offsets;
+mod pairs;
 #[cfg(test)]
 mod tests;
 mod tokenizer;

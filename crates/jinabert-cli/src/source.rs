@@ -37,7 +37,8 @@ pub fn open(
         other => other,
     })?;
     match (task, embedder.tokens().classes()) {
-        (Task::Rerank, labels) if labels != 1 => Err(classifier(labels, command).into()),
+        // A ColBERT model has no class.
+        (Task::Rerank, labels) if labels > 1 => Err(classifier(labels, command).into()),
         _ => Ok((embedder, dir)),
     }
 }

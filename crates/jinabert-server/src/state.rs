@@ -39,7 +39,8 @@ impl ServedModel {
     /// Task of the model.
     pub fn kind(&self) -> Kind {
         match (self.embedder().task(), self.embedder().tokens().classes()) {
-            (Task::Rerank, 1) => Kind::Reranker,
+            // A ColBERT model has no class.
+            (Task::Rerank, 0 | 1) => Kind::Reranker,
             (Task::Rerank, _) => Kind::Classifier,
             _ => Kind::Embedding,
         }
@@ -70,12 +71,13 @@ pub enum Capability {
 }
 
 impl Capability {
-    /// True if a model of this kind supports the operation.
-    fn supported_by(self, kind: Kind) -> bool {
+    /// True if a model supports the operation.
+    fn supported_by(self, model: &ServedModel) -> bool {
+        let kind = model.kind();
         match self {
             Self::Embed => kind == Kind::Embedding,
-            Self::Rank => kind == Kind::Reranker,
-            Self::Classify => kind != Kind::Embedding,
+            Self::Rank => kind == Kind::Reranker || model.embedder().ranks_by_max_sim(),
+            Self::Classify => kind != Kind::Embedding && model.embedder().tokens().classes() > 0,
         }
     }
 
@@ -170,7 +172,7 @@ impl State {
             let start = Instant::now();
             let mut own_options = options.clone();
             own_options.task = match ModelInfo::open(&source.dir)?.task() {
-                Task::Rerank => Task::Rerank,
+                Task::Rerank | Task::MultiVector => Task::Rerank,
                 _ => Task::Encode,
             };
             if own_options.task == Task::Rerank {
@@ -227,8 +229,7 @@ impl State {
         needs: Capability,
     ) -> Result<Arc<ServedModel>, ApiError> {
         let models = self.models()?;
-        let suitable: Vec<_> =
-            models.iter().filter(|model| needs.supported_by(model.kind())).collect();
+        let suitable: Vec<_> = models.iter().filter(|model| needs.supported_by(model)).collect();
         let Some(&first) = suitable.first() else {
             return Err(ApiError::new(StatusCode::NOT_FOUND, needs.missing_message(models))
                 .about("model")
@@ -325,6 +326,9 @@ fn warm_up(embedder: &Embedder) -> Result<(), Error> {
     for texts in [vec![one], vec![vec![0; long]; count]] {
         let tokens: Vec<_> = texts.into_iter().map(Tokens::new).collect();
         match embedder.task() {
+            Task::Rerank if embedder.tokens().classes() == 0 => {
+                embedder.tokens().project(&tokens.iter().collect::<Vec<_>>())?;
+            }
             Task::Rerank => drop(embedder.compute(embedder.jobs().classes(tokens)?)?),
             _ => {
                 drop(embedder.compute(embedder.jobs().tokens(tokens, embedder.encode_options())?)?)

@@ -12,20 +12,21 @@ const INPUT_TYPES: [(&str, &str); 4] = [
     ("clustering", "separation"),
 ];
 
-/// Adapter of the task that a request names, if it names one.
+/// Adapter of the task that a request names, if it names one and the model has tasks.
 pub fn adapter(
     embedder: &Embedder,
     task: Option<&str>,
     input_type: Option<&str>,
 ) -> Result<Option<Adapter>, ApiError> {
+    // Client libraries send them to every model; other models' texts are all of one kind.
+    if embedder.adapters().is_empty() {
+        return Ok(None);
+    }
     if let Some(task) = task {
         let adapter = embedder.adapter(task);
         return adapter.map(Some).map_err(|error| ApiError::engine(error).about("task"));
     }
-    // Cohere's clients always send one; other models' texts are all of one kind.
-    let Some(kind) = input_type.filter(|_| !embedder.adapters().is_empty()) else {
-        return Ok(None);
-    };
+    let Some(kind) = input_type else { return Ok(None) };
     let Some((_, task)) = INPUT_TYPES.iter().find(|(name, _)| *name == kind) else {
         let known: Vec<String> = INPUT_TYPES.iter().map(|(name, _)| format!("`{name}`")).collect();
         let kind: String = kind.chars().take(100).collect();

@@ -348,7 +348,8 @@ pub struct EmbeddingsRequest {
     #[serde(default)]
     pub late_chunking: Option<bool>,
     /// Task of the texts, by Jina's name, for a model with adapters: `retrieval.query`,
-    /// `retrieval.passage`, `separation`, `classification` or `text-matching`.
+    /// `retrieval.passage`, `separation`, `classification` or `text-matching`; ignored by a model
+    /// without tasks.
     #[serde(default)]
     pub task: Option<String>,
     /// Task of the texts, by Cohere's name: `search_query`, `search_document`, `classification` or

@@ -113,6 +113,9 @@ pub struct BenchModel {
     /// Maximum time for repeated runs, in seconds.
     #[arg(long, value_name = "S", default_value = "8", value_parser = seconds)]
     pub seconds: f64,
+    /// Task of the sequences, for a model with LoRA adapters.
+    #[arg(long, value_name = "TASK")]
+    pub task: Option<String>,
     /// Model and device.
     #[command(flatten)]
     pub model: ModelArgs,

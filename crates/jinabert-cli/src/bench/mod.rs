@@ -18,7 +18,7 @@ pub use args::Bench;
 
 use crate::{atomic_file::AtomicFile, error::CliError, source};
 use args::{BenchAll, BenchCommand, BenchCompare, BenchModel};
-use jinabert::{batch::Tokens, kernels::Dtype};
+use jinabert::{Options, batch::Tokens, kernels::Dtype};
 use model::{KernelTimes, ModelLine};
 use report::Report;
 use stats::Limits;
@@ -103,7 +103,7 @@ fn forward(args: &BenchModel, quiet: bool) -> Result<(), CliError> {
     };
     // Files are read before a device is opened, and checked before anything is timed.
     let workloads = args.ids.iter().map(|path| sequences(path)).collect::<Result<Vec<_>, _>>()?;
-    let options = args.model.options()?;
+    let options = Options { adapter: args.task.clone(), ..args.model.options()? };
     let (embedder, dir) = source::open(&args.model, options, "bench model", quiet)?;
     for (path, sequences) in args.ids.iter().zip(&workloads) {
         model::check(sequences, &embedder).map_err(|error| at_line(path, error))?;

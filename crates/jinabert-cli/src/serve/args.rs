@@ -125,6 +125,9 @@ pub struct ServeArgs {
     /// Accept any number of `dimensions`, also for models that declare those they were trained for.
     #[arg(long, env = "JINABERT_ANY_DIMENSIONS", value_parser = BoolishValueParser::new())]
     pub any_dimensions: bool,
+    /// Rank documents also with embedding models, by MaxSim of their token vectors.
+    #[arg(long, env = "JINABERT_MAX_SIM", value_parser = BoolishValueParser::new())]
+    pub max_sim: bool,
     /// Name of the model's prompt to put before each text unless a request names another one
     /// (`prompt_name`) [default: default_prompt_name in the model's
     /// config_sentence_transformers.json].

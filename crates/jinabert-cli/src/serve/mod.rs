@@ -153,6 +153,7 @@ fn options(args: &ServeArgs) -> Result<Options, Error> {
         max_length: args.max_length,
         any_dimensions: args.any_dimensions,
         adapter: args.default_task.clone(),
+        max_sim: args.max_sim,
         prompt: match (&args.default_prompt_name, &args.default_prompt) {
             (Some(name), _) => Prompt::Named(name.clone()),
             (None, Some(text)) => Prompt::Text(text.clone()),

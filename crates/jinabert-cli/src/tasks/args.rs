@@ -11,8 +11,10 @@ Examples:
   jinabert rerank --model path/to/reranker \"capital of France\" --input documents.jsonl --top-n 10
 
 Output: one line of JSON per document, best first: index in the input, \"id\" if the document has
-one, score (0 to 1), logit, number of tokens of query and document together, text.  Documents in
-.jsonl are objects: {\"text\": \"…\", \"id\": …}.")]
+one, score (0 to 1), logit, number of tokens of query and document together, text.  By MaxSim the
+logit is the sum over the query's tokens, the score their mean, and tokens are the document's.
+Documents in .jsonl are objects: {\"text\": \"…\", \"id\": …}.  With --on-long window a long document
+is read in windows, and the best one counts.")]
 pub struct Rerank {
     /// Query.
     pub query: String,
@@ -25,9 +27,21 @@ pub struct Rerank {
     /// Output only the best N.
     #[arg(long, value_name = "N")]
     pub top_n: Option<usize>,
+    /// How documents are scored [default: by the model's classifier, or by MaxSim with a ColBERT
+    /// model].
+    #[arg(long, value_enum)]
+    pub by: Option<RankBy>,
     /// Model and device.
     #[command(flatten)]
     pub model: ModelArgs,
+}
+
+/// How documents are scored.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RankBy {
+    /// Sum over the query's tokens of the best cosine with a token of the document; with an
+    /// embedding model, of the last hidden states.
+    Maxsim,
 }
 
 /// `jinabert multi-vector`

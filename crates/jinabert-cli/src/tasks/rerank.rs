@@ -1,18 +1,31 @@
 //! `jinabert rerank`
 
 use super::{
-    args::Rerank,
+    args::{RankBy, Rerank},
     ranked::{RANKED_FIELDS, Ranked},
     texts::Texts,
 };
 use crate::{error::CliError, item::with_position, json_lines, source};
-use jinabert::{Options, Score, Task};
+use jinabert::{ModelInfo, Options, Score, Task};
 
 /// Ranks documents for a query.
 pub fn run(args: &Rerank, quiet: bool) -> Result<(), CliError> {
     source::named(&args.model.source, "rerank", "a reranker")?;
     let mut documents = Texts::read(&args.input, &args.document, "document", RANKED_FIELDS)?;
-    let options = Options { task: Task::Rerank, ..args.model.options()? };
+    let mut options = Options { task: Task::Rerank, ..args.model.options()? };
+    if args.by == Some(RankBy::Maxsim) {
+        let info = ModelInfo::open(source::directory(&args.model.source, quiet)?)?;
+        match info.task() {
+            Task::Embed | Task::FillMask => {
+                options = Options { task: Task::Encode, max_sim: true, ..options };
+            }
+            Task::Rerank => {
+                let what = "--by maxsim: expected a ColBERT or an embedding model, got a reranker";
+                return Err(CliError::Usage(what.into()));
+            }
+            _ => {}
+        }
+    }
     let (embedder, _) = source::open(&args.model, options, "rerank", quiet)?;
     documents.skip(|text| {
         embedder.jobs().scores(&args.query, &[text], embedder.encode_options()).map(|_| ())

@@ -103,3 +103,90 @@ fn positions_that_contradict_the_files_are_refused() {
     let scaled = json!({"rope_type": "yarn", "rope_theta": 20000.0});
     refused("v3-colbert", &set("rope_parameters", scaled), none, 66, &["rope_type is `yarn`"]);
 }
+
+/// The `id`-th result of `rerank`, by index in the input.
+fn ranked(args: &[&str]) -> Vec<Value> {
+    let mut found = lines(&run(&mut jinabert(&[&["rerank"], args].concat()), b"").output("rerank"));
+    let scores: Vec<f64> = found.iter().map(|line| line["score"].as_f64().expect("one")).collect();
+    assert!(scores.is_sorted_by(|a, b| a >= b), "best first: {scores:?}");
+    found.sort_by_key(|line| line["index"].as_u64());
+    found
+}
+
+#[test]
+fn colbert_models_rerank_by_max_sim() {
+    let model = fixture("v3-colbert");
+    let all = cases("v3-colbert");
+    let of = |n: usize| all["cases"][n]["of"].as_str().expect("a text");
+    // This document has no punctuation that would be left out.
+    let mut checked = 0;
+    for pair in all["maxsim"].as_array().expect("scores").iter().filter(|pair| pair["doc"] == 15) {
+        let query = of(pair["query"].as_u64().expect("a case") as usize);
+        let documents = [of(15), of(7), of(9)];
+        let found = ranked(&[&["--model", arg(&model), query], &documents[..]].concat());
+        near(&found[0]["logit"], &pair["score"], 1e-3);
+        let mean = pair["score"].as_f64().expect("a score") / 32.0;
+        near(&found[0]["score"], &json!(mean), 1e-4);
+        let args = ["multi-vector", "--model", arg(&model), "--query", query];
+        let same = run(&mut jinabert(&[&args, &documents[..]].concat()), b"").output("the same");
+        for line in lines(&same) {
+            let index = line["index"].as_u64().expect("an index") as usize;
+            near(&found[index]["logit"], &line["score"], 1e-4);
+        }
+        checked += 1;
+    }
+    assert!(checked >= 4, "{checked} queries");
+}
+
+#[test]
+fn embedding_models_rerank_by_max_sim_if_asked() {
+    let model = fixture("tiny-natural");
+    let texts = ["the cat", "a", "the dog and the cat"];
+    let args = ["embed", "--pooling", "none", "--model", arg(&model)];
+    let states = lines(&run(&mut jinabert(&[&args, &texts[..]].concat()), b"").output("states"));
+    let unit = |text: usize| -> Vec<Vec<f64>> {
+        let rows: Vec<Vec<f64>> =
+            serde_json::from_value(states[text]["embeddings"].clone()).expect("rows");
+        let unit = |row: Vec<f64>| {
+            let norm = row.iter().map(|x| x * x).sum::<f64>().sqrt();
+            row.into_iter().map(|x| x / norm).collect()
+        };
+        rows.into_iter().map(unit).collect()
+    };
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let found = ranked(&["--by", "maxsim", "--model", arg(&model), texts[0], texts[1], texts[2]]);
+    for document in [1, 2] {
+        let (query, document_rows) = (unit(0), unit(document));
+        let best = |q: &Vec<f64>| document_rows.iter().map(|d| dot(q, d)).fold(-1.0, f64::max);
+        let sum: f64 = query.iter().map(best).sum();
+        near(&found[document - 1]["logit"], &json!(sum), 1e-4);
+        near(&found[document - 1]["score"], &json!(sum / query.len() as f64), 1e-5);
+    }
+    let refused = |args: &[&str], code, says: &[&str]| {
+        run(&mut jinabert(&[&["rerank"], args, &["a", "b"]].concat()), b"")
+            .refused(says[0], code, says);
+    };
+    refused(&["--model", arg(&model)], 66, &["encoder without a head"]);
+    let reranker = fixture("v3-reranker");
+    let says = &["--by maxsim", "got a reranker"];
+    refused(&["--by", "maxsim", "--model", arg(&reranker)], 2, says);
+}
+
+#[test]
+fn long_documents_are_reranked_in_windows() {
+    let model = fixture("v3-reranker");
+    let base = ["--model", arg(&model)];
+    let short = "Prune apple trees in late winter.";
+    let long = format!("{} {short} {}", "The old bridge. ".repeat(60), "A red boat. ".repeat(60));
+    let query = "how do I prune an apple tree?";
+    let plain = ranked(&[&base[..], &[query, short]].concat());
+    let windows = ["--on-long", "window", "--max-length", "64"];
+    let found = ranked(&[&base[..], &windows, &[query, short, &long]].concat());
+    assert_eq!(found[0]["logit"], plain[0]["logit"], "one window is the pair itself");
+    let refused = [&["rerank"], &base[..], &["--max-length", "64", query, &long]].concat();
+    run(&mut jinabert(&refused), b"").refused("too long", 65, &["64"]);
+    let args = ["--on-long", "truncate", "--max-length", "64", query, &long];
+    let cut = run(&mut jinabert(&[&["rerank"], &base[..], &args].concat()), b"");
+    let cut = lines(&cut.stdout);
+    assert_ne!(found[1]["logit"], cut[0]["logit"]);
+}

@@ -154,8 +154,35 @@ fn requests_name_tasks_in_each_dialect() {
     assert!(near(&answer["data"][0]["embedding"], &of(Some("separation"))));
     drop(server);
     let server = Server::start(&["--model", &fixture(TINY)]);
-    let body = |more: &str, value: &str| json!({"input": "a", more: value});
-    let refused = server.post("/v1/embeddings", &body("task", "separation"));
-    assert!(refused.status == 400 && refused.text.contains("no tasks"), "{}", refused.text);
-    server.post("/v1/embeddings", &body("input_type", "search_query")).ok();
+    // Client libraries send these to every model.
+    for (field, value) in [("task", "separation"), ("input_type", "search_query")] {
+        server.post("/v1/embeddings", &json!({"input": "a", field: value})).ok();
+    }
+}
+
+#[test]
+fn colbert_models_and_embedders_rank_by_max_sim() {
+    let colbert = fixture("v3-colbert");
+    let server = Server::start(&["--model", &colbert]);
+    let documents = ["古い橋は川の上流にある。", "A red boat"];
+    let ask = |path: &str, raw: bool| {
+        let body = json!({"query": "橋はどこですか", "documents": documents, "raw_scores": raw});
+        let mut results = server.post(path, &body).ok()["results"].clone();
+        let results = results.as_array_mut().expect("a list");
+        results.sort_by_key(|result| result["index"].as_u64());
+        results[0]["relevance_score"].as_f64().expect("a score")
+    };
+    // of the fixture: 32 tokens of the query
+    for path in ["/v1/rerank", "/v2/rerank", "/rerank"] {
+        assert!((ask(path, true) - 26.865_511_858_861).abs() < 1e-3);
+        assert!((ask(path, false) - 26.865_511_858_861 / 32.0).abs() < 1e-4);
+    }
+    drop(server);
+    let server = Server::start(&["--model", &fixture(TINY), "--max-sim", "true"]);
+    let body = json!({"query": "the cat", "texts": ["a dog", "the cat"]});
+    let ranks = server.post("/rerank", &body).ok();
+    assert_eq!(ranks[0]["index"], 1);
+    let best = ranks[0]["score"].as_f64().expect("a score");
+    assert!((best - 1.0).abs() < 1e-5, "each token is its own best: {best}");
+    server.post("/embed", &json!({"inputs": "the cat"})).ok();
 }
