@@ -48,7 +48,17 @@ macro_rules! named {
 }
 
 named!(OnLong, "on_long", Error = "error", Truncate = "truncate", Window = "window");
-named!(Pooling, "pooling", Auto = "auto", Mean = "mean", Cls = "cls");
+named!(
+    Pooling,
+    "pooling",
+    Auto = "auto",
+    Mean = "mean",
+    Cls = "cls",
+    Last = "lasttoken",
+    Max = "max",
+    WeightedMean = "weightedmean",
+    MeanSqrtLen = "mean_sqrt_len_tokens"
+);
 named!(TruncationSide, "truncation_side", Left = "left", Right = "right");
 named!(Role, "role", Plain = "plain", Query = "query", Document = "document");
 named!(Tune, "tune", Off = "off", Known = "known", Search = "search");
@@ -129,8 +139,8 @@ mod tests {
         names(OnLong::Error, &["error", "truncate", "window"], "on_long: expected error, truncate");
         names(
             Pooling::Auto,
-            &["auto", "mean", "cls"],
-            "pooling: expected auto, mean or cls, got `",
+            &["auto", "mean", "cls", "lasttoken", "max", "weightedmean", "mean_sqrt_len_tokens"],
+            "pooling: expected auto, mean, cls, lasttoken, max, weightedmean or",
         );
         names(TruncationSide::Right, &["left", "right"], "expected left or right, got `");
         names(Role::Plain, &["plain", "query", "document"], "role: expected plain, query or");

@@ -66,9 +66,7 @@ impl Opening {
             overlap: self.overlap,
             pooling: match self.pooling.as_deref() {
                 None => Pooling::Auto,
-                Some("mean") => Pooling::Mean,
-                Some("cls") => Pooling::Cls,
-                Some(other) => return Err(unknown("pooling", other, "mean and cls")),
+                Some(name) => name.parse()?,
             },
             // The Python code adds prompts to texts itself.
             prompt: Prompt::None,

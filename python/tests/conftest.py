@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "jinabert-mini-en"
 RERANKER = ROOT / "tests" / "fixtures" / "tiny-reranker-bpe"
 TINY = ROOT / "tests" / "fixtures" / "tiny-natural"
+COLBERT = ROOT / "tests" / "fixtures" / "v3-colbert"
 TASKS = ROOT / "tests" / "fixtures" / "v3-original"
 
 TEXTS = [

@@ -102,7 +102,7 @@ CALLS = [
     (lambda e: opened(dtype="float16"), ValueError, "f16"),
     (lambda e: opened(on_long="split"), ValueError, "on_long `split`"),
     (lambda e: opened(truncate=True, on_long="window"), ValueError, "contradict"),
-    (lambda e: opened(pooling="max"), ValueError, "pooling `max`"),
+    (lambda e: opened(pooling="median"), ValueError, "got `median`"),
     (lambda e: opened(max_length=2), ValueError, "max length 2"),
     (lambda e: opened(max_length=-1), ValueError, "max_length: expected 1 or more, got -1"),
     (lambda e: opened(overlap=-1), ValueError, "overlap: expected 0 or more, got -1"),

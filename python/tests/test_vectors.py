@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MODEL, RERANKER, TASKS, TEXTS, TINY, command, jsonl
+from conftest import COLBERT, MODEL, RERANKER, TASKS, TEXTS, TINY, command, jsonl
 
 import jinabert
 
@@ -338,6 +338,14 @@ def test_rerank(tmp_path, device, caplog) -> None:
     with jinabert.Embedder(RERANKER, device="cpu", max_length=16, truncate=True) as short:
         assert len(short.rank("a cat", ["a dog", "dogs " * 40], batch_size=1)) == 2
         assert "1 texts were cut to 16 tokens; the first is input 1, " in caplog.text
+
+
+def test_rerank_by_max_sim() -> None:
+    # Of the fixture's `maxsim`: 32 tokens of the query.
+    with jinabert.Embedder(COLBERT, device="cpu") as model:
+        [found] = model.rerank("橋はどこですか", ["古い橋は川の上流にある。"])
+    assert abs(found["logit"] - 26.865511858861) < 1e-3
+    assert abs(found["score"] - 26.865511858861 / 32) < 1e-4
 
 
 def test_files_in_memory(cpu) -> None:

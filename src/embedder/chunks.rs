@@ -81,8 +81,13 @@ impl Embedder {
         options: EncodeOptions,
     ) -> Result<(Vec<Chunked>, Vec<usize>), Error> {
         assert_eq!(texts.len(), chunkings.len(), "chunkings of the texts");
-        if self.pooling() == Pooling::Cls {
-            let what = "late chunks are means of tokens, this model's vectors the first token's";
+        if self.pooling() != Pooling::Mean {
+            let pooling = self.pooling();
+            let what = format!("late chunks are means of tokens, this model's vectors `{pooling}`");
+            return Err(Error::Option(what));
+        }
+        if self.declared.lower_case {
+            let what = "late chunks are parts of the text, and the model declares do_lower_case";
             return Err(Error::Option(what.to_owned()));
         }
         let tokenizer = self.tokenizer()?;
@@ -237,17 +242,26 @@ impl Jobs<'_> {
         let EncodeOptions { dimensions: dims, normalize, .. } = self.0.checked(options)?;
         let sequences = self.0.adapted(sequences, options);
         let (sequences, windows) = self.0.all_windows(&sequences, &spans, options)?;
-        let output = Output::Vectors { dims: dims as u32, normalize: false };
+        let modules = self.0.modules.clone();
+        let (output, width) = if modules.is_empty() {
+            (Output::Vectors { dims: dims as u32, normalize: false }, dims)
+        } else {
+            (self.0.pooled(), self.0.config().hidden as usize)
+        };
         Ok(EncodeJob::new(sequences, output, move |rows| {
             let mut sums: Vec<Vec<Vec<f64>>> =
-                spans.iter().map(|spans| vec![vec![0.0; dims]; spans.len()]).collect();
+                spans.iter().map(|spans| vec![vec![0.0; width]; spans.len()]).collect();
             for (window, rows) in iter::zip(windows, rows) {
-                for (&(span, share), row) in iter::zip(&window.shares, rows.chunks_exact(dims)) {
+                for (&(span, share), row) in iter::zip(&window.shares, rows.chunks_exact(width)) {
                     let sum = &mut sums[window.sequence][span];
                     sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += share * f64::from(*x));
                 }
             }
             let vector = |sum: Vec<f64>| {
+                if !modules.is_empty() {
+                    let sum = sum.into_iter().map(|x| x as f32).collect();
+                    return Vector(modules.ready(sum, options));
+                }
                 let norm = sum.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-12);
                 let scale = if normalize { 1.0 / norm } else { 1.0 };
                 Vector(sum.into_iter().map(|x| (x * scale) as f32).collect())

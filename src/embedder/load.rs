@@ -76,12 +76,15 @@ pub(super) fn pooling(
         return Err(Error::Model(what));
     }
     match (options.pooling, declared.pooling.as_deref()) {
-        (Pooling::Auto, None | Some("mean")) => Ok(Pooling::Mean),
-        (Pooling::Auto, Some("cls")) => Ok(Pooling::Cls),
-        (Pooling::Auto, Some(other)) => {
-            let what = format!("modules.json: pooling `{other}`; mean and cls are computed here");
-            Err(Error::Model(what))
-        }
+        (Pooling::Auto, None) => Ok(Pooling::Mean),
+        (Pooling::Auto, Some(name)) => match name.parse() {
+            Ok(Pooling::Auto) | Err(_) => {
+                let known = "mean, cls, max, lasttoken, weightedmean and mean_sqrt_len_tokens";
+                let what = format!("modules.json: pooling `{name}`; computed here: {known}");
+                Err(Error::Model(what))
+            }
+            Ok(pooling) => Ok(pooling),
+        },
         (asked, _) => Ok(asked),
     }
 }

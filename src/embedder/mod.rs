@@ -4,6 +4,7 @@ mod choose;
 mod chunks;
 mod job;
 mod load;
+mod modules;
 mod options;
 mod perplexity;
 mod prepare;
@@ -23,7 +24,7 @@ use crate::{
     error::Error,
     files::Files,
     model::{
-        self, AdapterInfo, Architecture, ColbertConfig, Config, Head, Output,
+        self, AdapterInfo, Architecture, ColbertConfig, Config, Head, Modules, Output,
         SentenceTransformersConfig, Task,
     },
     text::Tokenizer,
@@ -128,6 +129,10 @@ pub struct Embedder {
     prompt: DefaultPrompt,
     /// Tasks of the LoRA adapters.
     adapters: Vec<AdapterInfo>,
+    /// Modules after pooling.
+    modules: Arc<Modules>,
+    /// Components of a whole vector.
+    width: usize,
     /// Numbers of components that vectors may have; empty if they may have any number.
     matryoshka: Vec<usize>,
     pooling: Pooling,
@@ -172,10 +177,6 @@ impl Embedder {
         let files = files.into();
         // Cheap checks first: an invalid directory should not cost a device initialisation.
         let config = Config::open(&files)?;
-        let matryoshka =
-            if options.any_dimensions { Vec::new() } else { config.matryoshka.clone() };
-        let kept = options.dimensions.or(config.truncate_dim);
-        let dimensions = checked_dimensions(kept, config.hidden as usize, &matryoshka)?;
         if !(0.0..1.0).contains(&options.skip_eps) {
             let eps = options.skip_eps;
             return Err(Error::Option(format!("expected a skip_eps from 0 to below 1, got {eps}")));
@@ -186,6 +187,16 @@ impl Embedder {
         let queries = load::queries(&files, &options)?;
         let declared = load::declared(&files, options.task)?;
         let pooling = load::pooling(&declared, &options)?;
+        let modules = match options.task {
+            Task::Embed | Task::Encode => declared.modules.as_slice(),
+            _ => &[],
+        };
+        let modules = Modules::open(&files, modules, config.hidden as usize)?;
+        let width = modules.width(config.hidden as usize);
+        let matryoshka =
+            if options.any_dimensions { Vec::new() } else { config.matryoshka.clone() };
+        let kept = options.dimensions.or(config.truncate_dim);
+        let dimensions = checked_dimensions(kept, width, &matryoshka)?;
         let prompt = prompt::of_options(&declared, &options)?;
         let (limit, _) = declared.limit(&config);
         // Reading the tokenizer takes as long as a small model's weights or opening the device.
@@ -235,6 +246,8 @@ impl Embedder {
             prompt,
             adapters,
             matryoshka,
+            modules: Arc::new(modules),
+            width,
             pooling,
             overlap,
             queries,
@@ -250,7 +263,7 @@ impl Embedder {
         self.defaults.dimensions
     }
 
-    /// Pooling: the mean of a text's tokens, or its first token.
+    /// Pooling of a text's tokens.
     pub fn pooling(&self) -> Pooling {
         self.pooling
     }

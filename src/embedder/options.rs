@@ -216,6 +216,14 @@ pub enum Pooling {
     Mean,
     /// First token, `[CLS]`.
     Cls,
+    /// Last token.
+    Last,
+    /// Largest value of each component over all tokens.
+    Max,
+    /// Mean of all tokens, each weighted by its position, from 1.
+    WeightedMean,
+    /// Sum of all tokens over the square root of their number.
+    MeanSqrtLen,
 }
 
 /// Policy for texts over the limit.

@@ -39,8 +39,7 @@ impl Embedder {
     /// # Errors
     /// [`Error::Option`] for dimensions or a length that the model does not have.
     pub fn checked(&self, options: EncodeOptions) -> Result<EncodeOptions, Error> {
-        let hidden = self.config().hidden as usize;
-        checked_dimensions(Some(options.dimensions), hidden, &self.matryoshka)?;
+        checked_dimensions(Some(options.dimensions), self.width, &self.matryoshka)?;
         self.limit(options).map(|_| options)
     }
 
@@ -55,7 +54,16 @@ impl Embedder {
 
     /// Device output for embeddings.
     pub(super) fn vectors(&self, options: EncodeOptions) -> Output {
-        Output::Vectors { dims: options.dimensions as u32, normalize: options.normalize }
+        if self.modules.is_empty() {
+            Output::Vectors { dims: options.dimensions as u32, normalize: options.normalize }
+        } else {
+            self.pooled()
+        }
+    }
+
+    /// Device output for pooled vectors that are not ready.
+    pub(super) fn pooled(&self) -> Output {
+        Output::Vectors { dims: self.config().hidden, normalize: false }
     }
 }
 
@@ -110,22 +118,51 @@ impl Jobs<'_> {
         let options = embedder.checked(options)?;
         let sequences = embedder.adapted(sequences, options);
         let windows = options.on_long == OnLong::Window;
+        if embedder.pooling.is_on_host() {
+            return self.pooled_on_host(sequences, options);
+        }
         if windows && sequences.iter().any(|tokens| tokens.len() > options.max_length) {
-            let end = |tokens: &Tokens| match embedder.pooling {
-                Pooling::Cls => 1.min(tokens.len()),
-                _ => tokens.len(),
+            let span = |tokens: &Tokens| match embedder.pooling {
+                Pooling::Cls => 0..1.min(tokens.len()),
+                Pooling::Last => tokens.len().saturating_sub(1)..tokens.len(),
+                _ => 0..tokens.len(),
             };
-            let whole: Vec<_> = sequences.iter().map(|tokens| vec![0..end(tokens)]).collect();
+            let whole: Vec<_> = sequences.iter().map(|tokens| vec![span(tokens)]).collect();
             let job = self.spans(sequences, whole, options)?;
             return Ok(job.map(|vectors| vectors.into_iter().flatten().collect()));
         }
         embedder.check_all(&sequences)?;
         let sequence = match embedder.pooling {
             Pooling::Cls => SequenceInput::first,
+            Pooling::Last => SequenceInput::last,
             _ => SequenceInput::whole,
         };
         let output = embedder.vectors(options);
         let sequences = sequences.into_iter().map(sequence).collect();
-        Ok(EncodeJob::new(sequences, output, |rows| rows.into_iter().map(Vector).collect()))
+        let modules = embedder.modules.clone();
+        Ok(EncodeJob::new(sequences, output, move |rows| {
+            let ready = |row| if modules.is_empty() { row } else { modules.ready(row, options) };
+            rows.into_iter().map(|row| Vector(ready(row))).collect()
+        }))
+    }
+
+    /// Vectors pooled from all token outputs.
+    fn pooled_on_host(
+        self,
+        sequences: Vec<Tokens>,
+        options: EncodeOptions,
+    ) -> Result<EncodeJob<Vec<Vector>>, Error> {
+        let Self(embedder) = self;
+        embedder.check_all(&sequences)?;
+        let pooling = embedder.pooling;
+        let width = embedder.config().hidden as usize;
+        let sequences = sequences.into_iter().map(SequenceInput::whole).collect();
+        let modules = embedder.modules.clone();
+        Ok(EncodeJob::new(sequences, Output::Tokens, move |rows| {
+            let vectors = rows
+                .into_iter()
+                .map(|rows| Vector(modules.ready(pooling.of_rows(&rows, width), options)));
+            vectors.collect()
+        }))
     }
 }

@@ -106,12 +106,13 @@ impl Tokenization<'_> {
         let prompt = self.prompt(prompt, options.adapter)?;
         let tokenizer = self.0.tokenizer()?;
         let cut = self.0.cut(options);
-        let tokenized = if prompt.is_empty() {
+        let lower = self.0.declared.lower_case;
+        let tokenized = if prompt.is_empty() && !lower {
             tokenizer.encode(texts, cut)?
         } else {
-            let whole: Vec<String> =
-                texts.iter().map(|text| [prompt, text.as_ref()].concat()).collect();
-            tokenizer.encode(&whole, cut)?
+            let whole = texts.iter().map(|text| [prompt, text.as_ref()].concat());
+            let whole = whole.map(|text| if lower { text.to_lowercase() } else { text });
+            tokenizer.encode(&whole.collect::<Vec<_>>(), cut)?
         };
         self.0.within(&tokenized, options)?;
         Ok(tokenized)

@@ -148,7 +148,7 @@ impl Listing {
 }
 
 /// Files that name others in folders, with the functions that list those.
-pub(super) const FOLDERS: &[(&str, ListFiles)] = &[(MODULES, poolings), (CONFIG, adapters)];
+pub(super) const FOLDERS: &[(&str, ListFiles)] = &[(MODULES, modules), (CONFIG, adapters)];
 
 /// Lists the files that the contents of another one name.
 type ListFiles = fn(&[u8]) -> Vec<String>;
@@ -181,19 +181,25 @@ fn adapters(config: &[u8]) -> Vec<String> {
     files.collect()
 }
 
-/// Pooling configurations in the folders that `modules.json` declares.  A path that is not a plain
-/// folder of the repository is left out: opening the model refuses it.
-fn poolings(modules: &[u8]) -> Vec<String> {
+/// Files of the modules in the folders that `modules.json` declares: the configuration of pooling,
+/// of others the weights, too.  A path that is not a plain folder of the repository is left out:
+/// opening the model refuses it.
+fn modules(modules: &[u8]) -> Vec<String> {
     let modules: Vec<Module> = serde_json::from_slice(unmarked(modules)).unwrap_or_default();
-    modules.iter().filter_map(pooling).collect()
+    modules.iter().flat_map(module_files).collect()
 }
 
-/// Path of a module's configuration, if it is pooling in a plain folder.
-fn pooling(module: &Module) -> Option<String> {
+/// Paths of a module's files, if it is one with files in a plain folder.
+fn module_files(module: &Module) -> Vec<String> {
     let parts: Vec<&str> = module.path.split('/').filter(|part| !part.is_empty()).collect();
-    let kind = module.kind.rsplit('.').next();
+    let files: &[&str] = match module.kind.rsplit('.').next() {
+        Some("Pooling") => &[CONFIG],
+        Some("Dense" | "LayerNorm") => &[CONFIG, WEIGHTS],
+        _ => &[],
+    };
     let plain = !parts.is_empty() && parts.iter().all(|part| is_plain(part));
-    (plain && kind == Some("Pooling")).then(|| format!("{}/{CONFIG}", parts.join("/")))
+    let paths = files.iter().map(|name| format!("{}/{name}", parts.join("/")));
+    paths.filter(|_| plain).collect()
 }
 
 /// True for the name of a folder that a path and a URL have as it is.
@@ -333,14 +339,14 @@ mod tests {
     }
 
     #[test]
-    fn poolings_are_in_the_folders_that_are_declared() {
+    fn modules_are_in_the_folders_that_are_declared() {
         let module = |kind: &str, path: &str| serde_json::json!({"type": kind, "path": path});
         let pooling = |path| module("sentence_transformers.models.Pooling", path);
-        let of = |modules: &[serde_json::Value]| {
-            let text = serde_json::json!(modules).to_string();
+        let of = |list: &[serde_json::Value]| {
+            let text = serde_json::json!(list).to_string();
             let marked = format!("\u{feff}{text}");
-            assert_eq!(poolings(text.as_bytes()), poolings(marked.as_bytes()));
-            poolings(text.as_bytes())
+            assert_eq!(modules(text.as_bytes()), modules(marked.as_bytes()));
+            modules(text.as_bytes())
         };
         let all = [
             module("sentence_transformers.models.Transformer", ""),
@@ -348,11 +354,17 @@ mod tests {
             module("sentence_transformers.models.Dense", "3_Dense"),
             module("a.Pooling", "x/y"),
         ];
-        assert_eq!(of(&all), ["2_Pooling/config.json", "x/y/config.json"]);
+        let files = [
+            "2_Pooling/config.json",
+            "3_Dense/config.json",
+            "3_Dense/model.safetensors",
+            "x/y/config.json",
+        ];
+        assert_eq!(of(&all), files);
         for path in ["", "..", "../x", "a/../..", ".x", "a\\b", "a?b", "a#b", "%2e", "c:"] {
             assert!(of(&[pooling(path)]).is_empty(), "{path}");
         }
-        assert!(poolings(b"{}").is_empty() && poolings(b"<html>").is_empty());
+        assert!(modules(b"{}").is_empty() && modules(b"<html>").is_empty());
     }
 
     #[test]

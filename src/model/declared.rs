@@ -13,6 +13,18 @@ const TOKENIZER: &str = "tokenizer_config.json";
 /// Prompt names that sentence-transformers adds to every model, empty unless declared.
 const ALWAYS: &[&str] = &["query", "document"];
 
+/// Module of sentence-transformers after pooling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeclaredModule {
+    /// Division by the L2 norm.
+    Normalize,
+    /// Dense layer, in a folder.
+    Dense(String),
+    /// LayerNorm, in a folder.
+    LayerNorm(String),
+}
+
 /// Settings of sentence-transformers for prompts, pooling and normalisation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -23,7 +35,9 @@ pub struct SentenceTransformersConfig {
     pub prompt_excluded: bool,
     /// Normalisation of vectors; none if not declared.
     pub normalize: Option<bool>,
-    /// Types of other modules, such as `sentence_transformers.models.Dense`.
+    /// Modules between pooling and the end that change vectors, in order.
+    pub modules: Vec<DeclaredModule>,
+    /// Types of other modules, such as `sentence_transformers.models.CNN`.
     pub others: Vec<String>,
     /// Prompts by name.
     pub prompts: BTreeMap<String, String>,
@@ -31,6 +45,8 @@ pub struct SentenceTransformersConfig {
     pub default_prompt: Option<String>,
     /// `max_seq_length` of `sentence_bert_config.json`.
     pub max_seq_length: Option<usize>,
+    /// `do_lower_case` of `sentence_bert_config.json`: texts are lower-cased before tokenising.
+    pub lower_case: bool,
     /// `model_max_length` of `tokenizer_config.json`, where sentence-transformers 5.4 and later
     /// keep the limit.
     pub model_max_length: Option<usize>,
@@ -47,6 +63,8 @@ impl SentenceTransformersConfig {
         declared.read_modules(files)?;
         declared.read_prompts(files)?;
         declared.max_seq_length = length(files, TRANSFORMER, "max_seq_length")?;
+        let transformer = json_file(files, TRANSFORMER)?.unwrap_or_default();
+        declared.lower_case = truthy(&transformer["do_lower_case"]);
         declared.model_max_length = length(files, TOKENIZER, "model_max_length")?;
         Ok(declared)
     }
@@ -59,12 +77,29 @@ impl SentenceTransformersConfig {
             let kind = module["type"].as_str().unwrap_or_default();
             match kind.rsplit('.').next().unwrap_or_default() {
                 "Transformer" => {}
-                "Normalize" => self.normalize = Some(true),
+                "Normalize" => {
+                    self.normalize = Some(true);
+                    self.modules.push(DeclaredModule::Normalize);
+                }
+                "Dropout" => {}
+                name @ ("Dense" | "LayerNorm") => {
+                    // Vectors that another module follows are not normalised at the end.
+                    self.normalize = Some(false);
+                    let folder = module["path"].as_str().unwrap_or_default().to_owned();
+                    self.modules.push(match name {
+                        "Dense" => DeclaredModule::Dense(folder),
+                        _ => DeclaredModule::LayerNorm(folder),
+                    });
+                }
                 "Pooling" => {
                     self.read_pooling(files, module["path"].as_str().unwrap_or_default())?;
                 }
                 _ => self.others.push(kind.to_owned()),
             }
+        }
+        // The last one is an option of each call.
+        if self.modules.last() == Some(&DeclaredModule::Normalize) {
+            self.modules.pop();
         }
         Ok(())
     }
@@ -143,11 +178,24 @@ impl SentenceTransformersConfig {
     }
 }
 
+impl fmt::Display for DeclaredModule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Normalize => "Normalize",
+            Self::Dense(_) => "Dense",
+            Self::LayerNorm(_) => "LayerNorm",
+        })
+    }
+}
+
 impl fmt::Display for SentenceTransformersConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.pooling.as_deref().unwrap_or("not declared"))?;
         if self.prompt_excluded {
             f.write_str(" without the prompt")?;
+        }
+        for module in &self.modules {
+            write!(f, ", {module}")?;
         }
         match self.normalize {
             None => {}
@@ -174,14 +222,18 @@ fn parse(files: &Files, name: &str) -> Result<Value, Error> {
 }
 
 /// Reads a file that must exist and hold an object.
-pub(super) fn object(files: &Files, name: &str) -> Result<Map<String, Value>, Error> {
+///
+/// # Errors
+/// [`Error::Read`] and [`Error::Model`]
+pub fn object(files: &Files, name: &str) -> Result<Map<String, Value>, Error> {
     match parse(files, name)? {
         Value::Object(map) => Ok(map),
         _ => Err(bad(files, name, "expected an object")),
     }
 }
 
-pub(super) fn bad(files: &Files, name: &str, what: &str) -> Error {
+/// Error for a file.
+pub fn bad(files: &Files, name: &str, what: &str) -> Error {
     Error::Model(format!("`{}`: {what}", files.path(name).display()))
 }
 
@@ -218,9 +270,14 @@ fn prompt((name, text): (&String, &Value)) -> Result<(String, String), String> {
 
 /// Configuration path of a module in a folder; none for a folder outside the model's own.
 fn config_of(folder: &str) -> Option<String> {
+    file_of(folder, "config.json")
+}
+
+/// Path of a module's file in a folder; none for a folder outside the model's own.
+pub fn file_of(folder: &str, name: &str) -> Option<String> {
     let parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
     let own = !folder.starts_with('/') && parts.iter().all(|part| is_plain(part));
-    own.then(|| [&parts[..], &["config.json"]].concat().join("/"))
+    own.then(|| [&parts[..], &[name]].concat().join("/"))
 }
 
 /// True for the name of a folder that stays in the folder above it, on every system.
@@ -236,7 +293,10 @@ fn mode(config: &Map<String, Value>) -> Result<String, String> {
         let on = config.iter().filter(|(_, value)| truthy(value));
         let modes: Vec<&str> = on
             .filter_map(|(key, _)| key.strip_prefix("pooling_mode_"))
-            .map(|key| key.trim_end_matches("_tokens").trim_end_matches("_token"))
+            .map(|key| match key {
+                "mean_sqrt_len_tokens" => key,
+                _ => key.trim_end_matches("_tokens").trim_end_matches("_token"),
+            })
             .collect();
         return Ok(if modes.is_empty() { "mean".to_owned() } else { modes.join(" + ") });
     };
@@ -332,7 +392,7 @@ mod tests {
         let modules = json!([
             {"type": "custom_st.Transformer", "path": ""},
             {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"},
-            {"type": "sentence_transformers.models.Dense", "path": "2_Dense"},
+            {"type": "sentence_transformers.models.CNN", "path": "2_CNN"},
             {"type": "sentence_transformers.models.Normalize", "path": "3_Normalize"},
         ]);
         let pooling = json!({"pooling_mode_cls_token": true, "pooling_mode_max_tokens": true,
@@ -340,7 +400,7 @@ mod tests {
         let found = files(&[("modules.json", modules), ("1_Pooling/config.json", pooling)]);
         let declared = SentenceTransformersConfig::open(&found).expect("JSON");
         let said =
-            "cls + max without the prompt, then normalised, and sentence_transformers.models.Dense";
+            "cls + max without the prompt, then normalised, and sentence_transformers.models.CNN";
         assert_eq!(declared.to_string(), said);
         assert_eq!(
             SentenceTransformersConfig::open(&Files::memory()).expect("nothing"),

@@ -23,7 +23,7 @@ fn broken_text_is_refused() {
         assert!(text.contains(from), "nothing to break: `{from}`");
         assert_refused(check(interface, &program, &text.replace(from, to)), named);
     };
-    broken("let mean", "let", "expected");
+    broken("var mean", "var", "expected");
     broken("fn layer_norm(", "fn main(", "main");
     broken("rows: u32, // T\n    eps: f32,", "eps: f32,\n rows: u32,", "(\"rows\", 4)");
     broken("eps: f32,\n}", "eps: f32,\n spare: u32,\n}", "spare");

@@ -13,7 +13,6 @@ use axum::{
     http::{Response, StatusCode},
     response::IntoResponse,
 };
-use jinabert::Pooling;
 use serde_json::json;
 
 /// Describes the server and its model.
@@ -30,7 +29,7 @@ pub async fn info(
     let labels = &embedder.config().labels;
     let kind = match model.kind() {
         Kind::Embedding => {
-            let pooling = if embedder.pooling() == Pooling::Cls { "cls" } else { "mean" };
+            let pooling = embedder.pooling().to_string();
             json!({ "embedding": { "pooling": pooling } })
         }
         other => {

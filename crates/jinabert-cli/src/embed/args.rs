@@ -48,7 +48,8 @@ pub struct Embed {
     /// jsonl may set its own chunks as character ranges: "spans": [[start, end], …], end exclusive.
     #[arg(long, value_name = "UNIT:N[:OVERLAP]")]
     pub chunk: Option<Chunking>,
-    /// Pooling: mean of all tokens, or cls for the first token [default: as the model declares].
+    /// Pooling of the tokens [default: as the model declares].
+    ///
     /// none outputs one vector per token, neither truncated nor normalised, as lines of JSON or a
     /// directory of npy files, one per text.
     #[arg(long, value_enum)]
@@ -74,6 +75,14 @@ pub enum Pooling {
     Mean,
     /// First token.
     Cls,
+    /// Last token.
+    #[value(name = "lasttoken")]
+    Last,
+    /// Largest value of each component.
+    Max,
+    /// Mean weighted by position.
+    #[value(name = "weightedmean")]
+    WeightedMean,
     /// No pooling: one vector per token.
     None,
 }

@@ -17,6 +17,7 @@ use crate::{
     source,
 };
 use args::{Format, Pooling};
+use clap::ValueEnum;
 use jinabert::{Options, precision::Quantizer, text::Chunk};
 use output::{Part, Record, Style, Writer};
 use std::{panic, slice, sync::Arc, thread};
@@ -80,6 +81,9 @@ fn options(args: &Embed, bulk: bool) -> Result<Options, CliError> {
         pooling: match args.pooling {
             None => jinabert::Pooling::Auto,
             Some(Pooling::Cls) => jinabert::Pooling::Cls,
+            Some(Pooling::Last) => jinabert::Pooling::Last,
+            Some(Pooling::Max) => jinabert::Pooling::Max,
+            Some(Pooling::WeightedMean) => jinabert::Pooling::WeightedMean,
             Some(Pooling::Mean | Pooling::None) => jinabert::Pooling::Mean,
         },
         workload: if bulk { jinabert::Workload::Throughput } else { jinabert::Workload::Latency },
@@ -233,9 +237,11 @@ fn part<'a>(item: &'a Item, n: usize, chunk: &Chunk) -> Part<'a> {
 
 /// Late chunking as requested, if at all.
 fn late(args: &Embed) -> Result<Option<Late>, CliError> {
-    if args.late_chunking && args.pooling == Some(Pooling::Cls) {
-        let what = "--late-chunking: expected --pooling mean, got cls";
-        return Err(CliError::Usage(what.into()));
+    let pooling = args.pooling.filter(|pooling| *pooling != Pooling::Mean);
+    if let Some(other) = pooling.filter(|_| args.late_chunking) {
+        let other = other.to_possible_value().map_or(String::new(), |v| v.get_name().to_owned());
+        let what = format!("--late-chunking: expected --pooling mean, got {other}");
+        return Err(CliError::Usage(what));
     }
     match (args.late_chunking, &args.chunk) {
         (true, chunk) => Ok(Some(Late(chunk.clone()))),

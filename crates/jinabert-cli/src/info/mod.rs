@@ -112,6 +112,7 @@ impl Facts {
             "tokenizer": self.tokenizer.as_ref().map(TokenizerFacts::json),
             "pooling": self.declared.pooling,
             "normalize": self.declared.normalize,
+            "modules": self.declared.modules.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "include_prompt": !self.declared.prompt_excluded,
             "prompts": self.declared.prompts,
             "tasks": adapters.iter()

@@ -1,6 +1,6 @@
 //! Declarations in the files of sentence-transformers: pooling, prompts, lengths.
 
-use crate::kit::{arg, copy, copy_model, edit, embed, fixture, jinabert, names, run};
+use crate::kit::{Stored, arg, copy, copy_model, edit, embed, fixture, jinabert, names, run};
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 use tempfile::TempDir;
@@ -58,16 +58,160 @@ fn pooling_declared_by_any_version_is_used() {
         assert_eq!(info(&dir).0["pooling"], name, "{config}");
     }
     for (mode, says) in [
-        (json!("max"), "`max`"),
-        (json!("lasttoken"), "`lasttoken`"),
-        (json!("weightedmean"), "`weightedmean`"),
-        (json!("mean_sqrt_len_tokens"), "`mean_sqrt_len_tokens`"),
+        (json!("median"), "`median`"),
         (json!(["cls", "mean"]), "`cls + mean`"),
         (json!(3), "pooling_mode: expected"),
     ] {
         let (_place, dir) = pooled("1_Pooling", Some(one_word(mode.clone())));
         embed(&dir, &["a"], b"").refused(says, 66, &[says]);
     }
+}
+
+/// Last hidden states of a text.
+fn states(dir: &Path, text: &str) -> Vec<Vec<f64>> {
+    let found = embed(dir, &["--pooling", "none", text], b"").output("states");
+    let line: Value = serde_json::from_slice(&found).expect("JSON");
+    serde_json::from_value(line["embeddings"].clone()).expect("rows")
+}
+
+/// The vector of a text, and whether it is near another one.
+fn near(dir: &Path, args: &[&str], text: &str, expected: &[f64]) {
+    let found = embed(dir, &[args, &[text]].concat(), b"").output(text);
+    let line: Value = serde_json::from_slice(&found).expect("JSON");
+    let found: Vec<f64> = serde_json::from_value(line["embedding"].clone()).expect("numbers");
+    assert_eq!(found.len(), expected.len());
+    let far = found.iter().zip(expected).find(|(a, b)| (*a - *b).abs() > 2e-5);
+    assert!(far.is_none(), "{args:?}: {far:?}");
+}
+
+#[test]
+fn every_pooling_of_sentence_transformers_is_computed() {
+    let text = "the cat sat on the mat";
+    let rows = states(&fixture(TINY), text);
+    let count = rows.len() as f64;
+    let column = |n: usize| rows.iter().map(move |row| row[n]);
+    let all = |of: &dyn Fn(usize) -> f64| (0..64).map(of).collect::<Vec<f64>>();
+    let weights: f64 = (1..=rows.len()).map(|t| t as f64).sum();
+    for (name, expected) in [
+        ("max", all(&|n| column(n).fold(f64::NEG_INFINITY, f64::max))),
+        ("lasttoken", rows[rows.len() - 1].clone()),
+        (
+            "weightedmean",
+            all(&|n| column(n).zip(1..).map(|(x, t)| x * f64::from(t)).sum::<f64>() / weights),
+        ),
+        ("mean_sqrt_len_tokens", all(&|n| column(n).sum::<f64>() / count.sqrt())),
+    ] {
+        let old = format!("pooling_mode_{name}");
+        for config in [json!({"pooling_mode": name}), json!({old: true})] {
+            let (_place, dir) = pooled("1_Pooling", Some(config));
+            near(&dir, &["--no-normalize"], text, &expected);
+            assert_eq!(info(&dir).0["pooling"], name);
+            let says = &["late chunks", name];
+            let args = ["--late-chunking", "--chunk", "tokens:9", text];
+            embed(&dir, &args, b"").refused(name, 2, says);
+        }
+        if name != "mean_sqrt_len_tokens" {
+            near(&fixture(TINY), &["--no-normalize", "--pooling", name], text, &expected);
+        }
+    }
+}
+
+/// Writes a module's folder: its configuration, and tensors of f32.
+fn module(dir: &Path, folder: &str, config: Value, tensors: &[(&str, &[u64], Vec<f64>)]) {
+    fs::create_dir(dir.join(folder)).expect("writable");
+    put(dir, &format!("{folder}/config.json"), &config);
+    let mut stored = Stored { header: serde_json::Map::new(), data: Vec::new() };
+    for (name, shape, values) in tensors {
+        let bytes: Vec<u8> = values.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect();
+        stored.push(name, "F32", shape, &bytes);
+    }
+    stored.write(&dir.join(folder).join("model.safetensors"));
+}
+
+#[test]
+fn dense_and_layer_norm_modules_are_computed() {
+    let (_place, dir) = pooled("1_Pooling", Some(json!({"pooling_mode": "mean"})));
+    let st = |name: &str| format!("sentence_transformers.models.{name}");
+    let modules = json!([
+        {"idx": 0, "path": "", "type": st("Transformer")},
+        {"idx": 1, "path": "1_Pooling", "type": st("Pooling")},
+        {"idx": 2, "path": "2_LayerNorm", "type": st("LayerNorm")},
+        {"idx": 3, "path": "3_Dense", "type": st("Dense")},
+        {"idx": 4, "path": "4_Normalize", "type": st("Normalize")},
+    ]);
+    put(&dir, "modules.json", &modules);
+    let wave = |n: usize, phase: f64| -> Vec<f64> {
+        (0..n).map(|n| f64::from((n as f32 * 0.37 + phase as f32).sin())).collect()
+    };
+    let [gamma, beta] = [wave(64, 1.0), wave(64, 2.0)];
+    let [w, bias] = [wave(12 * 64, 3.0), wave(12, 4.0)];
+    let norm = [("norm.weight", &[64][..], gamma.clone()), ("norm.bias", &[64][..], beta.clone())];
+    module(&dir, "2_LayerNorm", json!({"dimension": 64}), &norm);
+    let config = |name: &str| {
+        json!({"in_features": 64, "out_features": 12, "bias": true,
+        "activation_function": name})
+    };
+    let tensors =
+        [("linear.weight", &[12, 64][..], w.clone()), ("linear.bias", &[12][..], bias.clone())];
+    module(&dir, "3_Dense", config("torch.nn.modules.activation.Tanh"), &tensors);
+
+    let text = "the cat sat on the mat";
+    let rows = states(&fixture(TINY), text);
+    let mean: Vec<f64> =
+        (0..64).map(|n| rows.iter().map(|row| row[n]).sum::<f64>() / rows.len() as f64).collect();
+    let middle = mean.iter().sum::<f64>() / 64.0;
+    let variance = mean.iter().map(|x| (x - middle).powi(2)).sum::<f64>() / 64.0;
+    let normed: Vec<f64> = (0..64)
+        .map(|n| (mean[n] - middle) / (variance + 1e-5).sqrt() * gamma[n] + beta[n])
+        .collect();
+    let dense = |n: usize| (0..64).map(|k| w[n * 64 + k] * normed[k]).sum::<f64>() + bias[n];
+    let expected: Vec<f64> = (0..12).map(|n| dense(n).tanh()).collect();
+    near(&dir, &["--no-normalize"], text, &expected);
+    let unit = |x: &[f64]| {
+        let norm = x.iter().map(|x| x * x).sum::<f64>().sqrt();
+        x.iter().map(|x| x / norm).collect::<Vec<_>>()
+    };
+    near(&dir, &[], text, &unit(&expected));
+    near(&dir, &["--dimensions", "5"], text, &unit(&expected[..5]));
+    near(&dir, &["--late-chunking", "--chunk", "tokens:100"], text, &unit(&expected));
+    let windows = ["--on-long", "window", "--max-length", "64", "--overlap", "8"];
+    near(&dir, &windows, text, &unit(&expected));
+    embed(&dir, &["--dimensions", "13", "a"], b"").refused("width", 2, &["1 to 12"]);
+    let (json, told) = info(&dir);
+    assert_eq!(json["modules"], json!(["LayerNorm", "Dense"]));
+    assert!(told.contains("pooling      mean, LayerNorm, Dense, then normalised\n"), "{told}");
+
+    let refused = |config: Value, says: &[&str]| {
+        put(&dir, "3_Dense/config.json", &config);
+        embed(&dir, &["a"], b"").refused(says[0], 66, says);
+    };
+    refused(config("torch.nn.Softmax"), &["activation_function is `torch.nn.Softmax`", "Tanh"]);
+    let mut other = config("torch.nn.Identity");
+    other["in_features"] = json!(32);
+    refused(other, &["in_features is 32", "64 components"]);
+    let mut other = config("torch.nn.Identity");
+    other["out_features"] = json!(13);
+    refused(other, &["linear.weight", "[12, 64]", "[13, 64]"]);
+    put(&dir, "3_Dense/config.json", &config("torch.nn.Identity"));
+    let weights = dir.join("3_Dense/model.safetensors");
+    fs::rename(&weights, dir.join("3_Dense/pytorch_model.bin")).expect("writable");
+    embed(&dir, &["a"], b"").refused(
+        "bin",
+        66,
+        &["model.safetensors", "got only pytorch_model.bin"],
+    );
+}
+
+#[test]
+fn texts_are_lower_cased_if_the_model_says_so() {
+    let (_place, dir) = copy("tiny-code-qknorm");
+    let upper = |dir: &Path| embed(dir, &["--pooling", "none", "THE CAT"], b"").output("states");
+    let lower = embed(&dir, &["--pooling", "none", "the cat"], b"").output("states");
+    let before = upper(&dir);
+    put(&dir, "sentence_bert_config.json", &json!({"do_lower_case": true}));
+    assert!(upper(&dir) == lower);
+    put(&dir, "sentence_bert_config.json", &json!({"do_lower_case": false}));
+    assert!(upper(&dir) == before);
 }
 
 #[test]
