@@ -73,7 +73,12 @@ impl TokenizerFacts {
             None => "no max length".to_owned(),
             Some(limit) => format!("max length {limit}"),
         };
+        // T5 has a hundred more.
+        const SHOWN: usize = 12;
         let special = self.special.iter().map(|(content, id)| format!("{content} {id}"));
+        let mut special: Vec<_> = special.take(SHOWN).collect();
+        let more = self.special.len() - special.len();
+        special.extend((more > 0).then(|| format!("{more} more")));
         let mask = self.mask.as_deref().unwrap_or("none");
         vec![
             ("tokenizer", format!("{}, {} tokens, {case}, {limit}", self.kind, self.vocabulary)),
@@ -81,7 +86,7 @@ impl TokenizerFacts {
                 "special",
                 format!(
                     "{}; mask token: {mask}; {} added to a text",
-                    special.collect::<Vec<_>>().join(", "),
+                    special.join(", "),
                     self.added
                 ),
             ),

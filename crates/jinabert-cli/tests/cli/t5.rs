@@ -35,6 +35,8 @@ fn info_names_the_buckets() {
     let text = String::from_utf8(info(&[])).expect("UTF-8");
     assert!(text.contains("graph        t5-encoder\n"), "{text}");
     assert!(text.contains("32 buckets of distances up to 91"), "{text}");
+    assert!(text.contains("special      <pad> 0, "), "{text}");
+    assert!(text.contains(" more; mask token: none; 1 added to a text"), "{text}");
     let json: Value = serde_json::from_slice(&info(&["--json"])).expect("JSON");
     assert_eq!(json["position_embedding_type"], "relative");
 }
