@@ -234,8 +234,9 @@ pub enum OnLong {
     Error,
     /// Drop the last tokens and report it in [`Embedded::truncated`](crate::Embedded::truncated).
     Truncate,
-    /// Read the text in windows as long as the limit; the vector is the mean over the outputs of
-    /// all windows.  For embeddings only.
+    /// Read the text in windows as long as the limit.  A vector is the mean over the outputs of all
+    /// windows, a reranker's score of a document the best of its windows'.  MaxSim reads a document
+    /// as a whole.
     Window,
 }
 

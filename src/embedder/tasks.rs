@@ -60,7 +60,7 @@ impl Embedder {
     /// the limit the longer text is truncated, or both, if [`OnLong`](crate::OnLong) allows it; or
     /// the document is read in windows, and the best one counts.
     ///
-    /// A ColBERT model gives MaxSim instead ([`TokenVectors::max_sim`]), and with
+    /// A ColBERT model gives [MaxSim](super::TokenVectors::max_sim) instead, and with
     /// [`Options::max_sim`](crate::Options::max_sim) an embedding model, too: query and documents
     /// are read separately, documents of any length up to the model's limit.
     ///
@@ -213,7 +213,9 @@ impl Jobs<'_> {
         let limit = embedder.limit(options)?;
         let pair = tokenizer.pair_parts()?;
         let mut first = tokenizer.encode_parts(query)?.own;
+        let whole = first.len();
         first.truncate((limit / 2).saturating_sub(tokenizer.special_tokens()).max(1));
+        let cut = whole - first.len();
         let room = limit.saturating_sub(pair.special() + first.len());
         if room < 2 {
             return Err(Error::QueryTooLong { tokens: first.len() + pair.special(), limit });
@@ -233,12 +235,13 @@ impl Jobs<'_> {
                 }));
             shares.push((before..windows.len(), pair.special() + first.len() + second.len()));
         }
-        Ok(self.classes(windows)?.map(|logits| {
+        Ok(self.classes(windows)?.map(move |logits| {
             let scores = shares.into_iter().enumerate().map(|(index, (windows, tokens))| {
                 let all = logits[windows].iter().map(|logits| logits[0]);
                 let logit = all.fold(f32::NEG_INFINITY, f32::max);
                 let score = probabilities(&[logit])[0];
-                Score { index, logit, score, tokens, truncated: None }
+                let truncated = (cut > 0).then_some(tokens + cut);
+                Score { index, logit, score, tokens, truncated }
             });
             scores.collect()
         }))

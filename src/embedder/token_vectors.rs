@@ -1,7 +1,7 @@
 //! A vector for every token: ColBERT's, and scores by MaxSim.
 
 use super::{
-    Embedder, EncodeOptions, Jobs, Output, Prompt, Score, TokenCalls,
+    Embedder, EncodeOptions, Jobs, OnLong, Output, Prompt, Score, TokenCalls,
     job::{EncodeJob, SequenceInput},
     tokens::cloned,
 };
@@ -192,6 +192,12 @@ impl Jobs<'_> {
         options: EncodeOptions,
     ) -> Result<EncodeJob<Vec<Score>>, Error> {
         let Self(embedder) = self;
+        // Every document is read as a whole.
+        let on_long = match options.on_long {
+            OnLong::Window => OnLong::Error,
+            other => other,
+        };
+        let options = EncodeOptions { on_long, ..options };
         let projected = embedder.head.projected() as usize;
         let (roles, output, dim) = if projected > 0 {
             ([Role::Query, Role::Document], Output::Projected, projected)

@@ -6,7 +6,7 @@ use super::{
     texts::Texts,
 };
 use crate::{error::CliError, item::with_position, json_lines, source};
-use jinabert::{ModelInfo, Options, Score, Task};
+use jinabert::{ModelInfo, OnLong, Options, Score, Task};
 
 /// Ranks documents for a query.
 pub fn run(args: &Rerank, quiet: bool) -> Result<(), CliError> {
@@ -36,7 +36,11 @@ pub fn run(args: &Rerank, quiet: bool) -> Result<(), CliError> {
     let truncated = scores.iter().filter(|score| score.truncated.is_some()).count();
     if truncated > 0 {
         let limit = embedder.max_length();
-        tracing::warn!("truncated {truncated} documents so that a pair has {limit} tokens");
+        if embedder.encode_options().on_long == OnLong::Window {
+            tracing::warn!("truncated the query to half of the limit of {limit} tokens");
+        } else {
+            tracing::warn!("truncated {truncated} documents so that a pair has {limit} tokens");
+        }
     }
     scores.truncate(args.top_n.unwrap_or(usize::MAX));
     json_lines::write(scores.iter().map(|&Score { index, score, logit, tokens, .. }| {

@@ -189,4 +189,21 @@ fn long_documents_are_reranked_in_windows() {
     let cut = run(&mut jinabert(&[&["rerank"], &base[..], &args].concat()), b"");
     let cut = lines(&cut.stdout);
     assert_ne!(found[1]["logit"], cut[0]["logit"]);
+
+    // A query may have half of the limit.
+    let query = query.repeat(20);
+    let args = [&["rerank"], &base[..], &windows, &[&query, short]].concat();
+    let said = run(&mut jinabert(&args), b"").stderr;
+    assert!(said.contains("truncated the query to half of the limit of 64 tokens"), "{said}");
+}
+
+#[test]
+fn maxsim_reads_documents_as_a_whole() {
+    let model = fixture("v3-colbert");
+    let base = ["rerank", "--model", arg(&model), "--on-long", "window", "--max-length", "64"];
+    let long = "The old bridge. ".repeat(60);
+    let run =
+        |document: &str| run(&mut jinabert(&[&base[..], &["a query", document]].concat()), b"");
+    assert_eq!(lines(&run("short").stdout).len(), 1);
+    run(&long).refused("too long", 65, &["text 1", "64"]);
 }
