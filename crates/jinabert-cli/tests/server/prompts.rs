@@ -178,7 +178,7 @@ fn colbert_models_and_embedders_rank_by_max_sim() {
         assert!((ask(path, false) - 26.865_511_858_861 / 32.0).abs() < 1e-4);
     }
     drop(server);
-    let server = Server::start(&["--model", &fixture(TINY), "--max-sim", "true"]);
+    let server = Server::start(&["--model", &fixture(TINY), "--max-sim"]);
     let body = json!({"query": "the cat", "texts": ["a dog", "the cat"]});
     let ranks = server.post("/rerank", &body).ok();
     assert_eq!(ranks[0]["index"], 1);
