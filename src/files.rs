@@ -1,12 +1,12 @@
 //! Model files by name: in a directory, or in an application's memory.
 
-use crate::{error::Error, memory::Mapped};
+use crate::{error::Error, gguf::GgufFile, memory::Mapped};
 use std::{
     collections::BTreeMap,
     fmt, fs, io,
     ops::Deref,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 /// UTF-8 byte order mark, which is not part of a text.
@@ -35,6 +35,12 @@ enum FileSource {
         path: PathBuf,
     },
     Memory(BTreeMap<String, SharedBytes>),
+    /// A GGUF file, opened at first use.
+    Gguf {
+        given: PathBuf,
+        path: PathBuf,
+        opened: Arc<OnceLock<Arc<GgufFile>>>,
+    },
 }
 
 /// Bytes owned by the application.
@@ -54,10 +60,14 @@ impl<P: AsRef<Path>> From<P> for Files {
 }
 
 impl Files {
-    /// Files of a directory, memory-mapped while they are read: they must not change meanwhile.
+    /// Files of a directory, or a GGUF file, whose name ends in `.gguf`; memory-mapped while they
+    /// are read: they must not change meanwhile.
     pub fn directory(path: impl Into<PathBuf>) -> Self {
         let given = path.into();
         let path = std::path::absolute(&given).unwrap_or_else(|_| given.clone());
+        if GgufFile::is(&given) && !path.is_dir() {
+            return Self(FileSource::Gguf { given, path, opened: Arc::default() });
+        }
         Self(FileSource::Directory { given, path })
     }
 
@@ -95,6 +105,7 @@ impl Files {
         match &self.0 {
             FileSource::Directory { given, .. } => given.join(name),
             FileSource::Memory(_) => name.into(),
+            FileSource::Gguf { given, .. } => given.clone(),
         }
     }
 
@@ -102,7 +113,24 @@ impl Files {
         match &self.0 {
             FileSource::Directory { given, path } => !is_empty(given) && path.join(name).exists(),
             FileSource::Memory(files) => files.contains_key(name),
+            // An error comes back from the first file that is read.
+            FileSource::Gguf { .. } => {
+                self.gguf().ok().flatten().is_some_and(|file| file.text(name).is_some())
+            }
         }
+    }
+
+    /// The GGUF file, if these are its files.
+    ///
+    /// # Errors
+    /// [`Error::Read`], and [`Error::Model`] for a damaged or unsupported file.
+    pub(crate) fn gguf(&self) -> Result<Option<Arc<GgufFile>>, Error> {
+        let FileSource::Gguf { given, path, opened } = &self.0 else { return Ok(None) };
+        if let Some(file) = opened.get() {
+            return Ok(Some(file.clone()));
+        }
+        let file = Arc::new(GgufFile::open(given, path)?);
+        Ok(Some(opened.get_or_init(|| file).clone()))
     }
 
     /// Opens a large file without a copy.
@@ -137,6 +165,15 @@ impl Files {
         open: impl FnOnce(&Path) -> io::Result<Bytes>,
     ) -> Result<Bytes, Error> {
         let found = match &self.0 {
+            FileSource::Gguf { .. } => {
+                let file = self.gguf()?.expect("just matched");
+                let absent = || {
+                    let what = format!("the GGUF file has nothing that makes up {name}");
+                    io::Error::new(io::ErrorKind::NotFound, what)
+                };
+                let text = file.text(name).map(|text| text.as_bytes().to_vec());
+                text.map(|text| Bytes(Inner::Read(text))).ok_or_else(absent)
+            }
             // Joined to an empty path, a file name would refer to the working directory.
             FileSource::Directory { given, .. } if is_empty(given) => {
                 let what = "expected the directory of a model, got an empty path";

@@ -114,6 +114,7 @@ pub mod elements;
 mod embedder;
 mod error;
 mod files;
+mod gguf;
 pub mod gpu;
 #[cfg(feature = "hub")]
 pub mod hub;

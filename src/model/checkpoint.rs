@@ -1,19 +1,21 @@
-//! Safetensors files: memory-mapped, indexed by name, checked before anything is read.
+//! Tensors of safetensors and GGUF files: memory-mapped, indexed by name, checked before anything
+//! is read.
 
 use crate::{
     elements::TensorData,
     error::Error,
     files::{Bytes, Files},
+    gguf::{GgmlType, GgufFile, TensorEntry},
 };
 pub use safetensors::Dtype;
-use safetensors::{
-    SafeTensors,
-    tensor::{Metadata, TensorInfo},
-};
+use safetensors::SafeTensors;
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
+    fmt,
+    ops::Range,
     path::{Component, Path, PathBuf},
+    sync::Arc,
 };
 
 /// File with all tensors.
@@ -30,16 +32,36 @@ pub struct Checkpoint {
 
 struct Shard {
     path: PathBuf,
-    map: Bytes,
-    metadata: Metadata,
-    /// Offset of the data: 8 bytes of length and the header.
-    start: usize,
+    data: ShardData,
 }
 
+enum ShardData {
+    Safetensors(Bytes),
+    Gguf(Arc<GgufFile>),
+}
+
+/// A tensor, or several below each other that are stored apart.
 struct Entry {
     shard: usize,
+    parts: Vec<Part>,
+}
+
+/// A stored tensor.
+struct Part {
     /// Name in the file.
     stored: String,
+    shape: Vec<usize>,
+    elements: Elements,
+    /// Bytes of the file.
+    bytes: Range<usize>,
+}
+
+/// Type of a tensor's elements.
+#[derive(Clone, Copy)]
+enum Elements {
+    Plain(Dtype),
+    /// Blocks of small integers.
+    Blocks(GgmlType),
 }
 
 /// `model.safetensors.index.json`
@@ -54,6 +76,9 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Read`] for a missing file, [`Error::Model`] for a damaged one.
     pub fn open(files: &Files) -> Result<Self, Error> {
+        if let Some(file) = files.gguf()? {
+            return Ok(Self::of_gguf(file));
+        }
         if files.has(SINGLE) || !files.has(LISTED) {
             return Self::open_file(files, SINGLE);
         }
@@ -93,11 +118,51 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// The tensors of a GGUF file.
+    fn of_gguf(file: Arc<GgufFile>) -> Self {
+        let part = |(stored, tensor): (&str, &TensorEntry)| Part {
+            stored: stored.to_owned(),
+            shape: tensor.shape.clone(),
+            elements: match tensor.kind {
+                GgmlType::F32 => Elements::Plain(Dtype::F32),
+                GgmlType::F16 => Elements::Plain(Dtype::F16),
+                GgmlType::Bf16 => Elements::Plain(Dtype::BF16),
+                blocks => Elements::Blocks(blocks),
+            },
+            bytes: tensor.bytes.clone(),
+        };
+        let entry = |(name, parts): (&str, Vec<_>)| {
+            let parts = parts.into_iter().map(part).collect();
+            (name.to_owned(), Entry { shard: 0, parts })
+        };
+        let index = file.tensors().map(entry).collect();
+        let path = file.path().to_owned();
+        Self { shards: vec![Shard { path, data: ShardData::Gguf(file) }], index }
+    }
+
     fn add(&mut self, files: &Files, name: &str) -> Result<(), Error> {
-        let shard = Shard::open(files, name)?;
-        for stored in shard.metadata.offset_keys() {
+        let path = files.path(name);
+        let map = files.open(name)?;
+        // The parser checks the header: offsets are inside the file, do not overlap, and match
+        // shapes and types.
+        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| {
+            let path = path.display();
+            Error::Model(format!("`{path}` is not a whole safetensors file: {e}"))
+        })?;
+        let shard = Shard { path, data: ShardData::Safetensors(map) };
+        // 8 bytes of length and the header.
+        let start = 8 + header;
+        for stored in metadata.offset_keys() {
+            let info = metadata.info(&stored).expect("a key of this metadata");
+            let (first, last) = info.data_offsets;
             let name = plain_name(&stored).to_owned();
-            let entry = Entry { shard: self.shards.len(), stored: stored.clone() };
+            let part = Part {
+                stored: stored.clone(),
+                shape: info.shape.clone(),
+                elements: Elements::Plain(info.dtype),
+                bytes: start + first..start + last,
+            };
+            let entry = Entry { shard: self.shards.len(), parts: vec![part] };
             if self.index.insert(name, entry).is_some() {
                 return Err(shard.bad(format!("tensor `{stored}` is there twice")));
             }
@@ -122,7 +187,7 @@ impl Checkpoint {
         for (name, entry) in std::mem::take(&mut self.index) {
             let new = rename(&name);
             if let Some(other) = self.index.insert(new, entry) {
-                let other = other.stored;
+                let other = &other.parts[0].stored;
                 return Err(Error::Model(format!("tensor `{name}` is there twice, as `{other}`")));
             }
         }
@@ -141,27 +206,22 @@ impl Checkpoint {
 
     /// First dimension of a tensor.
     pub fn rows(&self, name: &str) -> Option<u32> {
-        self.info(name)?.shape.first()?.to_owned().try_into().ok()
+        self.index.get(name)?.shape().first()?.to_owned().try_into().ok()
     }
 
-    fn info(&self, name: &str) -> Option<&TensorInfo> {
-        let entry = self.index.get(name)?;
-        self.shards[entry.shard].metadata.info(&entry.stored)
-    }
-
-    /// Element type of a tensor.
+    /// Element type of a tensor, as it is read.
     pub fn dtype(&self, name: &str) -> Option<Dtype> {
-        self.info(name).map(|info| info.dtype)
+        self.index.get(name).map(Entry::dtype)
     }
 
     /// True if every matrix of real numbers is in f16.
     pub fn is_half(&self) -> bool {
-        let infos = self.index.keys().filter_map(|name| self.info(name));
-        let mut matrices = infos.filter(|info| info.shape.len() == 2);
-        !matrices.any(|info| matches!(info.dtype, Dtype::F32 | Dtype::BF16))
+        let mut matrices = self.index.values().filter(|entry| entry.parts[0].shape.len() == 2);
+        !matrices.any(|entry| matches!(entry.dtype(), Dtype::F32 | Dtype::BF16))
     }
 
-    /// Elements of a tensor of the given shape, in their stored type.
+    /// Elements of a tensor of the given shape, in their stored type, or in f32 if that is blocks
+    /// of small integers.
     ///
     /// # Errors
     /// [`Error::Model`] if it is missing, has another shape or a type that is not real, or has
@@ -171,23 +231,28 @@ impl Checkpoint {
             return Err(Error::Model(format!("tensor `{name}` is missing")));
         };
         let shard = &self.shards[entry.shard];
-        let info = shard.metadata.info(&entry.stored).expect("indexed from this metadata");
-        if !info.shape.iter().copied().eq(shape.iter().map(|&n| n as usize)) {
-            let found = &info.shape;
+        let found = entry.shape();
+        if !found.iter().copied().eq(shape.iter().map(|&n| n as usize)) {
             return Err(shard.bad(format!(
                 "tensor `{name}` has shape {found:?}; config.json implies {shape:?}"
             )));
         }
-        let bytes = &shard.map[shard.start..][info.data_offsets.0..info.data_offsets.1];
-        let values = match info.dtype {
-            Dtype::F32 => TensorData::f32(bytes),
-            Dtype::F16 => TensorData::f16(bytes),
-            Dtype::BF16 => TensorData::bf16(bytes),
-            other => {
-                let message = format!("tensor `{name}` is {other:?}; supported: F32, F16, BF16");
-                return Err(shard.bad(message));
+        let read = |part: &Part| {
+            let bytes = &shard.bytes()[part.bytes.clone()];
+            match part.elements {
+                Elements::Plain(Dtype::F32) => Ok(TensorData::f32(bytes)),
+                Elements::Plain(Dtype::F16) => Ok(TensorData::f16(bytes)),
+                Elements::Plain(Dtype::BF16) => Ok(TensorData::bf16(bytes)),
+                Elements::Plain(other) => {
+                    let message =
+                        format!("tensor `{name}` is {other:?}; supported: F32, F16, BF16");
+                    Err(shard.bad(message))
+                }
+                Elements::Blocks(kind) => Ok(kind.widened(bytes).unwrap_or_default().into()),
             }
         };
+        let mut parts = entry.parts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let values = if parts.len() == 1 { parts.remove(0) } else { TensorData::concat(&parts) };
         match values.first_odd() {
             None => Ok(values),
             Some(n) => {
@@ -198,33 +263,56 @@ impl Checkpoint {
 
     /// Path and size in bytes of each file.
     pub fn files(&self) -> Vec<(PathBuf, u64)> {
-        let files = self.shards.iter().map(|shard| (shard.path.clone(), shard.map.len() as u64));
-        files.collect()
+        let files = self.shards.iter();
+        files.map(|shard| (shard.path.clone(), shard.bytes().len() as u64)).collect()
     }
 
     /// Name, type, number of elements and rank of every tensor, sorted by name.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, String, u64, usize)> {
         self.index.iter().map(|(name, entry)| {
-            let info = self.shards[entry.shard].metadata.info(&entry.stored);
-            let info = info.expect("indexed from this metadata");
-            let elements = info.shape.iter().map(|&n| n as u64).product();
-            (name.as_str(), format!("{:?}", info.dtype), elements, info.shape.len())
+            let shape = entry.shape();
+            let elements = shape.iter().map(|&n| n as u64).product();
+            (name.as_str(), entry.parts[0].elements.to_string(), elements, shape.len())
         })
     }
 }
 
-impl Shard {
-    fn open(files: &Files, name: &str) -> Result<Self, Error> {
-        let path = files.path(name);
-        let map = files.open(name)?;
-        match SafeTensors::read_metadata(&map) {
-            // The parser has checked the header: offsets are inside the file, do not overlap, and
-            // match shapes and types.
-            Ok((header, metadata)) => Ok(Self { start: 8 + header, path, map, metadata }),
-            Err(e) => {
-                let path = path.display();
-                Err(Error::Model(format!("`{path}` is not a whole safetensors file: {e}")))
+impl Entry {
+    /// Sizes, with those of the parts below each other.
+    fn shape(&self) -> Vec<usize> {
+        let mut shape = self.parts[0].shape.clone();
+        for part in &self.parts[1..] {
+            match (&mut shape[..], &part.shape[..]) {
+                ([rows, rest @ ..], [more, other @ ..]) if rest == other => *rows += more,
+                // No tensor has this shape.
+                _ => return Vec::new(),
             }
+        }
+        shape
+    }
+
+    fn dtype(&self) -> Dtype {
+        match self.parts[0].elements {
+            Elements::Plain(dtype) => dtype,
+            Elements::Blocks(_) => Dtype::F32,
+        }
+    }
+}
+
+impl fmt::Display for Elements {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(dtype) => write!(f, "{dtype:?}"),
+            Self::Blocks(kind) => write!(f, "{kind}"),
+        }
+    }
+}
+
+impl Shard {
+    fn bytes(&self) -> &[u8] {
+        match &self.data {
+            ShardData::Safetensors(map) => map,
+            ShardData::Gguf(file) => file.bytes(),
         }
     }
 

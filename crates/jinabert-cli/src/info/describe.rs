@@ -17,17 +17,19 @@ pub struct TokenizerFacts {
 }
 
 impl TokenizerFacts {
-    /// Reads the settings; `None` without a `tokenizer.json`.
+    /// Reads the settings; `None` without a tokenizer.
     ///
     /// # Errors
     /// As [`Tokenizer::open`].
     pub fn read(dir: &Path) -> Result<Option<Self>, Error> {
-        let path = dir.join("tokenizer.json");
-        if !path.exists() {
-            return Ok(None);
-        }
-        let added = Tokenizer::open(&path)?.special_tokens();
-        let file = json_file(&Files::directory(dir), "tokenizer.json")?.unwrap_or_default();
+        const FILE: &str = "tokenizer.json";
+        let path = dir.join(FILE);
+        let files = Files::directory(dir);
+        let stored = path.exists().then(|| Tokenizer::open(&path)).transpose()?;
+        let Some(file) = json_file(&files, FILE)? else { return Ok(None) };
+        // A GGUF file has its own.
+        let read = || Tokenizer::parse(file.to_string().as_bytes(), dir);
+        let added = stored.map_or_else(read, Ok)?.special_tokens();
         let model = &file["model"];
         let words = match &model["vocab"] {
             Value::Object(words) => words.len(),

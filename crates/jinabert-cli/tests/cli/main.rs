@@ -8,6 +8,7 @@ mod bench;
 mod cache;
 mod declared;
 mod formats;
+mod gguf;
 mod hub;
 mod info;
 mod input;
