@@ -8,18 +8,17 @@
 // Shapes      x: [T, K]   a: [n·R, K], R rows for each adapter   b: [n·R, N]   adapters: [T]   r, y: [T, N]
 // Work        one workgroup per token; its invocations stride over K/4 and then over N/4 vec4s
 // Traffic     reads T*(K + N), and T*R*(K + N) from cache, writes T*N elements; memory-bound
-// Numerics    f32; z is summed in WG parts
+// Numerics    f32; z is summed in WG parts (lib/low_rank.wgsl)
 // Host   src/kernels/lora.rs        Reference  src/reference/lora.rs
 // Check  src/kernel_check/lora.rs   Bench      benches/kernels.rs "lora"
 
 #import page
+#import low_rank
 
 // Spec: fixed when the pipeline is built (host may rewrite the values).
 const WG: u32 = 64u;          // invocations per workgroup
 const R: u32 = 4u;            // rank
 const RESIDUAL: bool = true;  // whether r is added
-
-const_assert R % 4u == 0u;
 
 struct Params {
     tokens: u32, // T
@@ -34,9 +33,6 @@ struct Params {
 @group(0) @binding(4) var<storage, read> adapters: array<u32>;        // [T]
 @group(0) @binding(5) var r: texture_2d<f32>;                         // [T, N]
 @group(0) @binding(6) var y: texture_storage_2d<rgba32float, write>;  // [T, N]
-
-var<workgroup> sh_part: array<vec4<f32>, WG>;
-var<workgroup> sh_z: array<vec4<f32>, R / 4u>;
 
 @compute @workgroup_size(WG)
 fn lora(
@@ -55,29 +51,15 @@ fn lora(
         var part = vec4<f32>();
         for (var k = lid; k < k4; k += WG) {
             let value = textureLoad(x, from_x + vec2(k, 0u), 0);
-            let row = (first + j) * k4 + k;
-            part += vec4(
-                dot(a[row], value), dot(a[row + k4], value), dot(a[row + 2u * k4], value), dot(a[row + 3u * k4], value),
-            );
+            part += four_rows((first + j) * k4 + k, k4, value);
         }
-        sh_part[lid] = part;
-        workgroupBarrier();
-        if lid == 0u {
-            var sum = vec4<f32>();
-            for (var n = 0u; n < WG; n++) { sum += sh_part[n]; }
-            sh_z[j / 4u] = sum;
-        }
-        workgroupBarrier();
+        sum_parts(lid, j, part);
     }
     for (var n = lid; n < n4; n += WG) {
         let to = at(t, n4) + vec2(n, 0u);
         var value = vec4<f32>();
         if RESIDUAL { value = textureLoad(r, to, 0); }
-        for (var j = 0u; j < R; j += 4u) {
-            let z = sh_z[j / 4u];
-            let row = (first + j) * n4 + n;
-            value += z.x * b[row] + z.y * b[row + n4] + z.z * b[row + 2u * n4] + z.w * b[row + 3u * n4];
-        }
+        for (var j = 0u; j < R; j += 4u) { value += four_columns(j, (first + j) * n4 + n, n4); }
         textureStore(y, to, value);
     }
 }

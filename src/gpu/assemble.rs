@@ -22,6 +22,7 @@ const LIBRARY: &[(&str, &str)] = &[
     library!("identity"),
     library!("lanes_many"),
     library!("lanes_one"),
+    library!("low_rank"),
     library!("page"),
     library!("product_tiled"),
     library!("product_matrix"),
