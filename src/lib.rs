@@ -94,6 +94,7 @@
 mod activation;
 #[cfg(feature = "internals")]
 pub mod activation;
+mod adapter_files;
 #[cfg(not(feature = "internals"))]
 mod batch;
 #[cfg(feature = "internals")]

@@ -4,7 +4,7 @@ use super::{
     client::{Client, RequestError, field},
     names::{is_commit, is_hex},
 };
-use crate::error::Error;
+use crate::{adapter_files, error::Error};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -153,10 +153,6 @@ pub(super) const FOLDERS: &[(&str, ListFiles)] = &[(MODULES, modules), (CONFIG, 
 /// Lists the files that the contents of another one name.
 type ListFiles = fn(&[u8]) -> Vec<String>;
 
-/// Tasks of jina-embeddings-v3, whose config.json need not list them.
-const TASKS: [&str; 5] =
-    ["retrieval.query", "retrieval.passage", "separation", "classification", "text-matching"];
-
 /// Keys of `config.json` that tell where adapters are.
 #[derive(Default, Deserialize)]
 struct ModelConfig {
@@ -171,12 +167,12 @@ fn adapters(config: &[u8]) -> Vec<String> {
     if config.model_type.as_deref() != Some("jina_embeddings_v3") {
         return Vec::new();
     }
-    let usual = || TASKS.map(str::to_owned).into();
+    let usual = || adapter_files::TASKS.map(str::to_owned).into();
     let tasks = config.lora_adaptations.filter(|tasks| !tasks.is_empty()).unwrap_or_else(usual);
-    let folders = tasks.iter().map(|task| task.replace(['.', '-'], "_"));
+    let folders = tasks.iter().map(|task| adapter_files::folder(task));
     let folders = folders.filter(|name| !name.is_empty() && !name.contains('/') && is_plain(name));
     let files = folders.flat_map(|name| {
-        ["adapter_config.json", "adapter_model.safetensors"].map(|file| format!("{name}/{file}"))
+        [adapter_files::CONFIG, adapter_files::WEIGHTS].map(|file| format!("{name}/{file}"))
     });
     files.collect()
 }

@@ -6,7 +6,13 @@ use super::{
     config::Config,
     declared::{bad, object},
 };
-use crate::{batch::Adapter, elements::TensorData, error::Error, files::Files};
+use crate::{
+    adapter_files::{CONFIG, TASKS, WEIGHTS, folder},
+    batch::Adapter,
+    elements::TensorData,
+    error::Error,
+    files::Files,
+};
 use serde_json::{Map, Value};
 use std::{
     cell::RefCell,
@@ -65,10 +71,6 @@ pub fn adapter(infos: &[AdapterInfo], task: &str) -> Result<Adapter, Error> {
         format!("task `{task}`: this model's tasks are {}", names.join(", "))
     }))
 }
-
-/// Tasks of jina-embeddings-v3, for checkpoints whose config.json does not list theirs.
-const TASKS: [&str; 5] =
-    ["retrieval.query", "retrieval.passage", "separation", "classification", "text-matching"];
 
 /// Suffixes of the factors' names in xlm-roberta-flash-implementation.
 const STACKED: [&str; 2] = ["parametrizations.weight.0.lora_A", "parametrizations.weight.0.lora_B"];
@@ -305,14 +307,6 @@ impl Adapters {
         }
         Ok(())
     }
-}
-
-const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
-
-/// Folder of a task's PEFT adapter.
-pub fn folder(task: &str) -> String {
-    task.replace(['.', '-'], "_")
 }
 
 /// Path of a file in the folder of a task.

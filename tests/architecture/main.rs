@@ -14,7 +14,8 @@ use syntax::{Named, code, is_word, paths, tokens, without_literals, without_test
 /// above it.  `lib.rs` may use all.
 const LAYERS: &[(&str, &[&str])] = &[
     ("error", &[]),
-    ("hub", &["error"]),
+    ("adapter_files", &[]),
+    ("hub", &["error", "adapter_files"]),
     ("elements", &[]),
     ("memory", &[]),
     ("gguf", &["error", "elements", "memory"]),
@@ -33,6 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "model",
         &[
             "error",
+            "adapter_files",
             "activation",
             "elements",
             "gguf",
