@@ -62,10 +62,13 @@ impl SentenceTransformersConfig {
         let mut declared = Self::default();
         declared.read_modules(files)?;
         declared.read_prompts(files)?;
-        declared.max_seq_length = length(files, TRANSFORMER, "max_seq_length")?;
         let transformer = json_file(files, TRANSFORMER)?.unwrap_or_default();
+        declared.max_seq_length = length(&transformer, "max_seq_length")
+            .map_err(|what| bad(files, TRANSFORMER, &what))?;
         declared.lower_case = truthy(&transformer["do_lower_case"]);
-        declared.model_max_length = length(files, TOKENIZER, "model_max_length")?;
+        let tokenizer = json_file(files, TOKENIZER)?.unwrap_or_default();
+        declared.model_max_length =
+            length(&tokenizer, "model_max_length").map_err(|what| bad(files, TOKENIZER, &what))?;
         Ok(declared)
     }
 
@@ -105,10 +108,7 @@ impl SentenceTransformersConfig {
     }
 
     fn read_pooling(&mut self, files: &Files, folder: &str) -> Result<(), Error> {
-        let name = config_of(folder).ok_or_else(|| {
-            let what = format!("`{}` is not a folder of the model", folder.escape_debug());
-            bad(files, MODULES, &what)
-        })?;
+        let name = module_file(files, folder, "config.json")?;
         let config = object(files, &name)?;
         let pooling = mode(&config).map_err(|what| bad(files, &name, &what))?;
         self.pooling = Some(pooling);
@@ -237,15 +237,14 @@ pub fn bad(files: &Files, name: &str, what: &str) -> Error {
     Error::Model(format!("`{}`: {what}", files.path(name).display()))
 }
 
-/// Reads a token limit from a file.
-fn length(files: &Files, name: &str, key: &str) -> Result<Option<usize>, Error> {
-    let Some(file) = json_file(files, name)? else { return Ok(None) };
+/// Token limit in a file.
+fn length(file: &Value, key: &str) -> Result<Option<usize>, String> {
     match &file[key] {
         Value::Null => Ok(None),
         // Python's value for "no limit" is 10^30, which only a float holds.
         value => match value.as_f64() {
             Some(tokens) if tokens >= 1.0 && tokens.fract() == 0.0 => Ok(Some(tokens as usize)),
-            _ => Err(bad(files, name, &format!("{key}: expected 1 or more tokens, got {value}"))),
+            _ => Err(format!("{key}: expected 1 or more tokens, got {value}")),
         },
     }
 }
@@ -268,16 +267,17 @@ fn prompt((name, text): (&String, &Value)) -> Result<(String, String), String> {
     }
 }
 
-/// Configuration path of a module in a folder; none for a folder outside the model's own.
-fn config_of(folder: &str) -> Option<String> {
-    file_of(folder, "config.json")
-}
-
-/// Path of a module's file in a folder; none for a folder outside the model's own.
-pub fn file_of(folder: &str, name: &str) -> Option<String> {
+/// Path of a file in a module's folder.
+///
+/// # Errors
+/// [`Error::Model`] for a folder outside the model's own.
+pub fn module_file(files: &Files, folder: &str, name: &str) -> Result<String, Error> {
     let parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
-    let own = !folder.starts_with('/') && parts.iter().all(|part| is_plain(part));
-    own.then(|| [&parts[..], &[name]].concat().join("/"))
+    if folder.starts_with('/') || !parts.iter().all(|part| is_plain(part)) {
+        let what = format!("`{}` is not a folder of the model", folder.escape_debug());
+        return Err(bad(files, MODULES, &what));
+    }
+    Ok([&parts[..], &[name]].concat().join("/"))
 }
 
 /// True for the name of a folder that stays in the folder above it, on every system.

@@ -4,7 +4,7 @@
 
 use super::{
     checkpoint::Checkpoint,
-    declared::{DeclaredModule, bad, file_of, object},
+    declared::{DeclaredModule, bad, module_file, object},
 };
 use crate::{activation::Activation, error::Error, files::Files, reference};
 use serde_json::{Map, Value};
@@ -104,18 +104,10 @@ pub fn normalize(x: &mut [f32]) {
     x.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
 }
 
-/// Path of a file in a module's folder.
-fn path(files: &Files, folder: &str, name: &str) -> Result<String, Error> {
-    file_of(folder, name).ok_or_else(|| {
-        let what = format!("`{}` is not a folder of the model", folder.escape_debug());
-        bad(files, "modules.json", &what)
-    })
-}
-
 fn open(files: &Files, folder: &str) -> Result<(String, Map<String, Value>, Checkpoint), Error> {
-    let config = path(files, folder, "config.json")?;
-    let weights = path(files, folder, "model.safetensors")?;
-    let only = path(files, folder, "pytorch_model.bin")?;
+    let config = module_file(files, folder, "config.json")?;
+    let weights = module_file(files, folder, "model.safetensors")?;
+    let only = module_file(files, folder, "pytorch_model.bin")?;
     if !files.has(&weights) && files.has(&only) {
         let what = "expected model.safetensors beside it, got only pytorch_model.bin";
         return Err(bad(files, &config, what));
