@@ -26,12 +26,6 @@ impl SequenceInput {
         Self { spans: vec![0..1], tokens }
     }
 
-    /// Pools the last token only.
-    pub(super) fn last(tokens: Tokens) -> Self {
-        let end = tokens.len() as u32;
-        Self { spans: vec![end - 1..end], tokens }
-    }
-
     /// Number of tokens, at least one.
     pub fn tokens(&self) -> usize {
         self.tokens.len()

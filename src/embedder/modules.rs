@@ -1,9 +1,19 @@
-//! What follows the encoder on the host: poolings that need every token, and the model's modules.
+//! Host steps after the encoder: poolings that need every token, and the modules of a model.
 
 use super::{EncodeOptions, Pooling};
 use crate::model::{Modules, normalize};
+use std::ops::Range;
 
 impl Pooling {
+    /// Tokens that count, of a text of `tokens`.
+    pub(super) fn span(self, tokens: usize) -> Range<usize> {
+        match self {
+            Self::Cls => 0..1.min(tokens),
+            Self::Last => tokens.saturating_sub(1)..tokens,
+            _ => 0..tokens,
+        }
+    }
+
     /// True if the host pools.
     pub(super) fn is_on_host(self) -> bool {
         matches!(self, Self::Max | Self::WeightedMean | Self::MeanSqrtLen)

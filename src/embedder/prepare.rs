@@ -1,12 +1,12 @@
 //! Jobs: encoder work prepared from texts and tokens.
 
 use super::{
-    Embedded, Embedder, EncodeOptions, Error, OnLong, Output, Pooling, Prompt, Vector,
+    Embedded, Embedder, EncodeOptions, Error, OnLong, Output, Prompt, Vector,
     job::{EncodeJob, SequenceInput},
     options::checked_dimensions,
 };
 use crate::{batch::Tokens, text::Tokenized};
-use std::iter;
+use std::{iter, ops::Range};
 
 /// Makes jobs, from [`Embedder::jobs`]: the input is read and checked, nothing is computed.
 ///
@@ -122,20 +122,15 @@ impl Jobs<'_> {
             return self.pooled_on_host(sequences, options);
         }
         if windows && sequences.iter().any(|tokens| tokens.len() > options.max_length) {
-            let span = |tokens: &Tokens| match embedder.pooling {
-                Pooling::Cls => 0..1.min(tokens.len()),
-                Pooling::Last => tokens.len().saturating_sub(1)..tokens.len(),
-                _ => 0..tokens.len(),
-            };
-            let whole: Vec<_> = sequences.iter().map(|tokens| vec![span(tokens)]).collect();
-            let job = self.spans(sequences, whole, options)?;
+            let spans = sequences.iter().map(|tokens| vec![embedder.pooling.span(tokens.len())]);
+            let spans = spans.collect();
+            let job = self.spans(sequences, spans, options)?;
             return Ok(job.map(|vectors| vectors.into_iter().flatten().collect()));
         }
         embedder.check_all(&sequences)?;
-        let sequence = match embedder.pooling {
-            Pooling::Cls => SequenceInput::first,
-            Pooling::Last => SequenceInput::last,
-            _ => SequenceInput::whole,
+        let sequence = |tokens: Tokens| {
+            let Range { start, end } = embedder.pooling.span(tokens.len());
+            SequenceInput { spans: vec![start as u32..end as u32], tokens }
         };
         let output = embedder.vectors(options);
         let sequences = sequences.into_iter().map(sequence).collect();

@@ -171,7 +171,7 @@ impl Jobs<'_> {
         options: EncodeOptions,
     ) -> Result<EncodeJob<Vec<Score>>, Error> {
         let Self(embedder) = self;
-        if embedder.head.projected() > 0 || embedder.max_sim {
+        if embedder.ranks_by_max_sim() {
             return self.max_sim(query, documents, options);
         }
         embedder.opened_for(Task::Rerank)?;

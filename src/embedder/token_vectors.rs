@@ -8,7 +8,7 @@ use super::{
 use crate::{
     batch::Tokens,
     error::Error,
-    model::Task,
+    model::{Task, normalize},
     text::{Tokenized, Tokenizer},
 };
 use rayon::prelude::*;
@@ -31,12 +31,10 @@ impl TokenVectors {
         self.values.chunks_exact(self.dim)
     }
 
-    /// Scales the vectors to unit length.
-    fn normalize(&mut self) {
-        for row in self.values.chunks_exact_mut(self.dim) {
-            let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt().max(1e-12);
-            row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
-        }
+    /// Vectors scaled to unit length.
+    fn unit(ids: Vec<u32>, dim: usize, mut values: Vec<f32>) -> Self {
+        values.chunks_exact_mut(dim).for_each(normalize);
+        Self { ids, dim, values }
     }
 
     /// Keeps some of the vectors.
@@ -223,11 +221,7 @@ impl Jobs<'_> {
         let sequences = tokens.into_iter().map(SequenceInput::whole).collect();
         Ok(EncodeJob::new(sequences, output, move |mut rows| {
             let documents = rows.split_off(1);
-            let unit = |values: Vec<f32>| {
-                let mut vectors = TokenVectors { ids: Vec::new(), dim, values };
-                vectors.normalize();
-                vectors
-            };
+            let unit = |values| TokenVectors::unit(Vec::new(), dim, values);
             let query = unit(rows.remove(0));
             let queries = query.rows().len();
             let documents: Vec<_> = documents.into_iter().zip(kept).zip(lengths).collect();
@@ -269,11 +263,6 @@ impl TokenCalls<'_> {
         let sequences = sequences.into_iter().map(SequenceInput::whole).collect();
         let rows = embedder.compute(EncodeJob::new(sequences, Output::Projected, |rows| rows))?;
         let vectors = ids.into_iter().zip(rows);
-        let vectors = vectors.map(|(ids, values)| {
-            let mut vectors = TokenVectors { ids, dim, values };
-            vectors.normalize();
-            vectors
-        });
-        Ok(vectors.collect())
+        Ok(vectors.map(|(ids, values)| TokenVectors::unit(ids, dim, values)).collect())
     }
 }
