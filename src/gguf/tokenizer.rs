@@ -85,18 +85,9 @@ impl<'a> Vocabulary<'a> {
 
     /// The special tokens as `tokenizer.json` lists them.
     fn added(&self) -> Result<Json, String> {
-        let named = [
-            &["bos", "cls"][..],
-            &["padding"],
-            &["eos", "seperator"],
-            &["unknown"],
-            &["mask"],
-            &["cls"],
-            &["seperator"],
-        ];
         let mut ids = Vec::new();
-        for keys in named {
-            ids.extend(self.special(keys)?.map(|(id, _)| id as usize));
+        for key in ["bos", "cls", "padding", "eos", "seperator", "unknown", "mask"] {
+            ids.extend(self.special(&[key])?.map(|(id, _)| id as usize));
         }
         ids.extend((0..self.kinds.len()).filter(|id| self.is_control(*id)));
         ids.sort_unstable();
@@ -242,9 +233,9 @@ impl<'a> Vocabulary<'a> {
         let normalizer = match self.header.metadata.get(key) {
             None => Json::Null,
             Some(Value::Integers(bytes)) => {
-                let bytes: Option<Vec<u8>> =
-                    bytes.iter().map(|byte| u8::try_from(*byte as i64 & 0xff).ok()).collect();
-                let map = STANDARD.encode(bytes.unwrap_or_default());
+                // Signed in some files.
+                let bytes: Vec<u8> = bytes.iter().map(|byte| *byte as u8).collect();
+                let map = STANDARD.encode(bytes);
                 json!({"type": "Precompiled", "precompiled_charsmap": map})
             }
             other => return Err(expected(key, "bytes", other)),

@@ -22,19 +22,24 @@ pub fn adapter(
     if embedder.adapters().is_empty() {
         return Ok(None);
     }
-    if let Some(task) = task {
-        let adapter = embedder.adapter(task);
-        return adapter.map(Some).map_err(|error| ApiError::engine(error).about("task"));
-    }
-    let Some(kind) = input_type else { return Ok(None) };
-    let Some((_, task)) = INPUT_TYPES.iter().find(|(name, _)| *name == kind) else {
-        let known: Vec<String> = INPUT_TYPES.iter().map(|(name, _)| format!("`{name}`")).collect();
-        let kind: String = kind.chars().take(100).collect();
-        let message = format!("`input_type`: expected one of {}, got `{kind}`", known.join(", "));
-        return Err(ApiError::bad(message).about("input_type"));
+    let (field, task) = match (task, input_type) {
+        (Some(task), _) => ("task", task),
+        (None, Some(kind)) => ("input_type", task_of(kind)?),
+        (None, None) => return Ok(None),
     };
     let adapter = embedder.adapter(task);
-    adapter.map(Some).map_err(|error| ApiError::engine(error).about("input_type"))
+    adapter.map(Some).map_err(|error| ApiError::engine(error).about(field))
+}
+
+/// Jina's name of Cohere's `input_type`.
+fn task_of(kind: &str) -> Result<&'static str, ApiError> {
+    if let Some((_, task)) = INPUT_TYPES.iter().find(|(name, _)| *name == kind) {
+        return Ok(task);
+    }
+    let known: Vec<String> = INPUT_TYPES.iter().map(|(name, _)| format!("`{name}`")).collect();
+    let kind: String = kind.chars().take(100).collect();
+    let message = format!("`input_type`: expected one of {}, got `{kind}`", known.join(", "));
+    Err(ApiError::bad(message).about("input_type"))
 }
 
 /// Prompt that a request names, and the adapter of the task of that name, if the model has it.

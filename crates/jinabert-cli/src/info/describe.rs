@@ -21,12 +21,11 @@ impl TokenizerFacts {
     ///
     /// # Errors
     /// As [`Tokenizer::open`].
-    pub fn read(dir: &Path) -> Result<Option<Self>, Error> {
+    pub fn read(dir: &Path, files: &Files) -> Result<Option<Self>, Error> {
         const FILE: &str = "tokenizer.json";
         let path = dir.join(FILE);
-        let files = Files::directory(dir);
         let stored = path.exists().then(|| Tokenizer::open(&path)).transpose()?;
-        let Some(file) = json_file(&files, FILE)? else { return Ok(None) };
+        let Some(file) = json_file(files, FILE)? else { return Ok(None) };
         // A GGUF file has its own.
         let read = || Tokenizer::parse(file.to_string().as_bytes(), dir);
         let added = stored.map_or_else(read, Ok)?.special_tokens();
@@ -50,7 +49,7 @@ impl TokenizerFacts {
             mask: mask.map(|(content, _)| content.clone()),
             special,
             added,
-            max_length: max_length(dir)?,
+            max_length: max_length(files)?,
         }))
     }
 
@@ -116,11 +115,11 @@ fn lowers(normalizer: &Value) -> bool {
 }
 
 /// Maximum length from sentence-transformers, otherwise the tokenizer's own, if it is a real limit.
-fn max_length(dir: &Path) -> Result<Option<u64>, Error> {
+fn max_length(files: &Files) -> Result<Option<u64>, Error> {
     /// Lengths from here on mean no limit.
     const NO_LIMIT: u64 = 1 << 30;
     let own = |name: &str, key: &str| -> Result<Option<u64>, Error> {
-        let file = json_file(&Files::directory(dir), name)?;
+        let file = json_file(files, name)?;
         // Python writes 10^30 for no limit, which fits only in a float.
         Ok(file.and_then(|file| file[key].as_f64()).map(|n| n as u64).filter(|n| *n < NO_LIMIT))
     };
@@ -131,7 +130,7 @@ fn max_length(dir: &Path) -> Result<Option<u64>, Error> {
 }
 
 /// Licence in the front matter of `README.md`, otherwise in `config.json`.
-pub fn licence(dir: &Path) -> Option<String> {
+pub fn licence(dir: &Path, files: &Files) -> Option<String> {
     let card = fs::read_to_string(dir.join("README.md")).unwrap_or_default();
     let mut lines = card.trim_start_matches('\u{feff}').lines();
     let front = lines.next().is_some_and(|line| line.trim_end() == "---");
@@ -144,7 +143,7 @@ pub fn licence(dir: &Path) -> Option<String> {
     if !found.is_empty() {
         return Some(found.join(", "));
     }
-    let config = json_file(&Files::directory(dir), "config.json").ok()??;
+    let config = json_file(files, "config.json").ok()??;
     config["license"].as_str().map(str::to_owned)
 }
 

@@ -39,12 +39,13 @@ const BATCH: u64 = 2048;
 /// Prints the description of a model.
 pub fn run(args: &Info, quiet: bool) -> Result<(), CliError> {
     let dir = source::directory(&args.source, quiet)?;
-    let info = ModelInfo::open(&dir)?;
+    let files = Files::directory(&dir);
+    let info = ModelInfo::open(files.clone())?;
     let facts = Facts {
         name: source::name(&args.source, &dir),
-        tokenizer: TokenizerFacts::read(&dir)?,
-        declared: SentenceTransformersConfig::open(&Files::directory(&dir))?,
-        licence: licence(&dir),
+        tokenizer: TokenizerFacts::read(&dir, &files)?,
+        declared: SentenceTransformersConfig::open(&files)?,
+        licence: licence(&dir, &files),
         card: dir.join("README.md").exists(),
         info,
     };
