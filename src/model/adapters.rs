@@ -4,7 +4,7 @@
 use super::{
     checkpoint::Checkpoint,
     config::Config,
-    declared::{bad, object},
+    json::{bad, object},
 };
 use crate::{
     adapter_files::{CONFIG, TASKS, WEIGHTS, folder},

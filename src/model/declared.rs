@@ -1,6 +1,9 @@
 //! Settings declared by a model's sentence-transformers files: modules, prompts and token limits.
 
-use super::Config;
+use super::{
+    Config,
+    json::{bad, json_file, object},
+};
 use crate::{error::Error, files::Files};
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, fmt};
@@ -81,6 +84,7 @@ impl SentenceTransformersConfig {
             match kind.rsplit('.').next().unwrap_or_default() {
                 "Transformer" => {}
                 "Normalize" => {
+                    check_normalize(files, module["path"].as_str().unwrap_or_default())?;
                     self.normalize = Some(true);
                     self.modules.push(DeclaredModule::Normalize);
                 }
@@ -206,37 +210,6 @@ impl fmt::Display for SentenceTransformersConfig {
     }
 }
 
-/// Reads a JSON file, if it exists.
-///
-/// # Errors
-/// [`Error::Read`], and [`Error::Model`] if it is not JSON.
-pub fn json_file(files: &Files, name: &str) -> Result<Option<Value>, Error> {
-    if !files.has(name) {
-        return Ok(None);
-    }
-    parse(files, name).map(Some)
-}
-
-fn parse(files: &Files, name: &str) -> Result<Value, Error> {
-    serde_json::from_str(&files.text(name)?).map_err(|e| bad(files, name, &e.to_string()))
-}
-
-/// Reads a file that must exist and hold an object.
-///
-/// # Errors
-/// [`Error::Read`] and [`Error::Model`]
-pub fn object(files: &Files, name: &str) -> Result<Map<String, Value>, Error> {
-    match parse(files, name)? {
-        Value::Object(map) => Ok(map),
-        _ => Err(bad(files, name, "expected an object")),
-    }
-}
-
-/// Error for a file.
-pub fn bad(files: &Files, name: &str, what: &str) -> Error {
-    Error::Model(format!("`{}`: {what}", files.path(name).display()))
-}
-
 /// Token limit in a file.
 fn length(file: &Value, key: &str) -> Result<Option<usize>, String> {
     match &file[key] {
@@ -265,6 +238,28 @@ fn prompt((name, text): (&String, &Value)) -> Result<(String, String), String> {
         Value::String(text) => Ok((name.clone(), text.clone())),
         other => Err(format!("prompt `{name}`: expected a text, got {other}")),
     }
+}
+
+/// Checks that a module reads and writes the text's vector, not the tokens'.
+pub fn of_sentence(config: &Map<String, Value>) -> Result<(), String> {
+    const VECTOR: &str = "sentence_embedding";
+    for key in ["module_input_name", "module_output_name"] {
+        match config.get(key).unwrap_or(&Value::Null) {
+            Value::Null => {}
+            Value::String(name) if name == VECTOR => {}
+            other => return Err(format!("{key}: expected `{VECTOR}`, got {other}")),
+        }
+    }
+    Ok(())
+}
+
+/// Checks the settings of a `Normalize`, if it has any.
+fn check_normalize(files: &Files, folder: &str) -> Result<(), Error> {
+    let name = module_file(files, folder, "config.json")?;
+    if folder.is_empty() || !files.has(&name) {
+        return Ok(());
+    }
+    of_sentence(&object(files, &name)?).map_err(|what| bad(files, &name, &what))
 }
 
 /// Path of a file in a module's folder.

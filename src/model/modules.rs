@@ -4,7 +4,8 @@
 
 use super::{
     checkpoint::Checkpoint,
-    declared::{DeclaredModule, bad, module_file, object},
+    declared::{DeclaredModule, module_file, of_sentence},
+    json::{bad, object},
 };
 use crate::{activation::Activation, error::Error, files::Files, reference};
 use serde_json::{Map, Value};
@@ -113,6 +114,7 @@ fn open(files: &Files, folder: &str) -> Result<(String, Map<String, Value>, Chec
         return Err(bad(files, &config, what));
     }
     let settings = object(files, &config)?;
+    of_sentence(&settings).map_err(|what| bad(files, &config, &what))?;
     Ok((config, settings, Checkpoint::open_file(files, &weights)?))
 }
 

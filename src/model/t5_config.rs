@@ -71,10 +71,10 @@ pub(super) fn config(config: Value) -> Result<Config, String> {
         max_distance: file.relative_attention_max_distance,
     };
     buckets.check()?;
-    let inner = file.num_heads.checked_mul(file.d_kv).filter(|&inner| inner <= 1 << 16);
+    let inner = file.num_heads.checked_mul(file.d_kv).filter(|inner| (1..=1 << 16).contains(inner));
     let inner = inner.ok_or_else(|| {
         let File { num_heads, d_kv, .. } = file;
-        format!("{num_heads} heads of {d_kv}: expected at most 65536 together")
+        format!("{num_heads} heads of {d_kv}: expected 1 to 65536 together")
     })?;
     Ok(Config {
         hidden: file.d_model,
@@ -128,6 +128,7 @@ mod tests {
             ("relative_attention_max_distance", json!(8), "relative_attention_max_distance is 8"),
             ("relative_attention_max_distance", json!(1 << 20), "max_distance is 1048576"),
             ("d_kv", json!(1 << 20), "12 heads of 1048576"),
+            ("d_kv", json!(0), "12 heads of 0: expected 1 to 65536"),
         ] {
             let mut file = base();
             file[key] = value;

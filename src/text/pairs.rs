@@ -43,7 +43,7 @@ impl Tokenizer {
         let whole = self.encode_pair(SAMPLE, SAMPLE)?;
         let own = parts.own.len();
         let first = parts.before.len();
-        let second = (whole.len() - parts.after.len()).saturating_sub(own);
+        let second = whole.len().saturating_sub(parts.after.len() + own);
         let is_own = |start: usize| whole.ids.get(start..start + own) == Some(&parts.own[..]);
         if own == 0 || first + own > second || !is_own(first) || !is_own(second) {
             let what = "tokenizer.json puts other special tokens around a pair than around a text";
