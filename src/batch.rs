@@ -107,16 +107,25 @@ impl PackedBatch {
 pub fn make_batches(lengths: &[usize], budget: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&n| std::cmp::Reverse(lengths[n])); // stable: equal lengths keep their order
+    split(order, |n| lengths[n], budget)
+}
+
+/// As [`make_batches`], of sequences in the given order.
+pub fn split(
+    order: impl IntoIterator<Item = usize>,
+    length: impl Fn(usize) -> usize,
+    budget: usize,
+) -> Vec<Vec<usize>> {
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut room = 0;
     for n in order {
         match batches.last_mut() {
-            Some(batch) if lengths[n] <= room => {
-                room -= lengths[n];
+            Some(batch) if length(n) <= room => {
+                room -= length(n);
                 batch.push(n);
             }
             _ => {
-                room = budget.saturating_sub(lengths[n]);
+                room = budget.saturating_sub(length(n));
                 batches.push(vec![n]);
             }
         }
@@ -152,8 +161,10 @@ mod tests {
     }
 
     #[test]
-    fn plans_are_longest_first_within_the_budget() {
-        assert_eq!(make_batches(&[3, 9, 3, 1, 4], 8), [vec![1], vec![4, 0], vec![2, 3]]);
+    fn batches_are_within_the_budget_and_in_order() {
+        let lengths = [3, 9, 3, 1, 4];
+        assert_eq!(make_batches(&lengths, 8), [vec![1], vec![4, 0], vec![2, 3]]);
         assert!(make_batches(&[], 8).is_empty());
+        assert_eq!(split([3, 1, 4, 0], |n| lengths[n], 8), [vec![3], vec![1], vec![4, 0]]);
     }
 }

@@ -50,6 +50,12 @@ pub enum Error {
         /// Limit in tokens, for query and document together.
         limit: usize,
     },
+    /// A query for reranking cannot be read.
+    #[error("the query: {what}")]
+    Query {
+        /// Description of the problem.
+        what: String,
+    },
     /// No adapter meets the requirements.
     #[error("no suitable GPU: {needs}")]
     NoGpu {
@@ -118,6 +124,15 @@ impl Error {
         }
     }
 
+    /// The same error, of the query instead of an input.
+    pub(crate) fn of_query(self) -> Self {
+        match self {
+            Self::Input { what, .. } => Self::Query { what },
+            Self::TooLong { tokens, limit, .. } => Self::QueryTooLong { tokens, limit },
+            other => other,
+        }
+    }
+
     /// True if the device is at fault, not its input.
     pub fn is_of_device(&self) -> bool {
         matches!(self, Self::Gpu(_) | Self::Compile { .. } | Self::Memory(_) | Self::NotFinite(_))
@@ -128,7 +143,8 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Option(_) => 2,
-            Self::Input { .. } | Self::TooLong { .. } | Self::QueryTooLong { .. } => 65,
+            Self::Input { .. } | Self::TooLong { .. } => 65,
+            Self::Query { .. } | Self::QueryTooLong { .. } => 65,
             Self::Read { .. } | Self::Model(_) | Self::Hub(_) => 66,
             Self::NoGpu { .. } | Self::Gpu(_) | Self::Compile { .. } | Self::Network(_) => 69,
             Self::Memory(_) | Self::NotFinite(_) => 69,

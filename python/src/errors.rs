@@ -39,6 +39,7 @@ fn fill(fields: &Bound<'_, PyDict>, error: &Error) -> PyResult<&'static str> {
             fields.set_item("index", index)?;
             "InputError"
         }
+        Error::Query { .. } => "InputError",
         Error::TooLong { index, tokens, limit } => {
             fields.set_item("index", index)?;
             fields.set_item("tokens", tokens)?;

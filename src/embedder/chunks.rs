@@ -48,10 +48,12 @@ pub struct EmbeddedChunks {
 }
 
 /// Spans of a sequence in one of its windows.
-struct WindowShares {
-    sequence: usize,
+pub(super) struct WindowShares {
+    pub(super) sequence: usize,
     /// For each pooled vector, the index of its span and its share of the span's tokens.
     shares: Vec<(usize, f64)>,
+    /// First token of the sequence that this window owns.
+    pub(super) owned: usize,
 }
 
 impl Embedder {
@@ -111,11 +113,24 @@ impl Embedder {
         Ok((chunked, lengths))
     }
 
+    /// All tokens of each sequence, in the windows that own them; consecutive windows share
+    /// `overlap` tokens.
+    pub(super) fn whole_windows(
+        &self,
+        sequences: &[Tokens],
+        overlap: usize,
+        options: EncodeOptions,
+    ) -> Result<(Vec<SequenceInput>, Vec<WindowShares>), Error> {
+        let whole: Vec<_> = sequences.iter().map(|tokens| vec![0..tokens.len()]).collect();
+        self.all_windows(sequences, &whole, overlap, options)
+    }
+
     /// Checks all sequences and their spans; returns all windows in order.
     fn all_windows(
         &self,
         sequences: &[Tokens],
         spans: &[Vec<Range<usize>>],
+        overlap: usize,
         options: EncodeOptions,
     ) -> Result<(Vec<SequenceInput>, Vec<WindowShares>), Error> {
         assert_eq!(sequences.len(), spans.len(), "spans of the sequences");
@@ -131,46 +146,46 @@ impl Embedder {
             }
         }
         let limit = self.limit(options)?;
-        let windows =
-            (0..sequences.len()).flat_map(|n| self.windows_of(n, &sequences[n], &spans[n], limit));
+        let overlap = overlap.min(limit - 1);
+        let windows = (0..sequences.len())
+            .flat_map(|n| windows_of(n, &sequences[n], &spans[n], limit, overlap));
         Ok(windows.unzip())
     }
+}
 
-    /// Windows of one sequence that overlap a span.
-    fn windows_of(
-        &self,
-        sequence: usize,
-        tokens: &Tokens,
-        spans: &[Range<usize>],
-        limit: usize,
-    ) -> Vec<(SequenceInput, WindowShares)> {
-        let overlap = self.overlap.min(limit - 1);
-        let mut windows = Vec::new();
-        let mut owned = 0; // first token without a window
-        while owned < tokens.len() {
-            let start = owned.saturating_sub(overlap);
-            let end = tokens.len().min(start + limit);
-            let part = |(n, span): (usize, &Range<usize>)| {
-                let from = span.start.max(owned);
-                let to = span.end.min(end);
-                let share = to.saturating_sub(from) as f64 / span.len() as f64;
-                (from < to).then(|| ((n, share), (from - start) as u32..(to - start) as u32))
-            };
-            let (shares, spans): (Vec<_>, Vec<_>) =
-                spans.iter().enumerate().filter_map(part).unzip();
-            if !shares.is_empty() {
-                let ids = &tokens.ids[start..end];
-                let type_ids = &tokens.type_ids[start..end];
-                let query_only =
-                    tokens.query_only.saturating_sub(tokens.len() - end).min(ids.len() - 1);
-                let (ids, type_ids) = (ids.to_vec(), type_ids.to_vec());
-                let tokens = Tokens { ids, type_ids, query_only, adapter: tokens.adapter };
-                windows.push((SequenceInput { tokens, spans }, WindowShares { sequence, shares }));
-            }
-            owned = end;
+/// Windows of one sequence that overlap a span.
+fn windows_of(
+    sequence: usize,
+    tokens: &Tokens,
+    spans: &[Range<usize>],
+    limit: usize,
+    overlap: usize,
+) -> Vec<(SequenceInput, WindowShares)> {
+    let mut windows = Vec::new();
+    let mut owned = 0; // first token without a window
+    while owned < tokens.len() {
+        let start = owned.saturating_sub(overlap);
+        let end = tokens.len().min(start + limit);
+        let part = |(n, span): (usize, &Range<usize>)| {
+            let from = span.start.max(owned);
+            let to = span.end.min(end);
+            let share = to.saturating_sub(from) as f64 / span.len() as f64;
+            (from < to).then(|| ((n, share), (from - start) as u32..(to - start) as u32))
+        };
+        let (shares, spans): (Vec<_>, Vec<_>) = spans.iter().enumerate().filter_map(part).unzip();
+        if !shares.is_empty() {
+            let ids = &tokens.ids[start..end];
+            let type_ids = &tokens.type_ids[start..end];
+            let query_only =
+                tokens.query_only.saturating_sub(tokens.len() - end).min(ids.len() - 1);
+            let (ids, type_ids) = (ids.to_vec(), type_ids.to_vec());
+            let tokens = Tokens { ids, type_ids, query_only, adapter: tokens.adapter };
+            let shares = WindowShares { sequence, shares, owned };
+            windows.push((SequenceInput::spans(tokens, spans), shares));
         }
-        windows
+        owned = end;
     }
+    windows
 }
 
 impl Tokenization<'_> {
@@ -241,7 +256,8 @@ impl Jobs<'_> {
         self.0.embeds()?;
         let EncodeOptions { dimensions: dims, normalize, .. } = self.0.checked(options)?;
         let sequences = self.0.adapted(sequences, options);
-        let (sequences, windows) = self.0.all_windows(&sequences, &spans, options)?;
+        let (sequences, windows) =
+            self.0.all_windows(&sequences, &spans, self.0.overlap, options)?;
         let modules = self.0.modules.clone();
         let (output, width) = if modules.is_empty() {
             (Output::Vectors { dims: dims as u32, normalize: false }, dims)
@@ -283,8 +299,7 @@ impl Jobs<'_> {
         let d = self.0.config().hidden as usize;
         let sequences = self.0.adapted(sequences, options);
         let count = sequences.len();
-        let whole: Vec<_> = sequences.iter().map(|tokens| vec![0..tokens.len()]).collect();
-        let (sequences, windows) = self.0.all_windows(&sequences, &whole, options)?;
+        let (sequences, windows) = self.0.whole_windows(&sequences, self.0.overlap, options)?;
         let owned = sequences.iter().map(|f| f.spans[0].start as usize * d).collect::<Vec<_>>();
         Ok(EncodeJob::new(sequences, Output::Tokens, move |rows| {
             let mut hidden = vec![Vec::new(); count];

@@ -3,27 +3,78 @@
 use super::{Embedder, Error, Output, Progress};
 use crate::batch::Tokens;
 use std::{
+    cmp::Reverse,
     fmt,
     ops::{ControlFlow, Range},
+    sync::Arc,
 };
 
+/// Function from the rows of a sequence, as the device returns them, to what the call keeps.
+type Reduce = Arc<dyn Fn(&[f32]) -> Vec<f32> + Send + Sync>;
+
 /// One sequence for the encoder.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct SequenceInput {
     pub(super) tokens: Tokens,
     /// Token ranges to pool, one vector each.
     pub(super) spans: Vec<Range<u32>>,
+    /// Reduces the rows as soon as they are computed.
+    reduce: Option<Reduce>,
+    /// True if other sequences need it: it runs in the call's first batch.
+    leads: bool,
+}
+
+impl fmt::Debug for SequenceInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut found = f.debug_struct("SequenceInput");
+        found.field("tokens", &self.tokens).field("spans", &self.spans).finish_non_exhaustive()
+    }
 }
 
 impl SequenceInput {
+    /// Pools some ranges of tokens.
+    pub(super) fn spans(tokens: Tokens, spans: Vec<Range<u32>>) -> Self {
+        Self { tokens, spans, reduce: None, leads: false }
+    }
+
     /// Pools the whole sequence.
     pub(super) fn whole(tokens: Tokens) -> Self {
-        Self { spans: vec![0..tokens.len() as u32], tokens }
+        let all = 0..tokens.len() as u32;
+        Self::spans(tokens, vec![all])
     }
 
     /// Pools the first token only.
     pub(super) fn first(tokens: Tokens) -> Self {
-        Self { spans: vec![0..1], tokens }
+        Self::spans(tokens, vec![0..1])
+    }
+
+    /// Reduces the rows as soon as they are computed: a call for which every token has an output
+    /// then holds those of one batch only.
+    pub(super) fn reduced(
+        self,
+        reduce: impl Fn(&[f32]) -> Vec<f32> + Send + Sync + 'static,
+    ) -> Self {
+        Self { reduce: Some(Arc::new(reduce)), ..self }
+    }
+
+    /// Puts the sequence into the call's first batch.
+    pub(super) fn leading(self) -> Self {
+        Self { leads: true, ..self }
+    }
+
+    /// True if the call keeps other rows than the device returns.
+    pub(super) fn is_reduced(&self) -> bool {
+        self.reduce.is_some()
+    }
+
+    /// Rows that the call keeps, of those the device returned.
+    pub(super) fn kept(&self, rows: &[f32]) -> Vec<f32> {
+        self.reduce.as_ref().map_or_else(|| rows.to_vec(), |reduce| reduce(rows))
+    }
+
+    /// Place among the sequences of a call: one that others need is first, then the longest.
+    pub(crate) fn rank(&self) -> Reverse<(bool, usize)> {
+        Reverse((self.leads, self.tokens()))
     }
 
     /// Number of tokens, at least one.
@@ -33,7 +84,7 @@ impl SequenceInput {
 }
 
 /// Sequences of one call.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct EncoderInput {
     pub(super) sequences: Vec<SequenceInput>,
     pub(super) output: Output,
@@ -102,7 +153,7 @@ impl<T: 'static> EncodeJob<T> {
 }
 
 impl Embedder {
-    /// Runs a job in batches, longest sequences first.
+    /// Runs a job in batches, longest sequences first, after one that others need.
     ///
     /// # Errors
     /// [`Error::Gpu`], [`Error::Memory`] or [`Error::NotFinite`] if the device fails and all

@@ -4,6 +4,7 @@ mod choose;
 mod chunks;
 mod job;
 mod load;
+mod max_sim;
 mod modules;
 mod options;
 mod perplexity;
@@ -252,7 +253,7 @@ impl Embedder {
             overlap,
             queries,
             task: options.task,
-            max_sim: options.max_sim,
+            max_sim: options.max_sim && loaded.model.head().labels() == 0,
             runner: Runner::new(files, options, limit, loaded)?,
             tokenizer,
         })
@@ -303,7 +304,7 @@ impl Embedder {
         model::adapter(&self.adapters, task)
     }
 
-    /// True if [`Embedder::rerank`] gives MaxSim: of a ColBERT model, or as
+    /// True if [`Embedder::rerank`] gives MaxSim: of a ColBERT model, or of an embedding model as
     /// [`Options::max_sim`] says.
     pub fn ranks_by_max_sim(&self) -> bool {
         self.head.projected() > 0 || self.max_sim

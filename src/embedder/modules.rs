@@ -14,27 +14,51 @@ impl Pooling {
         }
     }
 
-    /// True if the host pools.
-    pub(super) fn is_on_host(self) -> bool {
-        matches!(self, Self::Max | Self::WeightedMean | Self::MeanSqrtLen)
+    /// The same pooling, if the host does it.
+    pub(super) fn on_host(self) -> Option<HostPooling> {
+        match self {
+            Self::Max => Some(HostPooling::Max),
+            Self::WeightedMean => Some(HostPooling::WeightedMean),
+            Self::MeanSqrtLen => Some(HostPooling::MeanSqrtLen),
+            Self::Auto | Self::Mean | Self::Cls | Self::Last => None,
+        }
     }
+}
 
-    /// Vector of a text's token outputs, \[T, width\].
-    pub(super) fn of_rows(self, rows: &[f32], width: usize) -> Vec<f32> {
-        let count = rows.len() / width;
+/// Pooling on the host, from the outputs of all tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HostPooling {
+    Max,
+    WeightedMean,
+    MeanSqrtLen,
+}
+
+impl HostPooling {
+    /// Part of a text's vector, from the outputs \[t, width\] of some
+    /// of the text's `tokens`, the first of them at index `first`.
+    pub(super) fn part(self, rows: &[f32], width: usize, first: usize, tokens: usize) -> Vec<f32> {
         let column = |n: usize| rows[n..].iter().step_by(width).map(|x| f64::from(*x));
+        let count = tokens as f64;
         let of = |n: usize| match self {
             Self::Max => column(n).fold(f64::NEG_INFINITY, f64::max),
             Self::WeightedMean => {
-                let sum: f64 = column(n).zip(1..).map(|(x, t)| x * f64::from(t)).sum();
-                sum / (count * (count + 1) / 2) as f64
+                let weighted = column(n).zip(first + 1..).map(|(x, t)| x * t as f64);
+                weighted.sum::<f64>() / (count * (count + 1.0) / 2.0)
             }
-            Self::MeanSqrtLen => column(n).sum::<f64>() / (count as f64).sqrt(),
-            Self::Cls => f64::from(rows[n]),
-            Self::Last => f64::from(rows[rows.len() - width + n]),
-            Self::Auto | Self::Mean => column(n).sum::<f64>() / count as f64,
+            Self::MeanSqrtLen => column(n).sum::<f64>() / count.sqrt(),
         };
         (0..width).map(|n| of(n) as f32).collect()
+    }
+
+    /// Joins a part to those before it; the vector is empty before the first.
+    pub(super) fn join(self, vector: &mut Vec<f32>, part: Vec<f32>) {
+        if vector.is_empty() {
+            *vector = part;
+            return;
+        }
+        for (x, part) in vector.iter_mut().zip(part) {
+            *x = if self == Self::Max { x.max(part) } else { *x + part };
+        }
     }
 }
 
@@ -58,14 +82,17 @@ mod tests {
     fn poolings_by_hand() {
         let rows = [1.0, -4.0, 3.0, 2.0, 2.0, -1.0, 6.0, 1.0];
         for (pooling, expected) in [
-            (Pooling::Max, [6.0, 2.0]),
-            (Pooling::WeightedMean, [3.7, 0.1]),
-            (Pooling::MeanSqrtLen, [6.0, -1.0]),
-            (Pooling::Cls, [1.0, -4.0]),
-            (Pooling::Last, [6.0, 1.0]),
-            (Pooling::Mean, [3.0, -0.5]),
+            (HostPooling::Max, [6.0, 2.0]),
+            (HostPooling::WeightedMean, [3.7, 0.1]),
+            (HostPooling::MeanSqrtLen, [6.0, -1.0]),
         ] {
-            assert_eq!(pooling.of_rows(&rows, 2), expected, "{pooling}");
+            assert_eq!(pooling.part(&rows, 2, 0, 4), expected, "{pooling:?}");
+            let mut joined = Vec::new();
+            for (first, rows) in [(0, &rows[..2]), (1, &rows[2..6]), (3, &rows[6..])] {
+                pooling.join(&mut joined, pooling.part(rows, 2, first, 4));
+            }
+            let close = |(a, b): (&f32, f32)| (a - b).abs() < 1e-6;
+            assert!(joined.iter().zip(expected).all(close), "{pooling:?}: {joined:?}");
         }
     }
 }

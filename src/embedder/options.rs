@@ -65,7 +65,8 @@ pub struct Options {
     /// as they are if `None`.  [`Embedder::adapters`](crate::Embedder::adapters) lists a model's.
     pub adapter: Option<String>,
     /// Rank documents also with an embedding model, by MaxSim of the last hidden states of query
-    /// and document ([`Embedder::rerank`](crate::Embedder::rerank)).
+    /// and document ([`Embedder::rerank`](crate::Embedder::rerank)); a model with a classifier
+    /// ranks by that.
     pub max_sim: bool,
     /// Prompt before each text, for embeddings; it counts towards the token limit.
     pub prompt: Prompt,
@@ -235,8 +236,9 @@ pub enum OnLong {
     /// Drop the last tokens and report it in [`Embedded::truncated`](crate::Embedded::truncated).
     Truncate,
     /// Read the text in windows as long as the limit.  A vector is the mean over the outputs of all
-    /// windows, a reranker's score of a document the best of its windows'.  MaxSim reads a document
-    /// as a whole.
+    /// windows, or their largest value, as the pooling says; a reranker's score of a document the
+    /// best of its windows'; MaxSim finds the best token in any window.  A query for MaxSim is
+    /// read as a whole.
     Window,
 }
 

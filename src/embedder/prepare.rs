@@ -3,6 +3,7 @@
 use super::{
     Embedded, Embedder, EncodeOptions, Error, OnLong, Output, Prompt, Vector,
     job::{EncodeJob, SequenceInput},
+    modules::HostPooling,
     options::checked_dimensions,
 };
 use crate::{batch::Tokens, text::Tokenized};
@@ -117,10 +118,10 @@ impl Jobs<'_> {
         embedder.embeds()?;
         let options = embedder.checked(options)?;
         let sequences = embedder.adapted(sequences, options);
-        let windows = options.on_long == OnLong::Window;
-        if embedder.pooling.is_on_host() {
-            return self.pooled_on_host(sequences, options);
+        if let Some(pooling) = embedder.pooling.on_host() {
+            return self.pooled_on_host(pooling, sequences, options);
         }
+        let windows = options.on_long == OnLong::Window;
         if windows && sequences.iter().any(|tokens| tokens.len() > options.max_length) {
             let spans = sequences.iter().map(|tokens| vec![embedder.pooling.span(tokens.len())]);
             let spans = spans.collect();
@@ -130,7 +131,7 @@ impl Jobs<'_> {
         embedder.check_all(&sequences)?;
         let sequence = |tokens: Tokens| {
             let Range { start, end } = embedder.pooling.span(tokens.len());
-            SequenceInput { spans: vec![start as u32..end as u32], tokens }
+            SequenceInput::spans(tokens, vec![start as u32..end as u32])
         };
         let output = embedder.vectors(options);
         let sequences = sequences.into_iter().map(sequence).collect();
@@ -141,23 +142,29 @@ impl Jobs<'_> {
         }))
     }
 
-    /// Vectors pooled from all token outputs.
+    /// Vectors pooled by the host, of each window as soon as it is computed.
     fn pooled_on_host(
         self,
+        pooling: HostPooling,
         sequences: Vec<Tokens>,
         options: EncodeOptions,
     ) -> Result<EncodeJob<Vec<Vector>>, Error> {
         let Self(embedder) = self;
-        embedder.check_all(&sequences)?;
-        let pooling = embedder.pooling;
         let width = embedder.config().hidden as usize;
-        let sequences = sequences.into_iter().map(SequenceInput::whole).collect();
+        let lengths: Vec<usize> = sequences.iter().map(Tokens::len).collect();
+        let (inputs, windows) = embedder.whole_windows(&sequences, embedder.overlap, options)?;
+        let inputs = iter::zip(inputs, &windows).map(|(input, window)| {
+            let owned = input.spans[0].start as usize * width;
+            let (first, of) = (window.owned, lengths[window.sequence]);
+            input.reduced(move |rows| pooling.part(&rows[owned..], width, first, of))
+        });
         let modules = embedder.modules.clone();
-        Ok(EncodeJob::new(sequences, Output::Tokens, move |rows| {
-            let vectors = rows
-                .into_iter()
-                .map(|rows| Vector(modules.ready(pooling.of_rows(&rows, width), options)));
-            vectors.collect()
+        Ok(EncodeJob::new(inputs.collect(), Output::Tokens, move |parts| {
+            let mut vectors = vec![Vec::new(); lengths.len()];
+            for (window, part) in iter::zip(windows, parts) {
+                pooling.join(&mut vectors[window.sequence], part);
+            }
+            vectors.into_iter().map(|vector| Vector(modules.ready(vector, options))).collect()
         }))
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     model::{Config, Model},
     recording::{InFlight, Span},
 };
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::{ThreadPool, ThreadPoolBuilder, prelude::*};
 use std::{
     collections::VecDeque,
     iter,
@@ -76,8 +76,8 @@ impl Runner {
         })
     }
 
-    /// Runs all sequences in batches, longest first; returns the rows of each, in order.  `watch`
-    /// is called after every batch and may cancel the rest.
+    /// Runs all sequences in batches, by [`SequenceInput::rank`]; returns the rows of each, in
+    /// order.  `watch` is called after every batch and may cancel the rest.
     ///
     /// # Errors
     /// As [`Runner::submit`], and [`Error::Cancelled`] if `watch` breaks.
@@ -240,12 +240,13 @@ impl Runner {
     }
 
     /// Groups sequences into batches; returns sequence indices.
-    fn make_batches(&self, sequences: &[SequenceInput]) -> Vec<Vec<usize>> {
-        let lengths: Vec<usize> = sequences.iter().map(SequenceInput::tokens).collect();
-        batch::make_batches(&lengths, self.batch_tokens.get())
+    pub(super) fn make_batches(&self, sequences: &[SequenceInput]) -> Vec<Vec<usize>> {
+        let mut order: Vec<usize> = (0..sequences.len()).collect();
+        order.sort_by_key(|&n| sequences[n].rank()); // stable: equal lengths keep their order
+        batch::split(order, |n| sequences[n].tokens(), self.batch_tokens.get())
     }
 
-    /// Splits output values into the rows of each sequence.
+    /// Splits output values into the rows of each sequence, as its call keeps them.
     fn rows_of(
         &self,
         sequences: &[SequenceInput],
@@ -262,10 +263,15 @@ impl Runner {
         for sequence in sequences {
             let (own, left) = rest.split_at(size(sequence));
             rest = left;
-            rows.push(own.to_vec());
+            rows.push((sequence, own));
         }
         assert!(rest.is_empty(), "{} values more than the rows have", rest.len());
-        rows
+        let kept = |(sequence, own): (&SequenceInput, &[f32])| sequence.kept(own);
+        if sequences.iter().any(SequenceInput::is_reduced) {
+            rows.into_par_iter().map(kept).collect()
+        } else {
+            rows.into_iter().map(kept).collect()
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Score {
     pub score: f32,
     /// Number of tokens of query and document together; with MaxSim of the document.
     pub tokens: usize,
-    /// Token count before truncation, if the pair was truncated.
+    /// `tokens` and those of query and document that were truncated, if there are such.
     pub truncated: Option<usize>,
 }
 
@@ -62,11 +62,12 @@ impl Embedder {
     ///
     /// A ColBERT model gives [MaxSim](super::TokenVectors::max_sim) instead, and with
     /// [`Options::max_sim`](crate::Options::max_sim) an embedding model, too: query and documents
-    /// are read separately, documents of any length up to the model's limit.
+    /// are read separately, each up to the limit, or a document in windows.
     ///
     /// # Errors
     /// [`Error::TooLong`] for a pair over the limit, and [`Error::QueryTooLong`] for a query over
-    /// it, unless they are to be truncated; [`Error::Model`] if the classifier has more than one
+    /// it, unless they are to be truncated; [`Error::Query`] for a query that cannot be read;
+    /// [`Error::Model`] if the classifier has more than one
     /// label; otherwise as [`Embedder::embed`].
     pub fn rerank<S: AsRef<str> + Sync>(
         &self,
@@ -207,12 +208,11 @@ impl Jobs<'_> {
         documents: &[S],
         options: EncodeOptions,
     ) -> Result<EncodeJob<Vec<Score>>, Error> {
-        const OVERLAP: usize = 80;
         let Self(embedder) = self;
         let tokenizer = embedder.tokenizer()?;
         let limit = embedder.limit(options)?;
         let pair = tokenizer.pair_parts()?;
-        let mut first = tokenizer.encode_parts(query)?.own;
+        let mut first = tokenizer.encode_parts(query).map_err(Error::of_query)?.own;
         let whole = first.len();
         first.truncate((limit / 2).saturating_sub(tokenizer.special_tokens()).max(1));
         let cut = whole - first.len();
@@ -220,7 +220,7 @@ impl Jobs<'_> {
         if room < 2 {
             return Err(Error::QueryTooLong { tokens: first.len() + pair.special(), limit });
         }
-        let step = room - OVERLAP.min(room / 4);
+        let step = room - overlap(room);
         let mut windows = Vec::new();
         let mut shares = Vec::new();
         for (index, document) in documents.iter().enumerate() {
@@ -229,13 +229,14 @@ impl Jobs<'_> {
             let last = second.len().saturating_sub(room);
             let starts = (0..last).step_by(step).chain([last]);
             let before = windows.len();
-            windows
-                .extend(starts.map(|start| {
-                    pair.with(&first, &second[start..second.len().min(start + room)])
-                }));
+            for start in starts {
+                let window = pair.with(&first, &second[start..second.len().min(start + room)]);
+                embedder.check(index, &window)?;
+                windows.push(window);
+            }
             shares.push((before..windows.len(), pair.special() + first.len() + second.len()));
         }
-        Ok(self.classes(windows)?.map(move |logits| {
+        Ok(self.checked_classes(windows).map(move |logits| {
             let scores = shares.into_iter().enumerate().map(|(index, (windows, tokens))| {
                 let all = logits[windows].iter().map(|logits| logits[0]);
                 let logit = all.fold(f32::NEG_INFINITY, f32::max);
@@ -255,13 +256,19 @@ impl Jobs<'_> {
         let Self(embedder) = self;
         embedder.opened_for(Task::Rerank)?;
         embedder.check_all(&sequences)?;
+        Ok(self.checked_classes(sequences))
+    }
+
+    /// Classifier logits of tokens that were checked.
+    fn checked_classes(self, sequences: Vec<Tokens>) -> EncodeJob<Vec<Vec<f32>>> {
+        let Self(embedder) = self;
         let output = Output::Vectors { dims: embedder.config().hidden, normalize: false };
         let sequences = sequences.into_iter().map(SequenceInput::first).collect();
         let head = embedder.head.clone();
-        Ok(EncodeJob::new(sequences, output, move |rows| {
+        EncodeJob::new(sequences, output, move |rows| {
             let logits = head.classify(&rows.concat());
             logits.chunks_exact(head.labels()).map(<[f32]>::to_vec).collect()
-        }))
+        })
     }
 }
 
@@ -328,6 +335,11 @@ impl TokenCalls<'_> {
         }
         Ok(all)
     }
+}
+
+/// Tokens that consecutive windows of a document share, each of so many tokens.
+pub(super) fn overlap(window: usize) -> usize {
+    80.min(window / 4)
 }
 
 /// Probabilities from a classifier's logits: the sigmoid of a single one, the softmax of several.

@@ -1,7 +1,7 @@
-//! A vector for every token: ColBERT's, and scores by MaxSim.
+//! A vector for every token: ColBERT's.
 
 use super::{
-    Embedder, EncodeOptions, Jobs, OnLong, Output, Prompt, Score, TokenCalls,
+    Embedder, EncodeOptions, Output, Prompt, TokenCalls, Tokenization,
     job::{EncodeJob, SequenceInput},
     tokens::cloned,
 };
@@ -11,7 +11,6 @@ use crate::{
     model::{Task, normalize},
     text::{Tokenized, Tokenizer},
 };
-use rayon::prelude::*;
 
 /// A vector for every token of a text.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,30 +31,16 @@ impl TokenVectors {
     }
 
     /// Vectors scaled to unit length.
-    fn unit(ids: Vec<u32>, dim: usize, mut values: Vec<f32>) -> Self {
+    pub(super) fn unit(ids: Vec<u32>, dim: usize, mut values: Vec<f32>) -> Self {
         values.chunks_exact_mut(dim).for_each(normalize);
         Self { ids, dim, values }
     }
 
     /// Keeps some of the vectors.
-    fn keep(&mut self, kept: &[usize]) {
+    pub(super) fn keep(&mut self, kept: &[usize]) {
         let row = |n: &usize| self.values[n * self.dim..][..self.dim].iter().copied();
         self.values = kept.iter().flat_map(row).collect();
         self.ids = kept.iter().filter_map(|&n| self.ids.get(n).copied()).collect();
-    }
-
-    /// ColBERT's score of a document for this query: the sum over the query's tokens of the largest
-    /// dot product with a token of the document (Khattab and Zaharia 2020, arXiv:2004.12832).
-    ///
-    /// # Panics
-    /// If the vectors differ in length.
-    pub fn max_sim(&self, document: &Self) -> f32 {
-        assert_eq!(self.dim, document.dim, "components of the two");
-        let best = |query: &[f32]| {
-            let dot = |row: &[f32]| query.iter().zip(row).map(|(q, d)| q * d).sum::<f32>();
-            document.rows().map(dot).fold(f32::NEG_INFINITY, f32::max)
-        };
-        self.rows().map(|query| f64::from(best(query))).sum::<f64>() as f32
     }
 }
 
@@ -103,15 +88,15 @@ impl Embedder {
     /// A unit vector for every token of each text; for a model opened for [`Task::MultiVector`].
     ///
     /// # Errors
-    /// As [`Embedder::embed`], and [`Error::Model`] if the vocabulary lacks the role's marker or
-    /// the mask.
+    /// As [`Embedder::embed`], [`Error::Model`] if the vocabulary lacks the role's marker or the
+    /// mask, and [`Error::Option`] if the limit leaves no room for the marker.
     pub fn multi_vector<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
         role: Role,
     ) -> Result<Vec<TokenVectors>, Error> {
         self.opened_for(Task::MultiVector)?;
-        let tokenized = self.of_role(texts, role, self.defaults)?;
+        let tokenized = self.tokenization().of_role(texts, role, self.defaults)?;
         let tokens: Vec<&Tokens> = tokenized.iter().map(|text| &text.tokens).collect();
         let mut vectors = self.tokens().multi_vector(&tokens)?;
         if role == Role::Document {
@@ -121,34 +106,6 @@ impl Embedder {
             }
         }
         Ok(vectors)
-    }
-
-    /// Tokens of texts, with the marker and the padding of their role.
-    fn of_role<S: AsRef<str> + Sync>(
-        &self,
-        texts: &[S],
-        role: Role,
-        options: EncodeOptions,
-    ) -> Result<Vec<Tokenized>, Error> {
-        let tokenizer = self.tokenizer()?;
-        let limit = self.limit(options)?;
-        let mut tokenized = self.tokenization().texts(texts, &Prompt::Auto, options)?;
-        if let Some(id) = role.marker(tokenizer)? {
-            for text in &mut tokenized {
-                // The marker replaces the last token of a text that fills the limit.
-                if text.tokens.len() == limit && limit > 2 {
-                    let last = text.tokens.len() - 2;
-                    text.tokens.ids.remove(last);
-                    text.tokens.type_ids.remove(last);
-                }
-                text.tokens.ids.insert(1.min(text.tokens.len()), id);
-                text.tokens.type_ids.push(0);
-            }
-        }
-        if role == Role::Query {
-            self.pad(&mut tokenized)?;
-        }
-        Ok(tokenized)
     }
 
     /// Pads queries with mask tokens, as ColBERT does.
@@ -169,7 +126,7 @@ impl Embedder {
     }
 
     /// Indices of the tokens that are no single punctuation mark.
-    fn without_punctuation(&self, ids: &[u32]) -> Result<Vec<usize>, Error> {
+    pub(super) fn without_punctuation(&self, ids: &[u32]) -> Result<Vec<usize>, Error> {
         let tokenizer = self.tokenizer()?;
         let mark = |id: u32| {
             let token = tokenizer.token_of(id).unwrap_or_default();
@@ -180,60 +137,43 @@ impl Embedder {
     }
 }
 
-impl Jobs<'_> {
-    /// Score of each document by MaxSim, in input order: of ColBERT's vectors, or of an embedding
-    /// model's last hidden states.
-    pub(super) fn max_sim<S: AsRef<str> + Sync>(
+impl Tokenization<'_> {
+    /// Token ids of each text with the marker and the padding of its role; the marker counts
+    /// towards the limit.
+    ///
+    /// # Errors
+    /// As [`Embedder::multi_vector`].
+    pub fn of_role<S: AsRef<str> + Sync>(
         self,
-        query: &str,
-        documents: &[S],
+        texts: &[S],
+        role: Role,
         options: EncodeOptions,
-    ) -> Result<EncodeJob<Vec<Score>>, Error> {
-        let Self(embedder) = self;
-        // Every document is read as a whole.
-        let on_long = match options.on_long {
-            OnLong::Window => OnLong::Error,
+    ) -> Result<Vec<Tokenized>, Error> {
+        let Some(marker) = role.marker(self.0.tokenizer()?)? else {
+            return self.texts(texts, &Prompt::Auto, options);
+        };
+        let limit = self.0.limit(options)?;
+        // The marker counts towards the limit.
+        let own = EncodeOptions { max_length: limit - 1, ..options };
+        self.0.limit(own).map_err(|_| {
+            Error::Option(format!("max length {limit} leaves no room for the marker of a {role:?}"))
+        })?;
+        let tokenized = self.texts(texts, &Prompt::Auto, own);
+        let mut tokenized = tokenized.map_err(|error| match error {
+            Error::TooLong { index, tokens, .. } => {
+                Error::TooLong { index, tokens: tokens + 1, limit }
+            }
             other => other,
-        };
-        let options = EncodeOptions { on_long, ..options };
-        let projected = embedder.head.projected() as usize;
-        let (roles, output, dim) = if projected > 0 {
-            ([Role::Query, Role::Document], Output::Projected, projected)
-        } else {
-            let hidden = embedder.config().hidden as usize;
-            ([Role::Plain; 2], Output::Tokens, hidden)
-        };
-        let of_query = |error| match error {
-            Error::TooLong { tokens, limit, .. } => Error::QueryTooLong { tokens, limit },
-            other => other,
-        };
-        let mut sequences = embedder.of_role(&[query], roles[0], options).map_err(of_query)?;
-        sequences.extend(embedder.of_role(documents, roles[1], options)?);
-        let lengths: Vec<_> = sequences[1..].iter().map(Tokenized::lengths).collect();
-        let kept = sequences[1..].iter().map(|text| match roles[1] {
-            Role::Document => embedder.without_punctuation(&text.tokens.ids),
-            _ => Ok((0..text.tokens.len()).collect()),
-        });
-        let kept = kept.collect::<Result<Vec<_>, _>>()?;
-        let tokens = sequences.into_iter().map(|text| text.tokens).collect();
-        let tokens = embedder.adapted(tokens, options);
-        embedder.check_all(&tokens)?;
-        let sequences = tokens.into_iter().map(SequenceInput::whole).collect();
-        Ok(EncodeJob::new(sequences, output, move |mut rows| {
-            let documents = rows.split_off(1);
-            let unit = |values| TokenVectors::unit(Vec::new(), dim, values);
-            let query = unit(rows.remove(0));
-            let queries = query.rows().len();
-            let documents: Vec<_> = documents.into_iter().zip(kept).zip(lengths).collect();
-            let scores = documents.into_par_iter().enumerate();
-            let scores = scores.map(|(index, ((values, kept), (tokens, truncated)))| {
-                let mut document = unit(values);
-                document.keep(&kept);
-                let logit = query.max_sim(&document);
-                Score { index, logit, score: logit / queries as f32, tokens, truncated }
-            });
-            scores.collect()
-        }))
+        })?;
+        for Tokenized { tokens, full_length } in &mut tokenized {
+            tokens.ids.insert(1.min(tokens.len()), marker);
+            tokens.type_ids.push(0);
+            *full_length += 1;
+        }
+        if role == Role::Query {
+            self.0.pad(&mut tokenized)?;
+        }
+        Ok(tokenized)
     }
 }
 

@@ -76,7 +76,7 @@ impl Embedder {
         let tokenizer = self.tokenizer()?;
         let limit = self.limit(options)?;
         if options.on_long != OnLong::Truncate {
-            let tokens = tokenizer.length_in_pairs(query, limit)?;
+            let tokens = tokenizer.length_in_pairs(query, limit).map_err(Error::of_query)?;
             if tokens > limit {
                 return Err(Error::QueryTooLong { tokens, limit });
             }
@@ -110,8 +110,7 @@ impl Tokenization<'_> {
         let tokenized = if prompt.is_empty() && !lower {
             tokenizer.encode(texts, cut)?
         } else {
-            let whole = texts.iter().map(|text| [prompt, text.as_ref()].concat());
-            let whole = whole.map(|text| if lower { text.to_lowercase() } else { text });
+            let whole = texts.iter().map(|text| self.as_read([prompt, text.as_ref()].concat()));
             tokenizer.encode(&whole.collect::<Vec<_>>(), cut)?
         };
         self.0.within(&tokenized, options)?;
@@ -165,6 +164,7 @@ impl Tokenization<'_> {
             let tokenized = tokenized.and_then(|one| embedder.within(&one, options).map(|()| one));
             let tokenized = tokenized.map_err(|error| match error {
                 Error::QueryTooLong { tokens, limit } => Error::TooLong { index, tokens, limit },
+                Error::Query { what } => Error::Input { index, what },
                 other => other.moved(|_| index),
             });
             Ok(tokenized?.remove(0).tokens)
@@ -172,8 +172,13 @@ impl Tokenization<'_> {
         sequences.iter().enumerate().map(tokens).collect()
     }
 
-    /// Tokens of a text, with or without special tokens; none if the text itself has more than
-    /// `most`.
+    /// Text as the tokenizer gets it: in lower case, if the model declares `do_lower_case`.
+    pub fn as_read(self, text: String) -> String {
+        if self.0.declared.lower_case { text.to_lowercase() } else { text }
+    }
+
+    /// Tokens of a text [as it is read](Self::as_read), with or without special tokens; none if the
+    /// text itself has more than `most`.
     ///
     /// # Errors
     /// As [`Embedder::tokenize`].

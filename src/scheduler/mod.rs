@@ -30,7 +30,6 @@ pub use embed_future::EmbedFuture;
 pub use queue::Queue;
 use stats::{Failures, Throughput};
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, VecDeque},
     fmt, iter,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -111,7 +110,7 @@ struct Waiting {
 
 struct QueuedCall {
     input: Arc<EncoderInput>,
-    /// Indices of its sequences, longest first.
+    /// Indices of its sequences, by their rank.
     order: Vec<usize>,
     /// Number of sequences already in a batch.
     begun: usize,
@@ -132,7 +131,7 @@ impl QueuedCall {
     fn new(input: EncoderInput, short: bool, reply: Reply) -> Self {
         let sequences = input.sequences();
         let mut order: Vec<usize> = (0..sequences.len()).collect();
-        order.sort_by_key(|&n| Reverse(sequences[n].tokens()));
+        order.sort_by_key(|&n| sequences[n].rank());
         Self {
             rows: vec![Vec::new(); order.len()],
             missing: order.len(),

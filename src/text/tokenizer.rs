@@ -94,8 +94,8 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`Error::Model`] if the tokenizer has no separator for pairs; [`Error::Option`] if the limit
-    /// leaves no room for a token of each; [`Error::Input`] with the index of the other text, if
-    /// the tokenizer rejects the pair.
+    /// leaves no room for a token of each; [`Error::Query`] if the tokenizer rejects the first
+    /// text, [`Error::Input`] with the index of another one that it rejects.
     pub fn encode_pairs<S: AsRef<str> + Sync>(
         &self,
         first: &str,
@@ -113,7 +113,7 @@ impl Tokenizer {
             return Err(Error::Option(what));
         }
         let own_cut = cut.map(|cut| Cut { limit: room, ..cut });
-        let own = self.own(first, own_cut).map_err(|e| refused(0, e))?;
+        let own = self.own(first, own_cut).map_err(|e| refused(0, e).of_query())?;
         each(others, first.len(), |(n, other)| {
             self.join(&own, other.as_ref(), own_cut).map_err(|e| refused(n, e))
         })

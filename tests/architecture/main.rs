@@ -267,7 +267,7 @@ fn check_size(path: &str, text: &str) -> Vec<String> {
 }
 
 /// One error of each variant.
-fn errors() -> [Error; 15] {
+fn errors() -> [Error; 16] {
     [
         Error::Read { path: "x".into(), source: io::ErrorKind::NotFound.into() },
         Error::Model(String::new()),
@@ -275,6 +275,7 @@ fn errors() -> [Error; 15] {
         Error::Input { index: 0, what: String::new() },
         Error::TooLong { index: 0, tokens: 2, limit: 1 },
         Error::QueryTooLong { tokens: 2, limit: 1 },
+        Error::Query { what: String::new() },
         Error::NoGpu { needs: String::new() },
         Error::Gpu(String::new()),
         Error::Compile { kernel: "", message: String::new() },

@@ -78,7 +78,7 @@ impl Status {
     fn of(error: &Error) -> Self {
         match error {
             Error::Option(_) => Self::Option,
-            Error::Input { .. } => Self::Input,
+            Error::Input { .. } | Error::Query { .. } => Self::Input,
             Error::TooLong { .. } | Error::QueryTooLong { .. } => Self::TooLong,
             // Errors of the hub do not occur in C, where models are named by their files.
             Error::Read { .. } | Error::Hub(_) | Error::Network(_) | Error::Cache { .. } => {

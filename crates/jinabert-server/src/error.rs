@@ -75,6 +75,7 @@ impl ApiError {
             Error::TooLong { .. } => Self::too_long(&message).about("input"),
             Error::QueryTooLong { .. } => Self::too_long(&message).about("query"),
             Error::Input { .. } => Self::bad(message).about("input"),
+            Error::Query { .. } => Self::bad(message).about("query"),
             // These errors are about the model, not its files, which were read when it was opened.
             Error::Option(_) | Error::Model(_) => Self::bad(message),
             Error::Gpu(_) | Error::Compile { .. } | Error::Memory(_) | Error::NotFinite(_) => {

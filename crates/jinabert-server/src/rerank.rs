@@ -43,10 +43,11 @@ pub struct RerankRequest {
     /// Return the text with each result; default false (`texts`).
     #[serde(default)]
     return_text: Option<bool>,
-    /// Return logits instead of scores from 0 to 1.
+    /// Return logits instead of scores: a classifier's instead of its sigmoid, with MaxSim the sum
+    /// over the query's tokens instead of the mean.
     #[serde(default)]
     raw_scores: Option<bool>,
-    /// Truncate a pair over the limit instead of refusing it.
+    /// Truncate a pair over the limit, with MaxSim a text, instead of refusing it.
     #[serde(default, alias = "truncation")]
     truncate: Option<bool>,
     /// Side of the pair that is truncated.
@@ -69,7 +70,7 @@ pub enum RerankAnswer {
 pub struct Rank {
     /// Index of the text in the request.
     index: usize,
-    /// Score from 0 to 1, or a logit.
+    /// Score from 0 to 1, with MaxSim from -1 to 1; or a logit.
     score: f32,
     /// The text itself.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,7 +97,7 @@ pub struct Results {
 pub struct Ranked {
     /// Index of the document in the request.
     index: usize,
-    /// Score from 0 to 1, or a logit.
+    /// Score from 0 to 1, with MaxSim from -1 to 1; or a logit.
     relevance_score: f32,
     /// The document's text.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -222,14 +222,18 @@ impl State {
     ///
     /// The only model for a task matches every name, since clients send the names that they know.
     /// Among several models the name decides, in any case, with or without its owner; no name, or
-    /// one of OpenAI's, selects the first.
+    /// one of OpenAI's, selects the first, to rank the first reranker.
     pub fn model(
         &self,
         name: Option<&str>,
         needs: Capability,
     ) -> Result<Arc<ServedModel>, ApiError> {
         let models = self.models()?;
-        let suitable: Vec<_> = models.iter().filter(|model| needs.supported_by(model)).collect();
+        let mut suitable: Vec<_> =
+            models.iter().filter(|model| needs.supported_by(model)).collect();
+        // A reranker ranks better than an embedding model's MaxSim.
+        let by_embedding = |model: &Arc<ServedModel>| model.kind() == Kind::Embedding;
+        suitable.sort_by_key(|model| needs == Capability::Rank && by_embedding(model));
         let Some(&first) = suitable.first() else {
             return Err(ApiError::new(StatusCode::NOT_FOUND, needs.missing_message(models))
                 .about("model")

@@ -34,7 +34,8 @@ pub struct TokenizeRequest {
 pub struct Token {
     /// Token id.
     id: u32,
-    /// Part of the text that the token covers; for a special token its name.
+    /// Part of the text that the token covers, in lower case if the model declares
+    /// `do_lower_case`; for a special token its name.
     text: String,
     /// True for a special token.
     special: bool,
@@ -70,7 +71,7 @@ async fn pieces(call: &mut Call) -> Result<Vec<Vec<Token>>, ApiError> {
         let mut left = limit;
         let mut all = Vec::new();
         for (index, text) in texts.iter().enumerate() {
-            let prompted = [prompt, text].concat();
+            let prompted = tokenization.as_read([prompt, text].concat());
             let found = tokenization
                 .pieces(&prompted, special, left)
                 .map_err(|error| ApiError::engine_in("inputs")(error.moved(|_| index)))?;

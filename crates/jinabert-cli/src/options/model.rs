@@ -45,7 +45,8 @@ pub enum Long {
     Error,
     /// Truncate at the end, and report the number of truncated texts on stderr.
     Truncate,
-    /// Process the text in overlapping windows; its vector is the mean over all of them.
+    /// Process the text in overlapping windows; a vector is pooled from all of them, a document's
+    /// score is the best of theirs.
     Window,
 }
 
@@ -82,7 +83,7 @@ pub struct ModelArgs {
     /// Handling of texts over the maximum length.
     #[arg(long, value_enum, default_value_t = Long::Error)]
     pub on_long: Long,
-    /// Overlap of consecutive windows in tokens, with --on-long window.
+    /// Overlap of consecutive windows in tokens, with --on-long window; `rerank` has its own.
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub overlap: usize,
     /// Maximum tokens per batch [default: up to 16384 on a GPU, depending on its speed; 2048 on the

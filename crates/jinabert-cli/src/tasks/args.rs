@@ -14,7 +14,7 @@ Output: one line of JSON per document, best first: index in the input, \"id\" if
 one, score (0 to 1), logit, number of tokens of query and document together, text.  By MaxSim the
 logit is the sum over the query's tokens, the score their mean, and tokens are the document's.
 Documents in .jsonl are objects: {\"text\": \"…\", \"id\": …}.  With --on-long window a long document
-is read in windows, and the best one counts.")]
+is read in windows, and the best one counts, with MaxSim the best token of any.")]
 pub struct Rerank {
     /// Query.
     pub query: String,

@@ -29,7 +29,8 @@ pub fn run(args: &MultiVector, quiet: bool) -> Result<(), CliError> {
         (Some(TextRole::Query), _) => Role::Query,
         (Some(TextRole::Document), _) | (None, Some(_)) => Role::Document,
     };
-    texts.skip(|text| embedder.tokenize(&[text]).map(|_| ()))?;
+    let options = embedder.encode_options();
+    texts.skip(|text| embedder.tokenization().of_role(&[text], role, options).map(|_| ()))?;
     let items = &texts.items;
     let vectors = embedder.multi_vector(&texts.texts(), role);
     let vectors = vectors.map_err(|error| with_position(error, items))?;

@@ -6,7 +6,7 @@ use super::{
     texts::Texts,
 };
 use crate::{error::CliError, item::with_position, json_lines, source};
-use jinabert::{ModelInfo, OnLong, Options, Score, Task};
+use jinabert::{Embedder, ModelInfo, OnLong, Options, Score, Task};
 
 /// Ranks documents for a query.
 pub fn run(args: &Rerank, quiet: bool) -> Result<(), CliError> {
@@ -33,19 +33,28 @@ pub fn run(args: &Rerank, quiet: bool) -> Result<(), CliError> {
     let items = &documents.items;
     let scores = embedder.rerank(&args.query, &documents.texts());
     let mut scores = scores.map_err(|error| with_position(error, items))?;
-    let truncated = scores.iter().filter(|score| score.truncated.is_some()).count();
-    if truncated > 0 {
-        let limit = embedder.max_length();
-        if embedder.encode_options().on_long == OnLong::Window {
-            tracing::warn!("truncated the query to half of the limit of {limit} tokens");
-        } else {
-            tracing::warn!("truncated {truncated} documents so that a pair has {limit} tokens");
-        }
-    }
+    report_truncated(&embedder, &scores);
     scores.truncate(args.top_n.unwrap_or(usize::MAX));
     json_lines::write(scores.iter().map(|&Score { index, score, logit, tokens, .. }| {
         Ranked::new(&items[index], score, Some(logit), tokens)
     }))?;
     documents.report(items.len());
     Ok(())
+}
+
+/// Reports on stderr what was truncated.
+fn report_truncated(embedder: &Embedder, scores: &[Score]) {
+    let truncated = scores.iter().filter(|score| score.truncated.is_some()).count();
+    let limit = embedder.max_length();
+    if truncated == 0 {
+        return;
+    }
+    if embedder.ranks_by_max_sim() {
+        let of = scores.len();
+        tracing::warn!("truncated the query, or {truncated} of {of} documents, to {limit} tokens");
+    } else if embedder.encode_options().on_long == OnLong::Window {
+        tracing::warn!("truncated the query to half of the limit of {limit} tokens");
+    } else {
+        tracing::warn!("truncated {truncated} documents so that a pair has {limit} tokens");
+    }
 }

@@ -110,10 +110,37 @@ fn every_pooling_of_sentence_transformers_is_computed() {
             let args = ["--late-chunking", "--chunk", "tokens:9", text];
             embed(&dir, &args, b"").refused(name, 2, says);
         }
+        let (_place, dir) = pooled("1_Pooling", Some(json!({"pooling_mode": name})));
+        long_texts(&dir, name);
         if name != "mean_sqrt_len_tokens" {
             near(&fixture(TINY), &["--no-normalize", "--pooling", name], text, &expected);
         }
     }
+}
+
+/// Checks the vectors of texts that are read in windows, from the windows' last hidden states.
+fn long_texts(dir: &Path, pooling: &str) {
+    let text = "the cat sat on the mat and the dog lay on the rug ".repeat(9);
+    let windows = ["--on-long", "window", "--max-length", "40", "--overlap", "8"];
+    embed(dir, &["--max-length", "40", &text], b"").refused("long", 65, &["limit of 40"]);
+    let args = [&windows[..], &["--pooling", "none", &text]].concat();
+    let found = embed(&fixture(TINY), &args, b"").output("states");
+    let line: Value = serde_json::from_slice(&found).expect("JSON");
+    let rows: Vec<Vec<f64>> = serde_json::from_value(line["embeddings"].clone()).expect("rows");
+    assert!(rows.len() > 100, "{}", rows.len());
+    let column = |n: usize| rows.iter().map(move |row| row[n]);
+    let count = rows.len() as f64;
+    let of = |n: usize| match pooling {
+        "max" => column(n).fold(f64::NEG_INFINITY, f64::max),
+        "lasttoken" => rows[rows.len() - 1][n],
+        "weightedmean" => {
+            let sum: f64 = column(n).zip(1..).map(|(x, t)| x * f64::from(t)).sum();
+            sum / (count * (count + 1.0) / 2.0)
+        }
+        _ => column(n).sum::<f64>() / count.sqrt(),
+    };
+    let expected: Vec<f64> = (0..64).map(of).collect();
+    near(dir, &[&windows[..], &["--no-normalize"]].concat(), &text, &expected);
 }
 
 /// Writes a module's folder: its configuration, and tensors of f32.
@@ -189,6 +216,10 @@ fn dense_and_layer_norm_modules_are_computed() {
     let mut other = config("torch.nn.Identity");
     other["in_features"] = json!(32);
     refused(other, &["in_features is 32", "64 components"]);
+    let mut other = config("torch.nn.Identity");
+    other["module_input_name"] = json!("token_embeddings");
+    let says = &["3_Dense/config.json", "module_input_name: expected `sentence_embedding`"];
+    refused(other, says);
     let mut other = config("torch.nn.Identity");
     other["out_features"] = json!(13);
     refused(other, &["linear.weight", "[12, 64]", "[13, 64]"]);

@@ -198,12 +198,51 @@ fn long_documents_are_reranked_in_windows() {
 }
 
 #[test]
-fn maxsim_reads_documents_as_a_whole() {
+fn long_texts_are_ranked_by_maxsim_as_asked() {
     let model = fixture("v3-colbert");
-    let base = ["rerank", "--model", arg(&model), "--on-long", "window", "--max-length", "64"];
-    let long = "The old bridge. ".repeat(60);
-    let run =
-        |document: &str| run(&mut jinabert(&[&base[..], &["a query", document]].concat()), b"");
-    assert_eq!(lines(&run("short").stdout).len(), 1);
-    run(&long).refused("too long", 65, &["text 1", "64"]);
+    let args = ["--model", arg(&model), "--max-length", "64", "--on-long"];
+    let tell = |long: &str, texts: &[&str]| {
+        run(&mut jinabert(&[&["rerank"], &args[..], &[long], texts].concat()), b"")
+    };
+    let query = "where is the old bridge?";
+    let long = "The old bridge stands above the town. ".repeat(60);
+    tell("error", &[query, "short", &long]).refused("too long", 65, &["text 2", "limit of 64"]);
+    tell("error", &[&long, "short"]).refused("query", 65, &["the query has", "limit of 64"]);
+    tell("window", &[&long, "short"]).refused("query", 65, &["the query has", "limit of 64"]);
+
+    let windows = lines(&tell("window", &[query, "short", &long]).output("windows"));
+    assert_eq!(windows.len(), 2);
+    let cut = tell("truncate", &[query, &long]);
+    let says = "truncated the query, or 1 of 1 documents, to 64 tokens";
+    assert!(cut.stderr.contains(says), "{}", cut.stderr);
+    let score = |lines: &[Value]| lines[0]["logit"].as_f64().expect("a score");
+    assert!(score(&windows) > score(&lines(&cut.stdout)), "more tokens to choose from");
+    let cut = tell("truncate", &[&long, "short"]);
+    assert!(cut.stderr.contains(says), "{}", cut.stderr);
+}
+
+#[test]
+fn the_marker_of_a_document_counts_towards_the_limit() {
+    let model = fixture("v3-colbert");
+    let words = ["bridge"; 40];
+    // Tokens with the marker, of a text under any limit.
+    let tokens = |count: usize| {
+        let text = words[..count].join(" ");
+        ranked(&["--model", arg(&model), "bridge", &text])[0]["tokens"].as_u64().expect("a count")
+    };
+    let full = tokens(40);
+    let limit = full.to_string();
+    let text = words.join(" ");
+    let args = ["--model", arg(&model), "--max-length", &limit, "bridge", &text];
+    assert_eq!(ranked(&args)[0]["tokens"], full);
+    let less = (full - 1).to_string();
+    let args = ["rerank", "--model", arg(&model), "--max-length", &less, "bridge", &text];
+    let says = format!("{full} tokens, over the limit of {less}");
+    run(&mut jinabert(&args), b"").refused("too long", 65, &[&says]);
+    let args = [&args[..], &["--on-long", "truncate"]].concat();
+    let cut = run(&mut jinabert(&args), b"");
+    assert_eq!(lines(&cut.stdout)[0]["tokens"], full - 1);
+    assert!(cut.stderr.contains("or 1 of 1 documents"), "{}", cut.stderr);
+    let args = ["rerank", "--model", arg(&model), "--max-length", "3", "bridge", "a"];
+    run(&mut jinabert(&args), b"").refused("no room", 2, &["max length 3", "no room", "marker"]);
 }

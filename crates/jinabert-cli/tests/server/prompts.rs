@@ -7,12 +7,18 @@ use tempfile::TempDir;
 
 const TINY: &str = "tiny-natural";
 
+/// Copy of a fixture.
+fn copy(name: &str) -> TempDir {
+    let place = tempfile::tempdir().expect("a directory");
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        fs::copy(format!("{}/{file}", fixture(name)), place.path().join(file)).expect("a copy");
+    }
+    place
+}
+
 /// Copy of a model, with prompts added.
 fn model() -> TempDir {
-    let place = tempfile::tempdir().expect("a directory");
-    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
-        fs::copy(format!("{}/{name}", fixture(TINY)), place.path().join(name)).expect("a copy");
-    }
+    let place = copy(TINY);
     let prompts = json!({"prompts": {"query": "query: ", "passage": "passage: "},
         "default_prompt_name": "query"});
     let name = place.path().join("config_sentence_transformers.json");
@@ -185,4 +191,32 @@ fn colbert_models_and_embedders_rank_by_max_sim() {
     let best = ranks[0]["score"].as_f64().expect("a score");
     assert!((best - 1.0).abs() < 1e-5, "each token is its own best: {best}");
     server.post("/embed", &json!({"inputs": "the cat"})).ok();
+    drop(server);
+
+    // A reranker ranks by its classifier, also beside an embedding model.
+    let reranker = fixture("v3-reranker");
+    let body = json!({"query": "how do I prune an apple tree?", "raw_scores": true,
+        "texts": ["A red boat.", "Prune apple trees in late winter."]});
+    let server = Server::start(&["--model", &reranker]);
+    let ranks = server.post("/rerank", &body).ok();
+    drop(server);
+    let server = Server::start(&["--model", &fixture(TINY), "--model", &reranker, "--max-sim"]);
+    assert_eq!(server.post("/rerank", &body).ok(), ranks);
+}
+
+#[test]
+fn tokens_are_those_of_the_text_in_lower_case_if_the_model_says_so() {
+    let place = copy("tiny-code-qknorm");
+    let dir = place.path().to_str().expect("UTF-8");
+    let plain = Server::start(&["--model", dir]);
+    let tokens = |server: &Server, text: &str| {
+        server.post("/tokenize", &json!({"inputs": text})).ok()[0].clone()
+    };
+    let (upper, lower) = (tokens(&plain, "THE Cat"), tokens(&plain, "the cat"));
+    assert_ne!(upper, lower, "a tokenizer with cases");
+    drop(plain);
+    let declared = json!({"do_lower_case": true}).to_string();
+    fs::write(place.path().join("sentence_bert_config.json"), declared).expect("writable");
+    let server = Server::start(&["--model", dir]);
+    assert_eq!(tokens(&server, "THE Cat"), lower);
 }
