@@ -25,6 +25,33 @@ pub struct TokenVectors {
 }
 
 impl TokenVectors {
+    /// Vectors that were kept, one for each token id.
+    ///
+    /// # Errors
+    /// [`Error::Input`] with the index of a vector that is missing, without a token, of another
+    /// length than the first, or not finite.
+    pub fn from_rows(ids: Vec<u32>, rows: &[Vec<f32>]) -> Result<Self, Error> {
+        let bad = |index, what: String| Err(Error::Input { index, what });
+        if ids.len() != rows.len() || rows.is_empty() {
+            let (ids, rows) = (ids.len(), rows.len());
+            return bad(
+                ids.min(rows),
+                format!("expected a vector for each of {ids} ids, got {rows}"),
+            );
+        }
+        let dim = rows[0].len();
+        for (index, row) in rows.iter().enumerate() {
+            if row.len() != dim || dim == 0 {
+                let got = row.len();
+                return bad(index, format!("expected {} components, got {got}", dim.max(1)));
+            }
+            if let Some(x) = row.iter().find(|x| !x.is_finite()) {
+                return bad(index, format!("expected finite components, got {x}"));
+            }
+        }
+        Ok(Self { ids, dim, values: rows.concat() })
+    }
+
     /// The vectors.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> + Clone {
         self.values.chunks_exact(self.dim)

@@ -1,9 +1,9 @@
 //! Output as lines of JSON.
 
-use crate::{error::CliError, item::Fields};
+use crate::{atomic_file::AtomicFile, error::CliError, item::Fields};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::io::{self, Write};
+use std::{io, path::Path};
 
 /// Text with a vector for each of its tokens.
 #[derive(Serialize)]
@@ -24,10 +24,17 @@ pub struct TokenVectorsLine<'a> {
 
 /// Writes each record as a line of JSON to standard output.
 pub fn write<T: Serialize>(records: impl Iterator<Item = T>) -> Result<(), CliError> {
-    let mut out = io::stdout().lock();
+    write_to(AtomicFile::open(Path::new("-"))?, records)
+}
+
+/// Writes each record as a line of JSON to a file, and completes it.
+pub fn write_to<T: Serialize>(
+    mut file: AtomicFile,
+    records: impl Iterator<Item = T>,
+) -> Result<(), CliError> {
     for record in records {
-        serde_json::to_writer(&mut out, &record).map_err(io::Error::from)?;
-        out.write_all(b"\n")?;
+        serde_json::to_writer(file.bytes(), &record).map_err(io::Error::from)?;
+        file.bytes().write_all(b"\n")?;
     }
-    Ok(out.flush()?)
+    file.finish()
 }

@@ -2,6 +2,7 @@
 
 use crate::options::{InputArgs, ModelArgs};
 use clap::ValueEnum;
+use std::path::PathBuf;
 
 /// `jinabert rerank`
 #[derive(clap::Args)]
@@ -50,18 +51,32 @@ pub enum RankBy {
 Examples:
   jinabert multi-vector --model path/to/colbert --role document \"Paris is the capital.\"
   jinabert multi-vector --model path/to/colbert --query \"capital of France\" --input documents.txt
+  jinabert multi-vector --model path/to/colbert --role document --input documents.txt --output v.jsonl
+  jinabert multi-vector --model path/to/colbert --query \"capital of France\" --vectors v.jsonl
 
 Output: one line of JSON per text, with its token ids and a unit vector for each token.  With
---query, texts are ordered by MaxSim score.  A query over --query-length is not truncated.")]
+--query, texts are ordered by MaxSim score; with --vectors, documents whose vectors were kept by an
+earlier run.  A query over --query-length is not truncated.")]
 pub struct MultiVector {
     /// Texts; a single -, or neither texts nor --input, reads standard input.
     pub text: Vec<String>,
     /// Input file and format.
     #[command(flatten)]
     pub input: InputArgs,
+    /// Output file, or - for standard output.
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
     /// Query for which the texts are scored as documents.
     #[arg(long)]
     pub query: Option<String>,
+    /// Output of an earlier run with --role document, to be scored instead of texts; - for
+    /// standard input.
+    #[arg(long, value_name = "FILE", requires = "query",
+        conflicts_with_all = ["text", "input", "role", "keep_fields", "skip_bad_lines"])]
+    pub vectors: Option<PathBuf>,
+    /// Output only the best N, with --query.
+    #[arg(long, value_name = "N", requires = "query")]
+    pub top_n: Option<usize>,
     /// Role of the texts, marked by a special token of ColBERT [default: plain, without a marker;
     /// document with --query].
     #[arg(long, value_enum)]

@@ -2,6 +2,7 @@
 
 mod args;
 pub mod fill_mask;
+mod kept;
 pub mod multi_vector;
 mod ranked;
 pub mod rerank;

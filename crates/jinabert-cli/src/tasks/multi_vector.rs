@@ -2,28 +2,29 @@
 
 use super::{
     args::{MultiVector, TextRole},
+    kept,
     ranked::{RANKED_FIELDS, Ranked},
     texts::Texts,
 };
 use crate::{
+    atomic_file::AtomicFile,
     error::CliError,
-    item::with_position,
+    item::{Item, with_position},
     json_lines::{self, TokenVectorsLine},
     source,
 };
-use jinabert::{Options, Role, Task, TokenVectors};
+use jinabert::{Embedder, Options, Role, Task, TokenVectors};
+use std::path::Path;
 
 /// Computes a vector for every token; with a query, ranks the texts.
 pub fn run(args: &MultiVector, quiet: bool) -> Result<(), CliError> {
     source::named(&args.model.source, "multi-vector", "a ColBERT model")?;
-    let own = if args.query.is_some() { RANKED_FIELDS } else { &["index", "embeddings"] };
+    if let (Some(query), Some(vectors)) = (&args.query, &args.vectors) {
+        return rank_kept(args, query, vectors, quiet);
+    }
+    let own = if args.query.is_some() { RANKED_FIELDS } else { &["index", "ids", "embeddings"] };
     let mut texts = Texts::read(&args.input, &args.text, "text", own)?;
-    let options = Options {
-        task: Task::MultiVector,
-        query_length: args.query_length,
-        ..args.model.options()?
-    };
-    let (embedder, _) = source::open(&args.model, options, "multi-vector", quiet)?;
+    let (embedder, output) = open(args, quiet)?;
     let role = match (args.role, &args.query) {
         (Some(TextRole::Plain), _) | (None, None) => Role::Plain,
         (Some(TextRole::Query), _) => Role::Query,
@@ -37,23 +38,53 @@ pub fn run(args: &MultiVector, quiet: bool) -> Result<(), CliError> {
     if let Some(query) = &args.query {
         let query_role = if role == Role::Plain { Role::Plain } else { Role::Query };
         let query = embedder.multi_vector(&[query], query_role)?.remove(0);
-        let mut ranked: Vec<(usize, f32, &TokenVectors)> =
-            vectors.iter().enumerate().map(|(n, text)| (n, query.max_sim(text), text)).collect();
-        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-        json_lines::write(
-            ranked
-                .into_iter()
-                .map(|(n, score, vectors)| Ranked::new(&items[n], score, None, vectors.ids.len())),
-        )?;
+        let scored: Vec<(f32, (&Item, &TokenVectors))> = items
+            .iter()
+            .zip(&vectors)
+            .map(|(item, vectors)| (query.max_sim(vectors), (item, vectors)))
+            .collect();
+        let ranked = best_first(scored, args.top_n);
+        let ranked = ranked
+            .iter()
+            .map(|&(score, (item, vectors))| Ranked::new(item, score, None, vectors.ids.len()));
+        json_lines::write_to(output, ranked)?;
     } else {
-        json_lines::write(items.iter().zip(&vectors).map(|(item, vectors)| TokenVectorsLine {
+        let vectors = items.iter().zip(&vectors).map(|(item, vectors)| TokenVectorsLine {
             index: item.index,
             id: item.id.as_deref(),
             fields: &item.fields,
             ids: &vectors.ids,
             embeddings: vectors.rows().collect(),
-        }))?;
+        });
+        json_lines::write_to(output, vectors)?;
     }
     texts.report(items.len());
     Ok(())
+}
+
+/// Opens the model and the output.
+fn open(args: &MultiVector, quiet: bool) -> Result<(Embedder, AtomicFile), CliError> {
+    let options = Options {
+        task: Task::MultiVector,
+        query_length: args.query_length,
+        ..args.model.options()?
+    };
+    let (embedder, _) = source::open(&args.model, options, "multi-vector", quiet)?;
+    Ok((embedder, AtomicFile::open(&args.output)?))
+}
+
+/// Ranks the documents of an earlier run.
+fn rank_kept(args: &MultiVector, query: &str, path: &Path, quiet: bool) -> Result<(), CliError> {
+    let (embedder, output) = open(args, quiet)?;
+    let query = embedder.multi_vector(&[query], Role::Query)?.remove(0);
+    let ranked = best_first(kept::scores(&query, path)?, args.top_n);
+    let ranked = ranked.iter().map(|(score, document)| Ranked::of_kept(document, *score));
+    json_lines::write_to(output, ranked)
+}
+
+/// The best of some scored documents; equal scores keep their order.
+fn best_first<T>(mut scored: Vec<(f32, T)>, top: Option<usize>) -> Vec<(f32, T)> {
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    scored.truncate(top.unwrap_or(usize::MAX));
+    scored
 }

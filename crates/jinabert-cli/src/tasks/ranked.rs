@@ -1,5 +1,6 @@
 //! Ranked documents, as lines of JSON.
 
+use super::kept::Kept;
 use crate::item::{Fields, Item};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -19,7 +20,8 @@ pub struct Ranked<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     logit: Option<f32>,
     tokens: usize,
-    text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
 }
 
 impl<'a> Ranked<'a> {
@@ -32,7 +34,20 @@ impl<'a> Ranked<'a> {
             score,
             logit,
             tokens,
-            text: item.text().unwrap_or_default(),
+            text: item.text(),
+        }
+    }
+
+    /// Record of a document of kept vectors with its score.
+    pub fn of_kept(document: &'a Kept, score: f32) -> Self {
+        Self {
+            index: document.index,
+            id: document.id.as_deref(),
+            fields: &document.fields,
+            score,
+            logit: None,
+            tokens: document.tokens,
+            text: None,
         }
     }
 }

@@ -125,6 +125,76 @@ fn roles_add_markers_and_documents_lose_punctuation() {
 }
 
 #[test]
+fn kept_vectors_are_scored_as_their_texts_are() {
+    let model = fixture("tiny-colbert");
+    let place = tempfile::tempdir().expect("a directory");
+    let kept = place.path().join("kept.jsonl");
+    let documents = place.path().join("documents.jsonl");
+    let text = r#"{"text": "a cat.", "id": 1.50, "year": 1e3}
+{"text": "the dog, and the cat"}
+{"text": "a"}"#;
+    fs::write(&documents, text).expect("writable");
+    let args = |args: &[&str]| {
+        let base = ["multi-vector", "--model", arg(&model)];
+        run(&mut jinabert(&[&base[..], args].concat()), b"")
+    };
+    let input = ["--input", arg(&documents), "--keep-fields"];
+    let out = ["--role", "document", "--output", arg(&kept)];
+    assert_eq!(args(&[&input[..], &out].concat()).output("kept"), b"");
+    let query = ["--query", "the cat"];
+    let now = args(&[&query[..], &input].concat()).output("ranked");
+    let later = args(&[&query[..], &["--vectors", arg(&kept)]].concat()).output("kept");
+    let (now, later) = (lines(&now), lines(&later));
+    assert_eq!((now.len(), later.len()), (3, 3));
+    for (now, later) in now.iter().zip(&later) {
+        for field in ["index", "id", "year", "tokens"] {
+            assert_eq!(now[field], later[field]);
+        }
+        near(&later["score"], &now["score"], 1e-5);
+    }
+    let best = [&query[..], &["--vectors", arg(&kept), "--top-n", "1"]].concat();
+    let best = String::from_utf8(args(&best).output("the best")).expect("text");
+    assert_eq!(lines(best.as_bytes()), later[..1]);
+    let first = args(&[&query[..], &["--vectors", arg(&kept)]].concat()).output("kept");
+    let first = String::from_utf8(first).expect("text");
+    assert!(first.contains(r#""id":1.50,"year":1e3"#), "as it was written: {first}");
+
+    let kept_text = fs::read_to_string(&kept).expect("text");
+    let second = kept_text.lines().nth(1).expect("a line");
+    let mut line: Value = serde_json::from_str(second).expect("JSON");
+    let mut refused = |change: &dyn Fn(&mut Value), says: &[&str]| {
+        let before = line.clone();
+        change(&mut line);
+        let bad = place.path().join("bad.jsonl");
+        fs::write(&bad, format!("\n{second}\n{line}\n")).expect("writable");
+        line = before;
+        let at = format!("{}:3: ", bad.display());
+        let says = [&[&at[..]], says].concat();
+        args(&[&query[..], &["--vectors", arg(&bad)]].concat()).refused(says[1], 65, &says);
+    };
+    refused(&|line| line["embeddings"][1] = json!([0.5]), &["vector 1", "got 1"]);
+    refused(&|line| line["embeddings"] = json!([[0.5]]), &["expected a vector for each of"]);
+    refused(&|line| line["embeddings"][0][0] = json!(1e39), &["vector 0: expected finite"]);
+    refused(&|line| line["ids"] = json!("a"), &["ids: invalid type"]);
+    refused(&|line| *line = json!({"text": "a"}), &["got none named `index`"]);
+    refused(&|line| *line = json!([1]), &["expected an object"]);
+    let narrow = |line: &mut Value| {
+        line["embeddings"] = json!([[1.0, 0.0], [0.0, 1.0]]);
+        line["ids"] = json!([1, 2]);
+    };
+    refused(&narrow, &["as the query's, got 2"]);
+    let args = |more: &[&str]| args(&[&["--vectors", "x"], more].concat());
+    let usage = |more: &[&str], says: &str| {
+        let told = args(more);
+        assert_eq!(told.code, Some(2), "{}", told.stderr);
+        assert!(told.stderr.contains(says), "{}", told.stderr);
+    };
+    usage(&[], "--query <QUERY>");
+    usage(&["--query", "a", "text"], "cannot be used with");
+    args(&["--query", "a"]).refused("no file", 66, &["cannot read `x`"]);
+}
+
+#[test]
 fn queries_are_padded_with_masks() {
     let published = fs::read(fixture("tiny-colbert").join("queries.json")).expect("queries");
     let published: Value = serde_json::from_slice(&published).expect("JSON");
