@@ -4,10 +4,12 @@ mod chunk;
 mod long;
 mod offsets;
 mod pairs;
+mod piece_model;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
 mod tokens;
+mod unigram;
 
 pub use chunk::{Chunk, Chunked, Chunking, Unit};
 #[cfg(not(feature = "internals"))]

@@ -1,19 +1,14 @@
-//! Reader of `tokenizer.json`, and the only file that uses `tokenizers`.
+//! Reader of `tokenizer.json`: texts to tokens and back, by the library `tokenizers`.
 
 use super::{
     chunk::{Chunked, Chunking, Places},
     long::{Added, Keep, Kind, Own, Pieces, Seams, starts},
     offsets::{CharOffsets, prompted, stripped, trimmed},
+    piece_model::{Library, PieceModel, read},
     tokens::{Around, Cut, Parts, Piece, Tokenized, each, longest_first},
 };
 use crate::{batch::Tokens, error::Error};
-use std::{
-    borrow::Cow,
-    collections::HashSet,
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-};
+use std::{borrow::Cow, collections::HashSet, fmt, path::Path};
 use tokenizers::{
     Encoding, Model, ModelWrapper, NormalizerWrapper, OffsetType, PostProcessor,
     PostProcessorWrapper, PreTokenizer, PreTokenizerWrapper, Token, TruncationDirection,
@@ -22,7 +17,7 @@ use tokenizers::{
 
 /// Tokenizer with truncation and padding of its file disabled: this crate handles lengths.
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    inner: Library,
     special: usize,
     /// Ids that texts never produce.
     specials: HashSet<u32>,
@@ -426,32 +421,17 @@ impl Pieces for Tokenizer {
     }
 }
 
-/// Reads the library's tokenizer, or returns an error message.
-fn read(bytes: &[u8]) -> Result<tokenizers::Tokenizer, String> {
-    let json = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
-    // The library panics in some places if this is not JSON, or JSON of another kind.
-    serde_json::from_slice::<serde::de::IgnoredAny>(json).map_err(|e| e.to_string())?;
-    let mut inner = catch_unwind(|| tokenizers::Tokenizer::from_bytes(json))
-        .map_err(|_| "not a tokenizer, though JSON")?
-        .map_err(|e| e.to_string())?;
-    inner.with_padding(None);
-    inner.with_truncation(None).map_err(|e| e.to_string())?;
-    // It also panics on any text if a post-processor names a token that does not exist.
-    catch_unwind(AssertUnwindSafe(|| {
-        (inner.encode("a", true).is_ok(), inner.encode(("a", "b"), true).is_ok())
-    }))
-    .map_err(|_| "its post-processor contradicts itself")?;
-    Ok(inner)
-}
-
 fn direction(cut: Cut) -> TruncationDirection {
     if cut.first { TruncationDirection::Left } else { TruncationDirection::Right }
 }
 
-fn seams(inner: &tokenizers::Tokenizer) -> Option<Seams> {
+fn seams(inner: &Library) -> Option<Seams> {
     let normalizer = inner.get_normalizer();
     let kind = match (inner.get_pre_tokenizer()?, inner.get_model()) {
-        (PreTokenizerWrapper::BertPreTokenizer(_), ModelWrapper::WordPiece(model)) => {
+        (
+            PreTokenizerWrapper::BertPreTokenizer(_),
+            PieceModel::Library(ModelWrapper::WordPiece(model)),
+        ) => {
             let chinese = match normalizer {
                 None => false,
                 Some(NormalizerWrapper::BertNormalizer(bert)) => bert.handle_chinese_chars,
@@ -459,7 +439,7 @@ fn seams(inner: &tokenizers::Tokenizer) -> Option<Seams> {
             };
             Kind::Words { most: model.max_input_chars_per_word, chinese }
         }
-        (PreTokenizerWrapper::ByteLevel(pre), ModelWrapper::BPE(model)) => {
+        (PreTokenizerWrapper::ByteLevel(pre), PieceModel::Library(ModelWrapper::BPE(model))) => {
             let plain = pre.use_regex && !pre.add_prefix_space && normalizer.is_none();
             (plain && is_plain(model)).then_some(Kind::Bytes)?
         }

@@ -97,7 +97,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("src/model/checkpoint.rs", &["safetensors"]),
     ("src/activation.rs", &["libm"]),
     ("src/text/chunk.rs", &["unicode_segmentation"]),
-    ("src/text/tokenizer.rs", &["serde_json", "tokenizers"]),
+    ("src/text/", &["serde_json", "tokenizers"]),
     ("src/tune/", &["serde_json"]),
     ("crates/jinabert-capi/src/", &["jinabert", "rayon"]),
     ("crates/jinabert-cli/src/", &["base64", "bytemuck", "clap", "csv", "indicatif", "jinabert"]),
